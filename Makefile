@@ -1,0 +1,50 @@
+# Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help repro test lint deps promote clean
+
+PYTHON ?= python3
+READY := .venv/ready
+ROOT := $(if $(PROFILE),profiles/$(PROFILE),.)
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1
+
+help: ## list what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+repro: $(READY) ## run the pipeline: data, policy, evaluation, report (PROFILE=name: as params/name.yaml says)
+ifdef PROFILE
+	$(IN_VENV) python -m pipeline.profile "$(PROFILE)"
+	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro "$(ROOT)/dvc.yaml"
+else
+	$(IN_VENV) dvc repro
+endif
+
+test: lint ## lint, then the tests
+	$(IN_VENV) pytest -q
+
+lint: $(READY) ## style, types and the direction of imports
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
+	$(IN_VENV) lint-imports
+
+deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of imports)
+	$(IN_VENV) PYTHONPATH=. python tests/closure.py
+
+promote: $(READY) ## make the policy of the last repro (of PROFILE=name) the one that lrpilot ships
+	$(IN_VENV) python -m pipeline.promote --root "$(ROOT)"
+
+clean: ## remove builds and caches; data, results and .venv stay
+	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A lock, so that two calls of make at once do not install into each other; setuptools first, because the build of
+# the project itself is not isolated (an isolated one would fetch a setuptools that no constraint pins).
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is: $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.11" >&2; exit 1; }
+	@if command -v flock >/dev/null; then exec 9>.venv.lock; flock 9; fi; set -e; \
+	  echo "Setting up .venv with the packages of constraints.txt: some minutes and 8 GB, once"; \
+	  [ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv; \
+	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools; \
+	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,dev]'; \
+	  touch $(READY)

@@ -1,0 +1,95 @@
+"""Behaviour policies of the collection: what chooses the actions of the trainings that are recorded.
+
+A schedule is followed inside the decision process: at each decision the action that comes closest to the learning
+rate it wants in the middle of the coming interval. So every recorded action is one that was really applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from lrpilot.actions import envelope
+from lrpilot.pilot import Pilot
+from pipeline.schedules import epsilon, explore, multipliers
+
+POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
+FIRST_NOISE, NOISE, JUMPS = (
+    0.25,
+    0.15,
+    0.06,
+)  # of a policy's actions: sd at decision 0, sd later, share of jumps
+
+
+class Behaviour:
+    """K runs, each with a behaviour of its own, drawn from weights; everything random comes from `rng`."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        runs: int,
+        n_steps: int,
+        rng: np.random.Generator,
+        policies: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
+        exploration: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        """`exploration` = (epsilon at the first decision, its factor per decision). Raises ValueError for a
+        behaviour "policy" without policies."""
+        if POLICY in weights and not policies:
+            raise ValueError(
+                "collect.schedules: 'policy' needs collect.behaviour_policies, a list of bundles; it is empty"
+            )
+        names = list(weights)
+        share = np.array([weights[n] for n in names])
+        self.names = [names[i] for i in rng.choice(len(names), runs, p=share / share.sum())]
+        # Stratified over the whole range, so that every task sees rates far too low and far too high.
+        self.first = rng.permutation((np.arange(runs) + rng.random(runs)) / runs) * 2 - 1
+        curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
+        self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
+        self._policy = [policies[i] for i in rng.integers(len(policies), size=runs)] if policies else []
+        self._noise = rng.choice([0.0, 0.5, 1.0, 2.0], runs)  # a run's factor on the noise of its policy
+        self._exploration, self._rng = exploration, rng
+        self.actions: list[np.ndarray] = []  # (K,) as applied, by decision
+        self.lr0 = np.full(runs, np.nan)
+
+    def act(self, pilot: Pilot, which: np.ndarray) -> None:
+        """Choose, apply and note the actions of one decision."""
+        first = pilot.interval is None
+        action = np.where(self._follows, self._ask(pilot), self._track(pilot))
+        if not first:
+            chance = epsilon(*self._exploration, len(self.actions))
+            action = explore(action, np.full(pilot.runs, chance), self._rng)
+        pilot.act(action, which)
+        if first:
+            if not self.actions:
+                self.actions.append(np.full(pilot.runs, np.nan))
+            self.actions[0] = np.where(which, action, self.actions[0])
+            self.lr0 = np.where(which, 10.0 ** (pilot.reference + pilot.level), self.lr0)
+        else:
+            self.actions.append(action)
+
+    @property
+    def _follows(self) -> np.ndarray:
+        return np.array([n == POLICY for n in self.names])
+
+    def _track(self, pilot: Pilot) -> np.ndarray:
+        """Actions (K,) towards each run's schedule, whose peak is the level that `first` asks for."""
+        equation, bounds, n = pilot.protocol.action, pilot.cadence.bounds, pilot.total_steps
+        start = pilot.anchor + equation.first * self.first
+        middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
+        wanted = start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
+        return equation.invert(pilot.level, pilot.anchor, wanted, pilot.interval is None)
+
+    def _ask(self, pilot: Pilot) -> np.ndarray:
+        """Actions (K,) of the earlier policies on the present observation, with noise; nan-free."""
+        noise, jump = self._rng.standard_normal(pilot.runs), self._rng.random(pilot.runs) < JUMPS
+        wild = self._rng.uniform(-1, 1, pilot.runs)
+        if not self._policy:
+            return np.zeros(pilot.runs)
+        seen, action = pilot.observation(), np.zeros(pilot.runs)
+        for policy in set(self._policy):
+            mine = np.array([p is policy for p in self._policy])
+            action[mine] = policy(seen[mine])
+        scale = self._noise * (FIRST_NOISE if pilot.interval is None else NOISE)
+        return np.clip(np.nan_to_num(np.where(jump, wild, action + scale * noise)), -1, 1)

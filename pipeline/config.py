@@ -1,0 +1,126 @@
+"""params.yaml as frozen dataclasses, one per section, read strictly.
+
+An unknown or missing key, a wrong type or an impossible value raises `ConfigError`, which names section.key,
+the value and what is allowed. A new parameter is one annotated line here and one in params.yaml.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+
+from pipeline.paths import Paths
+from pipeline.schema import NonEmpty, OneOf, Range, known, mapping, record
+
+Natural = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, open_low=True)]
+NonNegative = Annotated[float, Range(0)]
+Name = Annotated[str, NonEmpty()]
+Device = Annotated[str, OneOf(("cpu", "cuda"))]
+Weights = Annotated[dict[str, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
+Split = Annotated[str, OneOf(("train", "selection", "heldout"))]
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What is recorded: `tasks` workloads drawn from the families, `runs_per_task` runs of each."""
+
+    seed: Natural
+    families: Weights
+    tasks: Count
+    runs_per_task: Count
+    no_probe_share: Share  # of the runs start without the range test
+    schedules: Weights  # behaviour schedules
+    behaviour_policies: tuple[Name, ...]  # paths of the bundles of earlier rounds; may be empty
+    epsilon: Share  # probability of a random action at the start of a run
+    epsilon_decay: Share  # factor on epsilon per decision
+    val_examples: Count  # validation examples that a run is scored on
+    workers: Natural  # processes; 0: one per core
+    device: Device
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Weights of the reward's terms, and the least return of a run (that of a divergence)."""
+
+    loss_weight: NonNegative
+    regret_weight: NonNegative
+    floor: Annotated[float, Range(high=0)]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The offline agent; one is trained per seed."""
+
+    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "discretecql"))]
+    seeds: Annotated[tuple[Natural, ...], NonEmpty()]
+    steps: Count  # gradient steps
+    batch_size: Count  # transitions
+    learning_rate: Positive
+    gamma: Annotated[float, Range(0, 1, open_low=True)]  # discount per decision
+    n_step: Count  # decisions per bootstrapped return
+    alpha: NonNegative
+    hidden: tuple[Count, ...]  # widths of the hidden layers
+    mask_validation: Share  # of the episodes are shown without validation loss
+    mask_epochs: Share  # of the episodes are shown without the length of an epoch
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
+
+    splits: Annotated[tuple[Split, ...], NonEmpty()]
+    calibration_tasks: Count  # tasks per training family that choose the calibrated schedule
+    tasks_per_family: Count
+    seed: Natural  # of the draw of tasks
+    seeds: Count  # runs of a task per method, each from its own initialisation
+    learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]
+    bootstrap: Count  # resamples behind an interval
+    workers: Natural  # processes; 0: one per core
+    device: Device
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """Where the policy is registered."""
+
+    model: Name  # MLflow's registered model
+
+
+@dataclass(frozen=True)
+class Params:
+    """All of params.yaml."""
+
+    collect: CollectConfig
+    reward: RewardConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    register: RegisterConfig
+
+
+def load(root: Path) -> Params:
+    """Read and check ROOT/params.yaml. Raises `ConfigError`, or `FileNotFoundError` where there is none."""
+    return record(read(Paths(root).params), Params)
+
+
+def read(path: Path) -> Any:
+    """The plain content of a YAML file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`base` with a profile's values in place of its own; both are {section: {key: value}}.
+
+    A value is replaced as a whole, mappings and lists too. Raises `ConfigError` for a key that `base` lacks.
+    """
+    merged = {section: dict(values) for section, values in base.items()}
+    for section, values in mapping(over, "the profile").items():
+        known(section, merged, section, values)
+        for key, value in mapping(values, section).items():
+            known(key, merged[section], f"{section}.{key}", value)
+            merged[section][key] = value
+    return merged

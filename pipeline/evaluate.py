@@ -1,0 +1,227 @@
+"""Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
+
+Splits are families: "train" (its tasks calibrate the calibrated schedule), "selection", "heldout". The policy is one
+frozen file with no setting per task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import stats, tracking
+from pipeline.benchmark import (
+    HALF_DECADES,
+    MEMBERS,
+    SCHEDULES,
+    Job,
+    Method,
+    Task,
+    exists,
+    grid,
+    initial_losses,
+    run,
+)
+from pipeline.config import EvaluateConfig, load
+from pipeline.engines import imap_unordered, progress
+from pipeline.paths import Paths, parse_root
+from pipeline.workloads.registry import names
+
+TARGET = 0.1  # steps to target: share of the oracle's gain that may still be missing
+RIVALS = (Method("rival", "finder_steepest"), Method("rival", "finder_tenth"))
+
+
+def tasks(split: str, per_family: int, seed: int) -> list[Task]:
+    """The frozen tasks of a split: they depend on the family's name, the count and the seed alone."""
+    out = []
+    for name in names(split):
+        digest = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])
+        out += [Task(split, name, int(s)) for s in np.random.default_rng(digest).integers(2**31, size=per_family)]
+    return out
+
+
+def jobs(task: Task, methods: Sequence[Method], config: EvaluateConfig) -> list[Job]:
+    """The grid in slices that fit a population; every other method alone."""
+    seeds = tuple(range(config.seeds))
+    per_job = max(MEMBERS // config.seeds, 1)
+    scheduled = [m for m in methods if m.lr0 is not None]
+    slices = [tuple(scheduled[i : i + per_job]) for i in range(0, len(scheduled), per_job)]
+    return [Job(task, part, seeds, config.device) for part in (*slices, *((m,) for m in methods if m.lr0 is None))]
+
+
+def compute(work: list[Job], config: EvaluateConfig, what: str) -> pd.DataFrame:
+    """Rows of all jobs, in a fixed order."""
+    total = sum(len(j.methods) * len(j.seeds) for j in work)
+    parts = list(progress(imap_unordered(run, work, config.workers), total, what, len, "runs"))
+    return pd.concat(parts).sort_values(["split", "task", "kind", "method", "lr0", "seed"], ignore_index=True)
+
+
+def add_regret(rows: pd.DataFrame, initial: dict[str, float]) -> pd.DataFrame:
+    """Add oracle, regret (test loss), error regret and steps to target; tasks without room for regret are left out."""
+    kept = []
+    for name, part in rows.groupby("task", sort=True):
+        grid_loss = _matrix(part[part.kind == "baseline"], "test_loss")
+        oracle = stats.leave_one_seed_out(grid_loss, initial[str(name)])
+        if not oracle.loss < initial[str(name)]:
+            print(f"evaluate: {name} left out: no tuned training improves on its start", flush=True)
+            continue
+        regret = stats.normalised_regret(part.test_loss, oracle.loss, initial[str(name)])
+        best = _matrix(part[part.kind == "baseline"], "val_loss")[oracle.chosen, np.arange(len(oracle.chosen))].mean()
+        target = best + TARGET * (initial[str(name)] - best)
+        reached = stats.steps_to_threshold(part.milestones.iloc[0], np.stack(part.val_curve.to_list()), target)
+        best_error = _matrix(part[part.kind == "baseline"], "test_error")[oracle.chosen, np.arange(len(oracle.chosen))]
+        kept.append(part.assign(
+            oracle_loss=oracle.loss, initial_loss=initial[str(name)], regret=regret, steps_to_target=reached,
+            epochs_to_target=reached / part.steps_per_epoch, error_gap=part.test_error - best_error.mean(),
+        ))  # fmt: skip
+    return pd.concat(kept, ignore_index=True)
+
+
+def _matrix(part: pd.DataFrame, value: str) -> np.ndarray:
+    """(configurations, seeds) of `value`."""
+    return part.pivot_table(index=["method", "lr0"], columns="seed", values=value, dropna=False, sort=True).to_numpy()
+
+
+def calibrated(rows: pd.DataFrame) -> dict[str, Method]:
+    """The schedule and rate that is best on average over the tasks of `rows`, per optimizer."""
+    base = rows[rows.kind == "baseline"]
+    mean = base.groupby(["optimizer", "method", "lr0"]).regret.mean().reset_index()
+    # A rate that only some tasks' grids hold is no default for all of them.
+    complete = base.groupby(["optimizer", "method", "lr0"]).task.nunique().reset_index(name="n")
+    mean = mean.merge(complete).merge(base.groupby("optimizer").task.nunique().reset_index(name="all"))
+    best = mean[mean.n == mean["all"]].sort_values("regret").groupby("optimizer").first()
+    return {str(o): Method("baseline", str(r.method), float(r.lr0)) for o, r in best.iterrows()}
+
+
+def mean_curves(rows: pd.DataFrame) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """log10 of the policy's learning rate, averaged over its runs, by optimizer."""
+    part = rows[rows.kind == "policy"]
+    return tuple(
+        (str(o), tuple(np.log10(np.maximum(np.stack(c.to_list()), 1e-12)).mean(axis=0)))
+        for o, c in part.groupby("optimizer").lr_curve
+    )
+
+
+def per_method(rows: pd.DataFrame, lr0s: Sequence[float]) -> Iterable[tuple[str, np.ndarray]]:
+    """("kind.name", regrets (tasks, seeds)); a baseline's are means over the initial rates `lr0s`."""
+    kept = rows[rows.lr0.isna() | rows.lr0.isin(lr0s)]
+    for (kind, name), part in kept.groupby(["kind", "method"], sort=True):
+        table = part.groupby(["task", "seed"]).regret.mean().unstack()
+        yield (str(kind) if kind == name else f"{kind}.{name}"), table.to_numpy()
+
+
+def summarise(rows: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
+    """Flat metrics of one split."""
+    rng, out = np.random.default_rng(config.seed), {}
+    regrets = dict(per_method(rows, config.learning_rates))
+    policy = regrets["policy"]
+    for name, values in regrets.items():
+        label = name.removeprefix("policy.") if name != "policy" else name
+        summary = stats.summary(values, n_resamples=config.bootstrap, rng=rng)
+        out |= {f"{label}.{k}": round(v, 4) for k, v in summary.items()}
+        if name != "policy":
+            gap = stats.difference_estimate(policy, values, n_resamples=config.bootstrap, rng=rng)
+            out |= {f"{label}.policy_minus": round(gap.value, 4), f"{label}.policy_minus_low": round(gap.low, 4),
+                    f"{label}.policy_minus_high": round(gap.high, 4)}  # fmt: skip
+            out[f"{label}.policy_wins"] = round(stats.share_won(policy, values), 4)
+    by_method = rows.groupby(["kind", "method"])
+    for column in ("error_gap", "steps_to_target", "epochs_to_target", "val_loss"):
+        for (kind, name), value in by_method[column].median().items():  # type: ignore[misc]
+            if np.isfinite(value):
+                out[f"{_label(kind, name)}.median_{column}"] = round(float(value), 4)
+    for (kind, name), part in rows.groupby(["kind", "method"]):
+        out[f"{_label(kind, name)}.diverged"] = int((~np.isfinite(part.test_loss)).sum())
+        out[f"{_label(kind, name)}.reached_target"] = round(float(part.steps_to_target.notna().mean()), 4)
+    base = rows[(rows.kind == "baseline") & rows.lr0.isin(config.learning_rates)]
+    for name, part in base.groupby("method"):
+        table = part.groupby(["task", "lr0"]).regret.mean().unstack().to_numpy()
+        out[f"baseline.{name}.sensitivity"] = round(float(stats.sensitivity(table).mean()), 4)
+    out["policy.sensitivity"] = 0.0  # the initial rate is no input of the pilot
+    out["tasks"] = int(rows.task.nunique())
+    return out
+
+
+def _label(kind: Any, name: Any) -> str:
+    return str(name) if kind == "policy" else f"{kind}.{name}"
+
+
+def split_rows(split: str, paths: Paths, config: EvaluateConfig, default: dict[str, Method]) -> pd.DataFrame:
+    """Run everything on one split's tasks."""
+    all_tasks = tasks(split, config.tasks_per_family, config.seed)
+    facts = {f["task"]: f for f in (initial_losses(t, range(config.seeds), config.device) for t in all_tasks)}
+    policy = exists(paths.policy)
+    others = (
+        Method("policy", "policy", policy=policy), Method("policy", "policy_val", policy=policy, validation=True),
+        Method("control", "random_init"), Method("control", "state_blind", policy=exists(paths.blind_policy)), *RIVALS,
+    )  # fmt: skip
+    kinds = {t: facts[f"{t.family}-{t.seed}"]["optimizer"] for t in all_tasks}
+    work = [j for t in all_tasks for j in jobs(t, (*grid(kinds[t]), *others), config)]
+    rows = compute(work, config, f"evaluate {split}")
+    curves = mean_curves(rows[rows.method == "policy"])
+    seeds = tuple(range(config.seeds))
+    replay = [Job(t, (Method("control", "mean_lr"),), seeds, config.device, curves) for t in all_tasks]
+    rows = pd.concat([rows, compute(replay, config, f"replay {split}")], ignore_index=True)
+    rows = add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()})
+    chosen = [_as_rival(rows, optimizer, method) for optimizer, method in default.items()]
+    return pd.concat([rows, *chosen], ignore_index=True)
+
+
+def _as_rival(rows: pd.DataFrame, optimizer: str, method: Method) -> pd.DataFrame:
+    """The grid's runs of the calibrated configuration, as a rival of its own."""
+    mine = (
+        (rows.kind == "baseline")
+        & (rows.optimizer == optimizer)
+        & (rows.method == method.name)
+        & (rows.lr0 == method.lr0)
+    )
+    return rows[mine].assign(kind="rival", method="calibrated", lr0=np.nan)
+
+
+def calibrate(config: EvaluateConfig) -> dict[str, Method]:
+    """Run the grid on tasks of the training families and choose the calibrated schedule."""
+    all_tasks = tasks("train", config.calibration_tasks, config.seed)
+    facts = [initial_losses(t, range(config.seeds), config.device) for t in all_tasks]
+    work = [j for t, f in zip(all_tasks, facts, strict=True) for j in jobs(t, grid(f["optimizer"]), config)]
+    rows = compute(work, config, "calibrate")
+    return calibrated(add_regret(rows, {f["task"]: f["initial_loss"] for f in facts}))
+
+
+def main() -> None:
+    paths = parse_root(__doc__)
+    config = load(paths.root).evaluate
+    with tracking.stage(paths, "evaluate", asdict(config)) as log:
+        default = calibrate(config)
+        parts = [split_rows(split, paths, config, default) for split in config.splits]
+        rows = pd.concat(parts, ignore_index=True)
+        metrics: dict[str, Any] = {"benchmark": _benchmark(rows, config)}
+        for optimizer, method in sorted(default.items()):
+            metrics[f"calibrated.{optimizer}"] = f"{method.name} {method.lr0:g}"
+        for split, part in zip(config.splits, parts, strict=True):
+            metrics |= {f"{split}.{k}": v for k, v in summarise(part, config).items()}
+        for path in (paths.evaluation, paths.evaluate_metrics, paths.regret_plot):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(paths.evaluation, compression="zstd")
+        paths.evaluate_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
+        plot = rows.groupby(["split", "family", "kind", "method"]).regret.mean().round(4).reset_index()
+        plot.to_csv(paths.regret_plot, index=False, lineterminator="\n")
+        log.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        log.tags({"benchmark": metrics["benchmark"]})
+        log.artifact(paths.evaluation)
+
+
+def _benchmark(rows: pd.DataFrame, config: EvaluateConfig) -> str:
+    """Hash of what was run: figures of equal benchmarks are comparable."""
+    names = sorted(rows.task.unique().tolist() + rows.workload.unique().tolist())
+    fixed = {"tasks": names, "seeds": config.seeds, "schedules": SCHEDULES, "rates": HALF_DECADES}
+    fixed |= {"initial": config.learning_rates}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Write the agents as one self-describing ONNX file and check that it answers as they do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from typing import Any
+
+import numpy as np
+
+from lrpilot import features, load_policy
+from lrpilot.bundle import FORMAT, Manifest
+from lrpilot.pilot import Protocol
+from pipeline import tracking
+from pipeline.paths import parse_root
+from policy import agents, export
+
+TOLERANCE = 1e-5  # of an action
+
+
+def main() -> None:
+    paths = parse_root(__doc__)
+    with tracking.stage(paths, "export", {"opset": export.OPSET}) as log:
+        training = json.loads((paths.agent / "training.json").read_text())
+        trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
+        blind = agents.load(paths.agent / "blind.d3")
+        optimizers = tuple(training.pop("optimizers"))
+        manifest = Manifest(
+            FORMAT,
+            features.VERSION,
+            features.NAMES,
+            Protocol(),
+            optimizers,
+            training | {"commit": _commit()},
+            {},
+        )
+        export.write(export.Mean([agents.Network(a) for a in trained]), manifest, paths.policy)
+        export.write(export.Blind(agents.Network(blind)), manifest, paths.blind_policy)
+        seen = export.example_observations(257)
+        wanted = np.mean([agents.predict(a, seen) for a in trained], axis=0)
+        difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())
+        if not difference <= TOLERANCE:
+            raise SystemExit(
+                f"export: the ONNX policy differs from the agents by {difference:.2g}, at most {TOLERANCE} is allowed"
+            )
+        content = paths.policy.read_bytes()
+        metrics: dict[str, Any] = {
+            "parity": float(f"{difference:.1g}"), "bytes": len(content), "agents": len(trained),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }  # fmt: skip
+        paths.export_metrics.parent.mkdir(parents=True, exist_ok=True)
+        paths.export_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
+        log.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        log.tags({"sha256": metrics["sha256"]})
+        log.artifact(paths.policy)
+
+
+def _commit() -> str:
+    """The commit that the code stands at, for the manifest; empty outside git."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

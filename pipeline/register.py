@@ -1,0 +1,98 @@
+"""The register stage: the policy becomes a version in MLflow's model registry.
+
+A version is known by the sha256 of its file, so that registering a policy twice changes nothing. The
+policy of this repro is @challenger; it is @champion too if there is none, or if its regret on the held-out
+families is lower than the champion's on an equal benchmark.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lrpilot.bundle import Bundle
+from pipeline import config, figures, tracking
+from pipeline.paths import Paths, parse_root
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+VERDICT = "verdict"  # tag of a version that became champion: why
+
+
+def main() -> None:
+    result = register(parse_root(__doc__))
+    print(f"version {result['version']}: {result['reason']}")
+
+
+def register(paths: Paths) -> dict[str, Any]:
+    """Register ROOT/artifacts/policy.onnx; returns what metrics/register.json holds.
+
+    Raises BundleError for a policy that does not load, ValueError where its evaluation is missing.
+    """
+    params = config.load(paths.root).register
+    bundle, evaluation = Bundle(paths.policy), figures.read(paths)
+    sha256 = hashlib.sha256(paths.policy.read_bytes()).hexdigest()
+    with tracking.stage(paths, "register", asdict(params)) as log:
+        store = log.store
+        tags = _origin(bundle.manifest.training) | _worth(evaluation)
+        version = store.version_of(params.model, sha256)
+        if version is None:
+            version = store.add_version(params.model, paths.policy, log.run_id, tags)
+        store.tag_version(version, tags)
+        store.point(CHALLENGER, version)
+        champion = store.aliased(params.model, CHAMPION)
+        if champion is not None and champion.version == version.version:
+            wins, reason = True, champion.tags.get(VERDICT, "is the champion")
+        else:
+            wins, reason = judge(evaluation, None if champion is None else (champion.version, champion.tags))
+            if wins:
+                store.point(CHAMPION, version)
+                store.tag_version(version, {VERDICT: reason})
+                champion = version
+        result = {
+            "version": int(version.version),
+            "champion_version": int(champion.version),
+            "is_champion": wins,
+            "reason": reason,
+            "sha256": sha256,
+        }
+        paths.register_metrics.parent.mkdir(parents=True, exist_ok=True)
+        paths.register_metrics.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        log.metrics(result)
+        log.tags({"lrpilot.policy": f"{params.model}/{version.version}"})
+        log.artifact(paths.register_metrics)
+    return result
+
+
+def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]] | None) -> tuple[bool, str]:
+    """Whether a candidate replaces the champion (version and tags), and why; a tie leaves the champion."""
+    if champion is None:
+        return True, "there was no champion"
+    number, tags = champion
+    mine, theirs = evaluation[figures.BENCHMARK], tags.get(figures.BENCHMARK)
+    if mine != theirs:
+        return False, (
+            f"judged on benchmark {mine}, the champion (version {number}) on {theirs}, so their regrets do "
+            f"not compare; to replace it, set the alias {CHAMPION!r} by hand"
+        )
+    new, old = evaluation[figures.SCORE], float(tags[figures.SCORE])
+    relation = "is below" if new < old else "is not below"
+    return (
+        new < old,
+        f"mean held-out regret {new:.6g} {relation} the {old:.6g} of the champion then (version {number})",
+    )
+
+
+def _worth(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The tags that say what a version is worth: the policy's own figures, every split, and the benchmark."""
+    own = figures.summary(evaluation)
+    return {key: value for key, value in own.items() if key == figures.BENCHMARK or ".policy." in key}
+
+
+def _origin(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The tags that say where a version comes from, as far as its manifest does."""
+    return {key: value for key, value in training.items() if isinstance(value, str | int | float)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""A training inside the decision process: a population driven by `lrpilot.Pilot`, exactly as a user's training is.
+
+What chooses the actions is the caller's: a behaviour policy, a learned policy, a rival's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrpilot import telemetry
+from lrpilot.pilot import Pilot, Protocol
+from pipeline.workloads.base import Workload
+from pipeline.workloads.population import Population
+
+Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
+
+
+@dataclass
+class Recording:
+    """What K runs of one workload left behind. Per-decision lists have D + 1 entries: the last is the end."""
+
+    alive: np.ndarray  # (K,) bool: ended with a finite loss
+    steps: list[np.ndarray] = field(default_factory=list)  # (K,) completed steps at the decision
+    levels: list[np.ndarray] = field(default_factory=list)  # (K,) level in force after the decision
+    rates: list[np.ndarray] = field(default_factory=list)  # (K,) learning rate of the following step
+    telemetry: list[dict[str, np.ndarray]] = field(default_factory=list)  # of the interval before the decision
+    val_error: list[np.ndarray] = field(default_factory=list)  # (K,)
+    val_loss: list[np.ndarray] = field(default_factory=list)  # (K,)
+    probe: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
+        None  # loss, gradient norm (K, probe steps); steps used (K,)
+    )
+    anchor: np.ndarray | None = None  # (K,)
+    test_loss: np.ndarray | None = None  # (K,) at the end
+    test_error: np.ndarray | None = None
+    curve: np.ndarray | None = None  # (len(milestones), K) validation loss
+    lr_curve: np.ndarray | None = None  # (N, K)
+
+
+def simulate(
+    workload: Workload,
+    seeds: Sequence[int],
+    protocol: Protocol,
+    act: Act,
+    *,
+    probed: bool = True,
+    val_examples: int = 128,
+    show_validation: bool = True,
+    milestones: Sequence[int] = (),
+    test: bool = False,
+    device: str = "cpu",
+) -> Recording:
+    """Train one run per seed under `act`.
+
+    With `show_validation` the validation loss is measured at every decision and given to the pilot. `milestones` are
+    completed steps at which it is measured for the record alone.
+    """
+    n, k = workload.n_steps, len(seeds)
+    population = Population(workload, seeds, device)
+    pilot = Pilot(
+        protocol, n, workload.optimizer, runs=k, probed=probed, steps_per_epoch=workload.steps_per_epoch,
+        fetch=lambda losses: torch.stack(list(losses)).double().cpu().numpy(),
+    )  # fmt: skip
+    coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
+    whole = len(coordinates) == population.n_params
+    sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)
+
+    def sample(flat: torch.Tensor) -> torch.Tensor:
+        return flat.clone() if whole else flat[:, coordinates]
+
+    record = Recording(np.ones(k, bool))
+    points, curve, rates = set(milestones), [], np.empty((n, k))
+    first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
+
+    def measure(limit: int | None) -> None:
+        loss, error = population.score(workload.val, limit)
+        record.val_loss.append(loss)
+        record.val_error.append(error)
+        if show_validation:
+            pilot.observe(loss)
+
+    def note_first(which: np.ndarray) -> None:
+        act(pilot, which)
+        for name, value in (
+            ("steps", pilot.step),
+            ("levels", pilot.level),
+            ("rates", pilot.learning_rates()),
+        ):
+            first[name] = np.where(which, value, first[name])
+
+    def open_window() -> None:
+        if pilot.window_opens:
+            sketch.open(sample(population.state.weights))
+
+    measure(val_examples)
+    if pilot.cadence.probe_steps:
+        saved = population.state.clone()
+    else:
+        note_first(np.ones(k, bool))
+    open_window()
+    for step in range(n):
+        lr = pilot.learning_rates()
+        rates[step] = lr
+        loss = population.train_step(step, lr)
+        if step < pilot.cadence.probe_steps:
+            norms = telemetry.norm(sample(population.gradient)) * sketch.scale
+            ended = pilot.advance(loss.double().cpu().numpy(), norms.double().cpu().numpy())
+            if ended.any():
+                population.state.restore(saved, torch.from_numpy(ended).to(device))
+                note_first(ended)
+        else:
+            pilot.advance(loss)
+        if pilot.in_window:
+            sketch.gradient(sample(population.gradient))
+        if pilot.due:
+            fields = {
+                name: v.double().cpu().numpy() for name, v in sketch.close(sample(population.state.weights)).items()
+            }
+            last = pilot.step == n
+            if show_validation or last:
+                measure(None if last else val_examples)
+            seen = pilot.see(fields)
+            record.alive &= np.isfinite(seen["loss_mean"]) & np.isfinite(record.val_loss[-1])
+            record.steps.append(np.full(k, pilot.step))
+            if not last:
+                act(pilot, np.ones(k, bool))
+            record.telemetry.append(seen)
+            record.levels.append(pilot.level.copy())
+            record.rates.append(pilot.learning_rates())
+        open_window()
+        if pilot.step in points:
+            curve.append(population.score(workload.val, val_examples)[0])
+    empty = {name: np.full(k, np.nan) for name in telemetry.INTERVAL} | {"val_loss": record.val_loss[0]}
+    record.telemetry.insert(0, empty)
+    for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
+        column.insert(0, first[name])
+    if pilot.cadence.probe_steps:
+        record.probe = (pilot.probe_loss, pilot.probe_grad, pilot.probe_used)
+    record.anchor = pilot.anchor
+    record.curve = np.stack(curve) if curve else None
+    record.lr_curve = rates
+    if test:
+        record.test_loss, record.test_error = population.score(workload.test)
+    return record
+
+
+def follow(
+    workload: Workload,
+    seeds: Sequence[int],
+    rates: np.ndarray,
+    *,
+    val_examples: int = 128,
+    milestones: Sequence[int] = (),
+    device: str = "cpu",
+) -> Recording:
+    """Train one run per seed at given learning rates (N, K), without a pilot, and test it."""
+    population = Population(workload, seeds, device)
+    points, curve = set(milestones), []
+    for step, lr in enumerate(rates):
+        population.train_step(step, lr)
+        if step + 1 in points:
+            curve.append(population.score(workload.val, val_examples)[0])
+    record = Recording(np.ones(len(seeds), bool), curve=np.stack(curve) if curve else None, lr_curve=rates)
+    loss, error = population.score(workload.val)
+    record.val_loss.append(loss)
+    record.val_error.append(error)
+    record.test_loss, record.test_error = population.score(workload.test)
+    record.alive &= np.isfinite(loss)
+    return record
+
+
+def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
+    """A rival that chooses its level once, `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
+
+    def act(pilot: Pilot, which: np.ndarray) -> None:
+        equation, first = pilot.protocol.action, pilot.interval is None
+        wanted = rule(pilot) if first else pilot.level
+        pilot.act(equation.invert(pilot.level, pilot.anchor, wanted, first), which)
+
+    return act
+
+
+def follow_policy(policy: Any) -> Act:
+    """The learned policy, guarded as at run time."""
+    return lambda pilot, which: pilot.decide(policy, which)

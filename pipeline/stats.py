@@ -1,0 +1,197 @@
+"""What an evaluation reports: normalised regret, its oracle, aggregates and bootstrap intervals.
+
+Regrets come as arrays (tasks, seeds), lower is better: 0 is the tuned oracle, 1 a training that gained
+nothing. Aggregates follow Agarwal et al. 2021, arXiv:2108.13264 ("statistical precipice"): strata are tasks,
+seeds are resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap, trim_mean
+
+Floats = NDArray[np.float64]
+
+REGRET_RANGE = (-1.0, 2.0)
+DIVERGED = 1.0  # regret of a training whose final loss is not finite
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The tuned grid's winner, measured on seeds that did not choose it."""
+
+    loss: float  # L*, mean of `losses`
+    losses: Floats  # (seeds,) loss at seed s of the configuration chosen without seed s
+    chosen: NDArray[np.int64]  # (seeds,) row of that configuration
+
+    def __post_init__(self) -> None:
+        self.losses.setflags(write=False)
+        self.chosen.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its 95 % bootstrap interval [low, high]."""
+
+    value: float
+    low: float
+    high: float
+
+
+def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) -> Floats:
+    """(L - L*) / (L0 - L*), broadcast: 0 equals the oracle, 1 the loss at initialisation.
+
+    A loss that is not finite (a diverged training) counts as 1; finite values are capped at [-1, 2], so that
+    one task or seed cannot decide a mean. (So a finite blow-up may count as more than an overflow.) Raises
+    ValueError unless L* < L0, both finite: no regret exists without room.
+    """
+    loss, oracle, initial = np.broadcast_arrays(*(np.asarray(x, float) for x in (loss, oracle, initial)))
+    room = initial - oracle
+    if not np.all(np.isfinite(room) & (room > 0)):
+        bad = np.flatnonzero(~(np.isfinite(room) & (room > 0)))[0]
+        raise ValueError(
+            f"normalised_regret: oracle {oracle.flat[bad]} and initial {initial.flat[bad]} (entry {bad}), "
+            "want both finite and oracle < initial; leave out a task on which no tuned training improves"
+        )
+    finite = np.isfinite(loss)
+    return np.where(finite, np.clip((np.where(finite, loss, initial) - oracle) / room, *REGRET_RANGE), DIVERGED)
+
+
+def leave_one_seed_out(losses: ArrayLike, initial: ArrayLike) -> Oracle:
+    """L* of a tuned grid: losses (configurations, seeds), initial () or (seeds,) = loss at initialisation.
+
+    For each seed s the configuration with the lowest mean over the *other* seeds is chosen and its loss at s
+    taken; L* is the mean over s. Choice and measurement never share a seed, so L* is an unbiased estimate of
+    what tuning on one seed fewer yields, whereas the minimum of the means is too low: the winner's luck is
+    part of it.
+
+    A run that diverged or ended above its initial loss enters with the initial loss (regret 1, as in
+    `normalised_regret`), so L* never exceeds it. Ties go to the first row. Raises ValueError below two seeds.
+    """
+    table = np.asarray(losses, float)
+    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2:
+        raise ValueError(f"leave_one_seed_out, losses: shape {table.shape}, want (configurations >= 1, seeds >= 2)")
+    if not np.all(np.isfinite(initial)):
+        raise ValueError(f"leave_one_seed_out, initial: {initial}, want finite losses at initialisation")
+    table = np.where(np.isfinite(table), np.minimum(table, initial), initial)
+    n_seeds = table.shape[1]
+    others = ~np.eye(n_seeds, dtype=bool)
+    means = np.stack([table[:, keep].mean(axis=1) for keep in others], axis=1)
+    chosen = means.argmin(axis=0)
+    at_chosen = table[chosen, np.arange(n_seeds)]
+    return Oracle(loss=float(at_chosen.mean()), losses=at_chosen, chosen=chosen)
+
+
+def iqm(values: ArrayLike) -> float:
+    """Interquartile mean, tasks and seeds pooled: a quarter cut at each end (arXiv:2108.13264, section 4.3).
+
+    rliable's own definition, `trim_mean(values, 0.25, axis=None)`: floor(n/4) values go at each end, none in
+    part.
+    """
+    return float(trim_mean(np.asarray(values, float), 0.25, axis=None))
+
+
+def mean_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
+    """Mean of values (tasks, seeds) with its stratified bootstrap interval."""
+    return _estimate(values, _pooled_mean, n_resamples, rng)
+
+
+def iqm_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
+    """Interquartile mean of values (tasks, seeds) with its stratified bootstrap interval."""
+    return _estimate(values, _pooled_iqm, n_resamples, rng)
+
+
+def difference_estimate(a: ArrayLike, b: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
+    """Mean of a - b, both (tasks, seeds), with its interval; below 0: `a` has the lower regret.
+
+    Paired: cell by cell the two share initialisation and batches, so differences are resampled, not `a` and
+    `b`.
+    """
+    a, b = _same_shape(a, b)
+    return mean_estimate(a - b, n_resamples=n_resamples, rng=rng)
+
+
+def share_won(a: ArrayLike, b: ArrayLike) -> float:
+    """Share of pairs in which `a` is lower than `b` (same shape, finite); a tie is half a win."""
+    a, b = _same_shape(a, b)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("share_won: values that are not finite; compare regrets, where divergence counts as 1")
+    return float(np.mean((a < b) + 0.5 * (a == b)))
+
+
+def steps_to_threshold(steps: ArrayLike, curves: ArrayLike, threshold: ArrayLike) -> Floats:
+    """First of `steps` (T,) at which a validation curve (..., T) is <= threshold (...,); nan where never.
+
+    Points of a curve that are nan (diverged, or not measured) do not count as reached.
+    """
+    steps, curves = np.asarray(steps, float), np.asarray(curves, float)
+    if steps.ndim != 1 or curves.shape[-1:] != steps.shape or not np.all(np.diff(steps) > 0):
+        raise ValueError(
+            f"steps_to_threshold: steps {steps.shape}, curves {curves.shape}, "
+            "want rising steps (T,) and curves (..., T)"
+        )
+    reached = curves <= np.asarray(threshold, float)[..., None]
+    return np.where(reached.any(axis=-1), steps[reached.argmax(axis=-1)], np.nan)
+
+
+def sensitivity(regret: ArrayLike) -> Floats:
+    """Spread (max - min) of the final regret over initial learning rates: (..., initial LRs) -> (...)."""
+    return np.ptp(np.asarray(regret, float), axis=-1)
+
+
+def summary(regret: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> dict[str, float]:
+    """(tasks, seeds) -> mean, iqm, low and high (95 % interval of the mean), worst (worst task's mean)."""
+    estimate = mean_estimate(regret, n_resamples=n_resamples, rng=rng)
+    return {
+        "mean": estimate.value,
+        "iqm": iqm(regret),
+        "low": estimate.low,
+        "high": estimate.high,
+        "worst": float(np.mean(regret, axis=1).max()),
+    }
+
+
+def _pooled_mean(*tasks: Floats, axis: int) -> Floats:
+    return np.concatenate(tasks, axis=axis).mean(axis=axis)
+
+
+def _pooled_iqm(*tasks: Floats, axis: int) -> Floats:
+    return trim_mean(np.concatenate(tasks, axis=axis), 0.25, axis=axis)
+
+
+def _estimate(
+    values: ArrayLike, statistic: Callable[..., Floats], n_resamples: int, rng: np.random.Generator
+) -> Estimate:
+    """Percentile interval of a statistic of pooled tasks, seeds resampled within each task.
+
+    scipy resamples each of several samples by itself: one sample per task is the stratified bootstrap.
+    Percentile as in rliable. With few seeds it is narrow (a factor sqrt((S-1)/S) for S seeds), and it says
+    nothing about other tasks.
+    """
+    table = np.asarray(values, float)
+    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2:
+        raise ValueError(f"bootstrap, values: shape {table.shape}, want (tasks >= 1, seeds >= 2)")
+    if not np.isfinite(table).all():
+        raise ValueError("bootstrap, values: some are not finite; use regrets, where divergence counts as 1")
+    interval = bootstrap(
+        tuple(table),
+        statistic,
+        n_resamples=n_resamples,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=rng,
+    ).confidence_interval
+    return Estimate(float(statistic(*table, axis=-1)), float(interval.low), float(interval.high))
+
+
+def _same_shape(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape:
+        raise ValueError(f"pairs: shapes {a.shape} and {b.shape}, want the same (same tasks, seeds and order)")
+    return a, b

@@ -1,0 +1,89 @@
+"""A workload: one training problem, written for one run.
+
+`population.py` trains many runs of it at once; nothing here knows about that. A model must therefore be a pure
+function of its parameters and its input: no buffers that change in a forward pass, no dropout, no branches on
+values (torch.func.vmap maps it over stacked parameters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+OPTIMIZERS = ("adam", "adamw", "sgd")  # sgd: momentum 0.9
+
+
+@dataclass(frozen=True)
+class Data:
+    """One split of a data set: x (n, ...), y (n, ...); the first axis counts examples."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training problem: data, architecture, loss, optimizer, budget.
+
+    Validation data feeds the reward and the optional validation features; test data only the evaluation.
+    """
+
+    family: str
+    name: str  # the instance, for people: "digits-mlp-3x64-relu"
+    train: Data
+    val: Data
+    test: Data
+    build: Callable[[], nn.Module]  # a freshly initialised model, drawn from torch's global generator
+    loss: Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> mean loss, shape ()
+    error: (
+        Callable[[Tensor, Tensor], Tensor] | None
+    )  # (outputs, targets) -> error rate in [0, 1], shape (); None: no such thing
+    baseline_loss: float  # validation loss of the best constant prediction, in the units of `loss`
+    optimizer: str  # one of OPTIMIZERS
+    batch_size: int
+    n_steps: int
+    weight_decay: float = 0.0
+    start: Mapping[str, Tensor] = field(default_factory=dict)  # parameters that replace the fresh ones (fine-tuning)
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"Workload.optimizer: {self.optimizer!r}, want one of {OPTIMIZERS}")
+        if not 1 <= self.batch_size <= len(self.train):
+            raise ValueError(f"Workload.batch_size: {self.batch_size}, want 1..{len(self.train)} (training examples)")
+
+    @property
+    def steps_per_epoch(self) -> float:
+        return len(self.train) / self.batch_size
+
+    def initialise(self, seed: int) -> nn.Module:
+        """The model that run `seed` starts from; the same seed gives the same weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.build()
+        if self.start:
+            model.load_state_dict({**model.state_dict(), **self.start})
+        return model
+
+    def batches(self, seed: int) -> np.ndarray:
+        """Example indices (n_steps, batch_size) of run `seed`: reshuffled every epoch, the last short batch dropped."""
+        rng = np.random.default_rng([seed, 0xBA7C4])
+        per_epoch = len(self.train) // self.batch_size
+        epochs = -(-self.n_steps // per_epoch)
+        order = np.stack([rng.permutation(len(self.train))[: per_epoch * self.batch_size] for _ in range(epochs)])
+        return order.reshape(-1, self.batch_size)[: self.n_steps]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A distribution over workloads; `sample(rng)` draws one, everything random comes from `rng`."""
+
+    name: str
+    split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
+    sample: Callable[[np.random.Generator], Workload]

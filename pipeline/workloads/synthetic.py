@@ -1,0 +1,117 @@
+"""Families on generated tables: spirals, teacher-student, clusters, noisy functions, ill-conditioned."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.models import MLP
+from pipeline.workloads.sampling import (
+    assemble,
+    corrupt,
+    draw_budget,
+    draw_seed,
+    log_integer,
+    log_uniform,
+    pick,
+    random_mlp,
+    split,
+)
+
+HELD_BACK = 512  # validation and test examples together
+
+
+def spirals(rng: np.random.Generator) -> Workload:
+    """Which arm a point of the plane lies on; a narrow valley that needs many large steps."""
+    arms, turns = int(rng.integers(2, 5)), rng.uniform(0.5, 1.5)
+    n_train = log_integer(rng, 200, 2000)
+    n = n_train + HELD_BACK
+    y, radius = rng.integers(0, arms, n), np.sqrt(rng.random(n))
+    angle = 2 * math.pi * (turns * radius + y / arms) + rng.normal(0, rng.uniform(0.02, 0.25), n)
+    x = 1.5 * np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+    splits = corrupt(rng, split(rng, x.astype(np.float32), y, n_train), pick(rng, (0.0, 0.0, 0.1)), arms)
+    budget = draw_budget(rng, n_train)
+    label, build = random_mlp(rng, 2, arms, budget.batch_size, depths=(2, 4), widths=(16, 128))
+    return assemble(rng, "spirals", f"spirals{arms}-mlp-{label}", splits, build, budget)
+
+
+def teacher_student(rng: np.random.Generator) -> Workload:
+    """Imitate a random tanh network, with up to 20 % noise."""
+    n_in, n_out, n_train = int(rng.integers(4, 17)), int(rng.integers(1, 4)), log_integer(rng, 300, 3000)
+    x = rng.standard_normal((n_train + HELD_BACK, n_in)).astype(np.float32)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(draw_seed(rng))
+        teacher = MLP((n_in, log_integer(rng, 4, 32), n_out), "tanh", gain=rng.uniform(1, 2))
+        y = teacher(torch.from_numpy(x)).numpy()
+    y = (y - y.mean(0)) / y.std(0) * log_uniform(rng, 0.3, 3)
+    y += rng.uniform(0, 0.2) * y.std() * rng.standard_normal(y.shape).astype(np.float32)
+    budget = draw_budget(rng, n_train)
+    label, build = random_mlp(rng, n_in, n_out, budget.batch_size)
+    splits = split(rng, x, y, n_train)
+    return assemble(rng, "teacher_student", f"teacher{n_in}-mlp-{label}", splits, build, budget)
+
+
+def classification(rng: np.random.Generator) -> Workload:
+    """Gaussian clusters; the widest draw of sizes, initialisations and input scales, hence of best rates."""
+    from sklearn.datasets import make_classification
+
+    classes, n_in, n_train = int(rng.integers(2, 9)), log_integer(rng, 8, 64), log_integer(rng, 150, 2000)
+    x, y = make_classification(
+        n_train + HELD_BACK,
+        n_in,
+        n_informative=int(rng.integers(max(4, n_in // 4), n_in // 2 + 1)),
+        n_classes=classes,
+        n_clusters_per_class=int(rng.integers(1, 3)),
+        class_sep=rng.uniform(1, 2.5),
+        flip_y=0,
+        random_state=draw_seed(rng),
+    )
+    scale = log_uniform(rng, 0.1, 10)
+    x = ((x - x.mean(0)) / x.std(0) * scale).astype(np.float32)
+    noise = pick(rng, (0.0, 0.0, 0.0, 0.15, 0.3))
+    splits = corrupt(rng, split(rng, x, y.astype(np.int64), n_train), noise, classes)
+    budget = draw_budget(rng, n_train)
+    label, build = random_mlp(rng, n_in, classes, budget.batch_size, depths=(0, 5), gains=(0.4, 3.0))
+    return assemble(rng, "classification", f"clusters{classes}-x{scale:.2g}-mlp-{label}", splits, build, budget)
+
+
+def regression(rng: np.random.Generator) -> Workload:
+    """Friedman's function 1 or a sum of sines, with noise."""
+    from sklearn.datasets import make_friedman1
+
+    n_train, noise = log_integer(rng, 200, 1500), rng.uniform(0.05, 0.5)
+    n, kind = n_train + HELD_BACK, pick(rng, ("friedman", "sines"))
+    if kind == "friedman":
+        x, y = make_friedman1(n, n_features=int(rng.integers(5, 13)), random_state=draw_seed(rng))
+        x = (x - 0.5) * math.sqrt(12)
+    else:
+        x = rng.uniform(-1.7, 1.7, (n, int(rng.integers(1, 4))))
+        waves = rng.normal(0, rng.uniform(0.7, 2) / x.shape[1], (x.shape[1], 6))
+        y = np.sin(x @ waves + rng.uniform(0, 2 * math.pi, 6)) @ rng.standard_normal(6)
+    y = (y - y.mean()) / y.std() + noise * rng.standard_normal(n)
+    budget = draw_budget(rng, n_train)
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size)
+    splits = split(rng, x.astype(np.float32), y[:, None].astype(np.float32), n_train)
+    return assemble(rng, "regression", f"{kind}-mlp-{label}", splits, build, budget)
+
+
+def illconditioned(rng: np.random.Generator) -> Workload:
+    """Linear or logistic regression on features whose scales span up to two decades."""
+    n_in, n_train = log_integer(rng, 8, 48), log_integer(rng, 300, 3000)
+    z = rng.standard_normal((n_train + HELD_BACK, n_in))
+    y = z @ rng.standard_normal(n_in) / math.sqrt(n_in) + rng.uniform(0, 0.3) * rng.standard_normal(len(z))
+    x = (z * 10 ** -rng.uniform(0, rng.uniform(0.5, 2), n_in) * log_uniform(rng, 0.5, 5)).astype(np.float32)
+    kind = pick(rng, ("linear", "logistic"))
+    budget = draw_budget(rng, n_train)
+    target, n_out = (y[:, None].astype(np.float32), 1) if kind == "linear" else ((y > 0).astype(np.int64), 2)
+    _, build = random_mlp(rng, n_in, n_out, budget.batch_size, depths=(0, 0))
+    return assemble(rng, "illconditioned", f"{kind}{n_in}", split(rng, x, target, n_train), build, budget)
+
+
+FAMILIES = tuple(
+    Family(sample.__name__, "train", sample)
+    for sample in (spirals, teacher_student, classification, regression, illconditioned)
+)

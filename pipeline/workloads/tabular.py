@@ -1,0 +1,33 @@
+"""Families on small real tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.workloads import data
+from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.sampling import assemble, corrupt, draw_budget, log_uniform, pick, random_mlp, split
+
+
+def tabular(rng: np.random.Generator) -> Workload:
+    """Breast cancer or wine, sometimes with wrong training labels."""
+    name = pick(rng, ("breast_cancer", "wine"))
+    x, y = getattr(data, name)()
+    n_classes = int(y.max()) + 1
+    splits = split(rng, x * np.float32(log_uniform(rng, 0.3, 3)), y, n_train=300, n_val=128, n_test=128)
+    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.2)), n_classes)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(0, 3))
+    return assemble(rng, "tabular", f"{name}-mlp-{label}", splits, build, budget)
+
+
+def diabetes(rng: np.random.Generator) -> Workload:
+    """Disease progression of 442 patients: noisy, so networks overfit after some epochs."""
+    x, y = data.diabetes()
+    splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(1, 3), widths=(8, 128))
+    return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
+
+
+FAMILIES = (Family("tabular", "train", tabular), Family("diabetes", "selection", diabetes))

@@ -1,0 +1,70 @@
+"""Text of the running Python's standard library: characters for language models, words for classification.
+
+The text is that of the interpreter in use, so tasks differ slightly between Python versions.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sysconfig
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+# Large modules that every supported Python has; tests of the library and generated tables are left out.
+# fmt: off
+MODULES = (
+    "argparse", "ast", "asyncio/base_events", "calendar", "collections/__init__", "configparser", "copy",
+    "csv", "datetime", "decimal", "dis", "doctest", "difflib", "email/message", "enum", "fractions",
+    "ftplib", "functools", "heapq", "http/client", "imaplib", "inspect", "ipaddress", "json/encoder",
+    "logging/__init__", "mailbox", "nntplib", "optparse", "pathlib", "pdb", "pickle", "platform", "plistlib",
+    "random", "shutil", "smtplib", "socket", "statistics", "string", "subprocess", "tarfile", "tempfile",
+    "textwrap", "threading", "turtle", "typing", "unittest/mock", "urllib/request", "uuid", "zipfile",
+)
+# fmt: on
+ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0'#(),.:=[]_-+*/<>{}"  # one digit stands for all
+OTHER = len(ALPHABET)  # the code of every other character
+N_CHARACTERS = len(ALPHABET) + 1
+
+
+@functools.cache
+def available() -> tuple[str, ...]:
+    """The modules of `MODULES` that this Python has as one source file."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = tuple(name for name in MODULES if (root / f"{name}.py").is_file())
+    if len(found) < 24:
+        raise FileNotFoundError(f"{root}: {len(found)} of {len(MODULES)} library sources found, need 24: install them")
+    return found
+
+
+def source(module: str) -> str:
+    """The source text of a module named as in `MODULES`."""
+    return (Path(sysconfig.get_path("stdlib")) / f"{module}.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def characters(module: str) -> np.ndarray:
+    """Codes (n,) int64 in 0..N_CHARACTERS-1: lower case, digits merged, blanks collapsed."""
+    text = re.sub(r"\d", "0", source(module).lower())
+    text = re.sub(r"\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text))
+    code = {character: i for i, character in enumerate(ALPHABET)}
+    codes = np.array([code.get(character, OTHER) for character in text], dtype=np.int64)
+    codes.setflags(write=False)
+    return codes
+
+
+@functools.cache
+def words(module: str, buckets: int) -> np.ndarray:
+    """Hashed words (n,) int64 in 0..buckets-1 of the source, in order (CRC-32, the same in every process)."""
+    found = re.findall(r"[A-Za-z_]{2,}", source(module))
+    codes = np.array([zlib.crc32(word.encode()) % buckets for word in found], dtype=np.int64)
+    codes.setflags(write=False)
+    return codes
+
+
+def windows(codes: np.ndarray, length: int) -> np.ndarray:
+    """Distinct consecutive windows (n, length); they do not overlap, so splits of them share no text."""
+    n = len(codes) // length
+    return np.unique(codes[: n * length].reshape(n, length), axis=0)

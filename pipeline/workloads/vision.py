@@ -1,0 +1,88 @@
+"""Families on images and signals, with enough data that the training loss decides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.workloads import data
+from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.sampling import (
+    assemble,
+    corrupt,
+    draw_budget,
+    log_integer,
+    log_uniform,
+    pick,
+    random_convnet,
+    random_mlp,
+    split,
+)
+
+
+def digits_mlp(rng: np.random.Generator) -> Workload:
+    """scikit-learn digits, MLP."""
+    x, y = data.digits()
+    scale = np.float32(log_uniform(rng, 0.3, 5))
+    splits = split(rng, x.reshape(-1, 64) * scale, y, n_train=log_integer(rng, 300, 1285))
+    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.0, 0.2)), 10)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, 64, 10, budget.batch_size)
+    return assemble(rng, "digits_mlp", f"digits-mlp-{label}", splits, build, budget)
+
+
+def photos_cnn(rng: np.random.Generator) -> Workload:
+    """Which photograph a tile was cut from; grey or colour, sometimes without its brightness."""
+    colour = bool(rng.random() < 0.4)
+    pool = data.COLOUR_PHOTOS if colour else data.PHOTOS
+    photos = rng.choice(pool, size=int(rng.integers(4, 8)), replace=False)
+    tiles = [data.photo_tiles(str(photo), colour) for photo in photos]
+    x, y = np.concatenate(tiles), np.repeat(np.arange(len(tiles)), [len(t) for t in tiles])
+    if rng.random() < 0.5:
+        x = x - x.mean((2, 3), keepdims=True)
+    x = (x - x.mean()) / x.std()
+    splits = split(rng, x, y, n_train=1000)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 20))
+    label, build = random_convnet(rng, x.shape[1:], len(tiles))
+    return assemble(rng, "photos_cnn", f"photos{len(tiles)}-{label}", splits, build, budget)
+
+
+def mnist1d(rng: np.random.Generator) -> Workload:
+    """MNIST-1D by an MLP or a one-dimensional convolution."""
+    x, y = data.mnist1d()
+    x = x * np.float32(log_uniform(rng, 0.5, 4))
+    convolve = rng.random() < 0.4
+    splits = split(rng, x[:, None] if convolve else x, y, n_train=3000)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
+    label, build = (
+        random_convnet(rng, (1, 40), 10) if convolve else random_mlp(rng, 40, 10, budget.batch_size, (2, 3), (32, 128))
+    )
+    return assemble(rng, "mnist1d", f"mnist1d-{label}", splits, build, budget)
+
+
+def mnist_mlp(rng: np.random.Generator) -> Workload:
+    """MNIST at 14 x 14, MLP."""
+    x, y = data.mnist()
+    splits = split(
+        rng, x.reshape(-1, 196) * np.float32(log_uniform(rng, 0.5, 4)), y, n_train=3900, n_val=512, n_test=512
+    )
+    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
+    label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(1, 3), widths=(16, 128))
+    return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
+
+
+def mnist_cnn(rng: np.random.Generator) -> Workload:
+    """MNIST at 14 x 14, two convolutions."""
+    x, y = data.mnist()
+    splits = split(rng, x[:, None], y, n_train=3900, n_val=512, n_test=512)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 20))
+    label, build = random_convnet(rng, (1, 14, 14), 10)
+    return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
+
+
+FAMILIES = (
+    Family("digits_mlp", "train", digits_mlp),
+    Family("photos_cnn", "train", photos_cnn),
+    Family("mnist1d", "selection", mnist1d),
+    Family("mnist_mlp", "heldout", mnist_mlp),
+    Family("mnist_cnn", "heldout", mnist_cnn),
+)

@@ -1,0 +1,78 @@
+"""Agents -> one self-describing ONNX file, normalisation inside the graph.
+
+Several agents (training seeds) become one policy that answers with their mean: single seeds differ most where the data
+says least, and the mean is steadier there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from lrpilot.bundle import INPUT, KEY, OUTPUT, Manifest
+from lrpilot.features import NAMES
+from policy.dataset import clock_mask
+
+OPSET = 18
+
+
+class Mean(torch.nn.Module):
+    """The mean answer of several networks: observations (n, F) -> actions (n, 1)."""
+
+    def __init__(self, networks: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self._networks = torch.nn.ModuleList(networks)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.stack([network(observation) for network in self._networks]).mean(dim=0)
+
+
+class Blind(torch.nn.Module):
+    """A network that sees the clock alone: the state-blind control."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self._network = network
+        self.register_buffer("_mask", torch.from_numpy(clock_mask()))
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self._network(observation * self._mask)
+
+
+def write(network: torch.nn.Module, manifest: Manifest, path: Path) -> None:
+    """Export `network` with its manifest; the same network and manifest give the same bytes."""
+    example = torch.zeros(2, len(NAMES))
+    network.eval()
+    with torch.no_grad():
+        network(example)  # d3rlpy's scalers make their tensors on first use; that must not happen inside the exporter
+    program = torch.onnx.export(
+        network, (example,), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
+        output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]  # stack traces with absolute paths of this machine
+    save(model, {KEY: manifest.to_json()}, path)
+
+
+def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+    """Write `model` with exactly this metadata, checked and byte for byte repeatable."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def example_observations(rows: int, seed: int = 0) -> np.ndarray:
+    """Observations (rows, F) float32 over the whole range, extremes and zeros among them, for parity checks."""
+    rng = np.random.default_rng(seed)
+    found = rng.normal(0, 2, (rows, len(NAMES))).clip(-5, 5).astype(np.float32)
+    found[0], found[1], found[2] = 0.0, 5.0, -5.0
+    return found

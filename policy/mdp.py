@@ -1,0 +1,69 @@
+"""Reward and returns of the decision process.
+
+A run's potential after a validation loss V, on a task with initial loss L0 and best final loss Lbest of all its runs:
+
+    phi(V) = loss_weight * clip(lg(L0 / V), -1, 3)  -  regret_weight * lg(clip((V - Lbest) / (L0 - Lbest), 0, 1.5) + 0.03)
+
+The reward of a decision is the gain in potential until the next (potential-based shaping: Ng et al. 1999), so rewards
+telescope to phi(end) - phi(start). The first term counts decades of loss in any unit; the second puts tasks on one
+scale and rewards the last bit towards the best known. Three things happen at the end of a run: its potential is measured
+on the whole validation set; a diverged run has the potential `floor`; and the mean return of the task's runs is taken
+off, which changes no task's ranking of actions but frees the critic from guessing how hard a task is (a baseline, as in
+Greensmith et al. 2004).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Weights of the potential's terms, and the potential of a diverged run."""
+
+    loss_weight: float
+    regret_weight: float
+    floor: float
+
+
+def initial_loss(val_loss: np.ndarray, baseline_loss: float) -> float:
+    """L0 of a task: mean loss at the start of its runs (runs,), or the best constant prediction's if that is lower.
+
+    (Odd initial scales give losses of hundreds, beside which every training would look perfect.)
+    """
+    return float(min(np.nanmean(val_loss), baseline_loss))
+
+
+def best_loss(final: np.ndarray, loss0: float) -> float:
+    """Lbest of a task from the final losses of its runs (runs,); nan counts as no result."""
+    finite = final[np.isfinite(final)]
+    return float(min(finite.min(), loss0)) if len(finite) else loss0
+
+
+def potential(val_loss: np.ndarray, loss0: float, best: float, reward: Reward) -> np.ndarray:
+    """phi of validation losses, any shape; not finite -> floor."""
+    with np.errstate(all="ignore"):
+        gain = np.clip(np.log10(loss0 / np.maximum(val_loss, 1e-12)), -1.0, 3.0)
+        regret = np.clip((val_loss - best) / max(loss0 - best, 1e-12), 0.0, 1.5)
+        phi = reward.loss_weight * gain - reward.regret_weight * np.log10(regret + 0.03)
+    return np.where(np.isfinite(val_loss), np.maximum(phi, reward.floor), reward.floor)
+
+
+def rewards(
+    val_loss: np.ndarray, ends: np.ndarray, diverged: np.ndarray, baseline_loss: float, reward: Reward
+) -> np.ndarray:
+    """Rewards of one task's runs.
+
+    val_loss (D + 1, runs): at each decision and at the end, row `ends[i]` being run i's last; ends (runs,) int;
+    diverged (runs,) bool. Returns (D, runs): reward of decision d, 0 past a run's end.
+    """
+    columns = np.arange(len(ends))
+    loss0 = initial_loss(val_loss[0], baseline_loss)
+    final = np.where(diverged, np.nan, val_loss[ends, columns])
+    phi = potential(val_loss, loss0, best_loss(final, loss0), reward)
+    phi[ends, columns] = np.where(diverged, reward.floor, phi[ends, columns])
+    gains = np.where(np.arange(len(val_loss) - 1)[:, None] < ends, np.diff(phi, axis=0), 0.0)
+    gains[ends - 1, columns] -= gains.sum(axis=0).mean()
+    return gains

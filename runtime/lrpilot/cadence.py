@@ -1,0 +1,70 @@
+"""At which optimizer steps a pilot looks and decides.
+
+A training of N steps is: a probe (rolled back, see `probe.py`), then decisions. Decision 0 falls at the end of the
+probe, which may come early when the loss blows up; all later decisions fall on a grid that depends on N alone, close
+together at first, uniform afterwards. Telemetry of parameters is taken on the last few steps before a decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CadenceSpec:
+    """The part of a bundle's manifest that places probe, decisions and windows."""
+
+    probe_fraction: float = 0.05  # of N
+    probe_min: int = 16  # steps
+    probe_max: int = 240  # steps
+    probe_from: int = 64  # shorter trainings (steps) are not probed
+    early: int = 11  # intervals that grow geometrically
+    early_fraction: float = 0.06  # of the steps after the probe
+    early_growth: float = 5.0  # last early interval / first
+    late: int = 32  # uniform intervals
+    window: int = 4  # steps of parameter telemetry before a decision
+    losses: int = 64  # losses kept per interval, evenly strided
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """`CadenceSpec` worked out for one training of `total_steps` optimizer steps."""
+
+    spec: CadenceSpec
+    total_steps: int
+    probe: bool
+    probe_steps: int = field(init=False)  # 0 without a probe
+    bounds: np.ndarray = field(init=False)  # (D + 1,) int64: latest step of decision 0, of decisions 1..D-1, then N
+
+    def __post_init__(self) -> None:
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps: {self.total_steps!r}, want the number of optimizer steps, at least 1")
+        s, n = self.spec, self.total_steps
+        probed = self.probe and n >= s.probe_from
+        start = int(np.clip(round(s.probe_fraction * n), s.probe_min, s.probe_max)) if probed else 0
+        rest = n - start
+        growth = s.early_growth ** (np.arange(s.early) / max(s.early - 1, 1))
+        lengths = np.maximum(growth / growth.sum() * max(2.0 * s.early, s.early_fraction * rest), 2.0)
+        early = start + np.cumsum(lengths)
+        late = np.linspace(early[-1], n, s.late + 1)[1:] if early[-1] < n else np.array([n])
+        grid = np.unique(np.rint(np.concatenate([[start], early, late])).astype(np.int64))
+        bounds = np.append(grid[grid < n], n)
+        bounds.setflags(write=False)
+        object.__setattr__(self, "probe_steps", start)
+        object.__setattr__(self, "bounds", bounds)
+
+    @property
+    def decisions(self) -> int:
+        """Number of decisions D of the episode."""
+        return len(self.bounds) - 1
+
+    def window_start(self, interval: int) -> int:
+        """Completed steps at which the telemetry window of interval `interval` (0-based) opens."""
+        return int(max(self.bounds[interval], self.bounds[interval + 1] - self.spec.window))
+
+    def keeps_loss(self, interval: int, step: int) -> bool:
+        """Whether the loss of the step that makes `step` completed ones is kept: at most `spec.losses` per interval."""
+        begin, end = self.bounds[interval], self.bounds[interval + 1]
+        return bool(step > begin and (end - step) % -(-(end - begin) // self.spec.losses) == 0)

@@ -1,0 +1,102 @@
+"""The probe: a scripted range test on the training's own batches, rolled back afterwards.
+
+The learning rate climbs geometrically from far too low, one step per rate, until the smoothed loss has risen by half
+over its best or is not finite (after Smith 2017, arXiv:1506.01186, section 3.3). The caller then puts the weights and
+the optimizer back where they were; what stays is a curve of loss and gradient norm against learning rate, and its
+landmarks. All arrays lead with the axis of runs: one training has one run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
+SMOOTHING = 0.3  # decades over which the loss is averaged
+RISE = 0.5  # relative rise over the best smoothed loss that ends the probe
+NOISE = 3.0  # a rise below this many standard deviations of the batch noise is none
+SETTLE = 4  # steps before a rise can end the probe
+FLAT = 1.0  # decades at the start whose mean loss is "the loss before training"
+
+
+def levels(probe_steps: int) -> np.ndarray:
+    """(probe_steps,) level z of each probing step."""
+    return np.linspace(LOW, HIGH, probe_steps)
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """What a probe's curve says, per run; levels in decades, all (runs,) or (runs, probe_steps)."""
+
+    loss0: np.ndarray  # mean loss at the lowest rates
+    blowup: np.ndarray  # highest level that was survived, or HIGH
+    blown: np.ndarray  # bool: the loss did blow up
+    lowest: np.ndarray  # level after which the smoothed loss was lowest
+    steepest: np.ndarray  # level of the steepest smoothed descent
+    noise: np.ndarray  # standard deviation of the batch loss at the lowest rates, relative to loss0
+    smooth: np.ndarray  # (runs, probe_steps) smoothed loss after training with each level, nan past the end
+
+
+def smoothing(probe_steps: int) -> float:
+    """Factor of the exponential average whose memory is SMOOTHING decades."""
+    return float(np.exp(-(HIGH - LOW) / max(probe_steps - 1, 1) / SMOOTHING))
+
+
+def smooth_curve(loss: np.ndarray, keep: float) -> np.ndarray:
+    """Bias-corrected exponential average of loss (runs, steps) along the steps; nan stays nan from there on."""
+    total, out = np.zeros(len(loss)), np.empty_like(loss)
+    for j in range(loss.shape[1]):
+        total = keep * total + (1 - keep) * loss[:, j]
+        out[:, j] = total / (1 - keep ** (j + 1))
+    return out
+
+
+def _noise(loss: np.ndarray) -> np.ndarray:
+    """Standard deviation (runs,) of the batch loss from successive differences, blind to a trend."""
+    return np.sqrt(np.mean(np.diff(loss, axis=1) ** 2, axis=1) / 2)
+
+
+def has_ended(loss: np.ndarray, done: int) -> np.ndarray:
+    """(runs,) bool: whether the probe is over after `done` steps; loss (runs, probe_steps), nan past `done`."""
+    seen = loss[:, :done]
+    broken = ~np.isfinite(seen).all(axis=1)
+    if done >= loss.shape[1]:
+        return np.ones(len(loss), bool)
+    if done <= SETTLE:
+        return broken
+    keep = smoothing(loss.shape[1])
+    with np.errstate(all="ignore"):
+        curve = smooth_curve(seen, keep)
+        best = curve.min(axis=1)
+        spread = _noise(seen[:, :-1]) * np.sqrt((1 - keep) / (1 + keep))
+        return broken | (curve[:, -1] > best + np.maximum(RISE * np.abs(best), NOISE * spread))
+
+
+def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
+    """Landmarks of finished probes: loss (runs, probe_steps), of which run i used the first steps[i]."""
+    runs, probe_steps = loss.shape
+    z = levels(probe_steps)
+    flat = max(2, int(np.sum(z <= LOW + FLAT)))
+    used = np.where(np.arange(probe_steps) < steps[:, None], loss, np.nan)
+    with np.errstate(all="ignore"):
+        curve = smooth_curve(used, smoothing(probe_steps))
+        # The loss of step j was computed before its update: it judges the rate of step j - 1.
+        after = np.full_like(curve, np.nan)
+        after[:, :-1] = curve[:, 1:]
+        known = np.where(np.isfinite(after), after, np.inf)
+        lowest = np.argmin(known, axis=1)
+        slope = np.diff(curve, axis=1)
+        slope = np.where(np.isfinite(slope) & (np.arange(probe_steps - 1) <= lowest[:, None]), slope, np.inf)
+        steepest = np.argmin(slope, axis=1)
+        loss0 = np.mean(used[:, :flat], axis=1)
+        noise = _noise(used[:, :flat]) / np.abs(loss0)
+    blown = has_ended_early(loss, steps)
+    blowup = np.where(blown, z[np.maximum(steps - 2, 0)], HIGH)
+    return Landmarks(loss0, blowup, blown, z[lowest], z[steepest], noise, after)
+
+
+def has_ended_early(loss: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(runs,) bool: the probe ended by its loss, not by its length."""
+    last = loss[np.arange(len(loss)), np.maximum(steps - 1, 0)]
+    return (steps < loss.shape[1]) | ~np.isfinite(last)

@@ -1,0 +1,83 @@
+"""Puts a training back where it was: a copy, in host memory, of what optimizer steps change. Needs torch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+OUTSIDE = ("params", "lr", "initial_lr")  # entries of a param group that a roll-back leaves alone
+
+
+def parameters(optimizer: Optimizer) -> list[Tensor]:
+    """All parameters of an optimizer, in the order of its groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+@dataclass
+class Snapshot:
+    """Copies of trainable parameters, optimizer state, group options and buffers, in plain containers."""
+
+    params: dict[int, Tensor]  # by position in `parameters(optimizer)`
+    state: dict[int, dict[str, Any]]  # the same; a parameter that has none yet is left out
+    groups: list[dict[str, Any]]  # options; some optimizers keep state there (Prodigy: d)
+    buffers: dict[str, Tensor]  # of the model, by name
+
+    @classmethod
+    def take(cls, optimizer: Optimizer, model: nn.Module | None) -> Snapshot:
+        """Copy the present state to host memory."""
+        held = list(enumerate(parameters(optimizer)))
+        return cls(
+            {i: _copy(p) for i, p in held if p.requires_grad},
+            {i: _copied(optimizer.state[p]) for i, p in held if p in optimizer.state},
+            [_copied({k: v for k, v in g.items() if k not in OUTSIDE}) for g in optimizer.param_groups],
+            {} if model is None else _copied(dict(model.named_buffers())),
+        )
+
+    def matches(self, optimizer: Optimizer) -> bool:
+        """Whether the parameters still have the copied values."""
+        held = parameters(optimizer)
+        return all(torch.equal(held[i].detach().cpu(), saved) for i, saved in self.params.items())
+
+    @torch.no_grad()
+    def restore(self, optimizer: Optimizer, model: nn.Module | None) -> None:
+        """Put everything back in place, and zero the gradients, which belong to weights that are gone."""
+        for i, p in enumerate(parameters(optimizer)):
+            if i in self.params:
+                p.copy_(self.params[i])
+            if p.grad is not None:
+                p.grad.zero_()
+            if i in self.state:
+                _restore(optimizer.state[p], self.state[i], p.device)
+            else:
+                optimizer.state.pop(p, None)
+        for group, saved in zip(optimizer.param_groups, self.groups, strict=False):  # groups may have been added
+            group.update(copy.deepcopy(saved))
+        for name, buffer in model.named_buffers() if model is not None else ():
+            if name in self.buffers:
+                buffer.copy_(self.buffers[name])
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copy(value) for name, value in values.items()}
+
+
+def _restore(present: dict[str, Any], saved: dict[str, Any], device: torch.device) -> None:
+    """One parameter's optimizer state; tensors in place, so that who holds them goes on holding them."""
+    for name in present.keys() - saved.keys():
+        del present[name]
+    for name, value in saved.items():
+        if not isinstance(value, Tensor):
+            present[name] = copy.deepcopy(value)
+        elif isinstance(present.get(name), Tensor):
+            present[name].copy_(value)
+        else:
+            present[name] = value.to(device, copy=True)

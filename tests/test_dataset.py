@@ -1,0 +1,170 @@
+"""What an agent learns from is what the pilots saw: recomputed observations equal the streamed ones, bit for bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import write_bundle
+
+from lrpilot import load_policy
+from lrpilot.features import NAMES
+from lrpilot.pilot import Pilot, Protocol
+from pipeline.behaviour import Behaviour
+from pipeline.collect import Spec, record
+from pipeline.simulate import simulate
+from pipeline.workloads.registry import family
+from policy import trajectories
+from policy.dataset import Episode, Masks, Task, episodes, observations
+from policy.mdp import Reward
+
+RUNS = 6
+REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
+SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
+VAL = [i for i, name in enumerate(NAMES) if name.startswith(("val_", "has_val"))]
+EPOCHS = [NAMES.index("has_epochs"), NAMES.index("log_epochs")]
+# (family, task seed): least squares and classification of a few weights, which some of the runs' rates blow up
+TASKS = {"adam": ("illconditioned", 3), "sgd": ("illconditioned", 6), "sgd-mlp": ("regression", 6)}
+
+Act = Callable[[Any, Pilot, np.ndarray], None]
+
+
+class Watch:
+    """Keeps what every pilot observes at every decision, and lets it act."""
+
+    def __init__(self, act: Act) -> None:
+        self._act = act
+        self.seen: list[np.ndarray] = []  # by decision, (runs, F)
+
+    def __call__(self, behaviour: Behaviour, pilot: Pilot, which: np.ndarray) -> None:
+        observation = pilot.observation()
+        decision = 0 if pilot.interval is None else pilot.decision
+        if decision == len(self.seen):  # a probe ends at another step in each run: decision 0 comes in parts
+            self.seen.append(np.full_like(observation, np.nan))
+        self.seen[decision][which] = observation[which]
+        self._act(behaviour, pilot, which)
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch(Behaviour.act)
+    monkeypatch.setattr(Behaviour, "act", lambda *args: watch(*args))
+    return watch
+
+
+def spec_of(task: str, probed: bool, schedules: dict[str, float], policies: tuple[Path, ...] = ()) -> Spec:
+    name, seed = TASKS[task]
+    named = tuple((str(path), path.stem) for path in policies)
+    return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), 32, "test")
+
+
+def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:
+    policies = [load_policy(path) for path, _ in spec.policies]
+    rng = np.random.default_rng([spec.task_seed, 1])
+    return Behaviour(dict(spec.schedules), spec.runs, n_steps, rng, policies, spec.exploration)
+
+
+def collected(spec: Spec, folder: Path) -> Task:
+    record(spec, folder, "cpu")
+    (path,) = trajectories.files(folder)
+    return Task(trajectories.read(path))
+
+
+def assert_same(task: Task, found: np.ndarray, seen: list[np.ndarray]) -> None:
+    assert len(seen) >= len(found)
+    for run, end in enumerate(task.ends):
+        streamed = np.stack([s[run] for s in seen[:end]])
+        np.testing.assert_array_equal(found[:end, run], streamed, err_msg=f"run {run}")
+
+
+@pytest.mark.parametrize("probed", [True, False], ids=["probed", "unprobed"])
+@pytest.mark.parametrize("task", TASKS)
+def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, watch: Watch) -> None:
+    spec = spec_of(task, probed, SCHEDULES)
+    data = collected(spec, tmp_path)
+    shown, hidden = (np.full((data.length, RUNS), flag) for flag in (True, False))
+    epochs = np.full(RUNS, data.steps_per_epoch)
+    assert_same(data, observations(data, shown, epochs), watch.seen)
+    if task == "sgd":
+        assert data.diverged.any()
+        assert not data.diverged.all()
+        assert len(set(data.ends)) > 1
+    if task == "sgd-mlp" and probed:
+        assert len(set(data.column("step")[0])) > 1  # of decision 0
+
+    watch.seen.clear()  # the same runs again, under pilots that are told no validation loss
+    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
+    seeds = [spec.task_seed + i for i in range(RUNS)]
+    behaviour = behaviour_of(spec, workload.n_steps)
+    simulate(workload, seeds, Protocol(), behaviour.act, probed=probed, val_examples=32, show_validation=False)
+    assert_same(data, observations(data, hidden, epochs), watch.seen)
+
+
+def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch) -> None:
+    """Behaviours that themselves observe, beside others that do not."""
+    drawn = np.random.default_rng(5).normal(0, 0.2, len(NAMES))
+    bundle = write_bundle(tmp_path / "policy.onnx", weights=dict(zip(NAMES, drawn.tolist(), strict=True)))
+    data = collected(spec_of("sgd-mlp", True, {"policy": 1.0, "linear": 1.0}, (bundle,)), tmp_path / "data")
+    shown = np.ones((data.length, RUNS), bool)
+    assert_same(data, observations(data, shown, np.full(RUNS, data.steps_per_epoch)), watch.seen)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small recorded tasks, one of them with divergences."""
+    folder = tmp_path_factory.mktemp("data")
+    for task, probed in (("sgd", True), ("adam", False)):
+        record(spec_of(task, probed, SCHEDULES), folder, "cpu")
+    return folder
+
+
+def read(folder: Path, masks: Masks, seed: int = 0) -> list[Episode]:
+    return episodes(trajectories.files(folder), REWARD, masks, seed)
+
+
+def test_every_run_is_an_episode_with_one_transition_per_action(folder: Path) -> None:
+    found = iter(read(folder, Masks(0.5, 0.5)))
+    for path in trajectories.files(folder):
+        table = trajectories.read(path).to_pandas()
+        for _, run in table.groupby("run_id", sort=True):
+            episode = next(found)
+            assert episode.observations.shape == (len(run) - 1, len(NAMES))
+            assert episode.rewards.shape == episode.actions.shape == (len(run) - 1, 1)
+            np.testing.assert_array_equal(episode.actions[:, 0], run.action[:-1].astype(np.float32))
+            assert all(a.dtype == np.float32 for a in vars(episode).values())
+            assert all(np.isfinite(a).all() for a in vars(episode).values())
+    assert next(found, None) is None
+
+
+def test_rewards_sum_to_the_runs_place_in_its_task(folder: Path) -> None:
+    found = read(folder, Masks(0.0, 0.0))
+    for i, path in enumerate(trajectories.files(folder)):
+        task = Task(trajectories.read(path))
+        returns = np.array([e.rewards.sum() for e in found[i * RUNS : (i + 1) * RUNS]])
+        assert returns.mean() == pytest.approx(0, abs=1e-4)
+        final = np.where(task.diverged, np.inf, task.column("val_loss")[task.ends, np.arange(RUNS)])
+        assert returns[final.argmin()] > returns[final.argmax()]
+        if task.diverged.any():
+            assert returns[task.diverged].max() < returns[~task.diverged].min()
+
+
+@pytest.mark.parametrize(("share", "columns"), [((1.0, 0.0), VAL), ((0.0, 1.0), EPOCHS)], ids=["validation", "epochs"])
+def test_what_a_mask_hides_is_zero_and_flagged(folder: Path, share: tuple[float, float], columns: list[int]) -> None:
+    masked, told = read(folder, Masks(*share)), read(folder, Masks(0.0, 0.0))
+    others = np.setdiff1d(np.arange(len(NAMES)), columns)
+    for hidden, shown in zip(masked, told, strict=True):
+        assert (hidden.observations[:, columns] == 0).all()
+        assert (shown.observations[:, columns[0]] == 1).all()  # has_val, has_epochs
+        np.testing.assert_array_equal(hidden.observations[:, others], shown.observations[:, others])
+        np.testing.assert_array_equal(hidden.rewards, shown.rewards)
+
+
+def test_masks_are_drawn_per_run_from_the_seed(folder: Path) -> None:
+    masks, flag = Masks(0.5, 0.5), NAMES.index("has_val")
+    one, again, other = (read(folder, masks, seed) for seed in (1, 1, 2))
+    for a, b in zip(one, again, strict=True):
+        np.testing.assert_array_equal(a.observations, b.observations)
+    flags = [[e.observations[0, flag] for e in found] for found in (one, other)]
+    assert flags[0] != flags[1]
+    assert set(flags[0]) == {0.0, 1.0}

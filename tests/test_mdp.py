@@ -1,0 +1,127 @@
+"""Rewards telescope to what a run achieved; a divergence is the worst of its task."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from policy.mdp import Reward, best_loss, initial_loss, potential, rewards
+
+REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
+LOSS_ALONE = replace(REWARD, regret_weight=0.0)
+nan = np.nan
+
+
+def test_rewards_worked_by_hand() -> None:
+    """Three runs from loss 1, baseline 10 (so L0 = 1), loss term alone: phi(V) = -lg V.
+
+    run 0: 1 -> .1 -> .01         phi 0, 1, 2    gains 1, 1     return 2
+    run 1: 1 -> 10 -> diverged    phi 0, -1, -3  gains -1, -2   return -3
+    run 2: 1 -> .01, then over    phi 0, 2       gains 2, -     return 2
+    mean return 1/3, off the last reward of each run
+    """
+    val_loss = np.array([[1, 1, 1], [0.1, 10, 0.01], [0.01, nan, nan]])
+    found = rewards(val_loss, np.array([2, 2, 1]), np.array([False, True, False]), 10.0, LOSS_ALONE)
+    np.testing.assert_allclose(found, [[1, -1, 2 - 1 / 3], [1 - 1 / 3, -2 - 1 / 3, 0]], atol=1e-12)
+
+
+def test_regret_term_worked_by_hand() -> None:
+    """L0 = 1, Lbest = .2, regret term alone: phi(V) = -lg((V - .2) / .8 + .03).
+
+    The best run ends at regret 0: -lg .03; one that ends at .6 at regret .5: -lg .53; the start is regret 1: -lg 1.03.
+    """
+    only = replace(REWARD, loss_weight=0.0)
+    val_loss = np.array([[1.0, 1.0], [0.2, 0.6]])
+    gains = np.log10([1.03 / 0.03, 1.03 / 0.53])
+    found = rewards(val_loss, np.array([1, 1]), np.zeros(2, bool), 5.0, only)
+    np.testing.assert_allclose(found[0], gains - gains.mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "baseline", "want"),
+    [([2.0, 4.0], 9.0, 3.0), ([200.0, 400.0], 1.1, 1.1), ([2.0, nan], 9.0, 2.0), ([np.inf, 2.0], 1.5, 1.5)],
+    ids=["mean of the runs", "odd initial scale", "one unknown", "one infinite"],
+)
+def test_initial_loss(val_loss: list[float], baseline: float, want: float) -> None:
+    assert initial_loss(np.array(val_loss), baseline) == want
+
+
+@pytest.mark.parametrize(
+    ("final", "want"),
+    [([0.5, 0.2], 0.2), ([nan, 0.4, np.inf], 0.4), ([nan, nan], 1.0), ([3.0, 2.0], 1.0)],
+    ids=["least", "finite alone", "none finished", "none improved"],
+)
+def test_best_loss(final: list[float], want: float) -> None:
+    assert best_loss(np.array(final), 1.0) == want
+
+
+@pytest.mark.parametrize("broken", [nan, np.inf])
+def test_what_is_not_finite_has_the_floor(broken: float) -> None:
+    assert potential(np.array([broken]), 1.0, 0.5, REWARD) == [REWARD.floor]
+
+
+def test_potential_falls_with_the_loss() -> None:
+    losses = np.geomspace(1e-4, 1e4, 50)
+    phi = potential(losses, 1.0, 0.01, REWARD)
+    assert (np.diff(phi) <= 1e-12).all()
+    assert (phi >= REWARD.floor).all()
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(val_loss, ends, diverged) of a task whose runs start at the same loss."""
+    runs, decisions = draw(st.integers(2, 5)), draw(st.integers(1, 6))
+    loss = st.floats(1e-6, 1e6)
+    val_loss = np.array([[draw(loss) for _ in range(runs)] for _ in range(decisions + 1)])
+    val_loss[0] = draw(loss)
+    ends = np.array([draw(st.integers(1, decisions)) for _ in range(runs)])
+    val_loss[np.arange(decisions + 1)[:, None] > ends] = nan
+    diverged = np.array([draw(st.booleans()) for _ in range(runs)])
+    return val_loss, ends, diverged
+
+
+@given(tasks(), st.floats(1e-3, 1e3))
+def test_rewards_telescope_and_are_centred(task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float) -> None:
+    val_loss, ends, diverged = task
+    columns = np.arange(len(ends))
+    loss0 = initial_loss(val_loss[0], baseline)
+    final = np.where(diverged, nan, val_loss[ends, columns])
+    start, end = (potential(v, loss0, best_loss(final, loss0), REWARD) for v in (val_loss[0], final))
+    achieved = end - start
+    returns = rewards(val_loss, ends, diverged, baseline, REWARD).sum(axis=0)
+    np.testing.assert_allclose(returns, achieved - achieved.mean(), atol=1e-9)
+    assert abs(returns.mean()) < 1e-9
+
+
+@given(tasks(), st.floats(1e-3, 1e3))
+def test_a_divergence_is_the_worst_of_its_task(
+    task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float
+) -> None:
+    val_loss, ends, diverged = task
+    returns = rewards(val_loss, ends, diverged, baseline, REWARD).sum(axis=0)
+    if diverged.any() and not diverged.all():
+        assert returns[diverged].max() < returns[~diverged].min()
+        np.testing.assert_allclose(returns[diverged], returns.min(), atol=1e-9)
+
+
+@given(tasks(), st.floats(1e-3, 1e3))
+def test_past_its_end_a_run_earns_nothing(task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float) -> None:
+    val_loss, ends, diverged = task
+    found = rewards(val_loss, ends, diverged, baseline, REWARD)
+    assert (found[np.arange(len(found))[:, None] >= ends] == 0).all()
+    assert np.isfinite(found).all()
+
+
+@given(tasks(), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
+def test_the_unit_of_the_loss_does_not_matter(
+    task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float, unit: float
+) -> None:
+    val_loss, ends, diverged = task
+    final = np.where(diverged, nan, val_loss[ends, np.arange(len(ends))])
+    loss0 = initial_loss(val_loss[0], baseline)
+    assume(best_loss(final, loss0) < 0.999 * loss0)  # else regret is the sign of a rounding error
+    here = rewards(val_loss, ends, diverged, baseline, REWARD)
+    there = rewards(unit * val_loss, ends, diverged, unit * baseline, REWARD)
+    np.testing.assert_allclose(there, here, atol=1e-5)

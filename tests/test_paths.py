@@ -1,0 +1,53 @@
+"""The registry of paths, dvc.yaml and .gitignore agree."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from closure import TOP
+from pipeline.config import read
+from pipeline.paths import ARTEFACTS, Artefact, Paths, parse_root
+
+STAGES = read(TOP / "dvc.yaml")["stages"]
+
+
+def written(stage: str) -> set[Artefact]:
+    """The artefacts that dvc.yaml names for a stage."""
+    found = set()
+    for kind in ("outs", "metrics", "plots"):
+        for entry in STAGES[stage].get(kind, []):
+            path, flags = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            found.add(Artefact(path.removeprefix("${root}"), stage, kind, flags.get("cache", True)))
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_registry_and_outs_agree(stage: str) -> None:
+    assert written(stage) == {artefact for artefact in ARTEFACTS if artefact.stage == stage}
+
+
+def test_every_artefact_has_a_stage() -> None:
+    assert {artefact.stage for artefact in ARTEFACTS} == set(STAGES)
+
+
+@pytest.mark.parametrize("artefact", ARTEFACTS, ids=lambda artefact: artefact.path)
+def test_git_ignores_what_dvc_caches(artefact: Artefact) -> None:
+    command = ["git", "check-ignore", "--quiet", "--no-index", artefact.path]
+    assert subprocess.run(command, cwd=TOP, check=False).returncode == (0 if artefact.cached else 1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "policy"),
+    [
+        ([], "artifacts/policy.onnx"),
+        (["--root", "./"], "artifacts/policy.onnx"),
+        (["--root", "./profiles/tiny/"], "profiles/tiny/artifacts/policy.onnx"),
+    ],
+)
+def test_root_of_the_command_line(argv: list[str], policy: str) -> None:
+    assert parse_root("a stage", argv).policy == Path(policy)
+
+
+def test_params_lie_below_the_root() -> None:
+    assert Paths(Path("profiles/tiny")).params == Path("profiles/tiny/params.yaml")

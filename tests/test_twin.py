@@ -1,0 +1,108 @@
+"""The scheduler in a plain torch loop and the simulated training that a policy learns from decide alike."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundles import write_bundle
+from lrpilot.bundle import Bundle
+from lrpilot.features import NAMES
+from lrpilot.torch import PilotLR
+from pipeline.simulate import follow_policy, simulate
+from pipeline.workloads.base import Data, Workload
+
+SEED = 3
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": partial(torch.optim.AdamW, weight_decay=0.05),
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+def problem(optimizer: str, n_steps: int, scale: float, width: int = 16) -> Workload:
+    """A small classification in float64, so that rounding has no time to grow; `scale` moves the blow-up."""
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((400, 6))
+    y = torch.from_numpy((x @ rng.standard_normal((6, 3))).argmax(1))
+    x = torch.from_numpy(scale * x).double()
+    splits = [Data(x[i], y[i]) for i in (slice(0, 240), slice(240, 320), slice(320, 400))]
+    return Workload(
+        "twin", "twin", *splits,
+        build=lambda: torch.nn.Sequential(
+            torch.nn.Linear(6, width), torch.nn.Tanh(), torch.nn.Linear(width, 3)
+        ).double(),
+        loss=torch.nn.functional.cross_entropy, error=None, baseline_loss=1.1, optimizer=optimizer,
+        batch_size=24, n_steps=n_steps, weight_decay=0.05 if optimizer == "adamw" else 0.0,
+    )  # fmt: skip
+
+
+def plain_loop(
+    workload: Workload, seed: int, policy: Bundle, probed: bool, show_validation: bool
+) -> tuple[np.ndarray, PilotLR]:
+    """What a user writes; learning rates (N,) of the steps."""
+    model = workload.initialise(seed)
+    optimizer = OPTIMIZERS[workload.optimizer](model.parameters(), lr=0.123)
+    scheduler = PilotLR(optimizer, workload.n_steps, policy, steps_per_epoch=workload.steps_per_epoch, probe=probed)
+
+    def validate() -> None:
+        with torch.no_grad():
+            scheduler.observe(val_loss=workload.loss(model(workload.val.x), workload.val.y))
+
+    if show_validation:
+        validate()
+    rates, decisions = [], set(scheduler.pilot.cadence.bounds[1:].tolist())
+    for step, batch in enumerate(workload.batches(seed), start=1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        loss = workload.loss(model(workload.train.x[batch]), workload.train.y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if show_validation and step in decisions:
+            validate()
+        scheduler.step(loss)
+    return np.array(rates), scheduler
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A policy that answers to every feature."""
+    drawn = np.random.default_rng(2).normal(0, 0.03, len(NAMES))
+    path: Path = tmp_path_factory.mktemp("policy") / "policy.onnx"
+    return Bundle(write_bundle(path, weights=dict(zip(NAMES, drawn.tolist(), strict=True))))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("show_validation", [False, True], ids=["loss", "validation"])
+@pytest.mark.parametrize(
+    ("probed", "scale", "blown"),
+    [(False, 1.0, False), (True, 1.0, None), (True, 12.0, True)],
+    ids=["unprobed", "probed", "blown"],
+)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_plain_loop_equals_simulation(
+    policy: Bundle, optimizer: str, probed: bool, scale: float, blown: bool | None, show_validation: bool
+) -> None:
+    workload = problem(optimizer, 240, scale)
+    rates, scheduler = plain_loop(workload, SEED, policy, probed, show_validation)
+    act = follow_policy(policy)
+    alone = simulate(
+        workload,
+        [SEED],
+        policy.protocol,
+        act,
+        probed=probed,
+        val_examples=80,
+        show_validation=show_validation,
+    )
+    assert alone.lr_curve is not None
+    np.testing.assert_allclose(rates, alone.lr_curve[:, 0], rtol=1e-5)
+    assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
+    if blown:
+        assert scheduler.pilot.probe_used[0] < scheduler.pilot.cadence.probe_steps
