@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test lint deps promote clean
+.PHONY: help repro seed test lint deps promote clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -18,6 +18,12 @@ ifdef PROFILE
 else
 	$(IN_VENV) dvc repro
 endif
+
+seed: $(READY) ## make the behaviour policy that the collection follows in part (PROFILE=seed, then a copy)
+	$(IN_VENV) python -m pipeline.profile seed
+	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/seed/dvc.yaml:export
+	mkdir -p policy/behaviour
+	cp profiles/seed/artifacts/policy.onnx policy/behaviour/seed.onnx
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q

@@ -15,11 +15,10 @@ from lrpilot.pilot import Pilot
 from pipeline.schedules import epsilon, explore, multipliers
 
 POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
-FIRST_NOISE, NOISE, JUMPS = (
-    0.25,
-    0.15,
-    0.06,
-)  # of a policy's actions: sd at decision 0, sd later, share of jumps
+SHIFT, JITTER = (
+    0.5,
+    0.08,
+)  # decades: sd of the level shift of a run that follows a policy, and of its noise per decision
 
 
 class Behaviour:
@@ -48,7 +47,11 @@ class Behaviour:
         curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
         self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
         self._policy = [policies[i] for i in rng.integers(len(policies), size=runs)] if policies else []
-        self._noise = rng.choice([0.0, 0.5, 1.0, 2.0], runs)  # a run's factor on the noise of its policy
+        # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
+        self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
+        self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
+        self._jitter = JITTER * rng.choice([0.0, 1.0, 2.0], runs)
+        self.shows_validation = rng.random(runs) < 0.5
         self._exploration, self._rng = exploration, rng
         self.actions: list[np.ndarray] = []  # (K,) as applied, by decision
         self.lr0 = np.full(runs, np.nan)
@@ -61,6 +64,7 @@ class Behaviour:
             chance = epsilon(*self._exploration, len(self.actions))
             action = explore(action, np.full(pilot.runs, chance), self._rng)
         pilot.act(action, which)
+        action = pilot.protocol.action.invert(pilot.anchor, pilot.level)  # as applied: limits of change included
         if first:
             if not self.actions:
                 self.actions.append(np.full(pilot.runs, np.nan))
@@ -75,21 +79,20 @@ class Behaviour:
 
     def _track(self, pilot: Pilot) -> np.ndarray:
         """Actions (K,) towards each run's schedule, whose peak is the level that `first` asks for."""
-        equation, bounds, n = pilot.protocol.action, pilot.cadence.bounds, pilot.total_steps
-        start = pilot.anchor + equation.first * self.first
+        bounds, n, equation = pilot.cadence.bounds, pilot.total_steps, pilot.protocol.action
+        start = pilot.anchor + equation.span * self.first
         middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
         wanted = start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
-        return equation.invert(pilot.level, pilot.anchor, wanted, pilot.interval is None)
+        return equation.invert(pilot.anchor, wanted)
 
     def _ask(self, pilot: Pilot) -> np.ndarray:
-        """Actions (K,) of the earlier policies on the present observation, with noise; nan-free."""
-        noise, jump = self._rng.standard_normal(pilot.runs), self._rng.random(pilot.runs) < JUMPS
-        wild = self._rng.uniform(-1, 1, pilot.runs)
+        """Actions (K,) of the earlier policies on the present observation, shifted and noisy; nan-free."""
+        noise = self._rng.standard_normal(pilot.runs)
         if not self._policy:
             return np.zeros(pilot.runs)
         seen, action = pilot.observation(), np.zeros(pilot.runs)
-        for policy in set(self._policy):
+        for policy in dict.fromkeys(self._policy):
             mine = np.array([p is policy for p in self._policy])
             action[mine] = policy(seen[mine])
-        scale = self._noise * (FIRST_NOISE if pilot.interval is None else NOISE)
-        return np.clip(np.nan_to_num(np.where(jump, wild, action + scale * noise)), -1, 1)
+        shift = np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise
+        return np.clip(np.nan_to_num(action + shift / pilot.protocol.action.span), -1, 1)

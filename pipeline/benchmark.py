@@ -6,6 +6,7 @@ weights and meets the same batches whatever drives its learning rate. Every step
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class Task:
     split: str
     family: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-{self.seed}"
 
     def sample(self) -> Workload:
         return family(self.family).sample(np.random.default_rng(self.seed))
@@ -77,10 +82,7 @@ def run(job: Job) -> pd.DataFrame:
     """Train the runs of a job; one row per (method, seed)."""
     workload = job.task.sample()
     start = time.perf_counter()
-    if job.methods[0].lr0 is not None or job.curves:
-        record = _follow(job, workload)
-    else:
-        record = _drive(job, workload)
+    record = _follow(job, workload) if job.methods[0].lr0 is not None or job.curves else _drive(job, workload)
     seconds = (time.perf_counter() - start) / (len(job.methods) * len(job.seeds))
     return _rows(job, workload, record, seconds)
 
@@ -131,7 +133,7 @@ def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Callable[[n
     """A policy network that was never trained (He-normal weights, tanh output)."""
     rng = np.random.default_rng(seed)
     sizes = (len(NAMES), *hidden, 1)
-    weights = [rng.normal(0, (2 / a) ** 0.5, (a, b)) for a, b in zip(sizes, sizes[1:], strict=False)]
+    weights = [rng.normal(0, (2 / a) ** 0.5, (a, b)) for a, b in itertools.pairwise(sizes)]
 
     def policy(x: np.ndarray) -> np.ndarray:
         for w in weights[:-1]:
@@ -154,7 +156,7 @@ def _rows(job: Job, workload: Workload, record: Recording, seconds: float) -> pd
     assert record.curve is not None and record.lr_curve is not None
     where = np.clip((np.linspace(0, 1, CURVE_POINTS) * workload.n_steps).astype(int), 0, workload.n_steps - 1)
     columns: dict[str, Any] = {
-        "split": job.task.split, "family": job.task.family, "task": f"{job.task.family}-{job.task.seed}",
+        "split": job.task.split, "family": job.task.family, "task": job.task.name,
         "workload": workload.name, "optimizer": workload.optimizer, "n_steps": workload.n_steps,
         "steps_per_epoch": workload.steps_per_epoch, "baseline_loss": workload.baseline_loss,
         "kind": np.repeat([m.kind for m in job.methods], seeds),
@@ -176,7 +178,7 @@ def initial_losses(task: Task, seeds: Sequence[int], device: str) -> dict[str, A
     workload = task.sample()
     loss, _ = Population(workload, seeds, device).score(workload.test)
     return {
-        "task": f"{task.family}-{task.seed}", "optimizer": workload.optimizer, "workload": workload.name,
+        "optimizer": workload.optimizer, "workload": workload.name,
         "initial_loss": float(min(np.mean(loss), workload.baseline_loss)),
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from lrpilot import load_policy, telemetry
 from lrpilot.pilot import Protocol
@@ -103,6 +104,7 @@ def record(spec: Spec, folder: Path, device: str) -> int:
         behaviour.act,
         probed=spec.probed,
         val_examples=spec.val_examples,
+        show_validation=behaviour.shows_validation,
         device=device,
     )
     trajectories.write(_table(spec, workload, seeds, behaviour, recording), _file(spec, folder))
@@ -186,6 +188,13 @@ def main() -> None:
     with tracking.stage(paths, "collect", asdict(config)) as log:
         start, specs = time.monotonic(), plan(config)
         paths.trajectories.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(paths.trajectories.with_suffix(".lock"))  # beside the folder: its content is DVC's
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SystemExit(
+                f"collect: another collection writes {paths.trajectories}; wait for it, or end it"
+            ) from None
         todo = missing(specs, paths.trajectories)
         # The slow families first: the last to finish should be short.
         work = partial(record, folder=paths.trajectories, device=config.device)

@@ -22,7 +22,6 @@ NonNegative = Annotated[float, Range(0)]
 Name = Annotated[str, NonEmpty()]
 Device = Annotated[str, OneOf(("cpu", "cuda"))]
 Weights = Annotated[dict[str, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
-Split = Annotated[str, OneOf(("train", "selection", "heldout"))]
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class TrainConfig:
 class EvaluateConfig:
     """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
 
-    splits: Annotated[tuple[Split, ...], NonEmpty()]
-    calibration_tasks: Count  # tasks per training family that choose the calibrated schedule
+    families: Annotated[tuple[Name, ...], NonEmpty()]  # of any split; figures are summed up by split
+    calibration_tasks: Count  # tasks per family of the collection that choose the calibrated schedule
     tasks_per_family: Count
     seed: Natural  # of the draw of tasks
     seeds: Count  # runs of a task per method, each from its own initialisation

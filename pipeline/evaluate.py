@@ -1,7 +1,7 @@
 """Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
 
-Splits are families: "train" (its tasks calibrate the calibrated schedule), "selection", "heldout". The policy is one
-frozen file with no setting per task.
+Families belong to splits: "train" (recorded by the collection; their tasks also choose the calibrated schedule),
+"selection", "heldout". The policy is one frozen file with no setting per task.
 """
 
 from __future__ import annotations
@@ -31,28 +31,30 @@ from pipeline.benchmark import (
 from pipeline.config import EvaluateConfig, load
 from pipeline.engines import imap_unordered, progress
 from pipeline.paths import Paths, parse_root
-from pipeline.workloads.registry import names
+from pipeline.workloads.registry import family
 
+CALIBRATION_SEEDS = 2
 TARGET = 0.1  # steps to target: share of the oracle's gain that may still be missing
 RIVALS = (Method("rival", "finder_steepest"), Method("rival", "finder_tenth"))
 
 
-def tasks(split: str, per_family: int, seed: int) -> list[Task]:
-    """The frozen tasks of a split: they depend on the family's name, the count and the seed alone."""
+def tasks(families: Iterable[str], per_family: int, seed: int) -> list[Task]:
+    """The frozen tasks of some families: each family's depend on its name, the count and the seed alone."""
     out = []
-    for name in names(split):
+    for name in families:
         digest = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])
-        out += [Task(split, name, int(s)) for s in np.random.default_rng(digest).integers(2**31, size=per_family)]
+        seeds = np.random.default_rng(digest).integers(2**31, size=per_family)
+        out += [Task(family(name).split, name, int(s)) for s in seeds]
     return out
 
 
-def jobs(task: Task, methods: Sequence[Method], config: EvaluateConfig) -> list[Job]:
+def jobs(task: Task, methods: Sequence[Method], n_seeds: int, device: str) -> list[Job]:
     """The grid in slices that fit a population; every other method alone."""
-    seeds = tuple(range(config.seeds))
-    per_job = max(MEMBERS // config.seeds, 1)
+    seeds = tuple(range(n_seeds))
+    per_job = max(MEMBERS // n_seeds, 1)
     scheduled = [m for m in methods if m.lr0 is not None]
     slices = [tuple(scheduled[i : i + per_job]) for i in range(0, len(scheduled), per_job)]
-    return [Job(task, part, seeds, config.device) for part in (*slices, *((m,) for m in methods if m.lr0 is None))]
+    return [Job(task, part, seeds, device) for part in (*slices, *((m,) for m in methods if m.lr0 is None))]
 
 
 def compute(work: list[Job], config: EvaluateConfig, what: str) -> pd.DataFrame:
@@ -151,25 +153,34 @@ def _label(kind: Any, name: Any) -> str:
     return str(name) if kind == "policy" else f"{kind}.{name}"
 
 
-def split_rows(split: str, paths: Paths, config: EvaluateConfig, default: dict[str, Method]) -> pd.DataFrame:
-    """Run everything on one split's tasks."""
-    all_tasks = tasks(split, config.tasks_per_family, config.seed)
-    facts = {f["task"]: f for f in (initial_losses(t, range(config.seeds), config.device) for t in all_tasks)}
+def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default: dict[str, Method]) -> pd.DataFrame:
+    """Run everything on the given tasks: one row per run, with its regret."""
+    facts = _facts(all_tasks, config.seeds, config.device)
     policy = exists(paths.policy)
     others = (
-        Method("policy", "policy", policy=policy), Method("policy", "policy_val", policy=policy, validation=True),
-        Method("control", "random_init"), Method("control", "state_blind", policy=exists(paths.blind_policy)), *RIVALS,
-    )  # fmt: skip
-    kinds = {t: facts[f"{t.family}-{t.seed}"]["optimizer"] for t in all_tasks}
-    work = [j for t in all_tasks for j in jobs(t, (*grid(kinds[t]), *others), config)]
-    rows = compute(work, config, f"evaluate {split}")
+        Method("policy", "policy", policy=policy),
+        Method("policy", "policy_val", policy=policy, validation=True),
+        Method("control", "random_init"),
+        Method("control", "state_blind", policy=exists(paths.blind_policy)),
+        *RIVALS,
+    )
+    work = [
+        job
+        for t in all_tasks
+        for job in jobs(t, (*grid(facts[t.name]["optimizer"]), *others), config.seeds, config.device)
+    ]
+    rows = compute(work, config, "evaluate")
     curves = mean_curves(rows[rows.method == "policy"])
     seeds = tuple(range(config.seeds))
     replay = [Job(t, (Method("control", "mean_lr"),), seeds, config.device, curves) for t in all_tasks]
-    rows = pd.concat([rows, compute(replay, config, f"replay {split}")], ignore_index=True)
+    rows = pd.concat([rows, compute(replay, config, "replay")], ignore_index=True)
     rows = add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()})
     chosen = [_as_rival(rows, optimizer, method) for optimizer, method in default.items()]
     return pd.concat([rows, *chosen], ignore_index=True)
+
+
+def _facts(all_tasks: list[Task], n_seeds: int, device: str) -> dict[str, dict[str, Any]]:
+    return {t.name: initial_losses(t, range(n_seeds), device) for t in all_tasks}
 
 
 def _as_rival(rows: pd.DataFrame, optimizer: str, method: Method) -> pd.DataFrame:
@@ -183,26 +194,26 @@ def _as_rival(rows: pd.DataFrame, optimizer: str, method: Method) -> pd.DataFram
     return rows[mine].assign(kind="rival", method="calibrated", lr0=np.nan)
 
 
-def calibrate(config: EvaluateConfig) -> dict[str, Method]:
+def calibrate(families: Iterable[str], config: EvaluateConfig) -> dict[str, Method]:
     """Run the grid on tasks of the training families and choose the calibrated schedule."""
-    all_tasks = tasks("train", config.calibration_tasks, config.seed)
-    facts = [initial_losses(t, range(config.seeds), config.device) for t in all_tasks]
-    work = [j for t, f in zip(all_tasks, facts, strict=True) for j in jobs(t, grid(f["optimizer"]), config)]
+    all_tasks = tasks(families, config.calibration_tasks, config.seed)
+    facts = _facts(all_tasks, CALIBRATION_SEEDS, config.device)
+    work = [j for t in all_tasks for j in jobs(t, grid(facts[t.name]["optimizer"]), CALIBRATION_SEEDS, config.device)]
     rows = compute(work, config, "calibrate")
-    return calibrated(add_regret(rows, {f["task"]: f["initial_loss"] for f in facts}))
+    return calibrated(add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()}))
 
 
 def main() -> None:
     paths = parse_root(__doc__)
-    config = load(paths.root).evaluate
+    params = load(paths.root)
+    config = params.evaluate
     with tracking.stage(paths, "evaluate", asdict(config)) as log:
-        default = calibrate(config)
-        parts = [split_rows(split, paths, config, default) for split in config.splits]
-        rows = pd.concat(parts, ignore_index=True)
+        default = calibrate(params.collect.families, config)
+        rows = compare(tasks(config.families, config.tasks_per_family, config.seed), paths, config, default)
         metrics: dict[str, Any] = {"benchmark": _benchmark(rows, config)}
         for optimizer, method in sorted(default.items()):
             metrics[f"calibrated.{optimizer}"] = f"{method.name} {method.lr0:g}"
-        for split, part in zip(config.splits, parts, strict=True):
+        for split, part in rows.groupby("split"):
             metrics |= {f"{split}.{k}": v for k, v in summarise(part, config).items()}
         for path in (paths.evaluation, paths.evaluate_metrics, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)

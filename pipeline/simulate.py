@@ -49,17 +49,19 @@ def simulate(
     *,
     probed: bool = True,
     val_examples: int = 128,
-    show_validation: bool = True,
+    show_validation: bool | np.ndarray = True,
     milestones: Sequence[int] = (),
     test: bool = False,
     device: str = "cpu",
 ) -> Recording:
     """Train one run per seed under `act`.
 
-    With `show_validation` the validation loss is measured at every decision and given to the pilot. `milestones` are
-    completed steps at which it is measured for the record alone.
+    Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for all
+    runs alike, unless `show_validation` is False. `milestones` are completed steps at which it is measured for the
+    record alone.
     """
     n, k = workload.n_steps, len(seeds)
+    shown = np.broadcast_to(show_validation, k)
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed, steps_per_epoch=workload.steps_per_epoch,
@@ -80,8 +82,8 @@ def simulate(
         loss, error = population.score(workload.val, limit)
         record.val_loss.append(loss)
         record.val_error.append(error)
-        if show_validation:
-            pilot.observe(loss)
+        if shown.any():
+            pilot.observe(np.where(shown, loss, np.nan))
 
     def note_first(which: np.ndarray) -> None:
         act(pilot, which)
@@ -121,7 +123,7 @@ def simulate(
                 name: v.double().cpu().numpy() for name, v in sketch.close(sample(population.state.weights)).items()
             }
             last = pilot.step == n
-            if show_validation or last:
+            if show_validation is not False or last:  # a record of runs that all hide it still holds it
                 measure(None if last else val_examples)
             seen = pilot.see(fields)
             record.alive &= np.isfinite(seen["loss_mean"]) & np.isfinite(record.val_loss[-1])
@@ -177,9 +179,8 @@ def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
     """A rival that chooses its level once, `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
-        equation, first = pilot.protocol.action, pilot.interval is None
-        wanted = rule(pilot) if first else pilot.level
-        pilot.act(equation.invert(pilot.level, pilot.anchor, wanted, first), which)
+        wanted = rule(pilot) if pilot.interval is None else pilot.level
+        pilot.act(pilot.protocol.action.invert(pilot.anchor, wanted), which)
 
     return act
 

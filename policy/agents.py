@@ -192,6 +192,8 @@ def predict(algorithm: Any, observations: np.ndarray) -> np.ndarray:
 class Network(torch.nn.Module):
     """An agent as a plain module: raw observations (n, F) -> actions (n, 1), normalisation inside."""
 
+    grid: torch.Tensor | None  # actions of a discrete agent
+
     def __init__(self, algorithm: Any) -> None:
         super().__init__()
         self._parts = torch.nn.ModuleList(algorithm.impl.modules.get_torch_modules().values())

@@ -34,6 +34,8 @@ class Mean(torch.nn.Module):
 class Blind(torch.nn.Module):
     """A network that sees the clock alone: the state-blind control."""
 
+    _mask: torch.Tensor
+
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self._network = network

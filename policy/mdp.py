@@ -2,14 +2,15 @@
 
 A run's potential after a validation loss V, on a task with initial loss L0 and best final loss Lbest of all its runs:
 
-    phi(V) = loss_weight * clip(lg(L0 / V), -1, 3)  -  regret_weight * lg(clip((V - Lbest) / (L0 - Lbest), 0, 1.5) + 0.03)
+    phi(V) = loss_weight * clip(lg(L0 / V), -1, 3)
+             - regret_weight * lg(clip((V - Lbest) / (L0 - Lbest), 0, 1.5) + 0.03)
 
 The reward of a decision is the gain in potential until the next (potential-based shaping: Ng et al. 1999), so rewards
 telescope to phi(end) - phi(start). The first term counts decades of loss in any unit; the second puts tasks on one
-scale and rewards the last bit towards the best known. Three things happen at the end of a run: its potential is measured
-on the whole validation set; a diverged run has the potential `floor`; and the mean return of the task's runs is taken
-off, which changes no task's ranking of actions but frees the critic from guessing how hard a task is (a baseline, as in
-Greensmith et al. 2004).
+scale and rewards the last bit towards the best known. Three things happen at the end of a run: its potential is
+measured on the whole validation set; a diverged run has the potential `floor`; and the mean return of the task's runs
+is taken off, which changes no task's ranking of actions but frees the critic from guessing how hard a task is (a
+baseline, as in Greensmith et al. 2004).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Behaviours act inside the decision process: what is recorded was applied, a schedule is followed as far as that lets."""
+"""Behaviours act inside the decision process: what is recorded was applied, a schedule is tracked as far as it lets."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import write_bundle
 
+from bundles import write_bundle
 from lrpilot import load_policy
 from lrpilot.actions import envelope, reference
 from lrpilot.pilot import Protocol
@@ -39,29 +39,35 @@ def bundle(folder: Path, action: float) -> Path:
 
 @pytest.mark.parametrize("name", FIXED)
 def test_a_schedule_is_followed_as_closely_as_a_decision_can(name: str) -> None:
-    """In the middle of an interval the rate is the schedule's, or as near to it as one move comes."""
+    """In the middle of an interval the rate is the schedule's, or as near to it as the decision comes."""
     behaviour, recording = behave({name: 1.0})
     assert recording.lr_curve is not None
-    peak = EQUATION.anchor + EQUATION.first * behaviour.first
-    curve, before = np.log10(multipliers(name, N)), np.full(RUNS, EQUATION.anchor)
+    anchor, peak = np.full(RUNS, EQUATION.anchor), EQUATION.anchor + EQUATION.span * behaviour.first
+    curve, before = np.log10(multipliers(name, N)), anchor
     for d in range(len(recording.steps) - 1):
         middle = int(recording.steps[d][0] + recording.steps[d + 1][0]) // 2
-        wanted = np.clip(peak + curve[middle] - np.log10(envelope(middle, N)), EQUATION.low, EQUATION.high)
-        reach = EQUATION.first if d == 0 else EQUATION.move
-        nearest = np.clip(wanted, before - reach, before + reach)
+        wanted = peak + curve[middle] - np.log10(envelope(middle, N))
+        nearest = np.clip(wanted, anchor - EQUATION.span, anchor + EQUATION.span)
+        if d > 0:
+            nearest = np.clip(nearest, before - EQUATION.fall, before + EQUATION.rise)
+        nearest = np.clip(nearest, EQUATION.low, EQUATION.high)
         rate = np.log10(recording.lr_curve[middle]) - reference("adam") - np.log10(envelope(middle, N))
         np.testing.assert_allclose(rate, nearest, atol=1e-9, err_msg=f"decision {d}")
         before = nearest
 
 
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "exponential"])
-def test_a_smooth_decay_stays_within_a_move(name: str) -> None:
+def test_a_smooth_decay_is_tracked(name: str) -> None:
+    """Within a third of a decade at every step, wherever the wanted level is one that an action can name."""
     behaviour, recording = behave({name: 1.0})
     assert recording.lr_curve is not None
-    peak = 10.0 ** (reference("adam") + EQUATION.anchor + EQUATION.first * behaviour.first)
-    wanted = peak * multipliers(name, N)[:, None]
-    inside = np.abs(np.log10(recording.lr_curve / wanted))[:-2]  # the last steps of a cosine fall off a cliff
-    assert inside.max() <= EQUATION.move
+    level = EQUATION.anchor + EQUATION.span * behaviour.first + np.log10(multipliers(name, N))[:, None]
+    level -= np.log10(envelope(np.arange(N), N))[:, None]
+    can = (np.abs(level - EQUATION.anchor) < EQUATION.span) & (level > EQUATION.low) & (level < EQUATION.high)
+    wanted = 10.0 ** (reference("adam") + level) * envelope(np.arange(N), N)[:, None]
+    can[-3:] = False  # a cosine's last steps fall off a cliff
+    assert can.mean() > 0.5
+    assert np.abs(np.log10(recording.lr_curve / wanted))[can].max() < 1 / 3
 
 
 @pytest.mark.parametrize("probed", [False, True], ids=["unprobed", "probed"])
@@ -79,10 +85,9 @@ def assert_recorded_actions_were_applied(behaviour: Behaviour, recording: Record
     level = recording.anchor
     for d, action in enumerate(behaviour.actions):
         assert (np.abs(action) <= 1).all()
-        np.testing.assert_array_equal(recording.levels[d], EQUATION.apply(level, recording.anchor, action, d == 0))
-        undone = EQUATION.invert(level, recording.anchor, recording.levels[d], d == 0)
-        free = (recording.levels[d] > EQUATION.low) & (recording.levels[d] < EQUATION.high)
-        np.testing.assert_allclose(undone[free], action[free], atol=1e-9)
+        applied = EQUATION.apply(level, recording.anchor, action, d == 0)
+        np.testing.assert_allclose(recording.levels[d], applied, atol=1e-9)
+        np.testing.assert_allclose(EQUATION.invert(recording.anchor, recording.levels[d]), action, atol=1e-9)
         level = recording.levels[d]
         expected = 10.0 ** (reference("adam") + level) * envelope(recording.steps[d], N)
         np.testing.assert_allclose(recording.rates[d], expected, rtol=1e-12)
@@ -101,12 +106,12 @@ def test_a_policy_behaviour_needs_a_policy() -> None:
         Behaviour({POLICY: 1.0, "constant": 1.0}, 2, N, np.random.default_rng(0))
 
 
-def test_a_policy_is_followed_with_noise_of_four_sizes(tmp_path: Path) -> None:
+def test_a_policy_is_followed_with_shifts_and_noise(tmp_path: Path) -> None:
     behaviour, recording = behave({POLICY: 1.0}, policies=(bundle(tmp_path, 0.3),))
     assert_recorded_actions_were_applied(behaviour, recording)
     off = np.abs(np.stack(behaviour.actions) - 0.3)
     assert np.median(off) < 0.5
-    assert off.max() > 0.1
+    assert off.max() > 0.01
 
 
 def test_each_run_follows_one_of_the_policies(tmp_path: Path) -> None:
@@ -117,7 +122,9 @@ def test_each_run_follows_one_of_the_policies(tmp_path: Path) -> None:
 
 
 def test_policies_and_schedules_share_a_population(tmp_path: Path) -> None:
-    behaviour, recording = behave({POLICY: 1.0, "constant": 1.0}, seed=1, policies=(bundle(tmp_path, 0.3),), probed=True)
+    behaviour, recording = behave(
+        {POLICY: 1.0, "constant": 1.0}, seed=1, policies=(bundle(tmp_path, 0.3),), probed=True
+    )
     assert set(behaviour.names) == {POLICY, "constant"}
     assert_recorded_actions_were_applied(behaviour, recording)
 

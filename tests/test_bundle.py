@@ -11,7 +11,7 @@ from lrpilot.features import NAMES
 
 
 def test_a_bundle_answers_and_tells_its_protocol(tmp_path):
-    equation = ActionEquation(first=1.5, move=0.25)
+    equation = ActionEquation(span=1.5, rise=0.25)
     path = write_bundle(tmp_path / "policy.onnx", action=equation, weights={"progress": 2.0, "level": -1.0}, bias=0.5)
     bundle = load_policy(path)
     rows = np.zeros((3, len(NAMES)), np.float32)

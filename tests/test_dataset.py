@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import write_bundle
 
+from bundles import write_bundle
 from lrpilot import load_policy
 from lrpilot.features import NAMES
 from lrpilot.pilot import Pilot, Protocol
@@ -18,8 +18,9 @@ from pipeline.workloads.registry import family
 from policy import trajectories
 from policy.dataset import Episode, Masks, Task, episodes, observations
 from policy.mdp import Reward
+from tiny import world
 
-RUNS = 6
+RUNS = 8
 REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
 SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
 VAL = [i for i, name in enumerate(NAMES) if name.startswith(("val_", "has_val"))]
@@ -71,6 +72,11 @@ def collected(spec: Spec, folder: Path) -> Task:
     return Task(trajectories.read(path))
 
 
+def every_decision(task: Task, runs: np.ndarray | bool) -> np.ndarray:
+    """(D + 1, runs) bool: what holds for a run holds at each of its decisions."""
+    return np.broadcast_to(runs, (task.length, RUNS))
+
+
 def assert_same(task: Task, found: np.ndarray, seen: list[np.ndarray]) -> None:
     assert len(seen) >= len(found)
     for run, end in enumerate(task.ends):
@@ -83,30 +89,41 @@ def assert_same(task: Task, found: np.ndarray, seen: list[np.ndarray]) -> None:
 def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, watch: Watch) -> None:
     spec = spec_of(task, probed, SCHEDULES)
     data = collected(spec, tmp_path)
-    shown, hidden = (np.full((data.length, RUNS), flag) for flag in (True, False))
     epochs = np.full(RUNS, data.steps_per_epoch)
-    assert_same(data, observations(data, shown, epochs), watch.seen)
-    if task == "sgd":
+    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
+    seeds = [spec.task_seed + i for i in range(RUNS)]
+    mixed = behaviour_of(spec, workload.n_steps).shows_validation
+    assert_same(data, observations(data, every_decision(data, mixed), epochs), watch.seen)
+    if task == "sgd" and not probed:
         assert data.diverged.any()
         assert not data.diverged.all()
         assert len(set(data.ends)) > 1
     if task == "sgd-mlp" and probed:
         assert len(set(data.column("step")[0])) > 1  # of decision 0
 
-    watch.seen.clear()  # the same runs again, under pilots that are told no validation loss
-    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
-    seeds = [spec.task_seed + i for i in range(RUNS)]
-    behaviour = behaviour_of(spec, workload.n_steps)
-    simulate(workload, seeds, Protocol(), behaviour.act, probed=probed, val_examples=32, show_validation=False)
-    assert_same(data, observations(data, hidden, epochs), watch.seen)
+    for shown in (True, False):  # the same runs again, under pilots that are all told the validation loss, or none
+        watch.seen.clear()
+        act = behaviour_of(spec, workload.n_steps).act
+        simulate(workload, seeds, Protocol(), act, probed=probed, val_examples=32, show_validation=shown)
+        assert_same(data, observations(data, every_decision(data, shown), epochs), watch.seen)
+
+
+def test_validation_is_recorded_though_no_run_shows_it() -> None:
+    workload = world(n_steps=40)
+    behaviour = Behaviour({"constant": 1.0}, 2, 40, np.random.default_rng(0))
+    found = simulate(workload, (0, 1), Protocol(), behaviour.act, show_validation=np.zeros(2, bool))
+    assert len(found.val_loss) == len(found.steps)
+    assert np.isnan([interval["val_loss"] for interval in found.telemetry[1:]]).all()
 
 
 def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch) -> None:
     """Behaviours that themselves observe, beside others that do not."""
     drawn = np.random.default_rng(5).normal(0, 0.2, len(NAMES))
     bundle = write_bundle(tmp_path / "policy.onnx", weights=dict(zip(NAMES, drawn.tolist(), strict=True)))
-    data = collected(spec_of("sgd-mlp", True, {"policy": 1.0, "linear": 1.0}, (bundle,)), tmp_path / "data")
-    shown = np.ones((data.length, RUNS), bool)
+    spec = spec_of("sgd-mlp", True, {"policy": 1.0, "linear": 1.0}, (bundle,))
+    data = collected(spec, tmp_path / "data")
+    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
+    shown = every_decision(data, behaviour_of(spec, workload.n_steps).shows_validation)
     assert_same(data, observations(data, shown, np.full(RUNS, data.steps_per_epoch)), watch.seen)
 
 
@@ -114,7 +131,7 @@ def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small recorded tasks, one of them with divergences."""
     folder = tmp_path_factory.mktemp("data")
-    for task, probed in (("sgd", True), ("adam", False)):
+    for task, probed in (("sgd", False), ("adam", True)):
         record(spec_of(task, probed, SCHEDULES), folder, "cpu")
     return folder
 

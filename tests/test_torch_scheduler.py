@@ -42,7 +42,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 class Loop:
-    """A user's training of a small net on fixed data; `scale` of the inputs decides whether a probe blows up."""
+    """A user's training of a small net on fixed data; `scale` is that of the inputs."""
 
     def __init__(self, policy: Bundle, optimizer: str = "adam", scale: float = 1.0, **kw: Any) -> None:
         torch.set_num_threads(1)
@@ -110,6 +110,7 @@ def test_probe_is_rolled_back_bit_for_bit(policy: Bundle, optimizer: str, scale:
     assert steps <= loop.scheduler.pilot.cadence.probe_steps
     torch.testing.assert_close(tensors(loop), before, rtol=0, atol=0)
     assert loop.scheduler.state_dict()["snapshot"] is None
+    assert not any(p.grad.any() for p in loop.model.parameters())  # they belong to weights that are gone
     loop.train(N - steps)
     assert all(math.isfinite(rate) and rate > 0 for rate in loop.rates)
 
@@ -303,7 +304,7 @@ def test_steps_skipped_by_a_grad_scaler_do_not_count(policy: Bundle, fused: bool
 
 
 def test_a_probe_whose_steps_a_grad_scaler_skips_ends(policy: Bundle) -> None:
-    """After a blow-up every loss is nan and every step skipped, so no optimizer step would ever end the probe."""
+    """After a blow-up every loss is nan and every step skipped: no optimizer step would ever end the probe."""
     p = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([p], lr=0.1)
     scheduler = PilotLR(optimizer, N, policy)
@@ -404,8 +405,9 @@ def test_a_loss_that_is_not_finite_cuts_the_rate(policy: Bundle) -> None:
     loop.y *= math.nan
     loop.train(30)
     events = [d for d in loop.scheduler.history if d.event == "loss_nonfinite"]
-    move = ActionEquation().move
-    assert len(events) > 1 and events[0].level == pytest.approx(max(level - move, ActionEquation().low))
+    equation, anchor = ActionEquation(), float(loop.scheduler.pilot.anchor[0])
+    lowest = max(equation.low, anchor - equation.span)
+    assert len(events) > 1 and events[0].level == pytest.approx(max(level - equation.fall, lowest))
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a text": (lambda path: path.write_text("run_id,step\n"), "not readable as Parquet"),
     "other format": (other_format, "trajectory format 99, this version reads 1; collect again"),
     "no format": (bare, "trajectory format none"),
-    "missing column": (lambda p: pq.write_table(table().drop_columns(["val_loss"]), p), "columns ['val_loss'] are missing"),
+    "missing column": (lambda p: pq.write_table(table().drop_columns(["val_loss"]), p), "columns ['val_loss'] are"),
     "unknown column": (lambda p: pq.write_table(table().append_column("odd", [[1] * ROWS]), p), "columns ['odd'] are"),
     "wrong type": (wrong_type, "columns ['lr'] are missing, unknown or of another type"),
     "another order": (reordered, "columns are in another order"),

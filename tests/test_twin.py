@@ -89,7 +89,7 @@ def one_thread() -> None:
 def test_plain_loop_equals_simulation(
     policy: Bundle, optimizer: str, probed: bool, scale: float, blown: bool | None, show_validation: bool
 ) -> None:
-    workload = problem(optimizer, 240, scale)
+    workload = problem(optimizer, 400, scale)
     rates, scheduler = plain_loop(workload, SEED, policy, probed, show_validation)
     act = follow_policy(policy)
     alone = simulate(

@@ -84,7 +84,7 @@ class Population:
         """One optimizer step on the batches of `step` at learning rates lr (K,); batch losses (K,) before it."""
         index = self._order[step]
         self.gradient, loss = self._step(self.state.weights, self._train.x[index], self._train.y[index])
-        self._update(torch.as_tensor(lr, dtype=torch.float32, device=self.device)[:, None])
+        self._update(torch.as_tensor(lr, dtype=self.gradient.dtype, device=self.device)[:, None])
         return loss
 
     def _update(self, lr: Tensor) -> None:
@@ -100,8 +100,9 @@ class Population:
             return
         s.first.lerp_(g, 1 - BETAS[0])
         s.second.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-        denominator = (s.second / (1 - BETAS[1] ** s.steps)).sqrt_().add_(EPS)
-        s.weights -= (lr / (1 - BETAS[0] ** s.steps)) * s.first / denominator
+        # 1 - beta ** t in float32 would lose five digits in the first steps.
+        first, second = ((1 - beta ** s.steps.double()).to(g.dtype) for beta in BETAS)
+        s.weights -= (lr / first) * s.first / (s.second / second).sqrt_().add_(EPS)
 
     def score(self, data: Data, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error where the workload has none."""

@@ -1,11 +1,12 @@
 """From an action to a learning rate, and back.
 
-    lr(step) = 10 ** (ref + z) * (1 - (step + 0.5) / N)
+    lr(step) = 10 ** (ref + z) * (1 - (step + 0.5) / N),    z <- anchor + span * a
 
-`z` is the level in decades over the optimizer kind's reference. The first action sets it about an anchor, which the
-probe found; every later one moves it: z <- clip(z + move * a). The linear envelope to zero is part of the equation
-(Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay is optimal for the last iterate), so
-that holding the level is already a good schedule and a policy only has to correct it.
+`z` is the level in decades over the optimizer kind's reference; the anchor is a landmark of the probe. Every action
+names a level, it does not move one: errors do not add up, and what a network learned of a level holds wherever the
+training stands. After the first action the level changes by at most `rise` up and `fall` down per decision. The linear envelope
+to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay is
+optimal for the last iterate), so that holding the level is already a good schedule and a policy only has to correct it.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ REFERENCE = {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}  # log10 of the textbook 
 class ActionEquation:
     """The part of a bundle's manifest that turns actions in [-1, 1] into levels z, in decades."""
 
-    first: float = 2.5  # the first action spans anchor +- this
-    move: float = 0.5  # a later one moves the level by at most this
+    span: float = 2.5  # actions reach from anchor - span to anchor + span
+    rise: float = 0.5  # most that the level may rise at a later decision
+    fall: float = 1.5  # and fall
     low: float = -4.0  # bounds of z
     high: float = 3.0
     anchor: float = -1.0  # anchor of a training without a probe
     below_blowup: float = 2.0  # the probe's anchor lies this far below the blow-up
 
     def apply(self, level: np.ndarray, anchor: np.ndarray, action: np.ndarray, first: bool) -> np.ndarray:
-        """New level (runs,) after `action` (runs,) in [-1, 1]; actions outside are clipped."""
-        action = np.clip(action, -1.0, 1.0)
-        target = anchor + self.first * action if first else level + self.move * action
+        """New level (runs,) after `action` (runs,); actions outside [-1, 1] are clipped."""
+        target = anchor + self.span * np.clip(action, -1.0, 1.0)
+        if not first:
+            target = np.clip(target, level - self.fall, level + self.rise)
         return np.clip(target, self.low, self.high)
 
-    def invert(self, level: np.ndarray, anchor: np.ndarray, wanted: np.ndarray, first: bool) -> np.ndarray:
-        """The action (runs,) that comes closest to the level `wanted` (runs,)."""
-        wanted = np.clip(wanted, self.low, self.high)
-        action = (wanted - anchor) / self.first if first else (wanted - level) / self.move
-        return np.clip(action, -1.0, 1.0)
+    def invert(self, anchor: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The action (runs,) whose level comes closest to `wanted` (runs,), limits of change aside."""
+        return np.clip((np.clip(wanted, self.low, self.high) - anchor) / self.span, -1.0, 1.0)
 
 
 def envelope(step: float | np.ndarray, total_steps: int) -> float | np.ndarray:

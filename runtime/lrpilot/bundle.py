@@ -67,7 +67,8 @@ class Manifest:
             odd = sorted(set(raw.get("features", ())) ^ set(features.NAMES))
             raise BundleError(
                 f"{where}: made for features version {raw.get('features_version')!r} (differs in {odd or 'order'}), "
-                f"this lrpilot computes version {features.VERSION}; install the lrpilot that exported it, or export again"
+                f"this lrpilot computes version {features.VERSION}; install the lrpilot that exported it, "
+                "or export it again"
             )
         try:
             protocol = raw["protocol"]

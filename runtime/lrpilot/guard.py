@@ -19,21 +19,27 @@ class GuardError(RuntimeError):
 
 
 def guard(
-    action: np.ndarray, loss: np.ndarray | None, loss0: np.ndarray, missing: bool = False
+    action: np.ndarray,
+    hold: np.ndarray,
+    cut: np.ndarray,
+    loss: np.ndarray | None,
+    loss0: np.ndarray,
+    missing: bool = False,
 ) -> tuple[np.ndarray, list[str | None]]:
-    """Actions (runs,) that may be applied, and what was done to each; loss (runs,) is None at decision 0.
+    """Actions (runs,) that may be applied, and what was done to each.
 
-    `missing` says that a nan loss stands for "not reported".
+    `hold` and `cut` (runs,) are the actions that keep the level and that lower it as far as one decision can; loss
+    (runs,) is None at decision 0; `missing` says that a nan loss stands for "not reported".
     """
     events: list[str | None] = [None] * len(action)
     safe = np.array(action, np.float64)
     for i, a in enumerate(safe):
         if loss is not None and missing:
-            safe[i], events[i] = 0.0, "loss_missing"
+            safe[i], events[i] = hold[i], "loss_missing"
         elif loss is not None and not np.isfinite(loss[i]):
-            safe[i], events[i] = -1.0, "loss_nonfinite"
+            safe[i], events[i] = cut[i], "loss_nonfinite"
         elif loss is not None and loss0[i] > 0 and loss[i] > RUNAWAY * loss0[i]:
-            safe[i], events[i] = -1.0, "loss_runaway"
+            safe[i], events[i] = cut[i], "loss_runaway"
         elif not np.isfinite(a):
-            safe[i], events[i] = 0.0, "action_nonfinite"
+            safe[i], events[i] = hold[i], "action_nonfinite"
     return safe, events

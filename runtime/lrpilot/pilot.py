@@ -214,7 +214,10 @@ class Pilot:
             warnings.warn(f"lrpilot: the policy failed ({error}); the learning rate level is held", stacklevel=2)
             answer = np.full(self.runs, np.nan)
         loss = None if self.interval is None else self.interval["loss_mean"]
-        action, events = guard(answer, loss, self.observer.loss0, self._missing)
+        equation = self.protocol.action
+        hold = equation.invert(self.anchor, self.level)
+        cut = equation.invert(self.anchor, self.level - equation.fall)
+        action, events = guard(answer, hold, cut, loss, self.observer.loss0, self._missing)
         if self.strict and any(events):
             event = next(filter(None, events))
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")

@@ -15,7 +15,8 @@ import numpy as np
 LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
 SMOOTHING = 0.3  # decades over which the loss is averaged
 RISE = 0.5  # relative rise over the best smoothed loss that ends the probe
-NOISE = 3.0  # a rise below this many standard deviations of the batch noise is none
+NOISE = 4.0  # a rise below this many standard deviations of the smoothed batch noise is none
+LUCK = 2.0  # standard deviations by which the best smoothed loss counts as worse, lest a lucky draw be the best
 SETTLE = 4  # steps before a rise can end the probe
 FLAT = 1.0  # decades at the start whose mean loss is "the loss before training"
 
@@ -30,7 +31,7 @@ class Landmarks:
     """What a probe's curve says, per run; levels in decades, all (runs,) or (runs, probe_steps)."""
 
     loss0: np.ndarray  # mean loss at the lowest rates
-    blowup: np.ndarray  # highest level that was survived, or HIGH
+    blowup: np.ndarray  # level after which the loss had blown up, or HIGH
     blown: np.ndarray  # bool: the loss did blow up
     lowest: np.ndarray  # level after which the smoothed loss was lowest
     steepest: np.ndarray  # level of the steepest smoothed descent
@@ -57,25 +58,31 @@ def _noise(loss: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(np.diff(loss, axis=1) ** 2, axis=1) / 2)
 
 
-def has_ended(loss: np.ndarray, done: int) -> np.ndarray:
-    """(runs,) bool: whether the probe is over after `done` steps; loss (runs, probe_steps), nan past `done`."""
+def blew_up(loss: np.ndarray, done: int) -> np.ndarray:
+    """(runs,) bool: whether the loss has blown up by step `done`; loss (runs, probe_steps), nan past `done`."""
     seen = loss[:, :done]
-    broken = ~np.isfinite(seen).all(axis=1)
-    if done >= loss.shape[1]:
-        return np.ones(len(loss), bool)
+    broken = np.any(~np.isfinite(seen), axis=1)
     if done <= SETTLE:
         return broken
     keep = smoothing(loss.shape[1])
     with np.errstate(all="ignore"):
         curve = smooth_curve(seen, keep)
-        best = curve.min(axis=1)
-        spread = _noise(seen[:, :-1]) * np.sqrt((1 - keep) / (1 + keep))
-        return broken | (curve[:, -1] > best + np.maximum(RISE * np.abs(best), NOISE * spread))
+        # The first values average few losses: a bias-corrected average of j losses has this deviation.
+        left = keep ** np.arange(1, done + 1)
+        spread = _noise(seen[:, :-1])[:, None] * np.sqrt((1 - keep) / (1 + keep) * (1 + left) / (1 - left))
+        best = (curve + LUCK * spread).min(axis=1)
+        risen: np.ndarray = curve[:, -1] > best + np.maximum(RISE * np.abs(best), NOISE * spread[:, -1])
+        return broken | risen
+
+
+def has_ended(loss: np.ndarray, done: int) -> np.ndarray:
+    """(runs,) bool: whether the probe is over after `done` steps: blown up, or all its levels seen."""
+    return blew_up(loss, done) | (done >= loss.shape[1])
 
 
 def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
     """Landmarks of finished probes: loss (runs, probe_steps), of which run i used the first steps[i]."""
-    runs, probe_steps = loss.shape
+    probe_steps = loss.shape[1]
     z = levels(probe_steps)
     flat = max(2, int(np.sum(z <= LOW + FLAT)))
     used = np.where(np.arange(probe_steps) < steps[:, None], loss, np.nan)
@@ -91,12 +98,8 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
         steepest = np.argmin(slope, axis=1)
         loss0 = np.mean(used[:, :flat], axis=1)
         noise = _noise(used[:, :flat]) / np.abs(loss0)
-    blown = has_ended_early(loss, steps)
+    blown = np.zeros(len(loss), bool)
+    for done in np.unique(steps):
+        blown[steps == done] = blew_up(loss[steps == done], int(done))
     blowup = np.where(blown, z[np.maximum(steps - 2, 0)], HIGH)
     return Landmarks(loss0, blowup, blown, z[lowest], z[steepest], noise, after)
-
-
-def has_ended_early(loss: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """(runs,) bool: the probe ended by its loss, not by its length."""
-    last = loss[np.arange(len(loss)), np.maximum(steps - 1, 0)]
-    return (steps < loss.shape[1]) | ~np.isfinite(last)

@@ -1,0 +1,53 @@
+"""What the README shows of the shipped policy, a table and a picture: `make promote` writes both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import figures, report_data, report_figures, verdict
+from pipeline.paths import Paths
+
+README = Path("README.md")
+PICTURE = Path("docs/images/report.png")
+START, END = "<!-- results -->", "<!-- /results -->"  # what is between them is generated
+SPLIT = "heldout"
+
+
+def update(paths: Paths, readme: Path = README, picture: Path = PICTURE) -> None:
+    """Write the table and the picture of ROOT's evaluation. Raises ValueError for a README without its marks."""
+    evaluation = figures.read(paths)
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), results(evaluation)), encoding="utf-8")
+    rows = report_data.load(paths.evaluation)
+    rates = report_data.sensitivity(rows[rows.split == SPLIT])
+    report_figures.write_png(report_figures.picture(verdict.scores(evaluation, SPLIT), rates), picture)
+
+
+def results(evaluation: Mapping[str, Any]) -> str:
+    """Markdown: what the held-out families say, and a table of all methods."""
+    table = verdict.scores(evaluation, SPLIT)
+    judged = verdict.judge(table)
+    head = ["method", "mean regret", "95 % interval", "policy minus it (95 %)", "worst task"]
+    rows = [head, ["---", "---:", "---:", "---:", "---:"]]
+    for s in table:
+        cells = [s.name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.gap(s)]
+        cells.append(verdict.number(s.worst, 2))
+        rows.append([f"**{c}**" for c in cells] if s.group == verdict.POLICY else cells)
+    lines = [
+        f"**{judged.headline}.** {' '.join(judged.sentences)}",
+        "",
+        f"Normalised regret on {evaluation[f'{SPLIT}.tasks']} tasks of the {verdict.SPLITS[SPLIT]}:",
+        "",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def fill(text: str, content: str) -> str:
+    """`text` with `content` between the marks. Raises ValueError unless both stand there once, in order."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end) or START in after or END in after:
+        raise ValueError(f"README: want {START} and, later, {END} exactly once; put them where the results belong")
+    return f"{before}{START}\n{content}\n{END}{after}"

@@ -1,0 +1,125 @@
+"""Draw the report of the evaluation: one HTML page that holds everything it shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrpilot import load_policy
+from pipeline import config, report_data, report_figures, tracking, verdict
+from pipeline.paths import Paths, parse_root
+from pipeline.verdict import Score
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+ORDER = ("heldout", "selection", "train")  # of the splits on the page
+SHADES = {
+    1: "28, 138, 148",
+    -1: "201, 42, 42",
+}  # red, green, blue of cells better and worse than half the oracle's gain
+
+
+def main() -> None:
+    paths = parse_root(__doc__)
+    with tracking.stage(paths, "report", {}) as log:
+        page = render(paths)
+        paths.report.parent.mkdir(parents=True, exist_ok=True)
+        paths.report.write_text(page, encoding="utf-8")
+        log.artifact(paths.report)
+
+
+def render(paths: Paths) -> str:
+    """The page. Raises ValueError where the evaluation lacks the policy."""
+    from jinja2 import Environment, StrictUndefined
+
+    figures = json.loads(paths.evaluate_metrics.read_text(encoding="utf-8"))
+    rows = report_data.load(paths.evaluation)
+    params = config.load(paths.root)
+    rates = params.evaluate.learning_rates
+    splits = sorted(rows.split.unique(), key=ORDER.index)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "number": verdict.number, "interval": lambda s: verdict.interval(s.low, s.high), "gap": verdict.gap,
+        "percent": lambda value: f"{100 * value:.0f}\N{NO-BREAK SPACE}%", "count": lambda value: f"{value:,}",
+        "plain": _plain, "shade": _shade,
+    }  # fmt: skip
+    policy = load_policy(paths.policy)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        splits=[_split(name, rows[rows.split == name], figures, rates) for name in splits],
+        rates=", ".join(np.format_float_scientific(rate, trim="-", exp_digits=1) for rate in rates),
+        calibrated={k.partition(".")[2]: v for k, v in figures.items() if k.startswith("calibrated.")},
+        learning_curves=report_figures.data_uri(report_figures.learning_curves(pd.read_csv(paths.train_curve))),
+        collected=_json(paths.collect_metrics),
+        trained=_json(paths.train_metrics),
+        exported=_json(paths.export_metrics),
+        families=sorted(params.collect.families),
+        schedules=sorted(params.collect.schedules),
+        evaluation_hours=_hours(rows),
+        evaluation_runs=int((rows.group != "rival.calibrated").sum()),
+        benchmark=figures["benchmark"],
+        manifest=policy.manifest,
+        evaluate=asdict(params.evaluate),
+        names=verdict.NAMES,
+        colours=report_figures.COLOURS,
+    )
+
+
+def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any], rates: Sequence[float]) -> dict[str, Any]:
+    """What the page shows of one split."""
+    table, blind = verdict.scores(figures, name), report_data.blind_rates(rows, rates)
+    baseline = verdict.best(table, "baseline")
+    if baseline is None:
+        raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
+    per_task = report_data.by_task(blind, baseline.group)
+    worst = per_task.loc[per_task[verdict.POLICY].idxmax()]
+    headline = [baseline, *(s for s in table if s.kind == "rival"), *(s for s in table if s.kind == "control")]
+    return {
+        "name": name, "title": verdict.SPLITS[name], "scores": table, "policy": verdict.find(table, verdict.POLICY),
+        "validated": verdict.find(table, verdict.VALIDATED), "baseline": baseline, "headline": headline,
+        "controls": [s for s in table if s.kind == "control"], "verdict": verdict.judge(table),
+        "tasks": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("family", "task")],
+        "families": sorted(rows.family.unique()), "seeds": int(rows.seed.nunique()),
+        "worst": {"task": worst.task, "regret": float(worst[verdict.POLICY])},
+        "outcomes": report_data.outcomes(blind),
+        "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, table).items()},
+    }  # fmt: skip
+
+
+def _plots(rows: pd.DataFrame, table: Sequence[Score]) -> dict[str, Any]:
+    return {
+        "regret": report_figures.regret(table),
+        "rates": report_figures.rate_curves(report_data.task_curves(rows)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(rows)),
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _hours(rows: pd.DataFrame) -> float:
+    """Core time of the evaluation's runs; the calibrated schedule's are the grid's and count once."""
+    return float(rows[rows.group != "rival.calibrated"].seconds.sum()) / 3600
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _shade(regret: float) -> str:
+    """CSS of a table cell: the further from 0.5, the stronger."""
+    if regret != regret:
+        return ""
+    distance = max(-1.0, min(1.0, (0.5 - regret) / 0.5))
+    return f"background: rgba({SHADES[1 if distance >= 0 else -1]}, {0.45 * abs(distance):.2f})"
+
+
+if __name__ == "__main__":
+    main()
