@@ -72,9 +72,9 @@ class Job:
     curves: tuple[tuple[str, tuple[float, ...]], ...] = ()  # log10 LR by optimizer, for the method "mean_lr"
 
 
-def grid(optimizer: str) -> list[Method]:
-    """The tuned grid: every schedule from every initial (peak) learning rate."""
-    rates = [lr for lr in HALF_DECADES if lr <= HIGHEST[optimizer]]
+def grid(optimizer: str, asked: Sequence[float]) -> list[Method]:
+    """The tuned grid: every schedule from every initial (peak) learning rate, those `asked` for included."""
+    rates = sorted({lr for lr in HALF_DECADES if lr <= HIGHEST[optimizer]} | set(asked))
     return [Method("baseline", name, lr) for name in SCHEDULES for lr in rates]
 
 

@@ -31,11 +31,11 @@ from pipeline.workloads.base import Workload
 from pipeline.workloads.registry import family
 from policy import trajectories
 
-# What shapes a recorded training. Features and reward are left out: they are computed from the recording.
+# What shapes a recorded training (features do, since policies follow them). The reward is computed from the recording.
 SOURCES = (
     "pipeline/behaviour.py", "pipeline/collect.py", "pipeline/schedules.py", "pipeline/simulate.py",
     "pipeline/workloads/*.py", "policy/trajectories.py",
-    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "pilot", "probe", "telemetry")),
+    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class Spec:
     policies: tuple[tuple[str, str], ...]  # path, sha256
     exploration: tuple[float, float]
     val_examples: int
+    device: str  # devices round differently
     code: str
 
     def name(self) -> str:
@@ -75,7 +76,7 @@ def plan(config: CollectConfig) -> list[Spec]:
         Spec(
             family(names[min(i, len(names) - 1)]).name, int(rng.integers(2**31)), config.runs_per_task,
             bool(rng.random() >= config.no_probe_share), tuple(config.schedules.items()), policies,
-            (config.epsilon, config.epsilon_decay), config.val_examples, code,
+            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code,
         )
         for i in picks
     ]  # fmt: skip
@@ -83,12 +84,13 @@ def plan(config: CollectConfig) -> list[Spec]:
 
 def _code() -> str:
     digest = hashlib.sha256()
-    for path in sorted(p for pattern in SOURCES for p in Path().glob(pattern)):
+    top = Path(__file__).parents[1]
+    for path in sorted(p for pattern in SOURCES for p in top.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def record(spec: Spec, folder: Path, device: str) -> int:
+def record(spec: Spec, folder: Path) -> int:
     """Run one task and write its file; number of runs."""
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     policies = [load_policy(path) for path, _ in spec.policies]
@@ -105,7 +107,7 @@ def record(spec: Spec, folder: Path, device: str) -> int:
         probed=spec.probed,
         val_examples=spec.val_examples,
         show_validation=behaviour.shows_validation,
-        device=device,
+        device=spec.device,
     )
     trajectories.write(_table(spec, workload, seeds, behaviour, recording), _file(spec, folder))
     return spec.runs
@@ -196,8 +198,7 @@ def main() -> None:
                 f"collect: another collection writes {paths.trajectories}; wait for it, or end it"
             ) from None
         todo = missing(specs, paths.trajectories)
-        # The slow families first: the last to finish should be short.
-        work = partial(record, folder=paths.trajectories, device=config.device)
+        work = partial(record, folder=paths.trajectories)
         results = imap_unordered(work, todo, config.workers)
         total = config.runs_per_task * len(todo)
         collected = sum(progress(results, total, "collect", float, "runs"))
@@ -211,7 +212,7 @@ def main() -> None:
         paths.collect_metrics.parent.mkdir(parents=True, exist_ok=True)
         paths.collect_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
         log.metrics(metrics)
-        log.tags({"data": trajectories.fingerprint(found)})
+        log.tags({tracking.DATA: trajectories.fingerprint(found)})
 
 
 def summarise(found: list[Path]) -> dict[str, Any]:

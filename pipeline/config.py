@@ -76,7 +76,7 @@ class EvaluateConfig:
     calibration_tasks: Count  # tasks per family of the collection that choose the calibrated schedule
     tasks_per_family: Count
     seed: Natural  # of the draw of tasks
-    seeds: Count  # runs of a task per method, each from its own initialisation
+    seeds: Annotated[int, Range(2)]  # runs of a task per method, each from its own initialisation
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]
     bootstrap: Count  # resamples behind an interval
     workers: Natural  # processes; 0: one per core

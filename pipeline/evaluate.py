@@ -132,14 +132,20 @@ def summarise(rows: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
             out |= {f"{label}.policy_minus": round(gap.value, 4), f"{label}.policy_minus_low": round(gap.low, 4),
                     f"{label}.policy_minus_high": round(gap.high, 4)}  # fmt: skip
             out[f"{label}.policy_wins"] = round(stats.share_won(policy, values), 4)
-    by_method = rows.groupby(["kind", "method"])
-    for column in ("error_gap", "steps_to_target", "epochs_to_target", "val_loss"):
-        for (kind, name), value in by_method[column].median().items():  # type: ignore[misc]
-            if np.isfinite(value):
-                out[f"{_label(kind, name)}.median_{column}"] = round(float(value), 4)
-    for (kind, name), part in rows.groupby(["kind", "method"]):
-        out[f"{_label(kind, name)}.diverged"] = int((~np.isfinite(part.test_loss)).sum())
-        out[f"{_label(kind, name)}.reached_target"] = round(float(part.steps_to_target.notna().mean()), 4)
+    kept = rows[rows.lr0.isna() | rows.lr0.isin(config.learning_rates)]
+    for (kind, name), part in kept.groupby(["kind", "method"]):
+        label = str(name) if kind == "policy" else f"{kind}.{name}"
+        # A run that never gets there counts with its whole length; leaving it out would flatter bad methods.
+        steps = part.steps_to_target.fillna(part.n_steps)
+        figures = {
+            "median_error_gap": part.error_gap.median(),
+            "median_val_loss": part.val_loss.median(),
+            "target_share_of_steps": (steps / part.n_steps).mean(),
+            "target_epochs": (steps / part.steps_per_epoch).mean(),
+            "target_reached": part.steps_to_target.notna().mean(),
+        }
+        out |= {f"{label}.{k}": round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}
+        out[f"{label}.diverged"] = int((~np.isfinite(part.test_loss)).sum())
     base = rows[(rows.kind == "baseline") & rows.lr0.isin(config.learning_rates)]
     for name, part in base.groupby("method"):
         table = part.groupby(["task", "lr0"]).regret.mean().unstack().to_numpy()
@@ -147,10 +153,6 @@ def summarise(rows: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     out["policy.sensitivity"] = 0.0  # the initial rate is no input of the pilot
     out["tasks"] = int(rows.task.nunique())
     return out
-
-
-def _label(kind: Any, name: Any) -> str:
-    return str(name) if kind == "policy" else f"{kind}.{name}"
 
 
 def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default: dict[str, Method]) -> pd.DataFrame:
@@ -167,7 +169,9 @@ def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default
     work = [
         job
         for t in all_tasks
-        for job in jobs(t, (*grid(facts[t.name]["optimizer"]), *others), config.seeds, config.device)
+        for job in jobs(
+            t, (*grid(facts[t.name]["optimizer"], config.learning_rates), *others), config.seeds, config.device
+        )
     ]
     rows = compute(work, config, "evaluate")
     curves = mean_curves(rows[rows.method == "policy"])
@@ -175,30 +179,32 @@ def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default
     replay = [Job(t, (Method("control", "mean_lr"),), seeds, config.device, curves) for t in all_tasks]
     rows = pd.concat([rows, compute(replay, config, "replay")], ignore_index=True)
     rows = add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()})
-    chosen = [_as_rival(rows, optimizer, method) for optimizer, method in default.items()]
-    return pd.concat([rows, *chosen], ignore_index=True)
+    return pd.concat([rows, calibrated_rival(rows, default)], ignore_index=True)
 
 
 def _facts(all_tasks: list[Task], n_seeds: int, device: str) -> dict[str, dict[str, Any]]:
     return {t.name: initial_losses(t, range(n_seeds), device) for t in all_tasks}
 
 
-def _as_rival(rows: pd.DataFrame, optimizer: str, method: Method) -> pd.DataFrame:
-    """The grid's runs of the calibrated configuration, as a rival of its own."""
-    mine = (
-        (rows.kind == "baseline")
-        & (rows.optimizer == optimizer)
-        & (rows.method == method.name)
-        & (rows.lr0 == method.lr0)
-    )
-    return rows[mine].assign(kind="rival", method="calibrated", lr0=np.nan)
+def calibrated_rival(rows: pd.DataFrame, default: dict[str, Method]) -> pd.DataFrame:
+    """The grid's runs of each optimizer's calibrated configuration, as a rival; empty unless all have one."""
+    if unknown := sorted(set(rows.optimizer) - set(default)):
+        print(f"evaluate: rival calibrated left out: no calibration task uses {', '.join(unknown)}", flush=True)
+        return rows.iloc[:0]
+    chosen = {(optimizer, method.name, method.lr0) for optimizer, method in default.items()}
+    of_chosen = [key in chosen for key in zip(rows.optimizer, rows.method, rows.lr0, strict=True)]
+    return rows[of_chosen].assign(kind="rival", method="calibrated", lr0=np.nan)
 
 
 def calibrate(families: Iterable[str], config: EvaluateConfig) -> dict[str, Method]:
     """Run the grid on tasks of the training families and choose the calibrated schedule."""
     all_tasks = tasks(families, config.calibration_tasks, config.seed)
     facts = _facts(all_tasks, CALIBRATION_SEEDS, config.device)
-    work = [j for t in all_tasks for j in jobs(t, grid(facts[t.name]["optimizer"]), CALIBRATION_SEEDS, config.device)]
+    work = [
+        j
+        for t in all_tasks
+        for j in jobs(t, grid(facts[t.name]["optimizer"], config.learning_rates), CALIBRATION_SEEDS, config.device)
+    ]
     rows = compute(work, config, "calibrate")
     return calibrated(add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()}))
 

@@ -21,7 +21,7 @@ from pipeline.verdict import NAMES, POLICY, Score
 
 WIDTH = 5.6  # inches
 INK = "#757575"
-COLOURS = {"policy": "#e8590c", "baseline": "#6c757d", "rival": "#1c8a94", "control": "#9467bd"}
+COLOURS = {"policy": "#e8590c", "baseline": "#6c757d", "rival": "#1c8a94", "control": "#9467bd", "oracle": "#2f6fb2"}
 KINDS = {"policy": "policy", "baseline": "schedules", "rival": "rivals", "control": "controls"}
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8,
@@ -100,7 +100,7 @@ def rate_curves(tasks: Sequence[TaskCurves]) -> Figure:
             ax.plot(x, run, color=COLOURS["policy"], lw=0.7, alpha=0.45)
         mean = 10 ** np.log10(np.maximum(curves.policy, 1e-12)).mean(axis=0)
         (mine,) = ax.plot(x, mean, color=COLOURS["policy"], lw=2)
-        (oracle,) = ax.plot(x, curves.oracle, color=COLOURS["rival"], lw=1.4)
+        (oracle,) = ax.plot(x, curves.oracle, color=COLOURS["oracle"], lw=1.4)
         (linear,) = ax.plot(x, curves.linear, color=COLOURS["baseline"], lw=1.4, ls="--")
         ax.set_yscale("log")
         top = max(curves.policy.max(), curves.oracle.max(), curves.linear.max())

@@ -56,9 +56,9 @@ def simulate(
 ) -> Recording:
     """Train one run per seed under `act`.
 
-    Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for all
-    runs alike, unless `show_validation` is False. `milestones` are completed steps at which it is measured for the
-    record alone.
+    Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
+    all runs alike, unless `show_validation` is False. `milestones` are completed steps at which it is measured for
+    the record alone.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)

@@ -61,7 +61,7 @@ def main() -> None:
         work = partial(train_one, folder=paths.trajectories, agent=paths.agent, reward=params.reward, config=config)
         jobs = [*((f"seed{seed}", seed) for seed in config.seeds), (BLIND, config.seeds[0])]
         results = sorted(progress(imap_unordered(work, jobs, 0), len(jobs), "train", lambda _: 1.0, "agents"))
-        metrics: dict[str, Any] = {"steps": config.steps, "agents": len(config.seeds)}
+        metrics: dict[str, Any] = {"steps": results[0][1][-1]["step"], "agents": len(config.seeds)}
         for name, curve, distance in results:
             metrics |= {f"{name}.{k}": round(v, 5) for k, v in curve[-1].items() if k != "step"}
             metrics[f"{name}.distance_to_behaviour"] = round(distance, 5)
@@ -74,7 +74,7 @@ def main() -> None:
         paths.train_metrics.parent.mkdir(parents=True, exist_ok=True)
         paths.train_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
         log.metrics(metrics)
-        log.tags({"data": data})
+        log.tags({tracking.DATA: data})
         log.artifact(paths.train_curve)
 
 

@@ -35,7 +35,7 @@ NAMES = {
 }
 MEANING = {
     "control.random_init": "a network that was never trained",
-    "control.state_blind": "a policy that sees neither losses nor gradients",
+    "control.state_blind": "a policy that sees the clock alone",
     "control.mean_lr": "its own average learning-rate curve, replayed without looking at the training",
 }
 MINUS = "\N{MINUS SIGN}"

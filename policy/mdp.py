@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROOM = 0.01  # least (L0 - Lbest) / L0: where no run gained more, rounding errors must not decide
+
 
 @dataclass(frozen=True)
 class Reward:
@@ -47,7 +49,7 @@ def potential(val_loss: np.ndarray, loss0: float, best: float, reward: Reward) -
     """phi of validation losses, any shape; not finite -> floor."""
     with np.errstate(all="ignore"):
         gain = np.clip(np.log10(loss0 / np.maximum(val_loss, 1e-12)), -1.0, 3.0)
-        regret = np.clip((val_loss - best) / max(loss0 - best, 1e-12), 0.0, 1.5)
+        regret = np.clip((val_loss - best) / max(loss0 - best, ROOM * loss0), 0.0, 1.5)
         phi = reward.loss_weight * gain - reward.regret_weight * np.log10(regret + 0.03)
     return np.where(np.isfinite(val_loss), np.maximum(phi, reward.floor), reward.floor)
 

@@ -67,7 +67,7 @@ def write(table: pa.Table, path: Path) -> None:
     """Write a task's rows at once or not at all: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    pq.write_table(table.cast(SCHEMA), partial, compression="zstd")
+    pq.write_table(table.cast(SCHEMA), partial, compression="zstd", write_page_checksum=True)
     partial.replace(path)
 
 
@@ -78,7 +78,7 @@ def read(path: Path) -> pa.Table:
     columns missing or of another type, values out of range, decisions or steps that do not grow.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise TrajectoryError(f"{path}: not readable as Parquet ({error}); delete it and collect again") from error

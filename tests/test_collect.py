@@ -84,7 +84,7 @@ def test_an_unknown_family_is_refused_before_anything_runs(tmp_path: Path) -> No
         plan(config(tmp_path, families={"cifar": 1.0}))
 
 
-SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), 32, "c" * 64)
+SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), 32, "cpu", "c" * 64)
 CHANGES: dict[str, Any] = {
     "family": "tabular",
     "task_seed": 2,
@@ -94,6 +94,7 @@ CHANGES: dict[str, Any] = {
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
     "val_examples": 64,
+    "device": "cuda",
     "code": "d" * 64,
 }
 

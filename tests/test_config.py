@@ -67,9 +67,9 @@ FAULTS = [  # section, key, value, what the message says
     ("reward", "floor", 0.5, "reward.floor is 0.5, want a finite number at most 0"),
     (
         "evaluate",
-        "splits",
-        ["heldout", "test"],
-        "evaluate.splits[1] is 'test', want a text that is one of train",
+        "families",
+        ["mnist_cnn", "mnist_cnn"],
+        "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text (not empty, no repetition)",
     ),
     ("register", "model", "", "register.model is '', want a text (not empty"),
 ]

@@ -17,8 +17,10 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
     # Blank lines in place of the prose, so that a traceback names the page's own lines.
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) == text.count("```python"), "an indented or unfinished block would not run"
     code, at = "", 0
-    for block in BLOCK.finditer(text):
+    for block in blocks:
         code += "\n" * text.count("\n", at, block.start(1)) + block.group(1)
         at = block.end(1)
     exec(compile(code, page.name, "exec"), {"__name__": "__main__"})

@@ -13,7 +13,7 @@ from bundles import write_bundle
 from closure import TOP
 from pipeline.benchmark import CURVE_POINTS, HIGHEST, MEMBERS, SCHEDULES, Job, Method, Task, exists, grid, run
 from pipeline.config import EvaluateConfig, load, read
-from pipeline.evaluate import add_regret, calibrated, jobs, mean_curves, per_method, summarise, tasks
+from pipeline.evaluate import add_regret, calibrated, calibrated_rival, jobs, mean_curves, per_method, summarise, tasks
 from tiny import write_params
 
 TINY_TASK = Task("train", "illconditioned", 3)  # 200 steps of Adam on ten weights
@@ -59,7 +59,7 @@ def test_an_unknown_family_is_refused() -> None:
 
 @pytest.mark.parametrize("optimizer", HIGHEST)
 def test_the_grid_is_every_schedule_at_every_rate_of_its_optimizer(optimizer: str) -> None:
-    found = grid(optimizer)
+    found = grid(optimizer, ())
     rates = sorted({m.lr0 for m in found if m.lr0 is not None})
     assert {(m.name, m.lr0) for m in found} == {(s, lr) for s in SCHEDULES for lr in rates}
     assert len(found) == len(SCHEDULES) * len(rates)
@@ -69,17 +69,17 @@ def test_the_grid_is_every_schedule_at_every_rate_of_its_optimizer(optimizer: st
 
 
 def test_the_grid_of_sgd_reaches_further() -> None:
-    assert {m.lr0 for m in grid("adam")} < {m.lr0 for m in grid("sgd")}
+    assert {m.lr0 for m in grid("adam", ())} < {m.lr0 for m in grid("sgd", ())}
 
 
 def test_the_default_initial_rates_are_in_every_grid() -> None:
     initial = set(read(TOP / "params.yaml")["evaluate"]["learning_rates"])
     for optimizer in HIGHEST:
-        assert initial <= {m.lr0 for m in grid(optimizer)}
+        assert initial <= {m.lr0 for m in grid(optimizer, ())}
 
 
 def test_jobs_hold_every_method_once_in_populations_of_bounded_size() -> None:
-    methods = (*grid("sgd"), Method("policy", "policy", policy="p"), Method("control", "random_init"))
+    methods = (*grid("sgd", ()), Method("policy", "policy", policy="p"), Method("control", "random_init"))
     found = jobs(TINY_TASK, methods, 5, "cpu")
     assert [m for job in found for m in job.methods] == list(methods)
     assert max(len(job.methods) * len(job.seeds) for job in found) <= MEMBERS
@@ -138,6 +138,21 @@ def test_the_calibrated_schedule_is_best_on_average_among_rates_that_all_tasks_h
     }
 
 
+def test_the_calibrated_rival_is_the_grids_runs_of_that_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = frame([
+        row("baseline", "cosine", 1e-3, 0), row("baseline", "cosine", 1e-2, 0), row("policy", "policy", nan, 0),
+        row("baseline", "step", 0.1, 0, optimizer="sgd", task="b"),
+    ])  # fmt: skip
+    default = {"adam": Method("baseline", "cosine", 1e-3), "sgd": Method("baseline", "step", 0.1)}
+    found = calibrated_rival(rows, default)
+    assert found.index.to_list() == [0, 3]
+    assert set(zip(found.kind, found.method, strict=True)) == {("rival", "calibrated")}
+    assert found.lr0.isna().all()
+
+    assert calibrated_rival(rows, {"adam": default["adam"]}).empty  # half a rival would be compared on other tasks
+    assert "calibrated left out: no calibration task uses sgd" in capsys.readouterr().out
+
+
 def two_tasks() -> pd.DataFrame:
     """Policy regret .1 and .2 everywhere, a baseline's .3 from one initial rate and .5 from the other."""
     rows = []
@@ -172,15 +187,15 @@ def test_per_method_averages_a_baseline_over_the_initial_rates_alone() -> None:
 def test_summary_of_a_split(config: EvaluateConfig) -> None:
     found = summarise(two_tasks(), config)
     for label in ("policy", "policy_val", "control.random_init", "baseline.cosine"):
-        assert {f"{label}.{k}" for k in ("mean", "iqm", "low", "high", "worst", "diverged", "reached_target")} <= set(
+        assert {f"{label}.{k}" for k in ("mean", "iqm", "low", "high", "worst", "diverged", "target_reached")} <= set(
             found
         )
         assert found[f"{label}.low"] <= found[f"{label}.mean"] <= found[f"{label}.high"]
     wanted = {
         "policy.mean": 0.15, "policy.worst": 0.2, "baseline.cosine.mean": 0.4, "baseline.cosine.policy_minus": -0.25,
         "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
-        "control.random_init.diverged": 4, "control.random_init.reached_target": 0.0, "policy.reached_target": 1.0,
-        "policy.median_steps_to_target": 10.0, "policy.median_error_gap": 0.01, "tasks": 2,
+        "control.random_init.diverged": 4, "control.random_init.target_reached": 0.0, "policy.target_reached": 1.0,
+        "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
     }  # fmt: skip
     assert {k: found[k] for k in wanted} == pytest.approx(wanted)
     assert all(isinstance(v, int | float) for v in found.values())
@@ -222,7 +237,7 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
         run(job(Method("rival", "finder_steepest"))),
         run(job(Method("rival", "finder_tenth"))),
         run(job(Method("control", "mean_lr"), curves=replay)),
-        run(job(*grid("adam")[:2])),
+        run(job(*grid("adam", ())[:2])),
     ])  # fmt: skip
     assert len(found) == 16
     assert found.lr0.notna().sum() == 4

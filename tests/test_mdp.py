@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy.mdp import Reward, best_loss, initial_loss, potential, rewards
@@ -12,6 +12,8 @@ from policy.mdp import Reward, best_loss, initial_loss, potential, rewards
 REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
 LOSS_ALONE = replace(REWARD, regret_weight=0.0)
 nan = np.nan
+# the machine may be busy: nothing here is about time
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_rewards_worked_by_hand() -> None:
@@ -82,6 +84,7 @@ def tasks(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return val_loss, ends, diverged
 
 
+@unhurried
 @given(tasks(), st.floats(1e-3, 1e3))
 def test_rewards_telescope_and_are_centred(task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float) -> None:
     val_loss, ends, diverged = task
@@ -95,6 +98,7 @@ def test_rewards_telescope_and_are_centred(task: tuple[np.ndarray, np.ndarray, n
     assert abs(returns.mean()) < 1e-9
 
 
+@unhurried
 @given(tasks(), st.floats(1e-3, 1e3))
 def test_a_divergence_is_the_worst_of_its_task(
     task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float
@@ -106,6 +110,7 @@ def test_a_divergence_is_the_worst_of_its_task(
         np.testing.assert_allclose(returns[diverged], returns.min(), atol=1e-9)
 
 
+@unhurried
 @given(tasks(), st.floats(1e-3, 1e3))
 def test_past_its_end_a_run_earns_nothing(task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float) -> None:
     val_loss, ends, diverged = task
@@ -114,6 +119,7 @@ def test_past_its_end_a_run_earns_nothing(task: tuple[np.ndarray, np.ndarray, np
     assert np.isfinite(found).all()
 
 
+@unhurried
 @given(tasks(), st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_the_unit_of_the_loss_does_not_matter(
     task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float, unit: float

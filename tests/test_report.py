@@ -150,7 +150,7 @@ def score(group: str, gap: tuple[float, float, float] | None = None) -> Score:
         (LOST, WON, WON, "mixed", "1 of 2 schedules and rivals; not than: Cosine", "Higher regret than Cosine"),
         (LOST, OPEN, WON, "mixed", "0 of 2 schedules and rivals", "No difference can be shown from calibrated"),
         (WON, WON, OPEN, "bad", "learned nothing beyond: state-blind", f"does as well, {MINUS}0.020"),
-        (WON, WON, LOST, "bad", "learned nothing beyond: state-blind", "neither losses nor gradients"),
+        (WON, WON, LOST, "bad", "learned nothing beyond: state-blind", "sees the clock alone"),
     ],
 )
 def test_verdict(baseline, rival, control, tone, headline, sentence) -> None:

@@ -4,9 +4,9 @@
 
 `z` is the level in decades over the optimizer kind's reference; the anchor is a landmark of the probe. Every action
 names a level, it does not move one: errors do not add up, and what a network learned of a level holds wherever the
-training stands. After the first action the level changes by at most `rise` up and `fall` down per decision. The linear envelope
-to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay is
-optimal for the last iterate), so that holding the level is already a good schedule and a policy only has to correct it.
+training stands. After the first action the level changes by at most `rise` up and `fall` down per decision. The linear
+envelope to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay
+is optimal for the last iterate), so holding the level is already a good schedule, which a policy only has to correct.
 """
 
 from __future__ import annotations

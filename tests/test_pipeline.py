@@ -1,0 +1,128 @@
+"""The whole loop on the tiny profile: a real `dvc repro` in a copy of the repository, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lrpilot import load_policy
+from pipeline.paths import ARTEFACTS, Paths
+from pipeline.tracking import open_store
+
+TOP = Path(__file__).parents[1]
+STAGES = ("collect", "train", "export", "evaluate", "report", "register")
+
+
+def sh(clone: Path, *command: str) -> str:
+    """Output of a command in the clone, run with this Python and the clone's own packages; it must succeed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {
+        "PATH": path,
+        "PYTHONPATH": os.pathsep.join([str(clone / "runtime"), str(clone)]),
+        "DVC_SYSTEM_CONFIG_DIR": ".dvc/profile",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed copy of the working tree, after a tiny `dvc repro`."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (TOP / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, folder / name)
+    sh(folder, "git", "init", "-q")
+    sh(folder, "git", "add", "-A")
+    sh(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
+    sh(folder, sys.executable, "-m", "pipeline.profile", "tiny")
+    sh(folder, "dvc", "repro", "-q", "profiles/tiny/dvc.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paths(clone: Path) -> Paths:
+    return Paths(clone / "profiles" / "tiny")
+
+
+def test_every_artefact_is_there(paths: Paths) -> None:
+    assert [a.path for a in ARTEFACTS if not (paths.root / a.path).exists()] == []
+
+
+def test_a_second_repro_does_nothing(clone: Path) -> None:
+    out = sh(clone, "dvc", "repro", "profiles/tiny/dvc.yaml")
+    assert [
+        s for s in STAGES if f"Running stage '{s}'" in out or f"Running stage 'profiles/tiny/dvc.yaml:{s}'" in out
+    ] == []
+    assert "up to date" in sh(clone, "dvc", "status", "profiles/tiny/dvc.yaml")
+
+
+def test_git_sees_no_change(clone: Path) -> None:
+    assert sh(clone, "git", "status", "--porcelain") == ""
+
+
+def test_metrics_hold_their_keys(paths: Paths) -> None:
+    collect = json.loads(paths.collect_metrics.read_text())
+    keys = "runs families optimizers schedules decisions divergent_share runs_per_hour wall_s"
+    assert set(keys.split()) <= set(collect) and collect["runs"] == 48
+    evaluate = json.loads(paths.evaluate_metrics.read_text())
+    names = ["policy", "baseline.cosine", "control.state_blind", "control.mean_lr", "control.random_init"]
+    names += ["rival.calibrated", "rival.finder_steepest", "rival.finder_tenth", "policy_val"]
+    missing = [n for n in names for k in ("mean", "iqm", "low", "high", "worst") if f"heldout.{n}.{k}" not in evaluate]
+    assert missing == []
+
+
+def test_methods_share_their_random_numbers(paths: Paths) -> None:
+    """The finder's two rules probe the same batches from the same weights: their probes cost the same rates."""
+    rows = pd.read_parquet(paths.evaluation)
+    for _, part in rows[rows.method.str.startswith("finder")].groupby(["task", "seed"]):
+        first, second = part.lr_curve
+        assert first[0] == second[0]
+
+
+def test_one_mlflow_run_holds_all_stages(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = open_store(paths.root)
+    (run,) = store.client.search_runs([store.experiment])
+    assert {k.partition("/")[0] for k in run.data.metrics} == set(STAGES) - {"report"}
+    assert run.info.status == "FINISHED" and run.data.tags["lrpilot.data"]
+    assert {a.path for a in store.client.list_artifacts(run.info.run_id)} >= {"export", "report", "evaluate", "train"}
+
+
+def test_the_champion_drives_a_training(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from lrpilot.torch import PilotLR
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{paths.root}/mlflow.db")
+    assert load_policy("models:/lr-policy@champion").manifest == load_policy(paths.policy).manifest
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    scheduler = PilotLR(optimizer, total_steps=80, policy="models:/lr-policy@champion")
+    for _ in range(80):
+        loss = (weight**2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step(loss)
+    assert float(loss) < 3 and len(scheduler.history) > 10
+
+
+def test_a_changed_weight_reruns_only_what_it_touches(clone: Path) -> None:
+    path = clone / "profiles" / "tiny" / "params.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("bootstrap: 100", "bootstrap: 101"))
+    out = sh(clone, "dvc", "status", "profiles/tiny/dvc.yaml")
+    path.write_text(before)
+    assert "evaluate:" in out and "collect:" not in out and "train:" not in out
