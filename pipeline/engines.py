@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ def imap_unordered(fn: Callable[[Item], Result], items: Sequence[Item], workers:
 
     An exception in a worker surfaces here with its type.
     """
+    # loky replaces a worker whose memory grew; nothing is lost, and nobody can act on its warning.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     n = min(workers or cpu_count(), max(len(items), 1))
     yield from Parallel(n_jobs=n, return_as="generator_unordered", batch_size=1)(delayed(_single)(fn, i) for i in items)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lrpilot.cadence import Cadence, CadenceSpec
 from pipeline import stats, tracking
 from pipeline.benchmark import (
     HALF_DECADES,
@@ -102,12 +103,19 @@ def calibrated(rows: pd.DataFrame) -> dict[str, Method]:
 
 
 def mean_curves(rows: pd.DataFrame) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """log10 of the policy's learning rate, averaged over its runs, by optimizer."""
+    """log10 of the policy's learning rate, averaged over its runs, by optimizer.
+
+    A probe is rolled back, so its rates are none of the training's: the first rate after it stands in their place.
+    """
     part = rows[rows.kind == "policy"]
-    return tuple(
-        (str(o), tuple(np.log10(np.maximum(np.stack(c.to_list()), 1e-12)).mean(axis=0)))
-        for o, c in part.groupby("optimizer").lr_curve
-    )
+    curves = {str(o): [] for o in part.optimizer.unique()}
+    for optimizer, n_steps, curve in zip(part.optimizer, part.n_steps, part.lr_curve, strict=True):
+        log_lr = np.log10(np.maximum(np.asarray(curve), 1e-12))
+        probe = Cadence(CadenceSpec(), int(n_steps), probe=True).probe_steps
+        after = int(np.ceil(probe / n_steps * (len(log_lr) - 1)))
+        log_lr[:after] = log_lr[after]
+        curves[str(optimizer)].append(log_lr)
+    return tuple((optimizer, tuple(np.mean(found, axis=0))) for optimizer, found in sorted(curves.items()))
 
 
 def per_method(rows: pd.DataFrame, lr0s: Sequence[float]) -> Iterable[tuple[str, np.ndarray]]:

@@ -211,6 +211,12 @@ def test_mean_curves_are_geometric_means_by_optimizer() -> None:
     assert np.isfinite(found["sgd"]).all()
 
 
+def test_mean_curves_leave_out_the_probe_that_was_rolled_back() -> None:
+    probed = [5.0] * 5 + [1e-2] * (CURVE_POINTS - 5)  # 20 of 400 steps are the probe: points 0 to 4
+    found = dict(mean_curves(frame([row("policy", "policy", nan, 0, n_steps=400, lr_curve=probed)])))
+    np.testing.assert_allclose(found["adam"], np.full(CURVE_POINTS, -2))
+
+
 def job(*methods: Method, curves: tuple[tuple[str, tuple[float, ...]], ...] = ()) -> Job:
     return Job(TINY_TASK, methods, (0, 1), "cpu", curves)
 
