@@ -57,7 +57,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 def spec_of(task: str, probed: bool, schedules: dict[str, float], policies: tuple[Path, ...] = ()) -> Spec:
     name, seed = TASKS[task]
     named = tuple((str(path), path.stem) for path in policies)
-    return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), 32, "test")
+    return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), 32, "cpu", "test")
 
 
 def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:
@@ -67,7 +67,7 @@ def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:
 
 
 def collected(spec: Spec, folder: Path) -> Task:
-    record(spec, folder, "cpu")
+    record(spec, folder)
     (path,) = trajectories.files(folder)
     return Task(trajectories.read(path))
 
@@ -132,7 +132,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small recorded tasks, one of them with divergences."""
     folder = tmp_path_factory.mktemp("data")
     for task, probed in (("sgd", False), ("adam", True)):
-        record(spec_of(task, probed, SCHEDULES), folder, "cpu")
+        record(spec_of(task, probed, SCHEDULES), folder)
     return folder
 
 
