@@ -106,16 +106,15 @@ def _follow(job: Job, workload: Workload) -> Recording:
 
 def _drive(job: Job, workload: Workload) -> Recording:
     (method,) = job.methods
+    if method.policy is None:
+        protocol, act = Protocol(), RULES[method.name]()
+    else:
+        bundle = load_policy(method.policy)
+        protocol, act = bundle.protocol, follow_policy(bundle)
     return simulate(
-        workload, job.seeds, Protocol(), _rule(method), val_examples=VAL_EXAMPLES, test=True,
+        workload, job.seeds, protocol, act, val_examples=VAL_EXAMPLES, test=True,
         show_validation=method.validation, milestones=_milestones(workload.n_steps), device=job.device,
     )  # fmt: skip
-
-
-def _rule(method: Method) -> Act:
-    if method.policy is not None:
-        return follow_policy(load_policy(method.policy))
-    return RULES[method.name]()
 
 
 def _steepest(pilot: Pilot) -> np.ndarray:

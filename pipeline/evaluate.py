@@ -227,13 +227,15 @@ def main() -> None:
         metrics: dict[str, Any] = {"benchmark": _benchmark(rows, config)}
         for optimizer, method in sorted(default.items()):
             metrics[f"calibrated.{optimizer}"] = f"{method.name} {method.lr0:g}"
+        means = []
         for split, part in rows.groupby("split"):
             metrics |= {f"{split}.{k}": v for k, v in summarise(part, config).items()}
+            means += [(split, k, v.mean().round(4)) for k, v in per_method(part, config.learning_rates)]
         for path in (paths.evaluation, paths.evaluate_metrics, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.evaluation, compression="zstd")
         paths.evaluate_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        plot = rows.groupby(["split", "family", "kind", "method"]).regret.mean().round(4).reset_index()
+        plot = pd.DataFrame(means, columns=["split", "method", "regret"])
         plot.to_csv(paths.regret_plot, index=False, lineterminator="\n")
         log.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
         log.tags({"benchmark": metrics["benchmark"]})

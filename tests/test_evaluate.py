@@ -11,6 +11,7 @@ import pytest
 
 from bundles import write_bundle
 from closure import TOP
+from lrpilot.actions import ActionEquation
 from pipeline.benchmark import CURVE_POINTS, HIGHEST, MEMBERS, SCHEDULES, Job, Method, Task, exists, grid, run
 from pipeline.config import EvaluateConfig, load, read
 from pipeline.evaluate import add_regret, calibrated, calibrated_rival, jobs, mean_curves, per_method, summarise, tasks
@@ -252,6 +253,15 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
     by_method = found.groupby("method").test_loss.first()
     assert by_method["policy"] == by_method["policy_val"]  # this policy looks at nothing
     assert by_method["finder_tenth"] != by_method["finder_steepest"]
+
+
+def test_a_policy_is_judged_in_its_own_decision_process(tmp_path: Path) -> None:
+    """The same answer, 1, is another rate where actions span less."""
+    rates = []
+    for span in (0.5, 1.5):
+        path = write_bundle(tmp_path / f"{span}.onnx", bias=9.0, action=ActionEquation(span=span, rise=9.0))
+        rates.append(np.stack(run(job(Method("policy", "policy", policy=str(path)))).lr_curve)[:, 50])
+    np.testing.assert_allclose(np.log10(rates[1] / rates[0]), 1.0, atol=1e-5)
 
 
 def test_a_missing_policy_is_named(tmp_path: Path) -> None:
