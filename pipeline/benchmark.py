@@ -157,6 +157,7 @@ def _rows(job: Job, workload: Workload, record: Recording, seconds: float) -> pd
     columns: dict[str, Any] = {
         "split": job.task.split, "family": job.task.family, "task": job.task.name,
         "workload": workload.name, "optimizer": workload.optimizer, "n_steps": workload.n_steps,
+        "probe_steps": 0 if record.probe is None else record.probe[0].shape[1],
         "steps_per_epoch": workload.steps_per_epoch, "baseline_loss": workload.baseline_loss,
         "kind": np.repeat([m.kind for m in job.methods], seeds),
         "method": np.repeat([m.name for m in job.methods], seeds),

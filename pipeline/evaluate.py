@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrpilot.cadence import Cadence, CadenceSpec
 from pipeline import stats, tracking
 from pipeline.benchmark import (
     HALF_DECADES,
@@ -31,6 +30,7 @@ from pipeline.benchmark import (
 )
 from pipeline.config import EvaluateConfig, load
 from pipeline.engines import imap_unordered, progress
+from pipeline.outcomes import at_initial_rates, outcomes, with_groups
 from pipeline.paths import Paths, parse_root
 from pipeline.workloads.registry import family
 
@@ -109,10 +109,9 @@ def mean_curves(rows: pd.DataFrame) -> tuple[tuple[str, tuple[float, ...]], ...]
     """
     part = rows[rows.kind == "policy"]
     curves = {str(o): [] for o in part.optimizer.unique()}
-    for optimizer, n_steps, curve in zip(part.optimizer, part.n_steps, part.lr_curve, strict=True):
+    for optimizer, probed, curve in zip(part.optimizer, part.probe_steps / part.n_steps, part.lr_curve, strict=True):
         log_lr = np.log10(np.maximum(np.asarray(curve), 1e-12))
-        probe = Cadence(CadenceSpec(), int(n_steps), probe=True).probe_steps
-        after = int(np.ceil(probe / n_steps * (len(log_lr) - 1)))
+        after = int(np.ceil(probed * (len(log_lr) - 1)))
         log_lr[:after] = log_lr[after]
         curves[str(optimizer)].append(log_lr)
     return tuple((optimizer, tuple(np.mean(found, axis=0))) for optimizer, found in sorted(curves.items()))
@@ -120,8 +119,7 @@ def mean_curves(rows: pd.DataFrame) -> tuple[tuple[str, tuple[float, ...]], ...]
 
 def per_method(rows: pd.DataFrame, lr0s: Sequence[float]) -> Iterable[tuple[str, np.ndarray]]:
     """("kind.name", regrets (tasks, seeds)); a baseline's are means over the initial rates `lr0s`."""
-    kept = rows[rows.lr0.isna() | rows.lr0.isin(lr0s)]
-    for (kind, name), part in kept.groupby(["kind", "method"], sort=True):
+    for (kind, name), part in at_initial_rates(rows, lr0s).groupby(["kind", "method"], sort=True):
         table = part.groupby(["task", "seed"]).regret.mean().unstack()
         yield (str(kind) if kind == name else f"{kind}.{name}"), table.to_numpy()
 
@@ -140,20 +138,16 @@ def summarise(rows: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
             out |= {f"{label}.policy_minus": round(gap.value, 4), f"{label}.policy_minus_low": round(gap.low, 4),
                     f"{label}.policy_minus_high": round(gap.high, 4)}  # fmt: skip
             out[f"{label}.policy_wins"] = round(stats.share_won(policy, values), 4)
-    kept = rows[rows.lr0.isna() | rows.lr0.isin(config.learning_rates)]
-    for (kind, name), part in kept.groupby(["kind", "method"]):
-        label = str(name) if kind == "policy" else f"{kind}.{name}"
-        # A run that never gets there counts with its whole length; leaving it out would flatter bad methods.
-        steps = part.steps_to_target.fillna(part.n_steps)
+    for label, o in outcomes(with_groups(at_initial_rates(rows, config.learning_rates))).items():
         figures = {
-            "median_error_gap": part.error_gap.median(),
-            "median_val_loss": part.val_loss.median(),
-            "target_share_of_steps": (steps / part.n_steps).mean(),
-            "target_epochs": (steps / part.steps_per_epoch).mean(),
-            "target_reached": part.steps_to_target.notna().mean(),
+            "median_error_gap": o.error_gap,
+            "median_val_loss": o.val_loss,
+            "target_share_of_steps": o.steps,
+            "target_epochs": o.epochs,
+            "target_reached": o.reached,
         }
-        out |= {f"{label}.{k}": round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}
-        out[f"{label}.diverged"] = int((~np.isfinite(part.test_loss)).sum())
+        out |= {f"{label}.{k}": round(v, 4) for k, v in figures.items() if np.isfinite(v)}
+        out[f"{label}.diverged"] = round(o.diverged * o.runs)
     base = rows[(rows.kind == "baseline") & rows.lr0.isin(config.learning_rates)]
     for name, part in base.groupby("method"):
         table = part.groupby(["task", "lr0"]).regret.mean().unstack().to_numpy()
@@ -229,8 +223,9 @@ def main() -> None:
             metrics[f"calibrated.{optimizer}"] = f"{method.name} {method.lr0:g}"
         means = []
         for split, part in rows.groupby("split"):
-            metrics |= {f"{split}.{k}": v for k, v in summarise(part, config).items()}
-            means += [(split, k, v.mean().round(4)) for k, v in per_method(part, config.learning_rates)]
+            found = summarise(part, config)
+            metrics |= {f"{split}.{k}": v for k, v in found.items()}
+            means += [(split, k.removesuffix(".mean"), v) for k, v in found.items() if k.endswith(".mean")]
         for path in (paths.evaluation, paths.evaluate_metrics, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.evaluation, compression="zstd")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lrpilot import load_policy
-from pipeline import config, report_data, report_figures, tracking, verdict
+from pipeline import config, outcomes, report_data, report_figures, tracking, verdict
 from pipeline.paths import Paths, parse_root
 from pipeline.verdict import Score
 
@@ -71,7 +71,7 @@ def render(paths: Paths) -> str:
 
 def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any], rates: Sequence[float]) -> dict[str, Any]:
     """What the page shows of one split."""
-    table, blind = verdict.scores(figures, name), report_data.blind_rates(rows, rates)
+    table, blind = verdict.scores(figures, name), outcomes.at_initial_rates(rows, rates)
     baseline = verdict.best(table, "baseline")
     if baseline is None:
         raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
@@ -85,7 +85,7 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any], rates: Seq
         "tasks": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("family", "task")],
         "families": sorted(rows.family.unique()), "seeds": int(rows.seed.nunique()),
         "worst": {"task": worst.task, "regret": float(worst[verdict.POLICY])},
-        "outcomes": report_data.outcomes(blind),
+        "outcomes": outcomes.outcomes(blind),
         "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, table).items()},
     }  # fmt: skip
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline.outcomes import with_groups
 from pipeline.verdict import NAMES, POLICY
 
 # Columns of the table of tasks; the baselines come as the best of them.
@@ -20,14 +20,8 @@ SHOWN_TASKS = 6  # whose learning-rate curves are drawn
 
 
 def load(path: Any) -> pd.DataFrame:
-    """The evaluation's rows with the column `group`, which spells a method as metrics/evaluate.json does."""
-    rows = pd.read_parquet(path)
-    return rows.assign(group=np.where(rows.kind == "policy", rows.method, rows.kind + "." + rows.method))
-
-
-def blind_rates(rows: pd.DataFrame, rates: Sequence[float]) -> pd.DataFrame:
-    """Without the baselines' runs from other initial learning rates than `rates`: what the means are made of."""
-    return rows[rows.lr0.isna() | rows.lr0.isin(rates)]
+    """The evaluation's rows, with their groups."""
+    return with_groups(pd.read_parquet(path))
 
 
 def by_task(rows: pd.DataFrame, best_baseline: str) -> pd.DataFrame:
@@ -36,36 +30,6 @@ def by_task(rows: pd.DataFrame, best_baseline: str) -> pd.DataFrame:
     table = rows[rows.group.isin(wanted)].pivot_table(index=["family", "task"], columns="group", values="regret")
     table = table[[c for c in wanted if c in table]].reset_index()
     return table.sort_values(["family", POLICY, "task"], ignore_index=True)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a method's runs came to."""
-
-    group: str
-    runs: int
-    diverged: float  # share of the runs
-    error_gap: float  # median error rate over the oracle's, test data; nan where no task has an error rate
-    val_loss: float  # median, final; a run that diverged counts as infinite
-    reached: float  # share of the runs that came within a tenth of the oracle's gain
-    steps: float  # mean share of the training's steps until then; a run that never did counts with all of its steps
-    epochs: float  # the same, in epochs
-    seconds: float  # mean per run
-
-
-def outcomes(rows: pd.DataFrame) -> dict[str, Outcome]:
-    """One per method."""
-    return {str(group): _outcome(str(group), part) for group, part in rows.groupby("group", sort=True)}
-
-
-def _outcome(group: str, part: pd.DataFrame) -> Outcome:
-    diverged = ~np.isfinite(part.test_loss)
-    steps = part.steps_to_target.fillna(part.n_steps)
-    return Outcome(
-        group, len(part), float(diverged.mean()), float(part.error_gap.median()),
-        float(np.median(part.val_loss.fillna(np.inf))), float(part.steps_to_target.notna().mean()),
-        float((steps / part.n_steps).mean()), float((steps / part.steps_per_epoch).mean()), float(part.seconds.mean()),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

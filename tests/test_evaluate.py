@@ -31,9 +31,10 @@ def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[st
     """One training run of an evaluation, dull where `values` say nothing else."""
     return {
         "split": "heldout", "family": "f", "task": "f-1", "workload": "w", "optimizer": "adam", "n_steps": 30,
+        "probe_steps": 0,
         "steps_per_epoch": 5.0, "kind": kind, "method": method, "lr0": lr0, "seed": seed, "val_loss": 0.5,
         "val_error": 0.2, "test_loss": 0.5, "test_error": 0.2, "milestones": [10, 20, 30],
-        "val_curve": [0.9, 0.6, 0.5], "lr_curve": [1e-3] * CURVE_POINTS, "regret": 0.5,
+        "val_curve": [0.9, 0.6, 0.5], "lr_curve": [1e-3] * CURVE_POINTS, "regret": 0.5, "seconds": 0.1,
     } | values  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def test_mean_curves_are_geometric_means_by_optimizer() -> None:
 
 def test_mean_curves_leave_out_the_probe_that_was_rolled_back() -> None:
     probed = [5.0] * 5 + [1e-2] * (CURVE_POINTS - 5)  # 20 of 400 steps are the probe: points 0 to 4
-    found = dict(mean_curves(frame([row("policy", "policy", nan, 0, n_steps=400, lr_curve=probed)])))
+    found = dict(mean_curves(frame([row("policy", "policy", nan, 0, n_steps=400, probe_steps=20, lr_curve=probed)])))
     np.testing.assert_allclose(found["adam"], np.full(CURVE_POINTS, -2))
 
 

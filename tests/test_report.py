@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bundles import write_bundle
-from pipeline import readme, report, report_data, verdict
+from pipeline import outcomes, readme, report, verdict
 from pipeline.paths import Paths
 from pipeline.verdict import MINUS, Score
 
@@ -126,11 +126,11 @@ def test_equal_input_gives_equal_bytes(paths, page: str, tmp_path: Path) -> None
 
 def test_outcomes_count_runs_that_never_get_there() -> None:
     table = rows().assign(group=lambda r: np.where(r.kind == "policy", r.method, r.kind + "." + r.method))
-    policy = report_data.outcomes(table)["policy"]
+    policy = outcomes.outcomes(table)["policy"]
     assert (policy.runs, policy.diverged, policy.reached, policy.error_gap) == (4, 0.0, 0.5, 0.05)
     assert policy.steps == pytest.approx(0.75)  # half of the runs need 50 of 100 steps, the others count with all
     assert policy.epochs == pytest.approx(7.5)
-    assert report_data.outcomes(table)["control.random_init"].diverged == 1.0
+    assert outcomes.outcomes(table)["control.random_init"].diverged == 1.0
 
 
 LOST, OPEN, WON = (0.1, 0.05, 0.15), (-0.02, -0.08, 0.04), (-0.3, -0.4, -0.2)  # the policy's regret minus another's

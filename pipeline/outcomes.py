@@ -1,0 +1,50 @@
+"""What a method's runs came to besides regret: one summary, for metrics/evaluate.json and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """The evaluation's rows with the column `group`, which spells a method as metrics/evaluate.json does."""
+    return rows.assign(group=np.where(rows.kind == "policy", rows.method, rows.kind + "." + rows.method))
+
+
+def at_initial_rates(rows: pd.DataFrame, rates: Sequence[float]) -> pd.DataFrame:
+    """Without the baselines' runs from other initial learning rates than `rates`: what the means are made of."""
+    return rows[rows.lr0.isna() | rows.lr0.isin(rates)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method's runs came to."""
+
+    group: str
+    runs: int
+    diverged: float  # share of the runs
+    error_gap: float  # median error rate over the oracle's, test data; nan where no task has an error rate
+    val_loss: float  # median, final; a run that diverged counts as infinite
+    reached: float  # share of the runs that came within a tenth of the oracle's gain
+    steps: float  # mean share of the training's steps until then; a run that never did counts with all of its steps
+    epochs: float  # the same, in epochs
+    seconds: float  # mean per run
+
+
+def outcomes(rows: pd.DataFrame) -> dict[str, Outcome]:
+    """One per group of the rows."""
+    return {str(group): _outcome(str(group), part) for group, part in rows.groupby("group", sort=True)}
+
+
+def _outcome(group: str, part: pd.DataFrame) -> Outcome:
+    diverged = ~np.isfinite(part.test_loss)
+    # Leaving out the runs that never get there would flatter bad methods.
+    steps = part.steps_to_target.fillna(part.n_steps)
+    return Outcome(
+        group, len(part), float(diverged.mean()), float(part.error_gap.median()),
+        float(np.median(part.val_loss.fillna(np.inf))), float(part.steps_to_target.notna().mean()),
+        float((steps / part.n_steps).mean()), float((steps / part.steps_per_epoch).mean()), float(part.seconds.mean()),
+    )  # fmt: skip
