@@ -1,0 +1,137 @@
+"""The guard, and the pilot that it watches."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrpilot import telemetry
+from lrpilot.cadence import CadenceSpec
+from lrpilot.guard import RUNAWAY, guard
+from lrpilot.pilot import Pilot, Protocol
+
+# guard
+
+
+@pytest.mark.parametrize(
+    ("action", "loss", "missing", "want", "event"),
+    [
+        (0.3, None, False, 0.3, None),
+        (0.3, 2.0, False, 0.3, None),
+        (math.nan, 2.0, False, 0.1, "action_nonfinite"),
+        (-math.inf, None, False, 0.1, "action_nonfinite"),
+        (0.3, math.nan, False, -0.9, "loss_nonfinite"),
+        (math.nan, math.inf, False, -0.9, "loss_nonfinite"),
+        (0.3, 1.01 * RUNAWAY, False, -0.9, "loss_runaway"),
+        (0.3, 0.99 * RUNAWAY, False, 0.3, None),
+        (0.3, math.nan, True, 0.1, "loss_missing"),
+    ],
+)
+def test_guard(action: float, loss: float | None, missing: bool, want: float, event: str | None) -> None:
+    given_loss = None if loss is None else np.array([loss])
+    hold, cut = np.array([0.1]), np.array([-0.9])
+    safe, events = guard(np.array([action]), hold, cut, given_loss, np.array([1.0]), missing)
+    assert safe.tolist() == [want] and events == [event]
+
+
+# pilot
+
+
+def quadratic(pilot: Pilot, answer: Any, n: int, at: int = 0, stop: int | None = None, state: Any = None) -> list:
+    """Gradient descent of `pilot.runs` one-weight problems under a pilot: rates (steps, runs) from step `at` on."""
+    curvature = np.array([0.5, 30.0, 2.0])[: pilot.runs]
+    w, start, sketch = state or (np.ones(pilot.runs), np.ones(pilot.runs), telemetry.Sketch(1.0))
+    rates = []
+    if at == 0 and not pilot.cadence.probe_steps:
+        pilot.decide(answer)
+    for _ in range(at, n if stop is None else stop):
+        if pilot.window_opens:
+            sketch.open(w[:, None].copy())
+        wanted, gradient = pilot.wants_gradient, curvature * w
+        rates.append(pilot.learning_rates())
+        loss = curvature * w**2 / 2
+        w = w - rates[-1] * gradient
+        ended = pilot.advance(loss, np.abs(gradient))
+        assert wanted or not pilot.in_window
+        if ended.any():
+            w = np.where(ended, start, w)
+            pilot.decide(answer, ended)
+        if pilot.in_window:
+            sketch.gradient(gradient[:, None].copy())
+        if pilot.due:
+            pilot.see(sketch.close(w[:, None].copy()))
+            if pilot.step < n:
+                pilot.decide(answer)
+    return [rates, (w, start, sketch)]
+
+
+def wavy(seen: np.ndarray) -> np.ndarray:
+    return np.sin(seen.astype(np.float64).sum(1))
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_runs_in_lock_step_equal_single_runs(probed: bool) -> None:
+    """Their probes end at different steps, and neither sees the other."""
+    n = 200
+    together = Pilot(Protocol(), n, "sgd", runs=2, probed=probed)
+    rates, _ = quadratic(together, wavy, n)
+    if probed:
+        assert together.probe_used[0] != together.probe_used[1]
+    solo = Pilot(Protocol(), n, "sgd", probed=probed)
+    alone, _ = quadratic(solo, wavy, n)
+    np.testing.assert_array_equal(np.stack(rates)[:, 0], np.stack(alone)[:, 0])
+    assert solo.history[0].step == solo.probe_used[0]
+    assert [d.step for d in solo.history[1:]] == solo.cadence.bounds[1:-1].tolist()
+
+
+@given(kill=st.integers(0, 120), probed=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_pilot_resumes_bit_for_bit(kill: int, probed: bool) -> None:
+    def make() -> Pilot:
+        return Pilot(Protocol(), 120, "sgd", runs=3, probed=probed)
+
+    whole, first, second = make(), make(), make()
+    expected, _ = quadratic(whole, wavy, 120)
+    before, state = quadratic(first, wavy, 120, stop=kill)
+    second.load_state_dict(first.state_dict())
+    if kill == 0 and not probed:
+        second = make()
+    after, _ = quadratic(second, wavy, 120, at=kill, state=state)
+    np.testing.assert_array_equal(np.stack(before + after), np.stack(expected))
+    np.testing.assert_equal(
+        [dataclasses.asdict(d) for d in second.history], [dataclasses.asdict(d) for d in whole.history]
+    )
+
+
+def test_state_of_another_protocol_is_refused() -> None:
+    state = Pilot(Protocol(), 100, "adam").state_dict()
+    other = Pilot(Protocol(CadenceSpec(late=8)), 100, "adam")
+    with pytest.raises(ValueError, match="protocol: the saved state has"):
+        other.load_state_dict(state)
+
+
+def test_nothing_moves_beyond_the_end() -> None:
+    pilot = Pilot(Protocol(), 30, "sgd")
+    quadratic(pilot, wavy, 30)
+    last, decisions = pilot.learning_rates(), len(pilot.history)
+    for _ in range(20):
+        pilot.advance(1.0)
+        assert not (pilot.due or pilot.in_window or pilot.window_opens or pilot.wants_gradient)
+    assert pilot.learning_rates() == last and len(pilot.history) == decisions
+
+
+def test_a_policy_that_fails_holds_the_level() -> None:
+    def broken(_: np.ndarray) -> np.ndarray:
+        raise RuntimeError("disk gone")
+
+    pilot = Pilot(Protocol(), 40, "sgd")
+    with pytest.warns(UserWarning, match="the policy failed \\(disk gone\\)"):
+        quadratic(pilot, broken, 40)
+    assert {d.event for d in pilot.history} == {"action_nonfinite"}
+    assert {d.level for d in pilot.history} == {Protocol().action.anchor}
+    with pytest.raises(RuntimeError, match="disk gone"):
+        quadratic(Pilot(Protocol(), 40, "sgd", strict=True), broken, 40)
