@@ -109,7 +109,7 @@ def simulate(
         rates[step] = lr
         loss = population.train_step(step, lr)
         if step < pilot.cadence.probe_steps:
-            norms = telemetry.norm(sample(population.gradient)) * sketch.scale
+            norms = sketch.norm(sample(population.gradient))
             ended = pilot.advance(loss.double().cpu().numpy(), norms.double().cpu().numpy())
             if ended.any():
                 population.state.restore(saved, torch.from_numpy(ended).to(device))

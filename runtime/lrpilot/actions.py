@@ -32,14 +32,19 @@ class ActionEquation:
 
     def apply(self, level: np.ndarray, anchor: np.ndarray, action: np.ndarray, first: bool) -> np.ndarray:
         """New level (runs,) after `action` (runs,); actions outside [-1, 1] are clipped."""
-        target = anchor + self.span * np.clip(action, -1.0, 1.0)
+        target = anchor + self.span * _between(action, -1.0, 1.0)
         if not first:
-            target = np.clip(target, level - self.fall, level + self.rise)
-        return np.clip(target, self.low, self.high)
+            target = _between(target, level - self.fall, level + self.rise)
+        return _between(target, self.low, self.high)
 
     def invert(self, anchor: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The action (runs,) whose level comes closest to `wanted` (runs,), limits of change aside."""
-        return np.clip((np.clip(wanted, self.low, self.high) - anchor) / self.span, -1.0, 1.0)
+        return _between((_between(wanted, self.low, self.high) - anchor) / self.span, -1.0, 1.0)
+
+
+def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
+    """np.clip, at a third of its cost on few numbers; nan stays nan."""
+    return np.minimum(np.maximum(x, low), high)
 
 
 def envelope(step: float | np.ndarray, total_steps: int) -> float | np.ndarray:

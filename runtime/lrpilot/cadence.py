@@ -35,6 +35,8 @@ class Cadence:
     spec: CadenceSpec
     total_steps: int
     probe: bool
+    passed: tuple[int, ...] = ()  # bounds that lay behind when `total_steps` was changed
+    changed_at: int = 0  # completed steps at the time
     probe_steps: int = field(init=False)  # 0 without a probe
     bounds: np.ndarray = field(init=False)  # (D + 1,) int64: latest step of decision 0, of decisions 1..D-1, then N
 
@@ -44,12 +46,15 @@ class Cadence:
         s, n = self.spec, self.total_steps
         probed = self.probe and n >= s.probe_from
         start = int(np.clip(round(s.probe_fraction * n), s.probe_min, s.probe_max)) if probed else 0
+        start = self.passed[0] if self.passed else start
         rest = n - start
         growth = s.early_growth ** (np.arange(s.early) / max(s.early - 1, 1))
         lengths = np.maximum(growth / growth.sum() * max(2.0 * s.early, s.early_fraction * rest), 2.0)
         early = start + np.cumsum(lengths)
-        late = np.linspace(early[-1], n, s.late + 1)[1:] if early[-1] < n else np.array([n])
+        late = early[-1] + np.arange(1, s.late + 1) / s.late * (n - early[-1]) if early[-1] < n else np.array([n])
         grid = np.unique(np.rint(np.concatenate([[start], early, late])).astype(np.int64))
+        if self.passed:  # a whole window must fit before the next bound
+            grid = np.concatenate([self.passed, grid[grid >= self.changed_at + s.window]])
         bounds = np.append(grid[grid < n], n)
         bounds.setflags(write=False)
         object.__setattr__(self, "probe_steps", start)
@@ -60,11 +65,28 @@ class Cadence:
         """Number of decisions D of the episode."""
         return len(self.bounds) - 1
 
+    def changed(self, total_steps: int, step: int, decision: int) -> Cadence:
+        """The rest of a training whose length becomes `total_steps` after `step` steps and `decision` decisions.
+
+        Raises ValueError unless at least one step is left after those made and the probe's.
+        """
+        least = max(step, self.probe_steps)
+        if total_steps <= least:
+            raise ValueError(f"total_steps: {total_steps!r}, want more than {least}, made so far or the probe's")
+        passed = tuple(int(b) for b in self.bounds[: max(decision, 1)] if b < total_steps)
+        return Cadence(self.spec, total_steps, self.probe, passed, least)
+
+    def interval(self, interval: int) -> tuple[int, int]:
+        """Completed steps at which interval `interval` (0-based) begins and ends."""
+        begin, end = self.bounds[interval : interval + 2].tolist()
+        return begin, end
+
     def window_start(self, interval: int) -> int:
         """Completed steps at which the telemetry window of interval `interval` (0-based) opens."""
-        return int(max(self.bounds[interval], self.bounds[interval + 1] - self.spec.window))
+        begin, end = self.interval(interval)
+        return max(begin, end - self.spec.window)
 
-    def keeps_loss(self, interval: int, step: int) -> bool:
-        """Whether the loss of the step that makes `step` completed ones is kept: at most `spec.losses` per interval."""
-        begin, end = self.bounds[interval], self.bounds[interval + 1]
-        return bool(step > begin and (end - step) % -(-(end - begin) // self.spec.losses) == 0)
+    def stride(self, interval: int) -> int:
+        """Every how many steps, counted back from the end of the interval, a loss is kept: `spec.losses` at most."""
+        begin, end = self.interval(interval)
+        return -(-(end - begin) // self.spec.losses)

@@ -47,12 +47,16 @@ def _lg(x: Any) -> np.ndarray:
     return np.log10(np.maximum(x, 1e-30))
 
 
-def _finish(columns: dict[str, Any], runs: int) -> np.ndarray:
-    """Columns (runs,) or scalars -> (runs, F) float32 in the order of NAMES; non-finite values become CLIP."""
+def _finish(columns: dict[str, Any], probe: np.ndarray, runs: int) -> np.ndarray:
+    """Columns, each (runs,) or a scalar, and the probe's (runs, len(PROBE_NAMES)), last -> (runs, F) float32.
+
+    Non-finite values become CLIP.
+    """
     out = np.empty((runs, len(NAMES)), np.float64)
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(NAMES[: -len(PROBE_NAMES)]):
         out[:, i] = columns[name]
-    return np.clip(np.where(np.isfinite(out), out, CLIP), -CLIP, CLIP).astype(np.float32)
+    out[:, -len(PROBE_NAMES) :] = probe
+    return np.minimum(np.maximum(np.where(np.isfinite(out), out, CLIP), -CLIP), CLIP).astype(np.float32)
 
 
 @dataclass
@@ -85,11 +89,11 @@ class Observer:
         self.since = np.zeros(self.runs)
         self.probe = np.zeros((self.runs, len(PROBE_NAMES)))
 
-    def state_dict(self) -> dict[str, list]:
+    def state_dict(self) -> dict[str, list[Any]]:
         """The state's arrays as nested lists of floats."""
         return {name: getattr(self, name).tolist() for name in STATE}
 
-    def load_state_dict(self, state: dict[str, list]) -> None:
+    def load_state_dict(self, state: dict[str, list[Any]]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
         for name in STATE:
             setattr(self, name, np.array(state[name], np.float64).reshape(getattr(self, name).shape))
@@ -128,6 +132,8 @@ class Observer:
         """Take in validation losses (runs,); nan where none was observed."""
         val = np.broadcast_to(np.asarray(val_loss, np.float64), (self.runs,))
         new = ~np.isnan(val)
+        if not new.any():
+            return
         self.val0 = np.where(np.isnan(self.val0), val, self.val0)
         self.vals = np.where(new, np.concatenate([val[None], self.vals[:-1]]), self.vals)
         self.val_best = np.where(new, np.fmin(self.val_best, val), self.val_best)
@@ -145,25 +151,19 @@ class Observer:
         """Observation (runs, F) float32 at one decision."""
         first = interval is None
         progress = np.asarray(step, np.float64) / self.total_steps
-        epochs = self.total_steps / np.broadcast_to(
-            np.nan if self.steps_per_epoch is None else np.asarray(self.steps_per_epoch, np.float64),
-            (self.runs,),
-        )
-        known = ~np.isnan(epochs)
         c: dict[str, Any] = {
             "progress": 2 * progress - 1, "log_progress": _lg(progress + 1e-3) / 1.5 + 1, "first": float(first),
             "level": 0.0 if first else level / 2, "level_to_anchor": 0.0 if first else level - anchor,
             "level_to_highest": 0.0 if first else level - highest, "last_move": 2 * last_move,
             "interval": 0.0 if first else np.log10(interval_steps / self.total_steps) + 2,
             "log_steps": np.log10(self.total_steps) - 3, "is_sgd": 1.0 if self.is_sgd else -1.0,
-            "has_epochs": known, "log_epochs": np.where(known, _lg(np.where(known, epochs, 10)) - 1, 0.0),
             "since_best": self.since / 10,
         }  # fmt: skip
         with np.errstate(all="ignore"):
             c |= self._loss_columns(interval)
             c |= self._validation_columns()
-        c |= {name: self.probe[:, i] for i, name in enumerate(PROBE_NAMES)}
-        return _finish(c, self.runs)
+            c |= self._epoch_columns()
+        return _finish(c, self.probe, self.runs)
 
     def _loss_columns(self, interval: dict[str, Any] | None) -> dict[str, Any]:
         if interval is None:
@@ -171,22 +171,36 @@ class Observer:
                      "grad_norm", "grad_cos", "update_ratio", "update_cos", "weight_norm")  # fmt: skip
             return dict.fromkeys(names, 0.0)
         now = self.losses[0]
-        return {
-            "loss_total": 2 * _lg(now / self.loss0),
-            "loss_last": 10 * _lg(interval["loss_last"] / now),
-            "loss_slope": 10 * _lg(now / _known(self.losses[1], now)),
-            "loss_slope_4": 5 * _lg(now / _known(self.losses[MEMORY], now)),
-            "loss_to_best": 5 * _lg(now / self.best),
-            "loss_noise": 2 * interval["loss_noise"] / np.abs(now),
-            "grad_norm": _lg(interval["grad_norm"] / self.grad0),
-            "grad_cos": 3 * interval["grad_cos"],
-            "update_ratio": _lg(interval["update_norm"] / interval["weight_norm"]) / 2 + 1.5,
-            "update_cos": 2 * interval["update_cos"],
-            "weight_norm": 3 * _lg(interval["weight_norm"] / self.weight0),
+        ratios = {  # by the factor of their logarithm; one call of log10 for all
+            "loss_total": (2, now / self.loss0),
+            "loss_last": (10, interval["loss_last"] / now),
+            "loss_slope": (10, now / _known(self.losses[1], now)),
+            "loss_slope_4": (5, now / _known(self.losses[MEMORY], now)),
+            "loss_to_best": (5, now / self.best),
+            "grad_norm": (1, interval["grad_norm"] / self.grad0),
+            "update_ratio": (0.5, interval["update_norm"] / interval["weight_norm"]),
+            "weight_norm": (3, interval["weight_norm"] / self.weight0),
         }
+        factors, values = zip(*ratios.values(), strict=True)
+        columns: dict[str, Any] = dict(zip(ratios, np.array(factors)[:, None] * _lg(np.array(values)), strict=True))
+        columns["update_ratio"] += 1.5
+        return columns | {
+            "loss_noise": 2 * interval["loss_noise"] / np.abs(now),
+            "grad_cos": 3 * interval["grad_cos"],
+            "update_cos": 2 * interval["update_cos"],
+        }
+
+    def _epoch_columns(self) -> dict[str, Any]:
+        if self.steps_per_epoch is None:
+            return {"has_epochs": 0.0, "log_epochs": 0.0}
+        epochs = self.total_steps / np.asarray(self.steps_per_epoch, np.float64)
+        known = ~np.isnan(epochs)
+        return {"has_epochs": known, "log_epochs": np.where(known, _lg(np.where(known, epochs, 10)) - 1, 0.0)}
 
     def _validation_columns(self) -> dict[str, Any]:
         known = ~np.isnan(self.vals[0])
+        if not known.any():  # the default call, whose decisions shall be quick
+            return dict.fromkeys(("has_val", "val_total", "val_slope", "val_slope_4", "val_to_best", "val_gap"), 0.0)
         now, loss = np.where(known, self.vals[0], 1.0), _known(self.losses[0], self.loss0)
         columns = {
             "val_total": 2 * _lg(now / self.val0),

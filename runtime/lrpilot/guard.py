@@ -1,45 +1,165 @@
 """What happens when a training or a policy misbehaves: the last word on an action.
 
-Events, in order of precedence:
-    loss_missing      no loss was reported in the interval: hold the level
-    loss_nonfinite    the interval's loss is nan or inf: cut the level as far as one decision can
-    loss_runaway      the interval's loss is above `RUNAWAY` times the loss before training: the same
-    action_nonfinite  the policy answered nan or inf: hold the level
+Guards act at decisions only, on the telemetry of the interval that ended, so they never make a step wait for the
+device. Each decision of each run has at most one event; where several fit, the first of this list:
+
+    loss_nonfinite        the interval's mean loss is nan or inf: cut the level as far as one decision can;
+                          where its last losses are finite again: back off
+    gradient_nonfinite    the gradient norm is nan or inf: cut
+    loss_missing          no loss was reported in the interval: hold the level
+    loss_runaway          the mean loss is above `RUNAWAY` times the loss before training: cut; while it falls: hold
+    spike                 the last losses lie far above the median of the intervals before: back off
+    drift                 the mean loss rose over the whole memory: back off
+    policy_failed         the policy raised: the built-in schedule
+    action_nonfinite      the policy answered nan or inf: the same
+    action_out_of_bounds  the policy answered outside [-1, 1]: the same
+    recovery              the policy asks for more than a back-off still allows: as much as that
+
+To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
+holds the level under the linear envelope; at decision 0 there is none to hold, and the range test's classical rule
+takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
+After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
+increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-RUNAWAY = 3.0
+from lrpilot.actions import ActionEquation
+
+RUNAWAY = 3.0  # times the loss before training
+MEMORY = 4  # intervals; neither spike nor drift is judged before there are as many
+SPIKE = 4.0  # deviations of a batch loss by which a spike exceeds the reference
+DRIFT = 0.5  # deviations of a batch loss by which a drift exceeds the lowest interval
+SHARE = 0.1  # of what training has gained, which either gives back at least
+ROOM = 0.01  # of the loss before training: what counts as gained at least, lest rounding errors decide
+BACK_OFF = 0.5  # decades
+RECOVER = 0.25  # decades per decision
+PATIENCE = 4  # consecutive events of the loss after which the learning rate is not their cause
+SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
+
+STATE = ("past", "scale", "streak", "lid", "release")
 
 
 class GuardError(RuntimeError):
     """A strict pilot met what the guard would have handled."""
 
 
-def guard(
-    action: np.ndarray,
-    hold: np.ndarray,
-    cut: np.ndarray,
-    loss: np.ndarray | None,
-    loss0: np.ndarray,
-    missing: bool = False,
-) -> tuple[np.ndarray, list[str | None]]:
-    """Actions (runs,) that may be applied, and what was done to each.
+class Guard:
+    """Watches `runs` trainings, each on its own; the state is a fixed set of (runs,) and (MEMORY, runs) arrays."""
 
-    `hold` and `cut` (runs,) are the actions that keep the level and that lower it as far as one decision can; loss
-    (runs,) is None at decision 0; `missing` says that a nan loss stands for "not reported".
-    """
-    events: list[str | None] = [None] * len(action)
-    safe = np.array(action, np.float64)
-    for i, a in enumerate(safe):
-        if loss is not None and missing:
-            safe[i], events[i] = hold[i], "loss_missing"
-        elif loss is not None and not np.isfinite(loss[i]):
-            safe[i], events[i] = cut[i], "loss_nonfinite"
-        elif loss is not None and loss0[i] > 0 and loss[i] > RUNAWAY * loss0[i]:
-            safe[i], events[i] = cut[i], "loss_runaway"
-        elif not np.isfinite(a):
-            safe[i], events[i] = hold[i], "action_nonfinite"
-    return safe, events
+    def __init__(self, runs: int, equation: ActionEquation) -> None:
+        self.equation = equation
+        self.past = np.full((2, MEMORY, runs), np.nan)  # mean loss and noise of finite intervals, latest first
+        self.scale = np.full(runs, np.nan)  # loss before training, or what took its place
+        self.streak = np.zeros(runs)  # consecutive decisions at which the loss or the gradient had an event
+        self.lid = np.full(runs, np.inf)  # highest level that is allowed
+        self.release = np.full(runs, np.inf)  # level at which the lid is taken off
+
+    def check(
+        self,
+        answer: np.ndarray,
+        *,
+        level: np.ndarray,
+        anchor: np.ndarray,
+        interval: dict[str, np.ndarray] | None,
+        loss0: np.ndarray,
+        missing: bool | np.ndarray,
+        failed: bool = False,
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """Actions (runs,) that may be applied, and each run's event.
+
+        answer (runs,): what the policy said; level, anchor (runs,): the present ones; interval: the fields of
+        `telemetry.INTERVAL`, each (runs,), None at decision 0; loss0 (runs,): loss before training, nan where it is
+        not known (at decision 0: where there was no probe); missing, () or (runs,): no loss was reported in the
+        interval, nan stands for it; failed: the policy raised, and `answer` means nothing.
+        """
+        equation, first = self.equation, interval is None
+        found, cap, loud = dict[str, np.ndarray](), np.full(level.shape, np.inf), False
+        with np.errstate(invalid="ignore", over="ignore"):
+            sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
+            if interval is not None:
+                found = self._watch(interval, loss0, np.full(level.shape, missing))
+                loud = bool(np.concatenate([*found.values()]).any() or self.streak.any() or self.lid.min() < np.inf)
+                cap = self._cap(interval, found, level, anchor) if loud else cap
+                self._memorise(interval, found)
+        if sane.all() and not (loud or failed):
+            return answer, [None] * len(answer)
+        held = ~sane | failed | found.get("loss_missing", False)
+        tenth = anchor + np.where(np.isnan(loss0), 0.0, equation.below_blowup - 1.0)
+        safe = np.where(held, equation.invert(anchor, tenth if first else level), answer)
+        over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
+        safe = np.where(over, equation.invert(anchor, cap), safe)
+        finite = np.isfinite(answer)
+        found |= {
+            "policy_failed": np.full(level.shape, failed),
+            "action_nonfinite": ~finite,
+            "action_out_of_bounds": finite & ~sane,
+            "recovery": over,
+        }
+        return safe, [str(name) or None for name in np.select([*found.values()], [*found], "")]
+
+    def _watch(self, interval: dict[str, np.ndarray], loss0: np.ndarray, missing: np.ndarray) -> dict[str, np.ndarray]:
+        """What the loss and the gradient did: events in order of precedence, each (runs,) bool."""
+        mean, last, means = interval["loss_mean"], interval["loss_last"], self.past[0]
+        unknown = np.isnan(self.scale)
+        if unknown.any():
+            self.scale = np.where(unknown & np.isfinite(loss0), loss0, self.scale)
+        finite = np.isfinite(mean)
+        ordered = self.past.copy()
+        ordered.sort(axis=1)
+        # Medians, which one wild interval does not move far; an even memory has two middles.
+        reference, deviation = (ordered[:, (MEMORY - 1) // 2] + ordered[:, MEMORY // 2]) * 0.5
+        least = np.fmax(self.scale - reference, ROOM * np.abs(self.scale)) * SHARE
+        judged = finite & ~np.isnan(means[-1])
+        rising = judged & (mean > means[0]) & (means[:-1] > means[1:]).all(axis=0)
+        return {
+            "loss_nonfinite": ~finite & ~missing,
+            "gradient_nonfinite": ~np.isfinite(interval["grad_norm"]),
+            "loss_missing": missing,
+            "loss_runaway": finite & (self.scale > 0) & (mean > RUNAWAY * self.scale),
+            "spike": judged & (last - reference > np.fmax(SPIKE * deviation, least)),
+            "drift": rising & (mean - means[-1] > np.fmax(DRIFT * deviation, least)),
+        }
+
+    def _cap(
+        self, interval: dict[str, np.ndarray], found: dict[str, np.ndarray], level: np.ndarray, anchor: np.ndarray
+    ) -> np.ndarray:
+        """Highest level (runs,) allowed at this decision, inf where any is; counts events and moves the lid."""
+        missing, runaway, equation = found["loss_missing"], found["loss_runaway"], self.equation
+        wild = found["loss_nonfinite"] & ~np.isfinite(interval["loss_last"]) | found["gradient_nonfinite"]
+        event = found["loss_nonfinite"] | wild | runaway | found["spike"] | found["drift"]
+        patient = self.streak < PATIENCE
+        falling = runaway & (self.streak > 0) & (interval["loss_mean"] < self.past[0, 0])
+        lowered = event & patient & (wild | ~falling)
+        floor = np.maximum(anchor - equation.span, equation.low)
+        lower = np.maximum(level - np.where(wild | runaway, equation.fall, BACK_OFF), floor)
+        self.scale = np.where(runaway & ~patient, interval["loss_mean"], self.scale)
+        self.streak = np.where(event, self.streak + 1, np.where(missing, self.streak, 0.0))
+        self.release = np.where(lowered & np.isinf(self.lid), level, self.release)
+        risen = self.lid + np.where(event | missing, 0.0, RECOVER)
+        self.lid = np.where(lowered, lower, np.where(risen < self.release, risen, np.inf))
+        return np.where(event, np.minimum(self.lid, level), self.lid)
+
+    def _memorise(self, interval: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+        mean, last, noise = (interval[name] for name in ("loss_mean", "loss_last", "loss_noise"))
+        lost = ~np.isfinite(mean)
+        kept = self.past[..., lost]
+        self.past[:, 1:] = self.past[:, :-1]
+        self.past[0, 0], self.past[1, 0] = mean, noise
+        self.past[..., lost] = kept
+        # A loss that raised an alarm is the new reference: only what climbs above it raises the next.
+        alarm = found["loss_runaway"] | found["spike"] | found["drift"]
+        self.past[0, :, alarm] = np.fmax(mean, last)[alarm, None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state's arrays as nested lists of floats, nan and inf among them."""
+        return {name: getattr(self, name).tolist() for name in STATE}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the arrays of a `state_dict` of as many runs."""
+        for name in STATE:
+            setattr(self, name, np.array(state[name], np.float64).reshape(getattr(self, name).shape))

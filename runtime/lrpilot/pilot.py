@@ -9,7 +9,8 @@ The caller owns weights and gradients. Per optimizer step it
 
 from __future__ import annotations
 
-import warnings
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,9 +21,11 @@ from lrpilot import probe, telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.features import NAMES, Observer
-from lrpilot.guard import GuardError, guard
+from lrpilot.guard import Guard, GuardError
+from lrpilot.history import Decision, History
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
+LOG = logging.getLogger("lrpilot")
 STATE = ("level", "anchor", "highest", "last_move", "probing", "probe_used", "probe_loss", "probe_grad")
 
 
@@ -32,19 +35,6 @@ class Protocol:
 
     cadence: CadenceSpec = field(default_factory=CadenceSpec)
     action: ActionEquation = field(default_factory=ActionEquation)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One decision of the first run, for people: what was seen, answered and done."""
-
-    step: int  # completed optimizer steps
-    lr: float  # of the step that follows
-    action: float
-    level: float  # decades over the reference
-    event: str | None  # of the guard
-    observation: dict[str, float]
-    telemetry: dict[str, float]
 
 
 class Pilot:
@@ -65,22 +55,27 @@ class Pilot:
         min_lr: float = 0.0,
         max_lr: float = np.inf,
         strict: bool = False,
+        guards: bool = True,
+        tells: bool = True,
         fetch: Callable[[Sequence[Any]], np.ndarray] = np.asarray,
     ) -> None:
         """`fetch` turns a list of losses as reported, each () or (runs,), into one array (kept, runs).
 
-        With `strict` a decision that the guard would change raises GuardError; a policy's own error passes.
+        With `strict` a decision that the guard would change raises GuardError. Without `guards` an answer counts as
+        it is, were it nan, and a policy's own error passes. `tells`: log what the guard does.
         """
         self.protocol, self.total_steps, self.optimizer, self.runs = protocol, total_steps, optimizer, runs
         self.reference = reference(optimizer)
         self.cadence = Cadence(protocol.cadence, total_steps, probed)
         self.limits = (min_lr, max_lr)
-        self.strict = strict
+        self.strict, self.guarded, self.tells = strict, guards, tells
         self._fetch = fetch
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch)
+        self.guard = Guard(runs, protocol.action)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
         self.level = np.full(runs, self.protocol.action.anchor)
+        self.planned = [total_steps]  # totals so far, the present one last
         self.anchor = np.full(runs, self.protocol.action.anchor)
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
@@ -89,20 +84,49 @@ class Pilot:
         self.probe_loss = np.full((runs, self.cadence.probe_steps), np.nan)
         self.probe_grad = np.full((runs, self.cadence.probe_steps), np.nan)
         self.interval: dict[str, np.ndarray] | None = None  # telemetry of the interval that ended last
-        self.history: list[Decision] = []
-        self._losses: list[Any] = []
+        self.history = History()
+        self.kept: list[Any] = []
+        self._none = np.zeros(runs, bool)
         self._missing = False  # no loss was reported in the interval that ended last
         self.pending_validation: Any = np.nan  # () or (runs,), for the coming decision
+        self._place()
+
+    def _place(self) -> None:
+        """Work out, once per decision, what every step asks for."""
+        cadence, i = self.cadence, max(self.decision - 1, 0)
+        self.in_probe = bool(self.probing.any())
+        self.in_grid = not self.in_probe and self.decision > 0
+        self._begin, self._end = cadence.interval(i)
+        self._stride = cadence.stride(i)
+        self.window_start = cadence.window_start(i) if self.in_grid else sys.maxsize
+        with np.errstate(over="ignore"):
+            self._peak = 10.0 ** (self.reference + self.level)  # (runs,) rates before the envelope
+        self._first_peak = float(self._peak[0])
+        # Completed steps below which the coming step asks for nothing but to be counted and, perhaps, its loss.
+        self.quiet_until = self.window_start if self.in_grid else 0
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        factor = envelope(self.step, self.total_steps)
-        with np.errstate(over="ignore"):
-            rates = 10.0 ** (self.reference + self.level) * factor
-            if self.step < self.cadence.probe_steps:
-                z = probe.levels(self.cadence.probe_steps)[self.step]
+        rates = self._peak * envelope(self.step, self.total_steps)
+        if self.step < self.cadence.probe_steps:
+            z = probe.levels(self.cadence.probe_steps)[self.step]
+            with np.errstate(over="ignore"):
                 rates = np.where(self.probing, 10.0 ** (self.reference + z), rates)
         return np.clip(rates, *self.limits)
+
+    def learning_rate(self) -> float:
+        """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
+        if self.in_probe:
+            return float(self.learning_rates()[0])
+        done, low, high = min(self.step, self.total_steps - 1), *self.limits
+        lr = self._first_peak * (1.0 - (done + 0.5) / self.total_steps)
+        return low if lr < low else high if lr > high else lr
+
+    @property
+    def wants_loss(self) -> bool:
+        """Whether the loss of the coming step is kept: at most `CadenceSpec.losses` per interval are."""
+        step = self.step + 1
+        return self.in_probe or (self._begin < step <= self._end and (self._end - step) % self._stride == 0)
 
     def advance(self, loss: Any, grad_norm: Any = np.nan) -> np.ndarray:
         """Count one completed step and its batch loss; (runs,) bool: whose probe ended with it.
@@ -110,13 +134,13 @@ class Pilot:
         While a probe runs, `loss` and `grad_norm` are (runs,) or scalar numbers; afterwards `loss` is whatever
         `fetch` understands, and None where there is none.
         """
-        self.step += 1
-        if self.probing.any():
+        if self.in_probe:
+            self.step += 1
             return self._advance_probe(loss, grad_norm)
-        past = self.step > self.total_steps
-        if loss is not None and not past and self.cadence.keeps_loss(max(self.decision - 1, 0), self.step):
-            self._losses.append(loss)
-        return np.zeros(self.runs, bool)
+        self.step = step = self.step + 1
+        if loss is not None and self._begin < step <= self._end and (self._end - step) % self._stride == 0:
+            self.kept.append(loss)
+        return self._none
 
     def _advance_probe(self, loss: Any, grad_norm: Any) -> np.ndarray:
         self.probe_loss[self.probing, self.step - 1] = np.broadcast_to(loss, self.runs)[self.probing]
@@ -128,55 +152,60 @@ class Pilot:
             self.observer.see_probe(marks, self.probe_grad, ended)
             self.anchor = np.where(ended, marks.blowup - self.protocol.action.below_blowup, self.anchor)
             self.probing &= ~ended
+            self._place()
         return ended
 
     @property
     def due(self) -> bool:
         """Whether an interval of the common grid ends at this step (the last one ends at N, with no decision)."""
-        return 0 < self.decision < len(self.cadence.bounds) and self.step == self.cadence.bounds[self.decision]
+        return self.in_grid and self.step == self._end
 
     @property
     def window_opens(self) -> bool:
         """Whether parameter telemetry starts from the present weights."""
-        return self._in_grid and self.step == self.window_start
+        return self.step == self.window_start
 
     @property
     def in_window(self) -> bool:
         """Whether the gradient of the step just completed belongs to a window."""
-        return self._in_grid and self.step > self.window_start
+        return self.window_start < self.step <= self._end
 
     @property
     def wants_gradient(self) -> bool:
         """Whether the gradient of the step that comes next is asked for, by a probe or by a window."""
-        if self.probing.any():
-            return True
-        return self._in_grid and self.window_start <= self.step < self.total_steps
-
-    @property
-    def window_start(self) -> int:
-        return self.cadence.window_start(self.decision - 1)
-
-    @property
-    def _in_grid(self) -> bool:
-        placed = 0 < self.decision < len(self.cadence.bounds)
-        return placed and self.cadence.probe_steps <= self.step <= self.total_steps
+        return self.in_probe or self.window_start <= self.step < self._end
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision."""
         self.pending_validation = val_loss
 
-    def see(self, sketch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Close the interval that ends now: parameter fields of the sketch, each () or (runs,) -> all its telemetry."""
-        self._missing = not self._losses
-        if self._losses:
-            losses = np.asarray(self._fetch(self._losses), np.float64).reshape(len(self._losses), self.runs)
-            fields = telemetry.summarise_losses(losses)
-        else:
-            fields = dict.fromkeys(("loss_mean", "loss_last", "loss_noise"), np.full(self.runs, np.nan))
-        fields |= sketch | {"val_loss": self.pending_validation}
-        self.interval = {k: np.broadcast_to(np.asarray(fields[k], np.float64), self.runs) for k in telemetry.INTERVAL}
+    def extend(self, total_steps: int) -> None:
+        """Change the length of the training: what was decided stands, later decisions and the envelope move.
+
+        Raises ValueError unless `total_steps` lies beyond the steps made.
+        """
+        self.cadence = self.cadence.changed(total_steps, self.step, self.decision)
+        self.planned.append(total_steps)
+        self.total_steps = self.observer.total_steps = total_steps
+        self._place()
+
+    def kept_losses(self) -> np.ndarray:
+        """(kept, runs) losses of the present interval so far."""
+        if not self.kept:
+            return np.empty((0, self.runs))
+        return np.asarray(self._fetch(self.kept), np.float64).reshape(len(self.kept), self.runs)
+
+    def see(self, sketch: dict[str, Any], losses: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Close the interval that ends now: parameter fields of the sketch, each () or (runs,) -> all its telemetry.
+
+        `losses` (kept, runs) take the place of those that `advance` was given.
+        """
+        losses = self.kept_losses() if losses is None else losses
+        self._missing = not len(losses)
+        fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
+        self.interval = {name: np.full(self.runs, fields[name], np.float64) for name in telemetry.INTERVAL}
         self.observer.see_interval(self.interval)
-        self._losses, self.pending_validation = [], np.nan
+        self.kept, self.pending_validation = [], np.nan
         return self.interval
 
     def observation(self) -> np.ndarray:
@@ -187,7 +216,7 @@ class Pilot:
             return self.observer.observation(
                 self.step, self.level, self.anchor, self.highest, self.last_move, interval=None
             )
-        length = int(np.diff(self.cadence.bounds)[self.decision - 1])
+        length = self._end - self._begin
         return self.observer.observation(
             self.step, self.level, self.anchor, self.highest, self.last_move, self.interval, length
         )
@@ -195,86 +224,113 @@ class Pilot:
     def act(self, action: np.ndarray, which: np.ndarray | None = None) -> None:
         """Apply actions (runs,) to the runs `which` (runs,) bool, all by default, and go on to the next decision."""
         first = self.interval is None
-        which = np.ones(self.runs, bool) if which is None else which
         new = self.protocol.action.apply(self.level, self.anchor, action, first)
-        self.last_move = np.where(which, 0.0 if first else new - self.level, self.last_move)
-        self.level = np.where(which, new, self.level)
-        self.highest = np.where(which, np.maximum(self.highest, new), self.highest)
-        if not self.probing.any():
+        move = np.zeros(self.runs) if first else new - self.level
+        highest = np.maximum(self.highest, new)
+        if which is not None and not which.all():
+            new, move = np.where(which, new, self.level), np.where(which, move, self.last_move)
+            highest = np.where(which, highest, self.highest)
+        self.level, self.last_move, self.highest = new, move, highest
+        if not self.in_probe:
             self.decision += 1
+        self._place()
 
     def decide(self, policy: Policy, which: np.ndarray | None = None) -> None:
         """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
         seen = self.observation()
-        try:
-            answer = np.asarray(policy(seen), np.float64)
-        except Exception as error:  # a training must outlive whatever a policy file does
-            if self.strict:
-                raise
-            warnings.warn(f"lrpilot: the policy failed ({error}); the learning rate level is held", stacklevel=2)
-            answer = np.full(self.runs, np.nan)
-        loss = None if self.interval is None else self.interval["loss_mean"]
-        equation = self.protocol.action
-        hold = equation.invert(self.anchor, self.level)
-        cut = equation.invert(self.anchor, self.level - equation.fall)
-        action, events = guard(answer, hold, cut, loss, self.observer.loss0, self._missing)
-        if self.strict and any(events):
-            event = next(filter(None, events))
+        answer, failed = self._ask(policy, seen)
+        action, events = answer, [None] * self.runs
+        if self.guarded:
+            action, events = self.guard.check(
+                answer, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
+                missing=self._missing, failed=failed,
+            )  # fmt: skip
+        if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
+        before = self.learning_rate()
         self.act(action, which)
         if which is None or which[0]:
-            self._record(seen, action, events)
+            self._record(seen, answer, action, events[0], before)
 
-    def _record(self, seen: np.ndarray, action: np.ndarray, events: list[str | None]) -> None:
-        told = {} if self.interval is None else {k: float(v[0]) for k, v in self.interval.items()}
-        observation = dict(zip(NAMES, map(float, seen[0]), strict=True))
+    def _ask(self, policy: Policy, seen: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The policy's answers (runs,), and whether it failed to give any."""
+        try:
+            return np.asarray(policy(seen), np.float64).reshape(self.runs), False  # another shape is a failure, too
+        except Exception as error:  # a training must outlive whatever a policy file does
+            if self.strict or not self.guarded:
+                raise
+            LOG.warning("step %d: the policy failed: %s", self.step, error)
+            return np.full(self.runs, np.nan), True
+
+    def _record(
+        self, seen: np.ndarray, answer: np.ndarray, action: np.ndarray, event: str | None, before: float
+    ) -> None:
+        told = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
+        observation = dict(zip(NAMES, seen[0].tolist(), strict=True))
+        lr = self.learning_rate()
         self.history.append(
             Decision(
-                self.step, float(self.learning_rates()[0]), float(action[0]), float(self.level[0]), events[0],
-                observation, told,
+                self.step, before, lr, float(answer[0]), float(action[0]), float(self.level[0]), event, observation,
+                told,
             )
         )  # fmt: skip
+        if event is not None and self.tells:
+            weight = logging.INFO if event == "recovery" else logging.WARNING
+            LOG.log(weight, "step %d: %s; the learning rate goes from %.3g to %.3g", self.step, event, before, lr)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, as plain Python numbers, texts, lists and dicts (nan and inf among them)."""
-        losses = np.asarray(self._fetch(self._losses), np.float64) if self._losses else np.empty(0)
         return self._identity() | {
             "step": self.step,
+            "planned": self.planned,
+            "probed": self.cadence.probe,
+            "passed": [*self.cadence.passed],
+            "changed_at": self.cadence.changed_at,
             "decision": self.decision,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
-            "losses": losses.reshape(len(self._losses), self.runs).tolist(),
+            "losses": self.kept_losses().tolist(),
             "missing": self._missing,
             "val": np.broadcast_to(np.asarray(self.pending_validation, np.float64), self.runs).tolist(),
-            "history": [asdict(decision) for decision in self.history],
+            "guard": self.guard.state_dict(),
+            "history": self.history.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called.
 
-        Raises ValueError if it was saved under another total, optimizer kind, probe, protocol or batch.
+        Raises ValueError if it was saved under another total, optimizer kind, protocol or batch.
         """
         for name, mine in self._identity().items():
             if state.get(name) != mine:
                 theirs = state.get(name)
                 raise ValueError(f"{name}: the saved state has {theirs!r}, this one {mine!r}; make them equal")
+        if self.total_steps not in state["planned"]:
+            raise ValueError(
+                f"total_steps: the saved state has {state['planned'][-1]!r}, this one {self.total_steps!r}; "
+                "make them equal, and call extend() afterwards to change it"
+            )
+        self.planned = list(state["planned"])
+        self.total_steps = self.observer.total_steps = self.planned[-1]
+        self.cadence = Cadence(
+            self.protocol.cadence, self.total_steps, state["probed"], tuple(state["passed"]), state["changed_at"]
+        )  # fmt: skip
         for name, values in state["arrays"].items():
-            present = getattr(self, name)
-            setattr(self, name, np.array(values, present.dtype).reshape(present.shape))
+            setattr(self, name, np.array(values, getattr(self, name).dtype))
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision, self._missing = state["step"], state["decision"], state["missing"]
         told = state["interval"]
         self.interval = None if told is None else {k: np.array(v, np.float64) for k, v in told.items()}
-        self._losses = [np.array(row, np.float64) for row in state["losses"]]
+        self.kept = [np.array(row, np.float64) for row in state["losses"]]
         self.pending_validation = np.array(state["val"], np.float64)
-        self.history = [Decision(**decision) for decision in state["history"]]
+        self.guard.load_state_dict(state["guard"])
+        self.history = History.from_state(state["history"])
+        self._place()
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "total_steps": self.total_steps,
             "optimizer": self.optimizer,
             "runs": self.runs,
-            "probe_steps": self.cadence.probe_steps,
             "protocol": asdict(self.protocol),
         }

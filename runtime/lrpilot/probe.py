@@ -82,20 +82,21 @@ def has_ended(loss: np.ndarray, done: int) -> np.ndarray:
 
 def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
     """Landmarks of finished probes: loss (runs, probe_steps), of which run i used the first steps[i]."""
-    probe_steps = loss.shape[1]
+    probe_steps = int(loss.shape[1])
     z = levels(probe_steps)
     flat = max(2, int(np.sum(z <= LOW + FLAT)))
-    used = np.where(np.arange(probe_steps) < steps[:, None], loss, np.nan)
+    order = np.arange(probe_steps)
+    used = np.where(order < steps[:, None], loss, np.nan)
     with np.errstate(all="ignore"):
         curve = smooth_curve(used, smoothing(probe_steps))
         # The loss of step j was computed before its update: it judges the rate of step j - 1.
         after = np.full_like(curve, np.nan)
         after[:, :-1] = curve[:, 1:]
         known = np.where(np.isfinite(after), after, np.inf)
-        lowest = np.argmin(known, axis=1)
+        lowest: np.ndarray = np.argmin(known, axis=1)
         slope = np.diff(curve, axis=1)
-        slope = np.where(np.isfinite(slope) & (np.arange(probe_steps - 1) <= lowest[:, None]), slope, np.inf)
-        steepest = np.argmin(slope, axis=1)
+        slope = np.where(np.isfinite(slope) & (order[:-1] <= lowest[:, None]), slope, np.inf)
+        steepest: np.ndarray = np.argmin(slope, axis=1)
         loss0 = np.mean(used[:, :flat], axis=1)
         noise = _noise(used[:, :flat]) / np.abs(loss0)
     blown = np.zeros(len(loss), bool)

@@ -1,0 +1,180 @@
+"""What a pilot did, decision by decision: to print, to plot, to log, and to save with a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from lrpilot.words import EVENTS, findings, say
+
+if TYPE_CHECKING:
+    import pandas  # pyright: ignore[reportMissingTypeStubs]
+
+SEEN = 6  # features that an explanation lists
+SHOWN = 12  # decisions that a repr lists
+METRICS = tuple(
+    f"lrpilot/{name}"
+    for name in ("lr", "level", "action", "guard", "loss", "loss_noise", "val_loss", "grad_norm", "update_ratio")
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of the first run; all values are plain Python, and nan where there is none.
+
+    Two are equal if their fields are, nan and nan included.
+    """
+
+    step: int  # completed optimizer steps
+    lr_before: float  # of the step that follows, were the level held
+    lr: float  # of the step that follows
+    action: float  # the policy's answer as it came
+    applied: float  # the action after the guard
+    level: float  # decades over the reference
+    event: str | None  # of the guard
+    observation: dict[str, float]  # features by name, see `lrpilot.features`
+    telemetry: dict[str, float]  # of the interval that ended, see `lrpilot.telemetry.INTERVAL`; empty at the first
+
+    def row(self) -> dict[str, Any]:
+        """All fields in one flat dict; features and telemetry as observation_NAME and telemetry_NAME."""
+        flat = {name: getattr(self, name) for name in SCALARS}
+        flat |= {f"observation_{name}": value for name, value in self.observation.items()}
+        return flat | {f"telemetry_{name}": value for name, value in self.telemetry.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """What is worth a curve, under the names of METRICS; those that are not finite are left out."""
+        told = {name: self.telemetry.get(name, math.nan) for name in ("loss_noise", "val_loss", "grad_norm")}
+        moved, norm = (self.telemetry.get(name, math.nan) for name in ("update_norm", "weight_norm"))
+        values = told | {
+            "lr": self.lr,
+            "level": self.level,
+            "action": self.action,
+            "guard": float(self.event is not None),
+            "loss": self.telemetry.get("loss_mean", math.nan),
+            "update_ratio": moved / norm if norm else math.nan,
+        }
+        named = {name: values[name.removeprefix("lrpilot/")] for name in METRICS}
+        return {name: float(value) for name, value in named.items() if math.isfinite(value)}
+
+    def explain(self) -> str:
+        """Lines for people: what was seen (the largest features), answered and done, and what the guard said.
+
+        The first decision shows what the probe found, later ones what the training did since.
+        """
+        names = findings(self.observation, self.telemetry, SEEN)
+        odd = [name for name, value in self.telemetry.items() if name != "val_loss" and not math.isfinite(value)]
+        lines = [f"decision after {self.step} steps"]
+        if "progress" in self.observation:
+            lines[0] += f", {(self.observation['progress'] + 1) / 2:.0%} of the training"
+        seen = [f"{name:<17} {self.observation[name]:+6.2f}  {say(name, self.observation[name])}" for name in names]
+        lines += _block("saw", seen or ["nothing"])
+        if odd:
+            lines += _block("missed", wrap(f"not finite or not measured: {', '.join(odd)}", 88))
+        lines += _block("answered", [f"{self.action:+.3g}, of -1 to 1"])
+        rate = f"{self.lr:.3g}" if self.observation.get("first") else f"from {self.lr_before:.3g} to {self.lr:.3g}"
+        lines += _block("did", [f"learning rate {rate}", f"level {self.level:+.2f} decades over the reference"])
+        if self.event is not None:
+            said = [": ".join(filter(None, (self.event, EVENTS.get(self.event))))]
+            if not _same(self.action, self.applied):
+                said.append(f"applied {self.applied:+.3g} in place of the answer")
+            lines += _block("guard", said)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Decision):
+            return NotImplemented
+        mine, theirs = self.row(), other.row()
+        return mine.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in mine.items())
+
+
+FIELDS = tuple(field.name for field in fields(Decision))
+SCALARS = FIELDS[:-2]
+
+
+class History(Sequence[Decision]):
+    """The decisions of a training so far, oldest first; it grows by about 44 over a training of any length."""
+
+    def __init__(self, decisions: Iterable[Decision] = ()) -> None:
+        self._decisions = list(decisions)
+
+    def append(self, decision: Decision) -> None:
+        self._decisions.append(decision)
+
+    def __len__(self) -> int:
+        return len(self._decisions)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: int | slice) -> Decision | History:
+        return History(self._decisions[index]) if isinstance(index, slice) else self._decisions[index]
+
+    def __eq__(self, other: object) -> bool:
+        return self._decisions == other._decisions if isinstance(other, History) else NotImplemented
+
+    def array(self) -> np.ndarray:
+        """Structured array (decisions,): the columns of `Decision.row`; nan where absent, "" for no event."""
+        rows = [decision.row() | {"event": decision.event or ""} for decision in self]
+        width = max((len(row["event"]) for row in rows), default=1)
+        kinds = {"step": "i8", "event": f"U{max(width, 1)}"}
+        columns = _columns(rows)
+        values = [tuple(row.get(name, math.nan) for name in columns) for row in rows]
+        return np.array(values, [(name, kinds.get(name, "f8")) for name in columns])
+
+    def frame(self) -> pandas.DataFrame:
+        """The same as a data frame, with None for no event. Raises ImportError without pandas."""
+        try:
+            import pandas  # pyright: ignore[reportMissingTypeStubs]
+        except ImportError as error:
+            raise ImportError("history.frame() needs pandas: pip install pandas; or use history.array()") from error
+        rows = [decision.row() for decision in self]
+        return pandas.DataFrame(rows, columns=_columns(rows))
+
+    def state(self) -> list[dict[str, Any]]:
+        """Plain dicts, lists and numbers, for a checkpoint."""
+        return [asdict(decision) for decision in self]
+
+    @classmethod
+    def from_state(cls, state: Iterable[dict[str, Any]]) -> History:
+        """What `state` gave, exactly. Raises ValueError where a decision has other fields."""
+        saved = list(state)
+        for at, decision in enumerate(saved):
+            if odd := sorted(decision.keys() ^ set(FIELDS)):
+                raise ValueError(
+                    f"history, decision {at}: unknown or missing fields {odd}; "
+                    "load the state with the version of lrpilot that saved it"
+                )
+        return cls(Decision(**decision) for decision in saved)
+
+    def __repr__(self) -> str:
+        """A table: the first decision and the latest."""
+        events = sum(decision.event is not None for decision in self)
+        lines = [f"{len(self)} decisions, {events} with a guard event"]
+        if self:
+            lines.append(f"{'step':>9} {'lr':>9} {'level':>6}  event")
+        for at, d in enumerate(self):
+            if 0 < at < len(self) - SHOWN + 1:
+                if at == 1:
+                    lines.append(f"{'...':>9}")
+                continue
+            lines.append(f"{d.step:>9} {d.lr:>9.2e} {d.level:>+6.2f}  {d.event or ''}".rstrip())
+        return "\n".join(lines)
+
+
+def _block(title: str, lines: list[str]) -> list[str]:
+    return [f"  {title if at == 0 else '':<9}{line}" for at, line in enumerate(lines)]
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Names of all columns: scalars, then observation, then telemetry, which the first decision lacks."""
+    return list(dict.fromkeys([*SCALARS, *(name for row in rows for name in row)]))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b or (a != a and b != b)
