@@ -251,9 +251,9 @@ def test_step_per_micro_batch_counts_optimizer_steps(policy: Bundle) -> None:
                 if split:
                     loop.scheduler.step(losses[-1])
             if not split:
-                loop.scheduler.step(torch.stack(losses).detach().mean())
+                loop.scheduler.step(sum(loss.item() for loss in losses) / 2)
         assert loop.scheduler.last_epoch == loop.scheduler.pilot.step == N
-    assert loops[0].rates == pytest.approx(loops[1].rates, rel=1e-4)
+    assert loops[0].rates == loops[1].rates
 
 
 @pytest.mark.parametrize("every", [7, 1000], ids=["seldom", "never"])
@@ -382,7 +382,7 @@ def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Any)
     broken = bundle(tmp_path, bias=math.nan)
     loop = Loop(broken)
     loop.train(N)
-    assert {d.event for d in loop.scheduler.history} == {"action_nonfinite"}
+    assert loop.scheduler.history[0].event == "action_nonfinite"
     with pytest.raises(GuardError, match="step 16: action_nonfinite"):
         Loop(broken, strict=True).train(N)
     strict = Loop(policy, strict=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrpilot import distributed
+
 OUTSIDE = ("params", "lr", "initial_lr")  # entries of a param group that a roll-back leaves alone
 
 
@@ -20,7 +22,10 @@ def parameters(optimizer: Optimizer) -> list[Tensor]:
 
 @dataclass
 class Snapshot:
-    """Copies of trainable parameters, optimizer state, group options and buffers, in plain containers."""
+    """Copies of trainable parameters, optimizer state, group options and buffers, in plain containers.
+
+    Of a sharded tensor it holds this rank's part.
+    """
 
     params: dict[int, Tensor]  # by position in `parameters(optimizer)`
     state: dict[int, dict[str, Any]]  # the same; a parameter that has none yet is left out
@@ -28,6 +33,7 @@ class Snapshot:
     buffers: dict[str, Tensor]  # of the model, by name
 
     @classmethod
+    @torch.no_grad()
     def take(cls, optimizer: Optimizer, model: nn.Module | None) -> Snapshot:
         """Copy the present state to host memory."""
         held = list(enumerate(parameters(optimizer)))
@@ -38,21 +44,22 @@ class Snapshot:
             {} if model is None else _copied(dict(model.named_buffers())),
         )
 
+    @torch.no_grad()
     def matches(self, optimizer: Optimizer) -> bool:
         """Whether the parameters still have the copied values."""
         held = parameters(optimizer)
-        return all(torch.equal(held[i].detach().cpu(), saved) for i, saved in self.params.items())
+        return all(torch.equal(distributed.local(held[i]).cpu(), saved) for i, saved in self.params.items())
 
     @torch.no_grad()
     def restore(self, optimizer: Optimizer, model: nn.Module | None) -> None:
         """Put everything back in place, and zero the gradients, which belong to weights that are gone."""
         for i, p in enumerate(parameters(optimizer)):
             if i in self.params:
-                p.copy_(self.params[i])
+                distributed.local(p).copy_(self.params[i])
             if p.grad is not None:
                 p.grad.zero_()
             if i in self.state:
-                _restore(optimizer.state[p], self.state[i], p.device)
+                _restore(optimizer.state[p], self.state[i], p)
             else:
                 optimizer.state.pop(p, None)
         for group, saved in zip(optimizer.param_groups, self.groups, strict=False):  # groups may have been added
@@ -63,14 +70,16 @@ class Snapshot:
 
 
 def _copy(value: Any) -> Any:
-    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+    if isinstance(value, Tensor):
+        return distributed.local(value.detach()).to("cpu", copy=True)
+    return copy.deepcopy(value)
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:
     return {name: _copy(value) for name, value in values.items()}
 
 
-def _restore(present: dict[str, Any], saved: dict[str, Any], device: torch.device) -> None:
+def _restore(present: dict[str, Any], saved: dict[str, Any], p: Tensor) -> None:
     """One parameter's optimizer state; tensors in place, so that who holds them goes on holding them."""
     for name in present.keys() - saved.keys():
         del present[name]
@@ -78,6 +87,6 @@ def _restore(present: dict[str, Any], saved: dict[str, Any], device: torch.devic
         if not isinstance(value, Tensor):
             present[name] = copy.deepcopy(value)
         elif isinstance(present.get(name), Tensor):
-            present[name].copy_(value)
+            distributed.local(present[name]).copy_(value)
         else:
-            present[name] = value.to(device, copy=True)
+            present[name] = value.to(p.device, copy=True)

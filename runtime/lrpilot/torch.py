@@ -13,32 +13,46 @@ none) and sample gradients and weights around them. An optimizer step is complet
 next rate) by the `scheduler.step()` that follows it, or else right before the next optimizer step. So
 `scheduler.step()` may also be called once per micro-batch (the losses of one optimizer step are averaged), or
 seldom (the pilot then sees fewer losses; after an interval without any it holds its level).
+
+Most steps are quiet: nothing is asked of them but to be counted. All that is costly happens on the few steps of a
+probe, of a telemetry window, and at decisions.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import logging
 import math
 import os
+import time
 import warnings
 import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
+from torch.utils.hooks import RemovableHandle
 
-from lrpilot import telemetry
+from lrpilot import distributed, losses
 from lrpilot.bundle import Bundle, load_policy
-from lrpilot.pilot import Decision, Pilot
-from lrpilot.rollback import Snapshot, parameters
-from lrpilot.sampler import Sampler
+from lrpilot.history import History
+from lrpilot.meter import Meter
+from lrpilot.pilot import Pilot
+from lrpilot.rollback import Snapshot
 
-MICRO_BATCHES = 1024  # reported losses that wait for their optimizer step, at most
+LOG = logging.getLogger("lrpilot")
+FALLBACKS = ("policy_failed", "action_nonfinite", "action_out_of_bounds")  # guard events that are the policy's fault
+
+Log = Callable[[dict[str, float], int], Any]  # (figures, completed optimizer steps)
+
+# What takes the hooks of an optimizer's PilotLR away: a new one takes over, even where the old one is kept to be read.
+_DRIVERS: weakref.WeakKeyDictionary[Optimizer, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
 
 
 def optimizer_kind(optimizer: Optimizer) -> str:
@@ -48,17 +62,28 @@ def optimizer_kind(optimizer: Optimizer) -> str:
     return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
 
 
+def unwrapped(optimizer: Any) -> Optimizer:
+    """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
+    return optimizer
+
+
 class PilotLR(LRScheduler):
     """Sets the learning rate of every param group, step by step, as a learned policy decides.
 
     The optimizer's own learning rates only matter relative to each other: group i gets the pilot's rate times
     initial_lr[i] / initial_lr[j], where j is the first group whose initial rate is not zero; tensor rates are
-    filled in place. Rates are absolute: what another scheduler on the same optimizer wrote is overwritten.
+    filled in place. Rates are absolute: what other code writes to the groups is overwritten before the next step.
 
     Unless `probe=False` or the training is shorter than 64 steps, it begins with the probe: a short range
     test on the training's own batches, after which parameters, optimizer state and, with `model`, buffers are
     put back. The loss must be passed to `step()` meanwhile, else the probe is left out. A GradScaler's scale is
     not put back; it finds its own.
+
+    In a distributed training every rank builds one and calls it alike; rank 0 decides.
 
     Args:
         optimizer: any torch optimizer; see `optimizer_kind`.
@@ -69,6 +94,8 @@ class PilotLR(LRScheduler):
         probe: whether to begin with the probe; until it ends, a copy of the parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
         strict: raise where otherwise a guard acts or a fallback is taken with a warning.
+        guards: whether guards have the last word on the policy's answers (docs/guards.md).
+        log: called at every decision, on rank 0, with its figures and the completed steps; wandb.log is one.
 
     Raises:
         TypeError: `optimizer` is none, or `total_steps` no int.
@@ -89,103 +116,143 @@ class PilotLR(LRScheduler):
         min_lr: float | None = None,
         max_lr: float | None = None,
         strict: bool = False,
+        guards: bool = True,
+        log: Log | None = None,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
-        if not isinstance(total_steps, int | np.integer):
-            raise TypeError(f"total_steps: {total_steps!r}, want an int, the number of optimizer steps")
+        optimizer = unwrapped(optimizer)
         low, high = 0.0 if min_lr is None else min_lr, math.inf if max_lr is None else max_lr
         if not 0 <= low <= high:
             raise ValueError(f"min_lr, max_lr: {min_lr!r}, {max_lr!r}, want 0 <= min_lr <= max_lr")
         self.policy = policy if isinstance(policy, Bundle) else load_policy(policy)
-        self._new_pilot = partial(
-            Pilot, self.policy.protocol, int(total_steps), optimizer_kind(optimizer), min_lr=low, max_lr=high,
-            steps_per_epoch=steps_per_epoch, strict=strict, fetch=_fetch,
-        )  # fmt: skip
-        self.optimizer, self.model, self.strict = optimizer, model, strict
-        self.pilot = self._new_pilot(probed=probe)
-        self._sampler = Sampler([p for p in parameters(optimizer) if p.requires_grad])
-        self._sketch = telemetry.Sketch(self._sampler.scale)
+        self._policy_hash = hashlib.sha256(self.policy.content).hexdigest()
+        self.optimizer, self.model, self.strict, self.log = optimizer, model, strict, log
+        self._options: dict[str, Any] = {
+            "min_lr": low, "max_lr": high, "steps_per_epoch": steps_per_epoch, "strict": strict, "guards": guards
+        }  # fmt: skip
+        self.pilot = self._new_pilot(_steps(total_steps), probe)
+        self._meter, self._inbox = Meter(optimizer), losses.Inbox()
         self._snapshot: Snapshot | None = None  # where the probe began, until it ends
-        self._losses: deque[Any] = deque(maxlen=MICRO_BATCHES)  # reported since the last completed step
-        self._grad_norm: Any = None  # the same
-        self._gradient: Tensor | None = None  # sample of the step to complete, where asked for
         self._pending = False  # an optimizer step was made and is not completed
         self._ratios: list[float] = []  # of the groups' rates
+        self._last_lr: list[float | Tensor] = []
         self._told: list[str] = []  # warnings given
-        if self.pilot.cadence.probe_steps:
-            self._snapshot = Snapshot.take(optimizer, model)
+        self._comparable = False  # whether no group's rate is a tensor
+        self._seconds = 0.0  # that the probe's copy took
+        if self.pilot.in_probe:
+            self._take_snapshot()
         else:
             self.pilot.decide(self.policy)
         hooks = (
-            optimizer.register_step_pre_hook(_weak(self._before_step)),
-            optimizer.register_step_post_hook(_weak(self._after_step)),
+            optimizer.register_step_pre_hook(_weak(self, PilotLR._before_step)),
+            optimizer.register_step_post_hook(_weak(self, PilotLR._after_step)),
         )
-        weakref.finalize(self, lambda: [hook.remove() for hook in hooks])
+        if (retire := _DRIVERS.get(optimizer)) is not None:
+            retire()
+        _DRIVERS[optimizer] = weakref.finalize(self, lambda: [hook.remove() for hook in hooks])
+        self._placed = False
         super().__init__(optimizer)
 
-    def _initial_step(self) -> None:
-        """Replaces the `step()` of the base class's constructor: no optimizer step was made yet."""
-        self._step_count = 1
-        self._write()
+    # What a loop calls
 
-    @property
-    def history(self) -> list[Decision]:
-        """Every decision so far: what was seen, answered and done."""
-        return self.pilot.history
+    def step(self, loss: Any = None, *, metrics: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Report the batch loss, a number or 0-d tensor, of the step just made, and set the next rate.
 
-    def observe(self, val_loss: Any = None, grad_norm: Any = None) -> None:
-        """Note what the scheduler cannot see, numbers or 0-d tensors.
-
-        A validation loss belongs to the coming decision (before training: to the first). The gradient norm,
-        before any clipping, is that of the optimizer step just made or about to be made.
+        `metrics` is a validation loss, as ReduceLROnPlateau takes it: the same as `observe(val_loss=metrics)`.
         """
-        if grad_norm is not None:
-            self._grad_norm = grad_norm.detach() if isinstance(grad_norm, Tensor) else float(grad_norm)
-        if val_loss is None:
-            return
-        if self.pilot.step == 0 and self.pilot.decision and not self._pending:
-            # Without a probe the first decision was taken at construction: take it again, knowing this.
-            self.pilot = self._new_pilot(probed=False)
-            self.pilot.observe(float(val_loss))
-            self.pilot.decide(self.policy)
-            self._write()
-        else:
-            self.pilot.observe(float(val_loss))
-
-    def step(self, loss: Any = None) -> None:
-        """Report the batch loss, a number or 0-d tensor, of the step just made, and set the next rate."""
         self._step_count += 1
-        if isinstance(loss, Tensor):
-            self._losses.append(loss.detach().reshape(()).clone())
-        elif loss is not None:
-            self._losses.append(float(loss))
-        elif self._pending and not self._losses:
+        if metrics is not None:
+            self.observe(val_loss=metrics)
+        if loss is not None:
+            self._inbox.report(loss, self.pilot.wants_loss, again=not self._pending)
+        elif _caller() is ChainedScheduler.step.__code__:
+            raise TypeError("PilotLR in a ChainedScheduler: it sets rates, it scales none; use it alone")
+        elif self._pending and not self._inbox.heard:
             self._complain("loss", "step() got no loss, and without one the pilot holds its level; call step(loss)")
         if self._pending:
             self._complete()
-        elif self._losses and self.pilot.probing.any() and not math.isfinite(float(self._losses[-1])):
-            # A GradScaler skipped the step of a loss that is not finite, as it will all later ones.
-            self._losses.clear()
-            self._probe_step(math.nan, math.nan)
-            self._write()
+        elif self.pilot.in_probe and self._inbox.last is not None:
+            # A GradScaler skips the step of a loss that is not finite, as it will all later ones.
+            (last,) = distributed.first([float(self._inbox.last)], self._meter.device)
+            if not math.isfinite(last):
+                self._inbox.take()
+                self._probe_step(math.nan, math.nan)
+                self._write()
+
+    def observe(self, val_loss: Any = None, grad_norm: Any = None, *, loss: Any = None) -> None:
+        """Note what `step()` is not told, numbers or 0-d tensors.
+
+        A validation loss belongs to the coming decision (before training: to the first); while the probe runs it is
+        none, for those weights are put back. The gradient norm is that
+        of the optimizer step just made or about to be made, and so is the training loss, which counts where the
+        `step()` that follows gets none.
+        """
+        if loss is not None:
+            self._inbox.observe(loss, self.pilot.wants_loss)
+        if grad_norm is not None:
+            self._meter.note(grad_norm)
+        if val_loss is not None and not (self.pilot.in_probe and (self.pilot.step or self._pending)):
+            self.pilot.observe(float(val_loss))
+            if distributed.alone() and not self._pending:
+                self._decide_anew()
+
+    def watch(self, module: nn.Module) -> RemovableHandle:
+        """Observe the training loss that a module puts out: a 0-d tensor, or an output's `loss`.
+
+        For loops that pass no loss on, such as Trainer's. Counts while the module trains and gradients are on.
+        """
+        held = weakref.ref(self)
+
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            scheduler = held()
+            if scheduler is None or not module.training or not torch.is_grad_enabled():
+                return
+            found = losses.inside(output)
+            if found is not None:
+                scheduler.observe(loss=found)
+            else:
+                scheduler._complain("watch", f"{type(module).__name__} puts out no loss; watch a module that does")
+
+        return module.register_forward_hook(hook)
+
+    def extend(self, total_steps: int) -> None:
+        """Change the training's length, to more or fewer steps; the rate follows the new decay to zero.
+
+        Raises TypeError for no int, ValueError where none of the steps would be left.
+        """
+        self.pilot.extend(_steps(total_steps))
+        self._told = [topic for topic in self._told if topic != "total"]
+        self._write()
+
+    @property
+    def history(self) -> History:
+        """Every decision so far: what was seen, answered and done."""
+        return self.pilot.history
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw rates, losses and guard events so far on matplotlib axes, new ones by default; returns them."""
+        from lrpilot.plot import draw
+
+        return draw(self.history, self.pilot.total_steps, ax)
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates (groups,) of the coming optimizer step; absolute."""
         if len(self._ratios) != len(self.optimizer.param_groups):  # at first, and where a group was added
             self._ratios = _ratios(self.optimizer)
-        lr = float(self.pilot.learning_rates()[0])
+        lr = self.pilot.learning_rate()
         return [lr * ratio for ratio in self._ratios]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values and, while the probe runs, its copy's tensors: `weights_only=True` loads it."""
+        """Plain Python values and, while the probe runs, its copy's tensors: `weights_only=True` loads it.
+
+        In a distributed training rank 0's is the state of all; but while the probe runs on sharded parameters each
+        rank's copy is its own shards', so each rank must save and load its own.
+        """
         return {
             "pilot": self.pilot.state_dict(),
-            "sketch": {name: _plain(value) for name, value in vars(self._sketch).items() if name != "scale"},
+            "policy": self._policy_hash,
+            "meter": self._meter.state_dict(),
+            "inbox": self._inbox.state_dict(),
             "snapshot": None if self._snapshot is None else dict(vars(self._snapshot)),
-            "losses": [float(x) for x in self._losses],
-            "grad_norm": None if self._grad_norm is None else float(self._grad_norm),
-            "gradient": _plain(self._gradient),
             "pending": self._pending,
             "told": list(self._told),
             "initial_lrs": [float(group["initial_lr"]) for group in self.optimizer.param_groups],
@@ -196,8 +263,9 @@ class PilotLR(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where `state_dict` was called; the rates are written to the optimizer.
 
-        Whether the training was probed is the saved state's to say. Raises ValueError if it was saved under
-        another total_steps, optimizer kind, protocol or number of groups.
+        Whether the training was probed is the saved state's to say, and so is its length where `extend` changed it.
+        Raises ValueError if it was saved under another total_steps, optimizer kind, protocol, number of groups or,
+        with a sharded probe under way, by another rank. Another policy than the saved state's is warned of.
         """
         groups, initial = self.optimizer.param_groups, state_dict["initial_lrs"]
         if len(initial) != len(groups):
@@ -205,104 +273,231 @@ class PilotLR(LRScheduler):
                 f"param_groups: the saved state has {len(initial)}, the optimizer {len(groups)}; "
                 "load into an optimizer with the same groups"
             )
-        pilot = self._new_pilot(probed=bool(state_dict["pilot"]["probe_steps"]))
+        if state_dict["policy"] != self._policy_hash:
+            self._complain("policy_file", "the saved training was driven by another policy file; this one takes over")
+        self._meter.load_state_dict(state_dict["meter"], probing=state_dict["snapshot"] is not None)
+        pilot = self._new_pilot(self.pilot.planned[0], bool(state_dict["pilot"]["probed"]))
         pilot.load_state_dict(state_dict["pilot"])
+        pilot.kept = [float(row[0]) for row in pilot.kept]
         self.pilot = pilot
-        tensor = self._sampler.tensor
-        sketch = {name: tensor(value) for name, value in state_dict["sketch"].items()}
-        norms, cosines = list(sketch.pop("_norms")), list(sketch.pop("_cosines"))
-        self._sketch = telemetry.Sketch(self._sampler.scale, _norms=norms, _cosines=cosines, **sketch)
+        self._inbox.load_state_dict(state_dict["inbox"])
         self._snapshot = None if state_dict["snapshot"] is None else Snapshot(**state_dict["snapshot"])
-        self._losses = deque(state_dict["losses"], MICRO_BATCHES)
-        self._grad_norm, self._gradient = state_dict["grad_norm"], tensor(state_dict["gradient"])
-        self._pending, self._told = state_dict["pending"], list(state_dict["told"])
+        self._pending = state_dict["pending"]
+        self._told = list(dict.fromkeys([*state_dict["told"], *self._told]))
         for group, lr in zip(groups, initial, strict=True):
             group["initial_lr"] = lr
         self._ratios = _ratios(self.optimizer)
         self._step_count = state_dict["_step_count"]
         self._write()
 
+    # What the base class and other schedulers reach for
+
+    @property
+    def last_epoch(self) -> int:
+        """Completed optimizer steps."""
+        return self.pilot.step
+
+    @last_epoch.setter
+    def last_epoch(self, value: int) -> None:
+        if self._placed:  # SequentialLR takes back the steps of schedulers that it will start later
+            raise TypeError("PilotLR in a SequentialLR: it plans a whole training, warm-up included; use it alone")
+
+    def _initial_step(self) -> None:
+        """Replaces the `step()` of the base class's constructor: no optimizer step was made yet."""
+        self._placed = True
+        self._step_count = 1
+        self._write()
+
+    # What happens to an optimizer step
+
     def _before_step(self) -> None:
         if self._pending:
             self._complete()
-        elif self._snapshot is not None and self.pilot.step == 0 and not self._snapshot.matches(self.optimizer):
-            # Weights were loaded since construction: those count. Buffers have seen one batch by now.
-            self._snapshot = Snapshot.take(self.optimizer, self.model)
-        if self.pilot.window_opens:
-            self._sketch.open(self._sampler.weights())
+        pilot = self.pilot
+        if pilot.step == 0:
+            self._before_first_step()
+        elif self._comparable and [group["lr"] for group in self.optimizer.param_groups] != self._last_lr:
+            self._complain("rates", "other code changed the groups' rates; PilotLR's are absolute and were put back")
+            self._write()
+        if pilot.window_opens:
+            self._meter.open_window()
+
+    def _before_first_step(self) -> None:
+        """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
+        pilot = self.pilot
+        if not self._meter.is_current():
+            self._meter = Meter(self.optimizer)
+        if self._snapshot is not None and not self._snapshot.matches(self.optimizer):
+            self._take_snapshot()  # buffers have seen one batch by now
+        (known,) = distributed.first([_number(pilot.pending_validation)], self._meter.device)
+        pilot.observe(known)
+        self._decide_anew()
+        self._write()
+
+    def _decide_anew(self) -> None:
+        """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss."""
+        pilot = self.pilot
+        if pilot.step == 0 and pilot.decision and not math.isnan(_number(pilot.pending_validation)):
+            self.pilot = self._new_pilot(pilot.total_steps, pilot.cadence.probe)
+            self.pilot.observe(pilot.pending_validation)
+            self._decide()
+            self._write()
 
     def _after_step(self) -> None:
         skipped = getattr(self.optimizer, "found_inf", None)  # there while a GradScaler steps a fused optimizer
         if skipped is not None and bool(skipped):
             return
         self._pending = True
-        self._gradient = self._sampler.gradients() if self.pilot.wants_gradient else None
+        if self.pilot.step >= self.pilot.quiet_until and self.pilot.wants_gradient:
+            self._meter.see_gradient()
 
     def _complete(self) -> None:
         """Finish the optimizer step made last, in the order that `lrpilot.pilot` gives."""
-        gradient, norm, loss = self._gradient, self._grad_norm, _mean(list(self._losses))
-        self._pending, self._gradient, self._grad_norm = False, None, None
-        self._losses.clear()
-        if self._snapshot is not None and self.pilot.step == 0 and loss is None:
-            self._leave_out_probe()
-        pilot = self.pilot
-        if gradient is not None and pilot.probing.any():
-            last = pilot.probe_loss[0, pilot.step - 1]
-            norm = telemetry.norm(gradient) * self._sketch.scale if norm is None else norm
-            self._probe_step(float(last if loss is None else loss), float(norm))
-        else:
+        pilot, loss, self._pending = self.pilot, self._inbox.take(), False
+        if pilot.step < pilot.quiet_until:
             pilot.advance(loss)
-        if gradient is not None and pilot.in_window:
-            self._sketch.gradient(gradient, None if norm is None else self._sampler.tensor(float(norm)))
+            self._meter.drop()
+        else:
+            self._complete_loud(loss)
+        self._write()
+
+    def _complete_loud(self, loss: Any) -> None:
+        if self.pilot.in_probe:
+            self._complete_probing(loss)
+        else:
+            self.pilot.advance(loss)
+        pilot = self.pilot
+        if pilot.in_window:
+            self._meter.record_gradient()
+        self._meter.drop()
         if pilot.due:
-            fields = self._sketch.close(self._sampler.weights())
-            values = torch.stack([*fields.values()]).cpu().double().tolist()
-            pilot.see(dict(zip(fields, values, strict=True)))
-            if pilot.step < pilot.total_steps:
-                pilot.decide(self.policy)
+            self._close_interval()
         if pilot.step > pilot.total_steps:
             steps = pilot.total_steps
-            self._complain("total", f"more than total_steps={steps} steps were made; the last rate is kept")
-        self._write()
+            self._complain("total", f"more than total_steps={steps} steps were made; the last rate is kept: extend()")
+
+    def _complete_probing(self, loss: Any) -> None:
+        told = [loss is not None, math.nan if loss is None else float(loss)]
+        known, value = distributed.first(told, self._meter.device)
+        if not known and self.pilot.step == 0:
+            self._leave_out_probe()
+            return
+        if not known:
+            value = float(self.pilot.probe_loss[0, self.pilot.step - 1])
+        self._probe_step(value, self._meter.gradient_norm())
 
     def _probe_step(self, loss: float, grad_norm: float) -> None:
         if self.pilot.advance(loss, grad_norm)[0]:
             self._roll_back()
-            self.pilot.decide(self.policy)
+            self._decide()
 
     def _leave_out_probe(self) -> None:
         """Put the weights back, and go on as if without a probe; the first step, already made, counts."""
         self._complain("probe", "step() got no loss, so the probe is left out; call step(loss) or pass probe=False")
         self._roll_back()
-        pilot = self._new_pilot(probed=False)
+        pilot = self._new_pilot(self.pilot.total_steps, False)
         pilot.observe(self.pilot.pending_validation)
-        pilot.decide(self.policy)
-        if pilot.window_opens:
-            self._sketch.open(self._sampler.weights())
         self.pilot = pilot
+        self._decide()
+        if pilot.window_opens:
+            self._meter.open_window()
+        pilot.advance(None)
+
+    def _close_interval(self) -> None:
+        pilot = self.pilot
+        names, fields = self._meter.close_window()
+        kept, values = losses.fetch(pilot.kept, fields)
+        if not distributed.alone():
+            room = pilot.protocol.cadence.losses
+            told = [float(len(kept)), _number(pilot.pending_validation), *values, *kept[:, 0].tolist()]
+            told = distributed.first(told + [0.0] * (room - len(kept)), self._meter.device)
+            count, seen, values, rest = int(told[0]), told[1], told[2 : 2 + len(values)], told[2 + len(values) :]
+            kept, pilot.pending_validation = np.array(rest[:count])[:, None], seen
+        pilot.see(dict(zip(names, values, strict=True)), kept)
+        if pilot.step < pilot.total_steps:
+            self._decide()
+
+    def _decide(self) -> None:
+        pilot = self.pilot
+        pilot.decide(self.policy if distributed.alone() else self._agreed_answer)
+        decision = pilot.history[-1]
+        if decision.event in FALLBACKS:
+            self._complain("fallback", f"{decision.event}: the built-in schedule takes the policy's place meanwhile")
+        if self.log is None or not distributed.leads():
+            return
+        try:
+            self.log(decision.metrics(), decision.step)
+        except Exception as error:
+            self._complain("log", f"log: {type(error).__name__}: {error}; the training goes on without")
+
+    def _agreed_answer(self, seen: np.ndarray) -> np.ndarray:
+        """Rank 0's answer; raises where rank 0's policy did."""
+        failure, answer = None, math.nan
+        if distributed.leads():
+            try:
+                answer = float(np.asarray(self.policy(seen)).reshape(-1)[0])
+            except Exception as error:
+                failure = error
+        failed, answer = distributed.first([failure is not None, answer], self._meter.device)
+        if failed:
+            raise failure or RuntimeError("the policy failed on rank 0")
+        return np.array([answer])
+
+    def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:
+        return Pilot(
+            self.policy.protocol, total_steps, optimizer_kind(self.optimizer), probed=probed,
+            tells=distributed.leads(), fetch=lambda kept: losses.fetch(kept)[0], **self._options,
+        )  # fmt: skip
+
+    def _take_snapshot(self) -> None:
+        begin = time.perf_counter()
+        self._snapshot = Snapshot.take(self.optimizer, self.model)
+        self._seconds = time.perf_counter() - begin
 
     def _roll_back(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.restore(self.optimizer, self.model)
+        if self._snapshot is None:
+            return
+        begin = time.perf_counter()
+        self._snapshot.restore(self.optimizer, self.model)
         self._snapshot = None
+        took = time.perf_counter() - begin
+        LOG.info(
+            "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",
+            self.pilot.step, self._seconds, took,
+        )  # fmt: skip
 
     def _write(self) -> None:
         """Give every group its rate of the coming step."""
-        rates = self.get_lr()
+        self._last_lr = rates = self.get_lr()
+        self._comparable = True  # to compare tensors would wait for their device
         for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
+                self._comparable = False
             else:
                 group["lr"] = lr
-        self._last_lr = rates
-        self.last_epoch = self.pilot.step
 
     def _complain(self, topic: str, message: str) -> None:
         if self.strict:
             raise ValueError(f"PilotLR: {message}")
         if topic not in self._told:
             self._told.append(topic)
-            warnings.warn(f"PilotLR: {message}", stacklevel=4)
+            if distributed.leads():
+                warnings.warn(f"PilotLR: {message}", stacklevel=4)
+
+
+def _steps(total_steps: Any) -> int:
+    if isinstance(total_steps, bool) or not isinstance(total_steps, int | np.integer):
+        raise TypeError(f"total_steps: {total_steps!r}, want an int, the number of optimizer steps")
+    return int(cast(int, total_steps))
+
+
+def _caller() -> CodeType | None:
+    """Code of who called the method that asks."""
+    frame = inspect.currentframe()
+    asked = frame and frame.f_back
+    caller = asked and asked.f_back
+    return caller.f_code if caller else None
 
 
 def _ratios(optimizer: Optimizer) -> list[float]:
@@ -312,37 +507,17 @@ def _ratios(optimizer: Optimizer) -> list[float]:
     return [1.0 if base is None else lr / base for lr in initial]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value.tolist() if isinstance(value, Tensor) else value
+def _number(value: Any) -> float:
+    return float(np.asarray(value, np.float64).reshape(-1)[0])
 
 
-def _mean(losses: list[Any]) -> Any:
-    """Mean of the finite losses of one optimizer step's micro-batches, without waiting for the device."""
-    if len(losses) < 2:
-        return losses[0] if losses else None
-    held = [x for x in losses if isinstance(x, Tensor)]
-    device = held[0].device if held else None
-    values = torch.stack([torch.as_tensor(x, dtype=torch.float32, device=device) for x in losses])
-    return torch.nanmean(torch.where(values.isfinite(), values, math.nan))
-
-
-def _fetch(losses: Sequence[Any]) -> np.ndarray:
-    """Losses as reported (kept,) -> float64 (kept, 1), with one wait for the device."""
-    held = [x for x in losses if isinstance(x, Tensor)]
-    fetched = iter(torch.stack(held).cpu().double().tolist() if held else ())
-    numbers = [next(fetched) if isinstance(x, Tensor) else np.asarray(x).item() for x in losses]
-    return np.array(numbers, np.float64)[:, None]
-
-
-def _weak(method: Callable[[], None]) -> Callable[..., None]:
+def _weak(scheduler: PilotLR, method: Callable[[PilotLR], None]) -> Callable[..., None]:
     """An optimizer hook that does not keep its scheduler alive: a dropped one must not write rates."""
-    held = weakref.WeakMethod(method)
+    held = weakref.ref(scheduler)
 
     def hook(*_: Any) -> None:
-        bound = held()
-        if bound is not None:
-            bound()
+        alive = held()
+        if alive is not None:
+            method(alive)
 
     return hook

@@ -1,0 +1,77 @@
+"""What the ranks of a distributed training must agree on. Needs torch.
+
+Rank 0 decides: its losses, its validation losses and its policy's answers count, and the others are told. So a
+checkpoint that rank 0 writes is whole. Parameters that are sharded (FSDP2's DTensors) are sampled shard by shard, and
+sums over coordinates are added up over the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def alone() -> bool:
+    """Whether this process trains by itself."""
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
+
+def leads() -> bool:
+    """Whether this process is rank 0, or alone."""
+    return alone() or dist.get_rank() == 0
+
+
+def first(values: Sequence[float], device: torch.device) -> list[float]:
+    """Rank 0's `values`, equally many on every rank; a collective call, over `device`."""
+    if alone():
+        return list(values)
+    told = torch.tensor(list(values), dtype=torch.float64, device=device)
+    dist.broadcast(told, src=0)
+    return numbers(told)
+
+
+def total(value: Tensor) -> Tensor:
+    """Sum over the ranks; a collective call."""
+    out = value.clone()
+    dist.all_reduce(out)
+    return out
+
+
+def sizes(mine: int, device: torch.device) -> list[int]:
+    """Every rank's number; a collective call."""
+    out = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+    out[dist.get_rank()] = mine
+    return [int(size) for size in numbers(total(out))]
+
+
+def numbers(vector: Tensor) -> list[float]:
+    """A vector's elements, waiting for its device."""
+    values: Any = vector
+    return values.tolist()
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether the tensor is a DTensor of which this process holds a part."""
+    return any(placement.is_shard() for placement in getattr(tensor, "placements", ()))
+
+
+def replicas(tensor: Tensor) -> int:
+    """On how many ranks each element of the tensor lies."""
+    placements: Sequence[Any] = getattr(tensor, "placements", ())
+    if not placements:
+        return dist.get_world_size()
+    mesh: Any = getattr(tensor, "device_mesh")  # noqa: B009 -- no attribute of a plain Tensor
+    count = 1
+    for axis, placement in enumerate(placements):
+        count *= 1 if placement.is_shard() else mesh.size(axis)
+    return count
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies in this process, sharing its memory where gradients are off."""
+    to_local: Any = getattr(tensor, "to_local", None)
+    return tensor if to_local is None else to_local()

@@ -1,0 +1,1 @@
+"""Other people's tools; none is imported before one of these modules is."""

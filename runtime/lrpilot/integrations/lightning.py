@@ -1,0 +1,135 @@
+"""`PilotCallback`: tells the `PilotLR` of a Lightning module what its Trainer knows. Needs lightning.
+
+    class Module(L.LightningModule):
+        def configure_optimizers(self):
+            optimizer = torch.optim.Adam(self.parameters())
+            return [optimizer], [PilotLR(optimizer, self.trainer.estimated_stepping_batches, model=self)]
+
+    L.Trainer(callbacks=[PilotCallback()]).fit(Module(), ...)
+
+Lightning calls `scheduler.step()` without a loss, and by default once per epoch. The callback makes that once per
+optimizer step, and passes on the training loss, the validation loss and, where gradients are clipped, their norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lrpilot.torch import PilotLR
+
+
+class PilotCallback(Callback):
+    """Feeds every `PilotLR` that `configure_optimizers` returned; `val_loss` names the validation loss as logged.
+
+    With several of them (manual optimization) a training loss cannot be told to whom it belongs: pass it to each
+    one's `step(loss)`, as in any manual optimization you may; the validation loss goes to all.
+    `val_loss=None` leaves validation out.
+
+    Raises:
+        MisconfigurationException: as the fit starts, if there is no PilotLR, if one is configured with
+            reduce_on_plateau, or if two share an optimizer.
+    """
+
+    def __init__(self, val_loss: str | None = "val_loss") -> None:
+        self.val_loss = val_loss
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the schedulers, and have them stepped once per optimizer step."""
+        configs = [config for config in trainer.lr_scheduler_configs if isinstance(config.scheduler, PilotLR)]
+        if not configs:
+            raise MisconfigurationException(
+                "PilotCallback: configure_optimizers returned no PilotLR; return "
+                "[optimizer], [PilotLR(optimizer, self.trainer.estimated_stepping_batches, model=self)]"
+            )
+        if len({id(config.scheduler.optimizer) for config in configs}) < len(configs):
+            raise MisconfigurationException("PilotCallback: two PilotLRs drive one optimizer; return one of them")
+        for config in configs:
+            if config.reduce_on_plateau:
+                raise MisconfigurationException(
+                    "PilotCallback: reduce_on_plateau=True would pass the monitored metric as a training loss; "
+                    f"leave it out, and name the metric here: PilotCallback(val_loss={config.monitor!r})"
+                )
+            config.interval, config.frequency = "step", 1
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of a wrong total_steps while there is time."""
+        if not pl_module.automatic_optimization:
+            return
+        coming = trainer.estimated_stepping_batches
+        for scheduler in _schedulers(trainer):
+            planned = scheduler.pilot.total_steps
+            if 0 < coming < float("inf") and planned != coming:
+                rank_zero_warn(
+                    f"PilotLR: total_steps={planned}, and the Trainer will make {coming} optimizer steps; the rate "
+                    "falls to zero over total_steps, so pass self.trainer.estimated_stepping_batches"
+                )
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Tell the loss of this batch."""
+        schedulers = _schedulers(trainer)
+        if len(schedulers) == 1:
+            schedulers[0].observe(loss=_as_returned(trainer, loss.detach()))
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Tell the gradient norm where Lightning is about to clip it, on the few steps that ask for it."""
+        if not trainer.gradient_clip_val and not is_overridden("configure_gradient_clipping", pl_module):
+            return
+        for scheduler in _schedulers(trainer):
+            if scheduler.optimizer is optimizer and scheduler.pilot.wants_gradient:
+                scheduler.observe(grad_norm=_norm(optimizer))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the validation loss.
+
+        That of the sanity check before training only if it saw all of the validation data, for it is what the later
+        ones are compared with. None from within the probe, whose weights are put back.
+        """
+        if self.val_loss is None or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if trainer.sanity_checking and trainer.num_sanity_val_batches != trainer.num_val_batches:
+            return
+        value = trainer.callback_metrics.get(self.val_loss)
+        if value is None:
+            logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            rank_zero_warn(
+                f"PilotCallback: val_loss={self.val_loss!r} was not logged in validation, but {logged}; "
+                "name what is, or pass val_loss=None"
+            )
+            return
+        for scheduler in _schedulers(trainer):
+            if not (scheduler.pilot.in_probe and scheduler.last_epoch):
+                scheduler.observe(val_loss=value)
+
+
+def _schedulers(trainer: Trainer) -> list[PilotLR]:
+    return [config.scheduler for config in trainer.lr_scheduler_configs if isinstance(config.scheduler, PilotLR)]
+
+
+def _as_returned(trainer: Trainer, loss: Tensor) -> Tensor:
+    """The loss as training_step returned it: Lightning divides it by the micro-batches, and a GradScaler scales it."""
+    scaler: Any = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None:
+        loss = loss / scaler.scale(torch.ones((), device=loss.device))
+    return loss if trainer.accumulate_grad_batches == 1 else loss * trainer.accumulate_grad_batches
+
+
+def _norm(optimizer: Optimizer) -> Tensor | None:
+    """Norm of all gradients, of sharded ones over all ranks; None where there is no gradient."""
+    params: Iterable[Tensor] = (p for group in optimizer.param_groups for p in group["params"])
+    linalg: Any = torch.linalg  # its functions are untyped
+    norms = [_whole(linalg.vector_norm(p.grad.detach())) for p in params if p.grad is not None]
+    return linalg.vector_norm(torch.stack(norms)) if norms else None
+
+
+def _whole(norm: Any) -> Tensor:
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

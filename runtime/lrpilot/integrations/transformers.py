@@ -1,0 +1,162 @@
+"""`PilotLR` in Hugging Face's Trainer.
+
+    trainer = Trainer(...)
+    create_pilot(trainer)
+    trainer.train()
+
+Trainer calls its scheduler without a loss, so `PilotCallback` feeds it: the training loss as Trainer itself works it
+out and logs it (micro-batches, label smoothing and loss functions included), the gradient norm before clipping, and
+the evaluation loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from typing import Any
+
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from lrpilot.bundle import Bundle, load_policy
+from lrpilot.torch import PilotLR, unwrapped
+
+IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
+DEFAULTS = (None, {}, 0, "linear")  # of theirs
+
+
+def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "default", **options: Any) -> None:
+    """Let a pilot drive the learning rate of every coming `trainer.train()`.
+
+    Each call of `train()` makes its own `PilotLR`, of as many steps as that training has; it is
+    `trainer.lr_scheduler`. Of the arguments' `learning_rate` only the ratios between param groups matter; other
+    settings of a schedule are ignored, with a warning.
+
+    Args:
+        trainer: any Trainer or subclass, without a scheduler of its own.
+        policy: see `PilotLR`.
+        options: further keywords of `PilotLR`: steps_per_epoch, probe, min_lr, max_lr, strict, guards, log.
+
+    Raises:
+        TypeError: a keyword that `PilotLR` does not know.
+        ValueError: the trainer has a scheduler or a pilot already, or DeepSpeed, whose optimizers run no hooks.
+        BundleError: `policy` is none that this version can use.
+    """
+    if trainer.lr_scheduler is not None:
+        raise ValueError(
+            f"trainer: it has a scheduler, {type(trainer.lr_scheduler).__name__}, already; leave it out of "
+            "optimizers=, or if it is a PilotLR add PilotCallback(trainer)"
+        )
+    if trainer.is_deepspeed_enabled:
+        raise ValueError("trainer: DeepSpeed steps an optimizer of its own, out of a pilot's sight; train without")
+    inspect.signature(PilotLR).bind(None, 1, policy, model=None, **options)
+    bundle = policy if isinstance(policy, Bundle) else load_policy(policy)
+
+    def create_scheduler(num_training_steps: int, optimizer: Any = None) -> PilotLR:
+        if trainer.lr_scheduler is None:
+            optimizer = trainer.optimizer if optimizer is None else optimizer
+            trainer.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, model=trainer.model, **options)
+            trainer._created_lr_scheduler = True  # pyright: ignore[reportPrivateUsage] -- the next train() makes anew
+        return trainer.lr_scheduler
+
+    trainer.add_callback(PilotCallback(trainer))
+    trainer.create_scheduler = create_scheduler
+    given = [name for name in IGNORED if getattr(trainer.args, name, None) not in DEFAULTS]
+    if given:
+        warnings.warn(f"create_pilot: ignored {', '.join(given)}; a pilot plans the whole schedule", stacklevel=2)
+
+
+class PilotCallback(TrainerCallback):
+    """Feeds the `PilotLR` of a Trainer; `create_pilot` adds it, and so must who passes one in `optimizers=`."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        """Raises ValueError if the trainer is fed already."""
+        if any(isinstance(callback, PilotCallback) for callback in trainer.callback_handler.callbacks):
+            raise ValueError("trainer: it has a PilotCallback already; one feeds it")
+        self._trainer = trainer
+        self._accelerator: Any = None  # whose clipping reports
+        self._steps = 0  # that the pilot has completed
+        self._loss: Tensor | None = None  # of the present optimizer step, the micro-batches so far
+        self._training_step = trainer.training_step
+        trainer.training_step = self._reporting_step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check that the training's pilot is sound.
+
+        Raises TypeError if its scheduler is no `PilotLR`, ValueError if that one drives another optimizer or has a
+        training behind it.
+        """
+        pilot, optimizer = self._trainer.lr_scheduler, self._trainer.optimizer
+        if not isinstance(pilot, PilotLR):
+            raise TypeError(
+                f"trainer.lr_scheduler: {type(pilot).__name__}, want a PilotLR; call create_pilot(trainer), or pass "
+                "optimizers=(optimizer, PilotLR(optimizer, total_steps))"
+            )
+        if unwrapped(optimizer) is not pilot.optimizer:
+            raise ValueError(
+                "optimizers: the PilotLR was made for another optimizer than the one that Trainer steps; pass both: "
+                "optimizers=(optimizer, PilotLR(optimizer, total_steps))"
+            )
+        if state.global_step == 0 and pilot.last_epoch:
+            raise ValueError(
+                f"trainer.lr_scheduler: this PilotLR has made {pilot.last_epoch} steps, and the training begins "
+                "anew; make a new Trainer with a new PilotLR, or use create_pilot, which makes one per train()"
+            )
+        total = pilot.pilot.total_steps
+        if total != state.max_steps:
+            warnings.warn(
+                f"PilotLR: total_steps={total}, the training has {state.max_steps} steps; its rate falls to zero "
+                "over total_steps",
+                stacklevel=2,
+            )
+        if state.global_step and not pilot.last_epoch:
+            warnings.warn(
+                f"PilotLR: the checkpoint of step {state.global_step} has no state of it; it begins anew", stacklevel=2
+            )
+        self._steps, self._loss = pilot.last_epoch, None
+        self._watch_clipping(self._trainer.accelerator)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Trainer steps no scheduler after a step that a GradScaler skipped, but a loss that is nan ends the probe."""
+        if self._pilot.last_epoch == self._steps:
+            self._pilot.step()
+        self._steps, self._loss = self._pilot.last_epoch, None
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Of several evaluation sets the first one's loss counts."""
+        sets = self._trainer.eval_dataset
+        name = f"eval_{next(iter(sets))}_loss" if isinstance(sets, dict) else "eval_loss"
+        val_loss = kwargs["metrics"].get(name)
+        if val_loss is not None and self._trainer.is_in_train:
+            self._pilot.observe(val_loss=val_loss)
+
+    @property
+    def _pilot(self) -> PilotLR:
+        return self._trainer.lr_scheduler
+
+    def _reporting_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Trainer.training_step: a micro-batch's share of the loss; the shares of an optimizer step add up to it."""
+        share = self._training_step(*args, **kwargs)
+        loss = share.detach()
+        self._loss = loss if self._loss is None else self._loss + loss
+        if self._trainer.accelerator.sync_gradients:  # the last one
+            self._pilot.observe(loss=self._loss)
+        return share
+
+    def _watch_clipping(self, accelerator: Any) -> None:
+        """Report the norm that Accelerator.clip_grad_norm_ finds before it clips. A search makes new accelerators."""
+        if accelerator is self._accelerator:
+            return
+        clip = accelerator.clip_grad_norm_
+
+        def reporting_clip(*args: Any, **kwargs: Any) -> Any:
+            norm = clip(*args, **kwargs)
+            if isinstance(norm, Tensor | float):
+                self._pilot.observe(grad_norm=norm)
+            return norm
+
+        accelerator.clip_grad_norm_ = reporting_clip
+        self._accelerator = accelerator
