@@ -46,7 +46,9 @@ class Behaviour:
         self.first = rng.permutation((np.arange(runs) + rng.random(runs)) / runs) * 2 - 1
         curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
         self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
-        self._policy = [policies[i] for i in rng.integers(len(policies), size=runs)] if policies else []
+        chosen = rng.integers(len(policies), size=runs) if policies else np.zeros(runs, np.int64)
+        self._asked = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
+        self._follows = np.array([n == POLICY for n in self.names])
         # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
         self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
         self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
@@ -73,10 +75,6 @@ class Behaviour:
         else:
             self.actions.append(action)
 
-    @property
-    def _follows(self) -> np.ndarray:
-        return np.array([n == POLICY for n in self.names])
-
     def _track(self, pilot: Pilot) -> np.ndarray:
         """Actions (K,) towards each run's schedule, whose peak is the level that `first` asks for."""
         bounds, n, equation = pilot.cadence.bounds, pilot.total_steps, pilot.protocol.action
@@ -88,11 +86,10 @@ class Behaviour:
     def _ask(self, pilot: Pilot) -> np.ndarray:
         """Actions (K,) of the earlier policies on the present observation, shifted and noisy; nan-free."""
         noise = self._rng.standard_normal(pilot.runs)
-        if not self._policy:
+        if not self._asked:
             return np.zeros(pilot.runs)
         seen, action = pilot.observation(), np.zeros(pilot.runs)
-        for policy in dict.fromkeys(self._policy):
-            mine = np.array([p is policy for p in self._policy])
+        for policy, mine in self._asked:
             action[mine] = policy(seen[mine])
         shift = np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise
         return np.clip(np.nan_to_num(action + shift / pilot.protocol.action.span), -1, 1)

@@ -48,7 +48,7 @@ class Spec:
     runs: int
     probed: bool
     schedules: tuple[tuple[str, float], ...]
-    policies: tuple[tuple[str, str], ...]  # path, sha256
+    policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
     exploration: tuple[float, float]
     val_examples: int
     device: str  # devices round differently
@@ -68,9 +68,7 @@ def plan(config: CollectConfig) -> list[Spec]:
     points = (np.arange(config.tasks) + rng.random()) / config.tasks
     picks = rng.permutation(np.searchsorted(np.cumsum(weights / weights.sum()), points, side="right"))
     names = list(config.families)
-    policies = tuple(
-        (p, hashlib.sha256(load_policy(p).path.read_bytes()).hexdigest()) for p in config.behaviour_policies
-    )
+    policies = tuple((path, _graph(path)) for path in config.behaviour_policies)
     code = _code()
     return [
         Spec(
@@ -80,6 +78,17 @@ def plan(config: CollectConfig) -> list[Spec]:
         )
         for i in picks
     ]  # fmt: skip
+
+
+def _graph(path: str) -> str:
+    """What a behaviour policy answers by: the hash of its graph, whatever its manifest tells of its making."""
+    manifest = load_policy(path).manifest
+    if manifest.protocol != Protocol():
+        raise ValueError(
+            f"collect.behaviour_policies: {path!r} was trained in another protocol ({manifest.protocol}), "
+            "want this version's; train it again"
+        )
+    return manifest.graph
 
 
 def _code() -> str:

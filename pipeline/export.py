@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from lrpilot import features, load_policy
-from lrpilot.bundle import FORMAT, Manifest
+from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.paths import parse_root
 from policy import agents, export
 
 TOLERANCE = 1e-5  # of an action
+GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 
 def main() -> None:
@@ -35,8 +36,9 @@ def main() -> None:
             training | {"commit": _commit()},
             {},
         )
-        export.write(export.Mean([agents.Network(a) for a in trained]), manifest, paths.policy)
-        export.write(export.Blind(agents.Network(blind)), manifest, paths.blind_policy)
+        golden = export.recorded_observations(paths.trajectories, GOLDEN)
+        export.write(export.Mean([agents.Network(a) for a in trained]), manifest, golden, paths.policy)
+        export.write(export.Blind(agents.Network(blind)), manifest, golden, paths.blind_policy)
         seen = export.example_observations(257)
         wanted = np.mean([agents.predict(a, seen) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())

@@ -7,15 +7,19 @@ says least, and the mean is steadier there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 
-from lrpilot.bundle import INPUT, KEY, OUTPUT, Manifest
+from lrpilot import onnxfile
+from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import NAMES
-from policy.dataset import clock_mask
+from lrpilot.manifest import KEY, Golden, Manifest
+from policy import trajectories
+from policy.dataset import Task, clock_mask, observations
 
 OPSET = 18
 
@@ -45,12 +49,16 @@ class Blind(torch.nn.Module):
         return self._network(observation * self._mask)
 
 
-def write(network: torch.nn.Module, manifest: Manifest, path: Path) -> None:
-    """Export `network` with its manifest; the same network and manifest give the same bytes."""
+def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path) -> None:
+    """Export `network` with its manifest, to which are added its answers to the observations `golden` (K, F).
+
+    The same network, manifest and observations give the same bytes.
+    """
     example = torch.zeros(2, len(NAMES))
     network.eval()
     with torch.no_grad():
-        network(example)  # d3rlpy's scalers make their tensors on first use; that must not happen inside the exporter
+        # d3rlpy's scalers make their tensors on first use; that must not happen inside the exporter.
+        answers = network(torch.from_numpy(golden))
     program = torch.onnx.export(
         network, (example,), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
         output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
@@ -60,16 +68,31 @@ def write(network: torch.nn.Module, manifest: Manifest, path: Path) -> None:
     graph = model.graph
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]  # stack traces with absolute paths of this machine
+    del model.metadata_props[:]
+    graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
+    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers.numpy()[:, 0]))
     save(model, {KEY: manifest.to_json()}, path)
 
 
 def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
-    """Write `model` with exactly this metadata, checked and byte for byte repeatable."""
-    del model.metadata_props[:]
+    """Write `model` with this metadata, checked and byte for byte repeatable."""
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def recorded_observations(folder: Path, rows: int) -> np.ndarray:
+    """Observations (rows, F) float32 of recorded trainings: other files, runs and stages of the training each."""
+    files, found = trajectories.files(folder), []
+    for i, at in enumerate(np.linspace(0, len(files) - 1, rows).astype(int)):
+        task = Task(trajectories.read(files[at]))
+        shown = np.ones((task.length, task.runs), bool)
+        seen = observations(task, shown, np.full(task.runs, task.steps_per_epoch))
+        run = i % task.runs
+        decision = max(task.ends[run] - 1, 0) * i // max(rows - 1, 1)
+        found.append(seen[decision, run])
+    return np.stack(found)
 
 
 def example_observations(rows: int, seed: int = 0) -> np.ndarray:

@@ -20,6 +20,7 @@ SETTINGS = Settings(
     algorithm="td3bc", steps=30, batch_size=16, learning_rate=1e-3, gamma=0.9, n_step=2, alpha=1.0, hidden=(8,)
 )
 DATA = episodes()
+GOLDEN = DATA[0].observations[:4]
 
 
 def trained(algorithm: str, seed: int = 0) -> Any:
@@ -46,21 +47,21 @@ def test_equal_seeds_give_equal_agents(name: str, pairs: dict[str, list[Any]]) -
 def test_export_answers_as_the_agent_does(name: str, pairs: dict[str, list[Any]], tmp_path: Path) -> None:
     several = [pairs[name][0], pairs[name][2]]
     path = tmp_path / "policy.onnx"
-    export.write(export.Mean([agents.Network(a) for a in several]), MANIFEST, path)
+    export.write(export.Mean([agents.Network(a) for a in several]), MANIFEST, GOLDEN, path)
     bundle = load_policy(path)
     for rows in (1, 2, 257):
         seen = export.example_observations(257)[:rows]
         wanted = np.mean([agents.predict(a, seen) for a in several], axis=0)
         np.testing.assert_allclose(bundle(seen), wanted, atol=1e-5)
     again = tmp_path / "again.onnx"
-    export.write(export.Mean([agents.Network(a) for a in several]), MANIFEST, again)
+    export.write(export.Mean([agents.Network(a) for a in several]), MANIFEST, GOLDEN, again)
     assert again.read_bytes() == path.read_bytes()
     assert list(tmp_path.iterdir()) in ([path, again], [again, path])  # no second file with the weights
 
 
 def test_an_export_holds_no_path_of_the_machine(pairs: dict[str, list[Any]], tmp_path: Path) -> None:
     path = tmp_path / "policy.onnx"
-    export.write(agents.Network(pairs["bc"][0]), MANIFEST, path)
+    export.write(agents.Network(pairs["bc"][0]), MANIFEST, GOLDEN, path)
     assert b"site-packages" not in path.read_bytes()
     assert b".py" not in path.read_bytes()
     assert [p.key for p in onnx.load(path).metadata_props] == ["lrpilot"]
@@ -68,7 +69,7 @@ def test_an_export_holds_no_path_of_the_machine(pairs: dict[str, list[Any]], tmp
 
 def test_the_blind_export_answers_to_the_clock_alone(pairs: dict[str, list[Any]], tmp_path: Path) -> None:
     network, path = agents.Network(pairs["td3bc"][0]), tmp_path / "blind.onnx"
-    export.write(export.Blind(network), MANIFEST, path)
+    export.write(export.Blind(network), MANIFEST, GOLDEN, path)
     blind, seen = load_policy(path), export.example_observations(33)
     clock = np.isin(NAMES, CLOCK)
     elsewhere = np.where(clock, seen, seen[::-1])

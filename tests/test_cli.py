@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bundles import linear, manifest_json, write_bundle
-from lrpilot.bundle import KEY
-from lrpilot.cli import main
+from bundles import MANIFEST, linear, save, write_bundle
+from lrpilot import load_policy
+from lrpilot.cli import TOLERANCE, main
 from lrpilot.features import NAMES
+from lrpilot.manifest import Golden
 
+TOP = Path(__file__).parents[1]
 FINE = {"weights": {"progress": 1.0, "loss_slope": -0.5}}
 
 
@@ -25,6 +29,7 @@ def test_inspect_prints_the_manifest(tmp_path, capsys):
         ["loss_slope"],
         ["probe_fraction", "0.05"],
         ["algorithm", "iql"],
+        ["golden", "3", "answers"],
         ["heldout.policy.mean", "0.125"],
     ):
         assert line in lines
@@ -42,7 +47,7 @@ def test_inspect_says_that_there_is_no_evaluation(tmp_path, capsys):
         (FINE, 0, "fine"),
         ({"bias": float("nan")}, 1, "answers nan, want finite actions"),
         ({"bias": 1.5, "squash": False}, 1, r"answers an action of size 1.5, want [-1, 1]"),
-        ({"format": 2}, 1, "upgrade lrpilot"),
+        ({"format": 3}, 1, "upgrade lrpilot"),
     ],
 )
 def test_verify(tmp_path, capsys, changes, status, message):
@@ -52,12 +57,46 @@ def test_verify(tmp_path, capsys, changes, status, message):
     assert message in (shown.err if status else shown.out)
 
 
-def test_verify_finds_a_graph_of_another_width(tmp_path, capsys):
-    path = write_bundle(tmp_path / "policy.onnx")
+@pytest.mark.parametrize("policy", ["default", "policy/behaviour/seed.onnx"])
+def test_the_policies_of_the_repository_keep_their_golden_answers(policy, capsys, monkeypatch):
+    monkeypatch.chdir(TOP)
+    assert main(["verify", policy]) == 0
+    assert "from 8 golden answers" in capsys.readouterr().out
 
-    path.write_bytes(linear(np.zeros((len(NAMES) - 1, 1), np.float32), 0.0, True, {KEY: manifest_json()}))
-    assert main(["verify", str(path)]) == 1
-    assert f"does not run on observations (n, {len(NAMES)})" in capsys.readouterr().err
+
+@pytest.mark.parametrize("off, status", [(0.0, 0), (TOLERANCE / 2, 0), (TOLERANCE * 3, 1), (-0.4, 1)])
+def test_verify_compares_with_the_golden_answers(tmp_path, capsys, off, status):
+    column = np.full((len(NAMES), 1), 0.05, np.float32)
+    seen = np.random.default_rng(1).normal(size=(4, len(NAMES))).astype(np.float32)
+    told = np.tanh(seen @ column)[:, 0]
+    told[2] += off
+    path = save(linear(column), replace(MANIFEST, golden=Golden.of(seen, told)), tmp_path / "policy.onnx")
+    assert main(["verify", str(path)]) == status
+    shown = capsys.readouterr()
+    if status:
+        assert f"to golden observation 2, where the trained networks answered {told[2]:.6g}" in shown.err
+        assert "at most 1e-05 apart is allowed" in shown.err
+    else:
+        assert "differs from 4 golden answers by" in shown.out
+
+
+def test_golden_numbers_survive_the_file_exactly(tmp_path):
+    seen = np.random.default_rng(2).normal(size=(50, len(NAMES))).astype(np.float32)
+    golden = Golden.of(seen, seen[:, 0])
+    manifest = replace(MANIFEST, golden=golden)
+    path = save(linear(np.zeros((len(NAMES), 1), np.float32)), manifest, tmp_path / "policy.onnx")
+    found = load_policy(path).manifest.golden
+    assert found == golden
+    np.testing.assert_array_equal(found.arrays()[0], seen)
+    np.testing.assert_array_equal(found.arrays()[1], seen[:, 0])
+
+
+@pytest.mark.parametrize("arguments", [[], ["inspect"], ["drive", "default"], ["verify", "a", "b"]])
+def test_a_wrong_command_line_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: lrpilot" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_one_line_and_status_1(tmp_path):

@@ -6,133 +6,145 @@ version does not know is refused, because a policy fed with other numbers than i
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
-from lrpilot import features
-from lrpilot.actions import ActionEquation
-from lrpilot.cadence import CadenceSpec
+from lrpilot import onnxfile
+from lrpilot.manifest import FORMAT, KEY, BundleError, Manifest
 from lrpilot.pilot import Protocol
 
-FORMAT = 1
-KEY = "lrpilot"  # metadata key of the manifest
+ort: Any = onnxruntime  # it comes without types
+
+__all__ = ["DEFAULT", "FORMAT", "INPUT", "KEY", "OUTPUT", "Bundle", "BundleError", "Manifest", "load_policy"]
+
 INPUT, OUTPUT = "observation", "action"
+OUTPUTS = [OUTPUT]
 MAX_BYTES = 16 * 2**20
+OLDEST_OPSET = 7  # of ai.onnx; below it onnxruntime promises nothing
 DEFAULT = Path(__file__).parent / "models" / "default" / "policy.onnx"
 
 
-class BundleError(ValueError):
-    """A policy file that cannot be used, and why."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says of itself. All plain JSON."""
-
-    format: int
-    features_version: int
-    features: tuple[str, ...]
-    protocol: Protocol
-    optimizers: tuple[str, ...]  # kinds seen in training
-    training: dict[str, Any]  # algorithm, steps, seeds, hash of the data, commit
-    evaluation: dict[str, Any]  # summary, empty before the evaluation
-    licence: str = "Apache-2.0"
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str, where: str) -> Manifest:
-        """Read a manifest; `where` names the file in errors.
-
-        Raises BundleError for a newer format, unknown features, or a section that is missing or odd.
-        """
-        try:
-            raw = json.loads(text)
-            number = raw["format"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise BundleError(f"{where}: its manifest is not readable ({error!r}); export the policy again") from error
-        if number != FORMAT:
-            raise BundleError(
-                f"{where}: bundle format {number!r}, this lrpilot reads format {FORMAT}; "
-                + ("upgrade lrpilot: pip install -U lrpilot" if _newer(number) else "export the policy again")
-            )
-        if raw.get("features_version") != features.VERSION or tuple(raw.get("features", ())) != features.NAMES:
-            odd = sorted(set(raw.get("features", ())) ^ set(features.NAMES))
-            raise BundleError(
-                f"{where}: made for features version {raw.get('features_version')!r} (differs in {odd or 'order'}), "
-                f"this lrpilot computes version {features.VERSION}; install the lrpilot that exported it, "
-                "or export it again"
-            )
-        try:
-            protocol = raw["protocol"]
-            raw["protocol"] = Protocol(
-                _section(CadenceSpec, protocol, "cadence"), _section(ActionEquation, protocol, "action")
-            )
-            raw["features"], raw["optimizers"] = tuple(raw["features"]), tuple(raw["optimizers"])
-            return cls(**raw)
-        except (KeyError, TypeError) as error:
-            raise BundleError(
-                f"{where}: its manifest misses or misnames a field ({error}); export the policy again"
-            ) from error
-
-
-def _newer(number: Any) -> bool:
-    return isinstance(number, int) and number > FORMAT
-
-
-def _section(cls: type, protocol: dict[str, Any], name: str) -> Any:
-    """A manifest's section as its dataclass; every field must be there, so that no default of the code slips in."""
-    if missing := {f.name for f in fields(cls)} ^ set(protocol[name]):
-        raise KeyError(f"protocol.{name}: {sorted(missing)}")
-    return cls(**protocol[name])
-
-
 class Bundle:
-    """A loaded policy: call it with observations (runs, F) float32 for actions (runs,) float64."""
+    """A loaded policy: call it with observations (runs, F) float32 for actions (runs,) float64.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises BundleError if `path` is no policy bundle that this version can run."""
+    It holds the file's bytes: the file may change or vanish afterwards, and copies and pickles of a bundle carry them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
+        """`content` are the file's bytes where they are at hand; `path` then only names them in errors.
+
+        Raises BundleError if they are no policy bundle that this version can run.
+        """
         self.path = Path(path)
-        if not self.path.is_file():
-            raise BundleError(f"{path}: no such file; give 'default', the path of a policy.onnx, or models:/name@alias")
-        if (size := self.path.stat().st_size) > MAX_BYTES:
-            raise BundleError(f"{path}: {size} bytes, a policy has at most {MAX_BYTES}; is this another model?")
-        try:
-            self._session = ort.InferenceSession(self.path.read_bytes(), _options(), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no public base class
-            raise BundleError(f"{path}: not an ONNX model that onnxruntime can load ({error})") from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        if text is None:
-            raise BundleError(f"{path}: an ONNX model without an lrpilot manifest; make one with `make repro`")
-        self.manifest = Manifest.from_json(text, str(path))
-        names = [i.name for i in self._session.get_inputs()], [o.name for o in self._session.get_outputs()]
-        if names != ([INPUT], [OUTPUT]):
-            raise BundleError(f"{path}: inputs and outputs are {names}, want {([INPUT], [OUTPUT])}; export it again")
+        self.content = _read(self.path) if content is None else content
+        self._opset, self.manifest = _checked(self.content, self.path)
+        self._run: Callable[..., Any] | None = self._start()
 
     @property
     def protocol(self) -> Protocol:
         return self.manifest.protocol
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
+        run = self._run or self._start()
         x = np.ascontiguousarray(observation, np.float32)
-        return np.asarray(self._session.run([OUTPUT], {INPUT: x})[0], np.float64).reshape(len(x))
+        return run(OUTPUTS, {INPUT: x})[0].astype(np.float64).reshape(len(x))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but onnxruntime's session, which neither copies nor pickles; the copy's first call makes its own."""
+        return self.__dict__ | {"_run": None}
+
+    def _start(self) -> Callable[..., Any]:
+        """onnxruntime's call for this policy, kept. Raises BundleError if it cannot run the policy."""
+        try:
+            session = ort.InferenceSession(self.content, _options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no public base class
+            if self._opset > (newest := _newest_opset()):
+                raise BundleError(
+                    f"{self.path}: made for opset {self._opset} of ai.onnx, onnxruntime {ort.__version__} runs "
+                    f"{OLDEST_OPSET} to {newest}; upgrade it: pip install -U onnxruntime"
+                ) from error
+            raise BundleError(
+                f"{self.path}: not an ONNX model that onnxruntime {ort.__version__} can load ({str(error).strip()}); "
+                "if a newer one made it, pip install -U onnxruntime, else export it again"
+            ) from error
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        width = len(self.manifest.features)
+        if not (_is(inputs, INPUT, width) and _is(outputs, OUTPUT, 1)):
+            raise BundleError(
+                f"{self.path}: its graph maps {_signature(inputs)} to {_signature(outputs)}, want "
+                f"{INPUT} (batch, {width}) to {OUTPUT} (batch, 1), float32, for any batch; export it again"
+            )
+        self._run = session.run
+        return session.run
 
 
-def _options() -> ort.SessionOptions:
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size <= MAX_BYTES:
+            return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path}: no such file; give 'default', the path of a policy.onnx, or models:/name@alias"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{path}: not readable ({error})") from error
+    raise BundleError(f"{path}: {path.stat().st_size} bytes, a policy has at most {MAX_BYTES}; is this another model?")
+
+
+def _checked(content: bytes, path: Path) -> tuple[int, Manifest]:
+    """Opset and manifest: all that can be said before onnxruntime reads the bytes."""
+    try:
+        file = onnxfile.read(content)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}") from error
+    if KEY not in file.metadata:
+        raise BundleError(f"{path}: an ONNX model without an lrpilot manifest; make one with `make repro`")
+    if odd := sorted(set(file.metadata) - {KEY}):
+        # Some keys are settings to onnxruntime.
+        raise BundleError(f"{path}: has metadata {odd} beside its manifest; export the policy again")
+    manifest = Manifest.from_json(file.metadata[KEY], str(path), file.sha256)
+    if file.opset < OLDEST_OPSET:
+        raise BundleError(
+            f"{path}: made for opset {file.opset} of ai.onnx, want {OLDEST_OPSET} or later; export it again"
+        )
+    return file.opset, manifest
+
+
+def _is(nodes: Sequence[Any], name: str, columns: int) -> bool:
+    """Whether there is just this one input or output: float32, as many columns, any number of rows."""
+    if len(nodes) != 1 or (nodes[0].name, nodes[0].type) != (name, "tensor(float)") or len(nodes[0].shape) != 2:
+        return False
+    batch, width = nodes[0].shape
+    return not isinstance(batch, int) and width == columns
+
+
+def _signature(nodes: Sequence[Any]) -> str:
+    return ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
+
+
+def _options() -> Any:
     """One thread that never spins: a decision is microseconds, and the cores belong to the training."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    # The bytes were checked as ONNX; onnxruntime would also take its own format, which may say other things.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.log_severity_level = 4
     return options
+
+
+@lru_cache(maxsize=1)
+def _newest_opset() -> int:
+    """The newest opset of ai.onnx that this onnxruntime knows."""
+    schemas = ort.capi.onnxruntime_pybind11_state.get_all_operator_schema()
+    return max(schema.since_version for schema in schemas if schema.domain == "")
 
 
 def load_policy(ref: str | os.PathLike[str] = "default") -> Bundle:
@@ -145,5 +157,5 @@ def load_policy(ref: str | os.PathLike[str] = "default") -> Bundle:
     if str(ref).startswith("models:/"):
         from lrpilot.registry import resolve
 
-        return Bundle(resolve(str(ref)))
+        return Bundle(*resolve(str(ref)))
     return Bundle(ref)

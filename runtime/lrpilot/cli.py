@@ -1,4 +1,7 @@
-"""`lrpilot inspect REF` prints what a policy says of itself; `lrpilot verify REF` tries it out."""
+"""`lrpilot inspect REF` prints what a policy says of itself; `lrpilot verify REF` checks that it answers as it should.
+
+Exit status: 0, or 1 for a policy that cannot be used, or 2 for a wrong command line.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,50 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from lrpilot import features
 from lrpilot.bundle import Bundle, BundleError, load_policy
 
-ROUNDING = 1e-5  # float32 of one batch size against another
+TOLERANCE = 1e-5  # of an action: float32 of one machine or batch size against another
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 1 with the reason on stderr."""
+    """Run a command line; the exit status. The reason of a failure goes to stderr, in one line."""
     parser = argparse.ArgumentParser("lrpilot", description="Look at a learning-rate policy.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("inspect", "print a policy's manifest"), ("verify", "check that a policy runs here")):
+    for name, text in (("inspect", "print a policy's manifest"), ("verify", "check a policy's answers")):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("ref", help="'default', the path of a policy.onnx, or models:/name@alias")
+        command.add_argument("ref", help="'default', the path of a policy.onnx, models:/name@alias or models:/name/3")
     args = parser.parse_args(argv)
     try:
         bundle = load_policy(args.ref)
         if args.command == "inspect":
             print("\n".join(describe(bundle)))
         else:
-            check(bundle)
-            print(f"{args.ref}: fine ({bundle.path}, {len(bundle.manifest.features)} features)")
+            difference = check(bundle)
+            print(
+                f"{args.ref}: fine ({bundle.path}, {len(bundle.manifest.features)} features; differs from "
+                f"{len(bundle.manifest.golden.actions)} golden answers by {difference:.2g}, {TOLERANCE:g} is allowed)"
+            )
     except BundleError as error:
-        print(f"lrpilot: {error}", file=sys.stderr)
+        print("lrpilot:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
     """The lines that `inspect` prints."""
-    manifest, content = bundle.manifest, bundle.path.read_bytes()
+    manifest, content = bundle.manifest, bundle.content
     head = {
         "file": bundle.path,
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": f"{len(content)} bytes",
         "format": manifest.format,
+        "graph": manifest.graph,
+        "golden": f"{len(manifest.golden.actions)} answers",
         "optimizers": manifest.optimizers,
         "licence": manifest.licence,
         "features": f"{len(manifest.features)}, version {manifest.features_version}",
@@ -72,29 +80,40 @@ def _section(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(_plain, cast(Sequence[Any], value))) if isinstance(value, list | tuple) else str(value)
 
 
-def check(bundle: Bundle) -> None:
-    """Run the policy on zeros, on the ends of the features' range and on a random batch.
+def check(bundle: Bundle) -> float:
+    """Run the policy on its golden observations, on zeros, on the ends of the features' range and on a random batch.
 
-    Raises BundleError for an action that is not finite, outside [-1, 1] or dependent on the batch around it.
+    Returns the largest difference from the golden answers. Raises BundleError where that is above TOLERANCE, and for
+    an action that is not finite, outside [-1, 1] or dependent on the batch around it.
     """
-    shape = len(bundle.manifest.features)
-    random = np.random.default_rng(0).uniform(-features.CLIP, features.CLIP, (61, shape))
-    ends = np.outer([0.0, features.CLIP, -features.CLIP], np.ones(shape))
-    rows = np.concatenate([ends, random]).astype(np.float32)
+    width = len(bundle.manifest.features)
+    golden, wanted = bundle.manifest.golden.arrays()
+    random = np.random.default_rng(0).uniform(-features.CLIP, features.CLIP, (61, width))
+    ends = np.outer([0.0, features.CLIP, -features.CLIP], np.ones(width))
+    rows = np.concatenate([golden, ends, random]).astype(np.float32)
     try:
         actions = bundle(rows)
         single = np.concatenate([bundle(row[None]) for row in rows])
     except Exception as error:  # onnxruntime's errors share no public base class
-        raise BundleError(f"{bundle.path}: does not run on observations (n, {shape}) ({error})") from error
+        raise BundleError(f"{bundle.path}: does not run on observations (n, {width}) ({error})") from error
     if not np.isfinite(actions).all():
         raise BundleError(f"{bundle.path}: answers {actions[~np.isfinite(actions)][0]}, want finite actions")
-    if (worst := float(np.abs(actions).max())) > 1 + ROUNDING:
+    if (worst := float(np.abs(actions).max())) > 1 + TOLERANCE:
         raise BundleError(f"{bundle.path}: answers an action of size {worst:.4g}, want [-1, 1]")
-    if (apart := float(np.abs(actions - single).max())) > ROUNDING:
+    if (apart := float(np.abs(actions - single).max())) > TOLERANCE:
         raise BundleError(f"{bundle.path}: a row's action differs by {apart:.2g} with the batch around it")
+    differences = np.abs(actions[: len(wanted)] - wanted)
+    if not (found := float(differences.max())) <= TOLERANCE:
+        row = int(np.argmax(differences))
+        raise BundleError(
+            f"{bundle.path}: answers {actions[row]:.6g} to golden observation {row}, where the trained networks "
+            f"answered {wanted[row]:.6g}; at most {TOLERANCE:g} apart is allowed; export the policy again, "
+            "or install another onnxruntime"
+        )
+    return found
 
 
 if __name__ == "__main__":

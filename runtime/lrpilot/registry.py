@@ -1,4 +1,9 @@
-"""models:/name@alias and models:/name/3 -> a policy file, through MLflow's model registry. Needs mlflow."""
+"""models:/name@alias and models:/name/3 -> a policy, through MLflow's model registry. Needs mlflow, but not always.
+
+What was resolved once is kept (see `lrpilot.kept`), so that a training also starts where the registry cannot be
+reached: a version never changes, so the kept one is the policy; of an alias the latest known one is taken, with a
+warning.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,50 @@ import logging
 import os
 import re
 import tempfile
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlparse
 
-from lrpilot.bundle import BundleError
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from lrpilot import kept
+from lrpilot.manifest import BundleError
 
 SQLITE = "sqlite:///"
+# MLflow would try for minutes; who sets these, is obeyed.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# What a registry that could not do its work says; every other answer is an answer.
+OUTAGES = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 
 
-def resolve(ref: str) -> Path:
-    """Path of the .onnx file that `ref` names, in place where the store is local, else in a cache by content.
+class UnreachableError(BundleError):
+    """The registry did not answer."""
+
+
+def resolve(ref: str) -> tuple[Path, bytes]:
+    """The .onnx file that `ref` names: where it lies, and its bytes.
 
     The registry is MLFLOW_TRACKING_URI's, or that of mlflow.db in the working directory. Raises BundleError
     where there is no registry, model, alias or version of that name.
     """
     name, alias, number = _parse(ref)
-    uri = _registry(ref)
-    mlflow = _mlflow(ref)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path('mlflow.db').resolve()}"
+    known = kept.find(uri, ref)
+    # A database at hand is asked, since it may have been made anew; a server is spared the question.
+    if known is not None and number is not None and not uri.startswith(SQLITE):
+        return known.path, known.content
     try:
-        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-        version = _version(client, ref, name, alias, number)
-        source = client.get_model_version_download_uri(name, str(version.version))
-        local = _local(source)
-        if local is not None:
-            return _checked(_policy_in(local, ref), ref, version.tags)
-        return _cached(ref, source, uri, version.tags)
-    except mlflow.exceptions.MlflowException as error:
-        raise BundleError(f"{ref}: the registry {uri} says: {error.message}") from error
+        return _ask(ref, uri, name, alias, number)
+    except UnreachableError as error:
+        if known is None:
+            raise
+        if alias is not None:
+            warnings.warn(
+                f"{error}; using the last known policy of {ref}: version {known.version}, sha256 {known.sha256}",
+                stacklevel=3,
+            )
+        return known.path, known.content
 
 
 def _parse(ref: str) -> tuple[str, str | None, str | None]:
@@ -49,35 +66,56 @@ def _parse(ref: str) -> tuple[str, str | None, str | None]:
     return match[1], match[2], match[3]
 
 
-def _registry(ref: str) -> str:
-    here = Path("mlflow.db").resolve()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or (f"{SQLITE}{here}" if here.is_file() else "")
-    if not uri:
-        raise BundleError(
-            f"{ref}: no registry known: there is no mlflow.db in {here.parent}; "
+def _ask(ref: str, uri: str, name: str, alias: str | None, number: str | None) -> tuple[Path, bytes]:
+    """The policy as the registry has it now, kept for the next time."""
+    # MLflow would make an empty database, and then miss the model in it.
+    if uri.startswith(SQLITE) and not (file := Path(uri.removeprefix(SQLITE))).is_file():
+        raise UnreachableError(
+            f"{ref}: MLFLOW_TRACKING_URI is {uri}, but there is no such file; correct it"
+            if os.environ.get("MLFLOW_TRACKING_URI")
+            else f"{ref}: no registry known: there is no mlflow.db in {file.parent}; "
             "set MLFLOW_TRACKING_URI, for instance to sqlite:////path/to/mlflow.db"
         )
-    # MLflow would make an empty database, and then miss the model in it.
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
-        raise BundleError(f"{ref}: MLFLOW_TRACKING_URI is {uri}, but there is no such file; correct it")
-    return uri
-
-
-def _mlflow(ref: str) -> ModuleType:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import; "false" sends usage data
     try:
-        import mlflow
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise BundleError(f"{ref}: a models:/ reference needs mlflow: pip install mlflow") from error
+        raise UnreachableError(f"{ref}: a models:/ reference needs mlflow: pip install mlflow") from error
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    return mlflow
+    try:
+        with _patience():
+            client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            version = _version(client, ref, name, alias, number)
+            path, content = _fetch(client, ref, uri, version)
+    except MlflowException as error:
+        kind = UnreachableError if error.error_code in OUTAGES else BundleError
+        raise kind(f"{ref}: the registry {_public(uri)} says: {error.message}") from error
+    except BundleError:
+        raise
+    except Exception as error:  # MLflow lets those of its HTTP, database and storage libraries pass
+        raise UnreachableError(f"{ref}: the registry {_public(uri)} failed: {error}") from error
+    path = kept.keep(uri, {ref, f"models:/{name}/{version.version}"}, str(version.version), content) or path
+    return path, content
 
 
-def _version(client: MlflowClient, ref: str, name: str, alias: str | None, number: str | None) -> Any:
+@contextmanager
+def _patience() -> Generator[None, None, None]:
+    """MLflow's requests end soon; its settings are environment variables, put back afterwards."""
+    added = {name: value for name, value in PATIENCE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _version(client: Any, ref: str, name: str, alias: str | None, number: str | None) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        aliases = client.get_registered_model(name).aliases
+        aliases: dict[str, Any] = client.get_registered_model(name).aliases
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -93,6 +131,24 @@ def _version(client: MlflowClient, ref: str, name: str, alias: str | None, numbe
         have = sorted(map(int, versions))
         raise BundleError(f"{ref}: {name} has no version {number}; versions: {have}, aliases: {sorted(aliases)}")
     return versions[number]
+
+
+def _fetch(client: Any, ref: str, uri: str, version: Any) -> tuple[Path, bytes]:
+    """A version's file and bytes: the kept ones where its hash is registered, else from where it lies."""
+    wanted: str | None = version.tags.get("sha256")  # versions made by others may not say
+    if wanted is not None and (content := kept.content(wanted)) is not None:
+        return kept.path(wanted), content
+    source: str = client.get_model_version_download_uri(version.name, str(version.version))
+    local = _local(source)
+    if local is not None:
+        path = _policy_in(local, ref)
+        return path, _checked(path, ref, wanted)
+    from mlflow.artifacts import download_artifacts
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as folder:
+        path = _policy_in(Path(download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)), ref)
+        return path, _checked(path, ref, wanted)
 
 
 def _local(source: str) -> Path | None:
@@ -111,25 +167,15 @@ def _policy_in(place: Path, ref: str) -> Path:
     return found[0]
 
 
-def _checked(path: Path, ref: str, tags: dict[str, str]) -> Path:
-    """`path`, if it holds what was registered (versions made by others may not say)."""
-    want = tags.get("sha256")
-    got = hashlib.sha256(path.read_bytes()).hexdigest()
-    if want not in (None, got):
-        raise BundleError(f"{ref}: {path} has sha256 {got}, registered was {want}; register the policy again")
-    return path
+def _checked(path: Path, ref: str, wanted: str | None) -> bytes:
+    """The bytes of `path`, if they are what was registered."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if wanted not in (None, found):
+        raise BundleError(f"{ref}: {path} has sha256 {found}, registered was {wanted}; register the policy again")
+    return content
 
 
-def _cached(ref: str, source: str, uri: str, tags: dict[str, str]) -> Path:
-    """The policy fetched from `source`, kept as CACHE/<sha256>.onnx; fetched once where its hash is known."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrpilot"
-    if "sha256" in tags and (kept := home / f"{tags['sha256']}.onnx").is_file():
-        return _checked(kept, ref, tags)
-    home.mkdir(parents=True, exist_ok=True)
-    from mlflow.artifacts import download_artifacts
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with tempfile.TemporaryDirectory(dir=home) as folder:
-        fetched = download_artifacts(artifact_uri=source, dst_path=folder, tracking_uri=uri)
-        policy = _checked(_policy_in(Path(fetched), ref), ref, tags)
-        return policy.replace(home / f"{hashlib.sha256(policy.read_bytes()).hexdigest()}.onnx")
+def _public(uri: str) -> str:
+    """A registry's address without a password."""
+    return re.sub(r"//[^/@]*@", "//", uri)

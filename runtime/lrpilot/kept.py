@@ -1,0 +1,86 @@
+"""Policies that a registry gave out once, kept by content: $XDG_CACHE_HOME/lrpilot (~/.cache/lrpilot).
+
+    <sha256>.onnx                 a policy
+    refs/<hash>.json              what a reference led to last in one registry: {"ref", "version", "sha256"}
+
+Nothing here is needed: deleting the folder, or one that cannot be written to, costs the next start a question more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A policy that a reference led to, and its bytes."""
+
+    version: str
+    sha256: str
+    path: Path
+    content: bytes
+
+
+def folder() -> Path:
+    """Where policies are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrpilot"
+
+
+def path(sha256: str) -> Path:
+    """Where the policy of this hash is kept."""
+    return folder() / f"{sha256}.onnx"
+
+
+def content(sha256: str) -> bytes | None:
+    """The bytes of this hash, or None where they are not kept or no longer intact."""
+    try:
+        found = path(sha256).read_bytes()
+    except OSError:
+        return None
+    return found if hashlib.sha256(found).hexdigest() == sha256 else None
+
+
+def find(registry: str, ref: str) -> Kept | None:
+    """What `ref` led to last in the registry of this URI, or None where that is not known or not kept."""
+    try:
+        note: Any = json.loads(_note(registry, ref).read_bytes())
+        version, sha256 = str(note["version"]), str(note["sha256"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    found = content(sha256)
+    return None if found is None else Kept(version, sha256, path(sha256), found)
+
+
+def keep(registry: str, refs: Iterable[str], version: str, policy: bytes) -> Path | None:
+    """Keep a policy and what led to it; returns its place, or None where nothing can be written."""
+    sha256 = hashlib.sha256(policy).hexdigest()
+    try:
+        if content(sha256) is None:
+            _write(path(sha256), policy)
+        for ref in refs:
+            note = {"ref": ref, "version": version, "sha256": sha256}
+            _write(_note(registry, ref), json.dumps(note).encode())
+    except OSError:
+        return None
+    return path(sha256)
+
+
+def _note(registry: str, ref: str) -> Path:
+    """The registry's URI may hold a password, so that only a hash of it is written."""
+    name = hashlib.sha256(f"{registry}\n{ref}".encode()).hexdigest()
+    return folder() / "refs" / f"{name[:32]}.json"
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write at once or not at all: several processes of one training may be at it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, target)
