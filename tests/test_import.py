@@ -1,16 +1,21 @@
-"""`import lrpilot` is light: numpy and onnxruntime, nothing that trains or tracks."""
+"""`import lrpilot` is light: numpy and onnxruntime, nothing that trains or tracks; `lrpilot.torch` adds torch."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RUNTIME = Path(__file__).parents[1] / "runtime"
-HEAVY = {"torch", "onnx", "mlflow", "pandas", "sklearn", "d3rlpy", "matplotlib", "policy", "pipeline"}
+HEAVY = {
+    "torch", "onnx", "mlflow", "pandas", "sklearn", "scipy", "d3rlpy", "matplotlib", "lightning", "pytorch_lightning",
+    "transformers", "accelerate", "ray", "policy", "pipeline",
+}  # fmt: skip
 
 
-def test_import_loads_nothing_heavy() -> None:
-    code = f"import sys; sys.path.insert(0, {str(RUNTIME)!r}); import lrpilot; print(*sys.modules)"
+@pytest.mark.parametrize("module, needs", [("lrpilot", {"onnxruntime"}), ("lrpilot.torch", {"onnxruntime", "torch"})])
+def test_import_loads_nothing_heavy(module: str, needs: set[str]) -> None:
+    code = f"import sys; sys.path.insert(0, {str(RUNTIME)!r}); import {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert "onnxruntime" in loaded
-    assert not loaded & HEAVY
+    assert loaded & (HEAVY | needs) == needs
