@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro seed test lint deps promote clean
+.PHONY: help repro seed test lint deps promote overhead guards clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -40,6 +40,13 @@ deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of
 promote: $(READY) ## make the policy of the last repro (of PROFILE=name) the one that lrpilot ships
 	$(IN_VENV) python -m pipeline.promote --root "$(ROOT)"
 
+overhead: $(READY) ## measure what the scheduler costs, and say which bar it misses: 8 minutes on an idle machine
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.overhead --check
+
+guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: 7 minutes
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guard_thresholds
+
 clean: ## remove builds and caches; data, results and .venv stay
 	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -52,5 +59,5 @@ $(READY): constraints.txt pyproject.toml
 	  echo "Setting up .venv with the packages of constraints.txt: some minutes and 8 GB, once"; \
 	  [ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv; \
 	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools; \
-	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,dev]'; \
+	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,lightning,transformers,dev]'; \
 	  touch $(READY)

@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.faults import FAULTS, STEPS, Fault, FaultyBundle
 from lrpilot.torch import PilotLR
+from pipeline import marked
 
 RESULTS, PAGE = Path("benchmarks/results/guards.json"), Path("docs/guards.md")
 SEEDS = 5
@@ -136,12 +137,7 @@ TABLES = {"faults": faults_table, "recorded": recorded_table, "driven": driven_t
 def render(page: str, results: dict[str, Any]) -> str:
     """The page with each section's table between its markers; what stands around them stays."""
     for name, table in TABLES.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, found, rest = page.partition(begin)
-        _, closed, tail = rest.partition(end)
-        if not (found and closed):
-            raise ValueError(f"{PAGE}: no {begin.strip()} ... {end.strip()}; put the markers back")
-        page = head + begin + table(results[name]) + "\n" + end + tail
+        page = marked.fill(page, name, table(results[name]))
     return page
 
 

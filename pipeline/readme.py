@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import figures, report_data, report_figures, verdict
+from pipeline import figures, marked, report_data, report_figures, verdict
 from pipeline.paths import Paths
 
 README = Path("README.md")
 PICTURE = Path("docs/images/report.png")
-START, END = "<!-- results -->", "<!-- /results -->"  # what is between them is generated
 SPLIT = "heldout"
 
 
 def update(paths: Paths, readme: Path = README, picture: Path = PICTURE) -> None:
     """Write the table and the picture of ROOT's evaluation. Raises ValueError for a README without its marks."""
     evaluation = figures.read(paths)
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), results(evaluation)), encoding="utf-8")
+    readme.write_text(marked.fill(readme.read_text(encoding="utf-8"), "results", results(evaluation)), encoding="utf-8")
     rows = report_data.load(paths.evaluation)
     rates = report_data.sensitivity(rows[rows.split == SPLIT])
     report_figures.write_png(report_figures.picture(verdict.scores(evaluation, SPLIT), rates), picture)
@@ -42,12 +41,3 @@ def results(evaluation: Mapping[str, Any]) -> str:
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
     return "\n".join(lines)
-
-
-def fill(text: str, content: str) -> str:
-    """`text` with `content` between the marks. Raises ValueError unless both stand there once, in order."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end) or START in after or END in after:
-        raise ValueError(f"README: want {START} and, later, {END} exactly once; put them where the results belong")
-    return f"{before}{START}\n{content}\n{END}{after}"

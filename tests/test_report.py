@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bundles import write_bundle
-from pipeline import outcomes, readme, report, verdict
+from pipeline import marked, outcomes, readme, report, verdict
 from pipeline.paths import Paths
 from pipeline.verdict import MINUS, Score
 
@@ -118,7 +118,7 @@ def test_equal_input_gives_equal_bytes(paths, page: str, tmp_path: Path) -> None
     assert report.render(paths) == page
     pictures = []
     for name in ("a", "b"):
-        (tmp_path / f"{name}.md").write_text(f"{readme.START}\n{readme.END}\n")
+        (tmp_path / f"{name}.md").write_text("<!-- results -->\n<!-- /results -->\n")
         readme.update(paths, tmp_path / f"{name}.md", tmp_path / name / "picture.png")
         pictures.append((tmp_path / name / "picture.png").read_bytes())
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
@@ -180,22 +180,23 @@ def test_numbers_for_people(value, text) -> None:
 
 
 def test_the_readme_is_filled_between_its_marks() -> None:
-    text = f"top\n{readme.START}\nold\n{readme.END}\nbottom\n"
-    filled = readme.fill(text, readme.results(evaluation()))
+    text = "top\n<!-- results -->\nold\n<!-- /results -->\nbottom\n"
+    filled = marked.fill(text, "results", readme.results(evaluation()))
     assert filled.startswith("top\n") and filled.endswith("\nbottom\n") and "old" not in filled
     assert "| **learned policy** | **0.212** | **0.192 to 0.232** | **–** | **0.31** |" in filled
     assert "| linear decay | 0.650 | 0.630 to 0.670 | -0.438 (-0.458 to -0.418) | 0.75 |".replace("-", MINUS) in filled
     assert "2 tasks of the held-out families" in filled
-    assert readme.fill(filled, readme.results(evaluation())) == filled
+    assert marked.fill(filled, "results", readme.results(evaluation())) == filled
 
 
 @pytest.mark.parametrize(
-    "text", ["nothing", readme.START, f"{readme.END}{readme.START}", 2 * (readme.START + readme.END)]
+    "text",
+    ["nothing", "<!-- results -->", "<!-- /results --><!-- results -->", 2 * "<!-- results --><!-- /results -->"],
 )
 def test_a_readme_without_its_marks_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="exactly once"):
-        readme.fill(text, "results")
+        marked.fill(text, "results", "new")
 
 
 def test_the_repository_has_the_marks() -> None:
-    readme.fill((TOP / readme.README).read_text(encoding="utf-8"), "results")
+    marked.fill((TOP / readme.README).read_text(encoding="utf-8"), "results", "new")
