@@ -2,7 +2,7 @@
 
 Rank 0 decides: its losses, its validation losses and its policy's answers count, and the others are told. So a
 checkpoint that rank 0 writes is whole. Parameters that are sharded (FSDP2's DTensors) are sampled shard by shard, and
-sums over coordinates are added up over the ranks.
+every rank gets the whole sample.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def leads() -> bool:
     return alone() or dist.get_rank() == 0
 
 
+def place() -> list[int]:
+    """This process's rank, and the number of ranks."""
+    return [dist.get_rank(), dist.get_world_size()]
+
+
 def first(values: Sequence[float], device: torch.device) -> list[float]:
     """Rank 0's `values`, equally many on every rank; a collective call, over `device`."""
     if alone():
@@ -41,11 +46,12 @@ def total(value: Tensor) -> Tensor:
     return out
 
 
-def sizes(mine: int, device: torch.device) -> list[int]:
-    """Every rank's number; a collective call."""
-    out = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
-    out[dist.get_rank()] = mine
-    return [int(size) for size in numbers(total(out))]
+def sizes(mine: Sequence[int], device: torch.device) -> list[list[int]]:
+    """Every rank's numbers (ranks, numbers); a collective call."""
+    out = torch.zeros(dist.get_world_size(), len(mine), dtype=torch.int64, device=device)
+    out[dist.get_rank()] = torch.tensor(mine, dtype=torch.int64, device=device)
+    rows: Any = total(out)
+    return rows.tolist()
 
 
 def numbers(vector: Tensor) -> list[float]:
@@ -59,16 +65,14 @@ def is_sharded(tensor: Tensor) -> bool:
     return any(placement.is_shard() for placement in getattr(tensor, "placements", ()))
 
 
-def replicas(tensor: Tensor) -> int:
-    """On how many ranks each element of the tensor lies."""
+def is_first_copy(tensor: Tensor) -> bool:
+    """Whether, of the ranks that hold the same elements of the tensor, this one is the first."""
     placements: Sequence[Any] = getattr(tensor, "placements", ())
     if not placements:
-        return dist.get_world_size()
+        return dist.get_rank() == 0
     mesh: Any = getattr(tensor, "device_mesh")  # noqa: B009 -- no attribute of a plain Tensor
-    count = 1
-    for axis, placement in enumerate(placements):
-        count *= 1 if placement.is_shard() else mesh.size(axis)
-    return count
+    place = mesh.get_coordinate()
+    return place is not None and all(p.is_shard() or at == 0 for p, at in zip(placements, place, strict=True))
 
 
 def local(tensor: Tensor) -> Tensor:

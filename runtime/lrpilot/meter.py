@@ -18,16 +18,13 @@ from lrpilot.telemetry import Sketch
 class Meter:
     """The sketch of one optimizer's trainable parameters, and the gradient of the step that awaits completion.
 
-    What it gives out is equal on all ranks, and its calls are collective, but for `note`, `see_gradient` and the state.
+    Calls are collective, but for `note`, `drop` and the state, which is equal on all ranks.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        self._params = _trainable(optimizer)
-        self.sampler = Sampler(self._params)
-        self.sketch = Sketch(self.sampler.scale)
-        if self.sampler.sharded:
-            self.sketch.total = distributed.total
+        self._params: list[Tensor] | None = None
+        self.follow()
         self._gradient: Tensor | None = None  # sample, of the step to complete
         self._norm: Any = None  # observed since the last completed step
 
@@ -35,18 +32,16 @@ class Meter:
     def device(self) -> torch.device:
         return self.sampler.device
 
-    @property
-    def rank(self) -> int:
-        """Whose shards this process holds; 0 where parameters are whole."""
-        return torch.distributed.get_rank() if self.sampler.sharded else 0
-
-    def is_current(self) -> bool:
-        """Whether the optimizer's parameters are still the very same."""
-        return all(a is b for a, b in zip(self._params, _trainable(self._optimizer), strict=False))
+    def follow(self, count: int | None = None) -> None:
+        """Sample the first `count` of the optimizer's trainable parameters, anew where they are not the very same."""
+        present = _trainable(self._optimizer)[:count]
+        if self._params is None or [*map(id, present)] != [*map(id, self._params)]:
+            self._params, self.sampler = present, Sampler(present)
+            self.sketch = Sketch(self.sampler.scale)
 
     def note(self, norm: Any) -> None:
         """Keep an observed gradient norm for the step to complete."""
-        self._norm = norm.detach() if isinstance(norm, Tensor) else float(norm)
+        self._norm = norm.detach().reshape(()) if isinstance(norm, Tensor) else float(norm)
 
     def see_gradient(self) -> None:
         """Sample the gradients of the step just made."""
@@ -66,11 +61,12 @@ class Meter:
     def record_gradient(self) -> None:
         """Let the step's gradient count in the window."""
         if self._gradient is not None:
-            observed = self._observed()
+            observed = self._norm if distributed.alone() else self._observed()  # alone, nobody waits for the device
             self.sketch.gradient(self._gradient, None if observed is None else self.sampler.tensor(observed))
 
     def open_window(self) -> None:
-        """Begin a window at the present weights."""
+        """Begin a window at the present weights; of groups that were added, and what was unfrozen, too."""
+        self.follow()
         self.sketch.open(self.sampler.weights())
 
     def close_window(self) -> tuple[list[str], Tensor]:
@@ -79,31 +75,23 @@ class Meter:
         return [*fields], torch.stack([*fields.values()])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values; of sharded parameters this rank's part."""
-        sketch = {k: _plain(v) for k, v in vars(self.sketch).items() if k not in ("scale", "total")}
+        """Plain Python values."""
+        sketch = {k: _plain(v) for k, v in vars(self.sketch).items() if k != "scale"}
         norm = None if self._norm is None else float(self._norm)
-        return {"sketch": sketch, "gradient": _plain(self._gradient), "norm": norm, "rank": self.rank}
+        return {"sketch": sketch, "gradient": _plain(self._gradient), "norm": norm, "params": len(self._params or ())}
 
-    def load_state_dict(self, state: dict[str, Any], probing: bool) -> None:
-        """Go on where `state_dict` was called; between windows, and unless `probing`, another rank's will do.
-
-        Raises ValueError for shards of another rank that are needed.
-        """
-        if state["rank"] != self.rank:
-            if probing or state["gradient"] is not None or state["sketch"]["_start"] is not None:
-                raise ValueError(
-                    f"rank: the saved state holds shards of rank {state['rank']}, this is {self.rank}; save and load "
-                    "one state per rank, or save between the telemetry windows"
-                )
-            state = state | {"sketch": state["sketch"] | {"displacement": None}}
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.follow(state["params"])
         sketch = {name: self.sampler.tensor(value) for name, value in state["sketch"].items()}
         norms, cosines = list(sketch.pop("_norms")), list(sketch.pop("_cosines"))
-        self.sketch = Sketch(self.sketch.scale, self.sketch.total, _norms=norms, _cosines=cosines, **sketch)
+        self.sketch = Sketch(self.sketch.scale, _norms=norms, _cosines=cosines, **sketch)
         self._gradient, self._norm = self.sampler.tensor(state["gradient"]), state["norm"]
 
     def _observed(self) -> float | None:
-        (norm,) = distributed.first([math.nan if self._norm is None else float(self._norm)], self.device)
-        return None if self._norm is None and math.isnan(norm) else norm
+        mine = math.nan if self._norm is None else float(self._norm)
+        known, norm = distributed.first([self._norm is not None, mine], self.device)
+        return norm if known else None
 
 
 def _trainable(optimizer: Optimizer) -> list[Tensor]:

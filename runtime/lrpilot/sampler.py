@@ -15,9 +15,9 @@ from lrpilot import distributed, telemetry
 class Sampler:
     """The sketch's coordinates of a list of parameters, gathered on their device.
 
-    Of sharded parameters each rank gathers its own; the whole's order is then that of the ranks' parts, one after the
-    other. What lies on several ranks weighs less on each, so that sums of squares over all ranks count it once.
-    Making one is then a collective call.
+    Of sharded parameters each rank gathers its own, and all get the whole: what is gathered, and making a sampler, are
+    collective calls then. The order is by parameter, within it by rank, so that rows that are dealt out among the ranks
+    lie as in the unsharded parameter. What lies on several ranks is taken from the first of them.
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
@@ -26,43 +26,53 @@ class Sampler:
         self.device = distributed.local(params[0].detach()).device
         self._dtype = torch.float64 if any(p.dtype == torch.float64 for p in params) else torch.float32
         self.sharded = any(map(distributed.is_sharded, params)) and not distributed.alone()
+        self.shard = distributed.place() if self.sharded else [0, 1]  # rank, of how many
         with torch.no_grad():
-            edges = np.cumsum([0, *(distributed.local(p).numel() for p in params)])
-        before, everything = 0, int(edges[-1])
+            sizes = [distributed.local(p).numel() for p in params]
+        rank, counts = 0, [sizes]
         if self.sharded:
-            counts = distributed.sizes(everything, self.device)
-            before, everything = sum(counts[: torch.distributed.get_rank()]), sum(counts)
+            sizes = [size if distributed.is_first_copy(p) else 0 for p, size in zip(params, sizes, strict=True)]
+            rank, counts = self.shard[0], distributed.sizes(sizes, self.device)
+        ends = np.cumsum(np.transpose(counts)).reshape(len(params), len(counts))  # by parameter and rank
+        everything = int(ends[-1, -1])
         chosen = telemetry.sketch_coordinates(everything)
         self.scale = (everything / len(chosen)) ** 0.5
         whole = len(chosen) == everything
-        self._pieces: list[tuple[Tensor, Tensor | None, float]] = []  # parameter, its coordinates (None: all), weight
-        for p, begin, end in zip(params, before + edges[:-1], before + edges[1:], strict=True):
-            mine = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
-            if len(mine):
-                weight = distributed.replicas(p) ** -0.5 if self.sharded else 1.0
-                self._pieces.append((p, None if whole else torch.tensor(mine, device=self.device), weight))
+        self._pieces: list[tuple[Tensor, Tensor | None]] = []  # parameter, its coordinates here (None: all)
+        places: list[np.ndarray] = []  # of the pieces in the whole
+        for p, end, size in zip(params, ends[:, rank], sizes, strict=True):
+            begin, last = (int(i) for i in np.searchsorted(chosen, (end - size, end)))
+            if begin < last:
+                place = np.arange(begin, last)
+                index = None if whole else torch.tensor(chosen[place] - (end - size), device=self.device)
+                self._pieces.append((p, index))
+                places.append(place)
+        here = np.concatenate(places) if places else np.empty(0, np.int64)
+        self._count, self._here = len(chosen), torch.tensor(here, device=self.device)
 
     @torch.no_grad()
     def weights(self) -> Tensor:
         """Sampled weights (coordinates,); a copy."""
-        return self._gather([p.detach() for p, _, _ in self._pieces])
+        return self._gather([p.detach() for p, _ in self._pieces])
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
         """Sampled gradients (coordinates,), zero where there is none; a copy."""
-        grads = ((p, p.grad) for p, _, _ in self._pieces)
+        grads = ((p, p.grad) for p, _ in self._pieces)
         return self._gather([torch.zeros_like(p) if g is None else g.detach() for p, g in grads])
 
     def _gather(self, values: list[Tensor]) -> Tensor:
         parts: list[Tensor] = []
-        for value, (_, index, weight) in zip(values, self._pieces, strict=True):
+        for value, (_, index) in zip(values, self._pieces, strict=True):
             flat = distributed.local(value.to_dense() if value.is_sparse else value).reshape(-1)
-            part = (flat if index is None else flat[index.to(flat.device)]).to(self.device, self._dtype)
-            parts.append(part if weight == 1.0 else part * weight)
-        if not parts:
-            return torch.zeros(0, dtype=self._dtype, device=self.device)
-        return torch.cat(parts) if len(parts) > 1 else parts[0].clone()
+            parts.append((flat if index is None else flat[index.to(flat.device)]).to(self.device, self._dtype))
+        if not self.sharded:
+            return torch.cat(parts) if len(parts) > 1 else parts[0].clone()
+        whole = torch.zeros(self._count, dtype=self._dtype, device=self.device)
+        if parts:
+            whole[self._here] = torch.cat(parts)
+        return distributed.total(whole)
 
     def tensor(self, value: Any) -> Any:
         """A number or a list of numbers as the samples' kind of tensor; None stays None."""
-        return None if value is None else torch.tensor(value, dtype=self._dtype, device=self.device)
+        return None if value is None else torch.as_tensor(value, dtype=self._dtype, device=self.device)

@@ -7,7 +7,6 @@ leading axes free, coordinates last; this module itself imports numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,20 +54,14 @@ def _mean(x: np.ndarray) -> np.ndarray:
     return np.add.reduce(x) / len(x)
 
 
-def _alone(total: Any) -> Any:
-    return total
-
-
 @dataclass
 class Sketch:
     """Windows of parameter telemetry from sketches of weights and gradients, arrays (..., coordinates).
 
-    `scale` = sqrt(all parameters / coordinates) turns norms of the sketch into estimates of the whole's. Where several
-    processes hold a part of the coordinates each, `total` adds up a sum over them.
+    `scale` = sqrt(all parameters / coordinates) turns norms of the sketch into estimates of the whole's.
     """
 
     scale: float
-    total: Callable[[Any], Any] = _alone
     displacement: Any = None  # of the previous window
     distance: Any = None  # its length in the sketch
     _start: Any = None
@@ -111,8 +104,8 @@ class Sketch:
         return fields
 
     def _root(self, v: Any) -> Any:
-        return self.total((v * v).sum(-1)) ** 0.5
+        return (v * v).sum(-1) ** 0.5
 
     def _cosine(self, a: Any, b: Any, length_a: Any, length_b: Any) -> Any:
         """Cosine over the last axis; 0 where either vector vanishes."""
-        return self.total((a * b).sum(-1)) / (length_a * length_b + 1e-30)
+        return (a * b).sum(-1) / (length_a * length_b + 1e-30)

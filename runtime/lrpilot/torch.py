@@ -21,7 +21,6 @@ probe, of a telemetry window, and at decisions.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import math
 import os
@@ -29,7 +28,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +39,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lrpilot import distributed, losses
 from lrpilot.bundle import Bundle, load_policy
+from lrpilot.calls import called_by, uncompiled, user_level
 from lrpilot.history import History
 from lrpilot.meter import Meter
 from lrpilot.pilot import Pilot
@@ -136,6 +135,7 @@ class PilotLR(LRScheduler):
         self._ratios: list[float] = []  # of the groups' rates
         self._last_lr: list[float | Tensor] = []
         self._told: list[str] = []  # warnings given
+        self._untold = not self.pilot.in_probe  # whether decision 0 was taken at construction, and may be taken anew
         self._comparable = False  # whether no group's rate is a tensor
         self._seconds = 0.0  # that the probe's copy took
         if self.pilot.in_probe:
@@ -154,6 +154,7 @@ class PilotLR(LRScheduler):
 
     # What a loop calls
 
+    @uncompiled
     def step(self, loss: Any = None, *, metrics: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Report the batch loss, a number or 0-d tensor, of the step just made, and set the next rate.
 
@@ -164,20 +165,22 @@ class PilotLR(LRScheduler):
             self.observe(val_loss=metrics)
         if loss is not None:
             self._inbox.report(loss, self.pilot.wants_loss, again=not self._pending)
-        elif _caller() is ChainedScheduler.step.__code__:
+        elif called_by(ChainedScheduler.step):
             raise TypeError("PilotLR in a ChainedScheduler: it sets rates, it scales none; use it alone")
-        elif self._pending and not self._inbox.heard:
+        elif self._pending and not self._inbox.heard and distributed.leads():
             self._complain("loss", "step() got no loss, and without one the pilot holds its level; call step(loss)")
         if self._pending:
             self._complete()
-        elif self.pilot.in_probe and self._inbox.last is not None:
+        elif self.pilot.in_probe:
             # A GradScaler skips the step of a loss that is not finite, as it will all later ones.
-            (last,) = distributed.first([float(self._inbox.last)], self._meter.device)
+            last = self._inbox.last
+            (last,) = distributed.first([0.0 if last is None else float(last)], self._meter.device)
             if not math.isfinite(last):
                 self._inbox.take()
                 self._probe_step(math.nan, math.nan)
                 self._write()
 
+    @uncompiled
     def observe(self, val_loss: Any = None, grad_norm: Any = None, *, loss: Any = None) -> None:
         """Note what `step()` is not told, numbers or 0-d tensors.
 
@@ -212,7 +215,7 @@ class PilotLR(LRScheduler):
             else:
                 scheduler._complain("watch", f"{type(module).__name__} puts out no loss; watch a module that does")
 
-        return module.register_forward_hook(hook)
+        return module.register_forward_hook(uncompiled(hook))
 
     def extend(self, total_steps: int) -> None:
         """Change the training's length, to more or fewer steps; the rate follows the new decay to zero.
@@ -253,6 +256,7 @@ class PilotLR(LRScheduler):
             "meter": self._meter.state_dict(),
             "inbox": self._inbox.state_dict(),
             "snapshot": None if self._snapshot is None else dict(vars(self._snapshot)),
+            "shard": list(self._meter.sampler.shard),
             "pending": self._pending,
             "told": list(self._told),
             "initial_lrs": [float(group["initial_lr"]) for group in self.optimizer.param_groups],
@@ -264,7 +268,8 @@ class PilotLR(LRScheduler):
         """Go on where `state_dict` was called; the rates are written to the optimizer.
 
         Whether the training was probed is the saved state's to say, and so is its length where `extend` changed it.
-        Raises ValueError if it was saved under another total_steps, optimizer kind, protocol, number of groups or,
+        Another total_steps than it was saved under extends the training, with a warning. Raises ValueError for
+        another optimizer kind, protocol, number of groups, a total_steps that lies behind or,
         with a sharded probe under way, by another rank. Another policy than the saved state's is warned of.
         """
         groups, initial = self.optimizer.param_groups, state_dict["initial_lrs"]
@@ -275,9 +280,21 @@ class PilotLR(LRScheduler):
             )
         if state_dict["policy"] != self._policy_hash:
             self._complain("policy_file", "the saved training was driven by another policy file; this one takes over")
-        self._meter.load_state_dict(state_dict["meter"], probing=state_dict["snapshot"] is not None)
-        pilot = self._new_pilot(self.pilot.planned[0], bool(state_dict["pilot"]["probed"]))
+        self._meter.follow()
+        shard = self._meter.sampler.shard
+        if state_dict["snapshot"] is not None and state_dict["shard"] != shard:
+            raise ValueError(
+                f"shard: the saved state holds the probe's copy of rank, ranks {state_dict['shard']}, this is {shard}; "
+                "while the probe runs each rank must save and load its own state: one file per rank, or save after it"
+            )
+        self._meter.load_state_dict(state_dict["meter"])
+        total, planned = self.pilot.planned[0], state_dict["pilot"]["planned"]
+        pilot = self._new_pilot(planned[-1], bool(state_dict["pilot"]["probed"]))
         pilot.load_state_dict(state_dict["pilot"])
+        if total not in planned:
+            message = f"total_steps: the saved training had {planned[-1]}, this one has {total} and goes on with that"
+            self._complain("length", message)
+            pilot.extend(total)
         pilot.kept = [float(row[0]) for row in pilot.kept]
         self.pilot = pilot
         self._inbox.load_state_dict(state_dict["inbox"])
@@ -316,31 +333,30 @@ class PilotLR(LRScheduler):
         pilot = self.pilot
         if pilot.step == 0:
             self._before_first_step()
-        elif self._comparable and [group["lr"] for group in self.optimizer.param_groups] != self._last_lr:
-            self._complain("rates", "other code changed the groups' rates; PilotLR's are absolute and were put back")
+        elif self._comparable and (rates := [group["lr"] for group in self.optimizer.param_groups]) != self._last_lr:
+            if rates[: len(self._last_lr)] != self._last_lr:  # else groups were added
+                self._complain("rates", "other code changed the groups' rates; PilotLR's are absolute, and put back")
             self._write()
         if pilot.window_opens:
             self._meter.open_window()
 
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
-        pilot = self.pilot
-        if not self._meter.is_current():
-            self._meter = Meter(self.optimizer)
+        self._meter.follow()
         if self._snapshot is not None and not self._snapshot.matches(self.optimizer):
             self._take_snapshot()  # buffers have seen one batch by now
-        (known,) = distributed.first([_number(pilot.pending_validation)], self._meter.device)
-        pilot.observe(known)
         self._decide_anew()
+        if self._untold:
+            self._tell()
         self._write()
 
     def _decide_anew(self) -> None:
-        """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss."""
-        pilot = self.pilot
-        if pilot.step == 0 and pilot.decision and not math.isnan(_number(pilot.pending_validation)):
+        """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
+        pilot, known = self.pilot, not math.isnan(_number(self.pilot.pending_validation))
+        if pilot.step == 0 and pilot.decision and (known or not distributed.alone()):
             self.pilot = self._new_pilot(pilot.total_steps, pilot.cadence.probe)
             self.pilot.observe(pilot.pending_validation)
-            self._decide()
+            self._ask()
             self._write()
 
     def _after_step(self) -> None:
@@ -377,14 +393,14 @@ class PilotLR(LRScheduler):
             self._complain("total", f"more than total_steps={steps} steps were made; the last rate is kept: extend()")
 
     def _complete_probing(self, loss: Any) -> None:
-        told = [loss is not None, math.nan if loss is None else float(loss)]
-        known, value = distributed.first(told, self._meter.device)
+        told = [loss is not None, math.nan if loss is None else float(loss), self._meter.gradient_norm()]
+        known, value, norm = distributed.first(told, self._meter.device)
         if not known and self.pilot.step == 0:
             self._leave_out_probe()
             return
         if not known:
             value = float(self.pilot.probe_loss[0, self.pilot.step - 1])
-        self._probe_step(value, self._meter.gradient_norm())
+        self._probe_step(value, norm)
 
     def _probe_step(self, loss: float, grad_norm: float) -> None:
         if self.pilot.advance(loss, grad_norm)[0]:
@@ -408,19 +424,28 @@ class PilotLR(LRScheduler):
         names, fields = self._meter.close_window()
         kept, values = losses.fetch(pilot.kept, fields)
         if not distributed.alone():
-            room = pilot.protocol.cadence.losses
-            told = [float(len(kept)), _number(pilot.pending_validation), *values, *kept[:, 0].tolist()]
-            told = distributed.first(told + [0.0] * (room - len(kept)), self._meter.device)
-            count, seen, values, rest = int(told[0]), told[1], told[2 : 2 + len(values)], told[2 + len(values) :]
-            kept, pilot.pending_validation = np.array(rest[:count])[:, None], seen
+            told = [len(kept), _number(pilot.pending_validation), *values]
+            count, pilot.pending_validation, *values = distributed.first(told, self._meter.device)
+            told = [*kept[:, 0].tolist(), *[0.0] * int(count)][: int(count)]  # other ranks may have kept more or fewer
+            kept = np.array(distributed.first(told, self._meter.device)).reshape(-1, 1)
         pilot.see(dict(zip(names, values, strict=True)), kept)
         if pilot.step < pilot.total_steps:
             self._decide()
 
     def _decide(self) -> None:
+        self._ask()
+        self._tell()
+
+    def _ask(self) -> None:
         pilot = self.pilot
+        if pilot.interval is None:  # later, a validation loss is agreed on along with the interval's telemetry
+            (seen,) = distributed.first([_number(pilot.pending_validation)], self._meter.device)
+            pilot.observe(seen)
         pilot.decide(self.policy if distributed.alone() else self._agreed_answer)
-        decision = pilot.history[-1]
+
+    def _tell(self) -> None:
+        """Tell the user of the last decision."""
+        decision, self._untold = self.pilot.history[-1], False
         if decision.event in FALLBACKS:
             self._complain("fallback", f"{decision.event}: the built-in schedule takes the policy's place meanwhile")
         if self.log is None or not distributed.leads():
@@ -483,21 +508,13 @@ class PilotLR(LRScheduler):
         if topic not in self._told:
             self._told.append(topic)
             if distributed.leads():
-                warnings.warn(f"PilotLR: {message}", stacklevel=4)
+                warnings.warn(f"PilotLR: {message}", stacklevel=user_level())
 
 
 def _steps(total_steps: Any) -> int:
     if isinstance(total_steps, bool) or not isinstance(total_steps, int | np.integer):
         raise TypeError(f"total_steps: {total_steps!r}, want an int, the number of optimizer steps")
     return int(cast(int, total_steps))
-
-
-def _caller() -> CodeType | None:
-    """Code of who called the method that asks."""
-    frame = inspect.currentframe()
-    asked = frame and frame.f_back
-    caller = asked and asked.f_back
-    return caller.f_code if caller else None
 
 
 def _ratios(optimizer: Optimizer) -> list[float]:
@@ -520,4 +537,4 @@ def _weak(scheduler: PilotLR, method: Callable[[PilotLR], None]) -> Callable[...
         if alive is not None:
             method(alive)
 
-    return hook
+    return uncompiled(hook)

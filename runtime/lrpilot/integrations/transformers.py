@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -23,7 +23,7 @@ from lrpilot.bundle import Bundle, load_policy
 from lrpilot.torch import PilotLR, unwrapped
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
-DEFAULTS = (None, {}, 0, "linear")  # of theirs
+DEFAULTS: tuple[Any, ...] = (None, {}, 0, "linear")  # of theirs
 
 
 def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "default", **options: Any) -> None:
@@ -43,9 +43,10 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
         ValueError: the trainer has a scheduler or a pilot already, or DeepSpeed, whose optimizers run no hooks.
         BundleError: `policy` is none that this version can use.
     """
-    if trainer.lr_scheduler is not None:
+    held: Any = trainer
+    if held.lr_scheduler is not None:
         raise ValueError(
-            f"trainer: it has a scheduler, {type(trainer.lr_scheduler).__name__}, already; leave it out of "
+            f"trainer: it has a scheduler, {type(held.lr_scheduler).__name__}, already; leave it out of "
             "optimizers=, or if it is a PilotLR add PilotCallback(trainer)"
         )
     if trainer.is_deepspeed_enabled:
@@ -54,14 +55,14 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     bundle = policy if isinstance(policy, Bundle) else load_policy(policy)
 
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> PilotLR:
-        if trainer.lr_scheduler is None:
-            optimizer = trainer.optimizer if optimizer is None else optimizer
-            trainer.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, model=trainer.model, **options)
-            trainer._created_lr_scheduler = True  # pyright: ignore[reportPrivateUsage] -- the next train() makes anew
-        return trainer.lr_scheduler
+        if held.lr_scheduler is None:
+            optimizer = held.optimizer if optimizer is None else optimizer
+            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, model=held.model, **options)
+            held._created_lr_scheduler = True  # so that the next train() makes another
+        return held.lr_scheduler
 
     trainer.add_callback(PilotCallback(trainer))
-    trainer.create_scheduler = create_scheduler
+    held.create_scheduler = create_scheduler
     given = [name for name in IGNORED if getattr(trainer.args, name, None) not in DEFAULTS]
     if given:
         warnings.warn(f"create_pilot: ignored {', '.join(given)}; a pilot plans the whole schedule", stacklevel=2)
@@ -72,9 +73,9 @@ class PilotCallback(TrainerCallback):
 
     def __init__(self, trainer: Trainer) -> None:
         """Raises ValueError if the trainer is fed already."""
-        if any(isinstance(callback, PilotCallback) for callback in trainer.callback_handler.callbacks):
+        self._trainer: Any = trainer
+        if any(isinstance(callback, PilotCallback) for callback in self._trainer.callback_handler.callbacks):
             raise ValueError("trainer: it has a PilotCallback already; one feeds it")
-        self._trainer = trainer
         self._accelerator: Any = None  # whose clipping reports
         self._steps = 0  # that the pilot has completed
         self._loss: Tensor | None = None  # of the present optimizer step, the micro-batches so far
@@ -128,7 +129,7 @@ class PilotCallback(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Of several evaluation sets the first one's loss counts."""
         sets = self._trainer.eval_dataset
-        name = f"eval_{next(iter(sets))}_loss" if isinstance(sets, dict) else "eval_loss"
+        name = f"eval_{next(iter(cast(Any, sets)))}_loss" if isinstance(sets, dict) else "eval_loss"
         val_loss = kwargs["metrics"].get(name)
         if val_loss is not None and self._trainer.is_in_train:
             self._pilot.observe(val_loss=val_loss)
