@@ -24,6 +24,7 @@ from benchmarks.models import BATCHES, Case
 from lrpilot import Bundle
 from lrpilot.cadence import Cadence
 from lrpilot.features import NAMES
+from lrpilot.pilot import Pilot
 from lrpilot.torch import PilotLR
 
 LOOPS = ("pilot", "cosine", "none")
@@ -175,8 +176,8 @@ def own_time(case: Case, policy: Bundle, repeats: int) -> dict[str, float]:
         "overhead_us": float(np.median([np.mean(taken[i : i + length]) for i in range(start, steps - length, length)])),
         "cosine_us": float(cosine - none),
         "plain_step_us": float(plain),
-        "decision_us": float(np.median(at_once)),
-        "decision_in_place_us": float(np.median(taken[made[1:] - 1]) - plain),
+        "closing_us": float(np.median(at_once)),
+        "closing_in_place_us": float(np.median(taken[made[1:] - 1]) - plain),
         "probe_step_us": float(np.median(taken[: start - 1])),
         "probe_copy_ms": copy,
         "probe_end_ms": float(taken[start - 1] / 1e3),  # landmarks, roll-back, first decision
@@ -190,7 +191,7 @@ def late_interval(policy: Bundle, steps: int) -> int:
 
 
 def decisions_at_once(model: nn.Module, pilot: Callable[..., PilotLR]) -> np.ndarray:
-    """(decisions,) µs of each in a training so short that one follows the other, so their code is in the caches.
+    """(decisions,) µs of each end of an interval in a training so short that one follows the other, their code cached.
 
     Every step of it lies in a window. What a step takes without a decision is taken off.
     """
@@ -212,6 +213,24 @@ def copy_ms(model: nn.Module, pilot: Callable[..., PilotLR]) -> float:
 
     without = np.median([construction(False) for _ in range(5)])
     return float(construction(True) - without)
+
+
+def decision_us(policy: Bundle) -> float:
+    """Median µs from an interval's telemetry to the next rate: summary, features, network, guard, history."""
+    taken: list[float] = []
+    sketch = {"grad_norm": 1.0, "grad_cos": 0.1, "update_norm": 0.01, "update_cos": 0.5, "weight_norm": 3.0}
+    for repeat in range(20):
+        pilot = Pilot(policy.protocol, 10_000, "adam", probed=False)
+        pilot.decide(policy)
+        losses = np.random.default_rng(repeat).normal(2.0, 0.1, (64, 1))
+        for step in pilot.cadence.bounds[1:-1].tolist():
+            while pilot.step < step:
+                pilot.advance(None)
+            begin = time.perf_counter_ns()
+            pilot.see(sketch, losses)
+            pilot.decide(policy)
+            taken.append((time.perf_counter_ns() - begin) / 1e3)
+    return float(np.median(taken))
 
 
 def policy_us(policy: Bundle) -> float:

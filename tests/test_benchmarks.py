@@ -18,12 +18,12 @@ from lrpilot import load_policy
 RATIOS = ("over_cosine", "over_none", "cosine_over_none")
 PER_TRAINING = {
     *RATIOS, *(f"{ratio}_{end}" for ratio in RATIOS for end in ("low", "high")),
-    "step_us", "added_us", "overhead_us", "plain_step_us", "cosine_us", "decision_us", "decision_in_place_us",
+    "step_us", "added_us", "overhead_us", "plain_step_us", "cosine_us", "closing_us", "closing_in_place_us",
     "probe_step_us", "probe_copy_ms", "probe_end_ms", "overhead_share", "rounds", "round_steps", "total_steps",
     "parameters",
 }  # fmt: skip
 COMMON = {
-    "quick", "torch", "numpy", "onnxruntime", "python", "processor", "threads", "import_ms", "policy_us",
+    "quick", "torch", "numpy", "onnxruntime", "python", "processor", "threads", "import_ms", "decision_us", "policy_us",
     "memory_bytes", "memory_steps", "memory_pilot_bytes", "memory_sketch_bytes",
     *(f"memory_at_{share}_percent_bytes" for share in (1, 10, 100)),
 }  # fmt: skip

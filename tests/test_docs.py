@@ -24,3 +24,15 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         code += "\n" * text.count("\n", at, block.start(1)) + block.group(1)
         at = block.end(1)
     exec(compile(code, page.name, "exec"), {"__name__": "__main__"})
+
+
+def test_the_contract_names_tests_that_there_are() -> None:
+    rows = [line for line in (TOP / "docs/scheduler.md").read_text(encoding="utf-8").splitlines() if "`tests/" in line]
+    assert len(rows) > 15
+    for row in rows:
+        source = ""
+        for name in re.findall(r"`((?:tests/)?test_\w+(?:\.py)?)`", row):
+            if name.startswith("tests/"):
+                source = (TOP / name).read_text(encoding="utf-8")
+            else:
+                assert f"\ndef {name}(" in source, f"{name}: no such test"

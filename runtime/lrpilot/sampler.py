@@ -53,19 +53,26 @@ class Sampler:
     @torch.no_grad()
     def weights(self) -> Tensor:
         """Sampled weights (coordinates,); a copy."""
-        return self._gather([p.detach() for p, _ in self._pieces])
+        return self._gather([self._part(p, index) for p, index in self._pieces])
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
         """Sampled gradients (coordinates,), zero where there is none; a copy."""
-        grads = ((p, p.grad) for p, _ in self._pieces)
-        return self._gather([torch.zeros_like(p) if g is None else g.detach() for p, g in grads])
+        return self._gather([self._gradient(p, index) for p, index in self._pieces])
 
-    def _gather(self, values: list[Tensor]) -> Tensor:
-        parts: list[Tensor] = []
-        for value, (_, index) in zip(values, self._pieces, strict=True):
-            flat = distributed.local(value.to_dense() if value.is_sparse else value).reshape(-1)
-            parts.append((flat if index is None else flat[index.to(flat.device)]).to(self.device, self._dtype))
+    def _gradient(self, p: Tensor, index: Tensor | None) -> Tensor:
+        if p.grad is None:
+            count = distributed.local(p).numel() if index is None else len(index)
+            return torch.zeros(count, dtype=self._dtype, device=self.device)
+        return self._part(p.grad, index)
+
+    def _part(self, value: Tensor, index: Tensor | None) -> Tensor:
+        flat = distributed.local(value.to_dense() if value.is_sparse else value).reshape(-1)
+        if index is not None:
+            flat = flat.index_select(0, index if index.device == flat.device else index.to(flat.device))
+        return flat if flat.dtype == self._dtype and flat.device == self.device else flat.to(self.device, self._dtype)
+
+    def _gather(self, parts: list[Tensor]) -> Tensor:
         if not self.sharded:
             return torch.cat(parts) if len(parts) > 1 else parts[0].clone()
         whole = torch.zeros(self._count, dtype=self._dtype, device=self.device)
