@@ -116,6 +116,11 @@ def test_explain_is_narrow_and_never_fails(decision: Decision, bound: float) -> 
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_each_feature_is_explained_in_a_line(name: str) -> None:
+    assert all(len(f"  saw      {name:<17} {bound:+6.2f}  {say(name, bound)}") <= 100 for bound in (-CLIP, CLIP))
+
+
 @given(decision=decisions)
 @settings(max_examples=60, deadline=None)
 def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:

@@ -47,8 +47,8 @@ WORDS: dict[str, tuple[Callable[[float], float], str]] = {
     "probe_blowup": (_times(0.5), "blow-up {:+.2f} decades over the reference"),
     "probe_lowest": (_times(1), "lowest loss {:+.2f} decades from the blow-up"),
     "probe_steepest": (_times(1), "steepest descent {:+.2f} decades from the blow-up"),
-    "probe_noise": (_times(2), "the probe's first losses scatter by {:.2g} of their mean"),
-    **{f"probe_loss_{d:g}": (_ratio(3), f"loss {{:.3g}} times the first, {d:+g} decades from blow-up") for d in CURVE},
+    "probe_noise": (_times(2), "the first losses scatter by {:.2g} of their mean"),
+    **{f"probe_loss_{d:g}": (_ratio(3), f"loss {{:.3g}} times the first, {d:+g} from blow-up") for d in CURVE},
     **{f"probe_grad_{d:g}": (_ratio(1), f"gradient {{:.3g}} times the first, {d:+g} from blow-up") for d in GRADS},
 }  # fmt: skip
 
