@@ -21,8 +21,9 @@ from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
 from lrpilot.features import NAMES
 from lrpilot.guard import GuardError
+from lrpilot.rates import optimizer_kind
 from lrpilot.sampler import Sampler
-from lrpilot.torch import PilotLR, optimizer_kind
+from lrpilot.torch import PilotLR
 
 N = 80  # steps; the probe takes 16 of them
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

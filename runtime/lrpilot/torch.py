@@ -43,6 +43,7 @@ from lrpilot.calls import called_by, uncompiled, user_level
 from lrpilot.history import History
 from lrpilot.meter import Meter
 from lrpilot.pilot import Pilot
+from lrpilot.rates import Rates, optimizer_kind, unwrapped
 from lrpilot.rollback import Snapshot
 
 LOG = logging.getLogger("lrpilot")
@@ -52,22 +53,6 @@ Log = Callable[[dict[str, float], int], Any]  # (figures, completed optimizer st
 
 # What takes the hooks of an optimizer's PilotLR away: a new one takes over, even where the old one is kept to be read.
 _DRIVERS: weakref.WeakKeyDictionary[Optimizer, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
-
-
-def optimizer_kind(optimizer: Optimizer) -> str:
-    """The kind a pilot knows: SGD is "sgd", AdamW "adamw", every other optimizer counts as "adam"."""
-    if isinstance(optimizer, torch.optim.SGD):
-        return "sgd"
-    return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
-
-
-def unwrapped(optimizer: Any) -> Optimizer:
-    """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
-    return optimizer
 
 
 class PilotLR(LRScheduler):
@@ -132,11 +117,9 @@ class PilotLR(LRScheduler):
         self._meter, self._inbox = Meter(optimizer), losses.Inbox()
         self._snapshot: Snapshot | None = None  # where the probe began, until it ends
         self._pending = False  # an optimizer step was made and is not completed
-        self._ratios: list[float] = []  # of the groups' rates
-        self._last_lr: list[float | Tensor] = []
+        self._rates = Rates(optimizer)
         self._told: list[str] = []  # warnings given
         self._untold = not self.pilot.in_probe  # whether decision 0 was taken at construction, and may be taken anew
-        self._comparable = False  # whether no group's rate is a tensor
         self._seconds = 0.0  # that the probe's copy took
         if self.pilot.in_probe:
             self._take_snapshot()
@@ -239,10 +222,7 @@ class PilotLR(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates (groups,) of the coming optimizer step; absolute."""
-        if len(self._ratios) != len(self.optimizer.param_groups):  # at first, and where a group was added
-            self._ratios = _ratios(self.optimizer)
-        lr = self.pilot.learning_rate()
-        return [lr * ratio for ratio in self._ratios]
+        return [*self._rates.of(self.pilot.learning_rate())]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python values and, while the probe runs, its copy's tensors: `weights_only=True` loads it.
@@ -259,7 +239,7 @@ class PilotLR(LRScheduler):
             "shard": list(self._meter.sampler.shard),
             "pending": self._pending,
             "told": list(self._told),
-            "initial_lrs": [float(group["initial_lr"]) for group in self.optimizer.param_groups],
+            "initial_lrs": self._rates.initial(),
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
         }
@@ -301,9 +281,7 @@ class PilotLR(LRScheduler):
         self._snapshot = None if state_dict["snapshot"] is None else Snapshot(**state_dict["snapshot"])
         self._pending = state_dict["pending"]
         self._told = list(dict.fromkeys([*state_dict["told"], *self._told]))
-        for group, lr in zip(groups, initial, strict=True):
-            group["initial_lr"] = lr
-        self._ratios = _ratios(self.optimizer)
+        self._rates.set_initial(initial)
         self._step_count = state_dict["_step_count"]
         self._write()
 
@@ -333,8 +311,8 @@ class PilotLR(LRScheduler):
         pilot = self.pilot
         if pilot.step == 0:
             self._before_first_step()
-        elif self._comparable and (rates := [group["lr"] for group in self.optimizer.param_groups]) != self._last_lr:
-            if rates[: len(self._last_lr)] != self._last_lr:  # else groups were added
+        elif self._rates.differ():
+            if self._rates.disturbed():
                 self._complain("rates", "other code changed the groups' rates; PilotLR's are absolute, and put back")
             self._write()
         if pilot.window_opens:
@@ -493,14 +471,8 @@ class PilotLR(LRScheduler):
 
     def _write(self) -> None:
         """Give every group its rate of the coming step."""
-        self._last_lr = rates = self.get_lr()
-        self._comparable = True  # to compare tensors would wait for their device
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-                self._comparable = False
-            else:
-                group["lr"] = lr
+        self._rates.write(self.pilot.learning_rate())
+        self._last_lr: list[float | Tensor] = [*self._rates.written]
 
     def _complain(self, topic: str, message: str) -> None:
         if self.strict:
@@ -515,13 +487,6 @@ def _steps(total_steps: Any) -> int:
     if isinstance(total_steps, bool) or not isinstance(total_steps, int | np.integer):
         raise TypeError(f"total_steps: {total_steps!r}, want an int, the number of optimizer steps")
     return int(cast(int, total_steps))
-
-
-def _ratios(optimizer: Optimizer) -> list[float]:
-    """Each group's initial rate over the first that is not zero; 1 where all are."""
-    initial = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
-    base = next((lr for lr in initial if lr), None)
-    return [1.0 if base is None else lr / base for lr in initial]
 
 
 def _number(value: Any) -> float:

@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lrpilot.bundle import Bundle, load_policy
-from lrpilot.torch import PilotLR, unwrapped
+from lrpilot.rates import unwrapped
+from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
 DEFAULTS: tuple[Any, ...] = (None, {}, 0, "linear")  # of theirs
