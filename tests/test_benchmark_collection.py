@@ -1,0 +1,91 @@
+"""The benchmark of the collection runs and writes what it documents. Nothing here is about how fast anything is."""
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import collection
+from closure import TOP
+from pipeline import marked
+from pipeline.workloads.population import Population
+from tiny import world
+
+RATIOS = ("over_plain", "over_plain_16", "over_gym", "recorded_over_plain", "telemetry_share", "validation_share")
+LOOPS = ("bare", "telemetered", "telemetered_16", "recorded", "plain", "gym")
+PER_KIND = {
+    *RATIOS, *(f"{ratio}_{end}" for ratio in RATIOS for end in ("low", "high")), *(f"{loop}_per_s" for loop in LOOPS),
+    "workload", "family", "optimizer", "parameters", "batch_size", "n_steps", "rounds",
+}  # fmt: skip
+COMMON = {"quick", "load_average", "torch", "numpy", "onnxruntime", "python", "processor", "threads"}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """The command in a process of its own, because it changes torch's number of threads."""
+    out = tmp_path_factory.mktemp("collection") / "new" / "collection.json"
+    code = f"import sys; sys.path[:0] = {[str(TOP), str(TOP / 'runtime')]!r}; from benchmarks import collection; "
+    code += "sys.exit(collection.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--quick", "--check", "--out", str(out)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert out.is_file(), done.stderr
+    return done, json.loads(out.read_text())
+
+
+def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> None:
+    _, results = ran
+    assert set(results) == COMMON | {f"{kind}.{key}" for kind in collection.KINDS for key in PER_KIND}
+    assert all(isinstance(v, str) or math.isfinite(v) for v in results.values())
+    documented = collection.__doc__ or ""
+    assert all(key in documented for key in COMMON | PER_KIND if not key.endswith(("_low", "_high")))
+
+
+def test_the_check_fails_where_a_bar_is_missed(ran: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
+    done, results = ran
+    told = collection.missed(results)
+    assert done.returncode == bool(told)
+    assert all(line in done.stderr for line in told)
+
+
+@pytest.mark.parametrize("key", collection.BARS)
+def test_a_bar_is_the_last_value_that_holds(key: str) -> None:
+    assert collection.missed(collection.BARS) == []
+    worse = 1.01 if key.endswith("_share") else 0.99
+    (told,) = collection.missed(collection.BARS | {key: collection.BARS[key] * worse})
+    assert told.startswith(f"{key}: ")
+
+
+def test_the_table_has_a_row_for_every_kind(ran: tuple[Any, dict[str, Any]]) -> None:
+    _, results = ran
+    fixed = results | {"gru.over_plain": 6.731, "gru.telemetry_share": -0.02}
+    head, _, *rows = [line for line in collection.render(fixed).splitlines() if line.startswith("|")]
+    assert [row.split("`")[1] for row in rows] == [results[f"{kind}.workload"] for kind in collection.KINDS]
+    gru = rows[list(collection.KINDS).index("gru")]
+    assert " 6.73 |" in gru and " \N{MINUS SIGN}2 % |" in gru
+    assert {row.count("|") for row in rows} == {head.count("|")}
+
+
+def test_the_page_has_a_place_for_the_table() -> None:
+    assert "new rows" in marked.fill((TOP / collection.PAGE).read_text(encoding="utf-8"), "collection", "new rows")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_the_loops_train_the_same(optimizer: str) -> None:
+    """Population, plain loop and environment see the same losses at the same rates."""
+    workload = world(optimizer, 30, 0.05 if optimizer == "adamw" else 0.0)
+    rates = np.geomspace(1e-3, 1e-2, 30)
+    population = Population(workload, [3])
+    losses = torch.cat([population.train_step(i, rates[i : i + 1]) for i in range(30)]).numpy()
+    np.testing.assert_allclose(collection.plain(workload, 3, rates), losses, rtol=1e-4)
+
+    env = collection.StepEnv(workload, 3)
+    assert env.reset().shape == (6,)
+    steps = [env.step(lr) for lr in rates.tolist()]
+    np.testing.assert_allclose([observation[2] for observation, *_ in steps], losses, rtol=1e-4)
+    assert [terminated for *_, terminated, _, _ in steps] == [False] * 29 + [True]
+    assert all(reward == pytest.approx(-observation[-1]) for observation, reward, *_ in steps)
