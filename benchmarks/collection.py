@@ -30,9 +30,7 @@ one, with _low and _high).
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
 import os
 import sys
 import time
@@ -47,10 +45,10 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from benchmarks import command
 from benchmarks.overhead import THREADS, environment
 from benchmarks.steps import estimate
 from lrpilot.pilot import Protocol
-from pipeline import marked
 from pipeline.behaviour import Behaviour
 from pipeline.engines import imap_unordered
 from pipeline.simulate import Recording, simulate
@@ -336,22 +334,9 @@ def percent(share: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What vectorising buys a collection.")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; figures mean nothing")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
-    args = parser.parse_args(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of trainings that diverge
-        results = measure(args.quick)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if args.out == OUT:
-        PAGE.write_text(marked.fill(PAGE.read_text(encoding="utf-8"), "collection", render(results)), encoding="utf-8")
-    print(render(results))
-    told = missed(results)
-    print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
-    return int(args.check and bool(told))
+        return command.run(argv, "What vectorising buys a collection.", OUT, PAGE, measure, render, missed)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ memory_steps steps; memory_at_<share>_percent_bytes on the way) + memory_sketch_
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import sys
 import warnings
@@ -36,11 +34,11 @@ import numpy as np
 import onnxruntime
 import torch
 
+from benchmarks import command
 from benchmarks.footprint import import_ms, memory
 from benchmarks.models import cases
 from benchmarks.steps import decision_us, own_time, paired, policy_us
 from lrpilot import load_policy
-from pipeline import marked
 
 OUT, README = Path("benchmarks/results/overhead.json"), Path("README.md")
 THREADS = 1
@@ -123,24 +121,9 @@ def duration(us: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What PilotLR costs a training.")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; figures mean nothing")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
-    args = parser.parse_args(argv)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # torch's, of idle optimizers
-        results = measure(args.quick)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if args.out == OUT:
-        README.write_text(
-            marked.fill(README.read_text(encoding="utf-8"), "overhead", render(results)), encoding="utf-8"
-        )
-    print(render(results))
-    told = missed(results)
-    print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
-    return int(args.check and bool(told))
+        return command.run(argv, "What PilotLR costs a training.", OUT, README, measure, render, missed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""The command line that benchmarks with bars share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import marked
+
+
+def run(
+    argv: Sequence[str] | None,
+    what: str,
+    out: Path,
+    page: Path,
+    measure: Callable[[bool], dict[str, Any]],
+    render: Callable[[Mapping[str, Any]], str],
+    missed: Callable[[Mapping[str, Any]], list[str]],
+) -> int:
+    """Measure, write the figures, and where they go to `out` the part of `page` that has its name; exit status."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; figures mean nothing")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
+    args = parser.parse_args(argv)
+    results = measure(args.quick)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if args.out == out:
+        page.write_text(marked.fill(page.read_text(encoding="utf-8"), out.stem, render(results)), encoding="utf-8")
+    print(render(results))
+    told = missed(results)
+    print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
+    return int(args.check and bool(told))
