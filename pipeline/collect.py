@@ -118,7 +118,8 @@ def record(spec: Spec, folder: Path) -> int:
         show_validation=behaviour.shows_validation,
         device=spec.device,
     )
-    trajectories.write(_table(spec, workload, seeds, behaviour, recording), _file(spec, folder))
+    rows = _table(spec, workload, seeds, behaviour, recording)
+    trajectories.store(trajectories.encode(rows), _file(spec, folder))
     return spec.runs
 
 

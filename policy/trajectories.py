@@ -63,11 +63,18 @@ class TrajectoryError(ValueError):
     """A trajectory file that cannot be used: which one, which row, why."""
 
 
-def write(table: pa.Table, path: Path) -> None:
-    """Write a task's rows at once or not at all: a reader never meets half a file."""
+def encode(table: pa.Table) -> bytes:
+    """A task's rows as the content of its file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.cast(SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def store(content: bytes, path: Path) -> None:
+    """Write a task's file at once or not at all: a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    pq.write_table(table.cast(SCHEMA), partial, compression="zstd", write_page_checksum=True)
+    partial.write_bytes(content)
     partial.replace(path)
 
 

@@ -16,10 +16,11 @@ from policy.trajectories import (
     SCHEMA,
     TrajectoryError,
     count_runs,
+    encode,
     files,
     fingerprint,
     read,
-    write,
+    store,
 )
 
 ROWS = 7  # run a: rows 0-3 (budget), run b: rows 4-6 (diverged)
@@ -65,7 +66,7 @@ def with_value(column: str, row: int, value: Any) -> Callable[[Path], None]:
 
 
 def truncated(path: Path) -> None:
-    write(table(), path)
+    store(encode(table()), path)
     path.write_bytes(path.read_bytes()[:-200])
 
 
@@ -120,7 +121,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "family" / "0.parquet"
-    write(table(), path)
+    store(encode(table()), path)
     found = read(path)
     assert found.schema.equals(SCHEMA)
     assert repr(found.to_pylist()) == repr(table().to_pylist())  # repr: nan equals nan
@@ -130,7 +131,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write(table(), tmp_path / f"{name}.parquet")
+        store(encode(table()), tmp_path / f"{name}.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
@@ -154,7 +155,7 @@ def test_files_are_in_order_and_there_must_be_some(tmp_path: Path) -> None:
         files(tmp_path)
     wanted = [tmp_path / f / n for f, n in (("a", "2.parquet"), ("a", "9.parquet"), ("b", "1.parquet"))]
     for path in reversed(wanted):
-        write(table(), path)
+        store(encode(table()), path)
     (tmp_path / "a" / "5.partial").touch()
     assert files(tmp_path) == wanted
 
@@ -162,7 +163,7 @@ def test_files_are_in_order_and_there_must_be_some(tmp_path: Path) -> None:
 def test_fingerprint_tells_contents_and_names_not_folders(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "a.parquet" for folder in ("one", "two", "three")]
     for path, lr in zip(paths, (0.1, 0.1, 0.2), strict=True):
-        write(table(lr=[lr] * ROWS), path)
+        store(encode(table(lr=[lr] * ROWS)), path)
     one, two, three = (fingerprint([path]) for path in paths)
     assert one == two != three
     assert fingerprint([paths[0].rename(paths[0].with_name("b.parquet"))]) != one
