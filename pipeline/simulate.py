@@ -57,22 +57,23 @@ def simulate(
     """Train one run per seed under `act`.
 
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
-    all runs alike, unless `show_validation` is False. `milestones` are completed steps at which it is measured for
-    the record alone.
+    all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
+    at the end on all. `milestones` are completed steps at which it is measured for the record alone.
     """
-    n, k = workload.n_steps, len(seeds)
+    n, k, scored = workload.n_steps, len(seeds), workload.scored(val_examples)
     shown = np.broadcast_to(show_validation, k)
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed, steps_per_epoch=workload.steps_per_epoch,
-        fetch=lambda losses: torch.stack(list(losses)).double().cpu().numpy(),
+        fetch=_numbers,
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
     sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)
 
-    def sample(flat: torch.Tensor) -> torch.Tensor:
-        return flat.clone() if whole else flat[:, coordinates]
+    def sample(flat: torch.Tensor) -> Any:
+        part = flat if whole else flat.index_select(1, coordinates)
+        return part.numpy() if device == "cpu" else part  # numpy's operations start sooner
 
     record = Recording(np.ones(k, bool))
     points, curve, rates = set(milestones), [], np.empty((n, k))
@@ -96,9 +97,10 @@ def simulate(
 
     def open_window() -> None:
         if pilot.window_opens:
-            sketch.open(sample(population.state.weights))
+            weights = population.state.weights
+            sketch.open(sample(weights.clone() if whole else weights))  # they change in place
 
-    measure(val_examples)
+    measure(scored)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
     else:
@@ -109,24 +111,25 @@ def simulate(
         rates[step] = lr
         loss = population.train_step(step, lr)
         if step < pilot.cadence.probe_steps:
-            norms = sketch.norm(sample(population.gradient))
-            ended = pilot.advance(loss.double().cpu().numpy(), norms.double().cpu().numpy())
+            ended = pilot.advance(*_numbers([loss, sketch.norm(sample(population.gradient))]))
             if ended.any():
-                population.state.restore(saved, torch.from_numpy(ended).to(device))
+                population.state.restore(saved, ended)
                 note_first(ended)
         else:
             pilot.advance(loss)
         if pilot.in_window:
             sketch.gradient(sample(population.gradient))
         if pilot.due:
-            fields = {
-                name: v.double().cpu().numpy() for name, v in sketch.close(sample(population.state.weights)).items()
-            }
+            found = sketch.close(sample(population.state.weights))
+            values = population.spread(torch.from_numpy(_numbers(list(found.values())))).numpy()
+            fields = dict(zip(found, values, strict=True))
             last = pilot.step == n
             if show_validation is not False or last:  # a record of runs that all hide it still holds it
-                measure(None if last else val_examples)
+                measure(None if last else scored)
             seen = pilot.see(fields)
             record.alive &= np.isfinite(seen["loss_mean"]) & np.isfinite(record.val_loss[-1])
+            if (rows := population.retire(~record.alive)) is not None:
+                sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]
             record.steps.append(np.full(k, pilot.step))
             if not last:
                 act(pilot, np.ones(k, bool))
@@ -135,7 +138,7 @@ def simulate(
             record.rates.append(pilot.learning_rates())
         open_window()
         if pilot.step in points:
-            curve.append(population.score(workload.val, val_examples)[0])
+            curve.append(population.score(workload.val, scored)[0])
     empty = {name: np.full(k, np.nan) for name in telemetry.INTERVAL} | {"val_loss": record.val_loss[0]}
     record.telemetry.insert(0, empty)
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
@@ -161,11 +164,12 @@ def follow(
 ) -> Recording:
     """Train one run per seed at given learning rates (N, K), without a pilot, and test it."""
     population = Population(workload, seeds, device)
-    points, curve = set(milestones), []
+    points, curve, scored = set(milestones), [], workload.scored(val_examples)
     for step, lr in enumerate(rates):
         population.train_step(step, lr)
         if step + 1 in points:
-            curve.append(population.score(workload.val, val_examples)[0])
+            curve.append(population.score(workload.val, scored)[0])
+            population.retire(np.isnan(curve[-1]))
     record = Recording(np.ones(len(seeds), bool), curve=np.stack(curve) if curve else None, lr_curve=rates)
     loss, error = population.score(workload.val)
     record.val_loss.append(loss)
@@ -173,6 +177,13 @@ def follow(
     record.test_loss, record.test_error = population.score(workload.test)
     record.alive &= np.isfinite(loss)
     return record
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    """(n, K) float64 of n arrays or tensors (K,), in one transfer."""
+    if isinstance(values[0], np.ndarray):
+        return np.array(values, np.float64)
+    return torch.stack([torch.as_tensor(v) for v in values]).double().cpu().numpy()
 
 
 def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:

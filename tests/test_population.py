@@ -9,6 +9,7 @@ import torch
 
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
+from pipeline.workloads.registry import FAMILIES
 from tiny import world
 
 STEPS = 200
@@ -81,7 +82,7 @@ def test_restored_members_start_afresh_and_the_others_go_on(optimizer: str) -> N
     for step in range(10):  # members 0 and 2 leave the track, the others do not
         population.train_step(step, np.where([True, False, True, False], WILD, lr))
         untouched.train_step(step, lr)
-    population.state.restore(saved, torch.tensor([True, False, True, False]))
+    population.state.restore(saved, np.array([True, False, True, False]))
     fresh = Population(workload, [0, 1, 2, 3])
     for step in range(10, 30):
         losses, kept, new = (p.train_step(step, lr) for p in (population, untouched, fresh))
@@ -102,8 +103,57 @@ def test_score_equals_a_plain_forward(limit: int | None, monkeypatch: pytest.Mon
         assert error[i] == pytest.approx((outputs.argmax(1) != y).double().mean().item(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("family", "predictions", "scored"),
+    [("digits_mlp", 128, 128), ("digits_mlp", 5, 5), ("markov_rnn", 128, 32), ("markov_rnn", 5000, None)],
+)
+def test_examples_that_a_run_is_scored_on(family: str, predictions: int, scored: int | None) -> None:
+    """A sequence counts once for each symbol, but some sequences there must be."""
+    workload = FAMILIES[family].sample(np.random.default_rng(0))
+    if scored is None:
+        scored = -(-predictions // workload.val.y.shape[1])
+    assert workload.scored(predictions) == scored
+
+
 def test_a_workload_without_error_rate_has_none() -> None:
     workload = replace(world(), error=None)
     loss, error = Population(workload, [0]).score(workload.val)
     assert np.isfinite(loss).all()
     assert np.isnan(error).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_without_the_retired_the_others_train_the_same(optimizer: str) -> None:
+    workload, lr = world(optimizer), np.full(4, PEAK[optimizer])
+    population, whole = (Population(workload, [0, 1, 2, 3]) for _ in range(2))
+    steps = iter(range(STEPS))
+
+    def step() -> tuple[np.ndarray, np.ndarray]:
+        now = next(steps)
+        return population.train_step(now, lr).numpy(), whole.train_step(now, lr).numpy()
+
+    def same(got: tuple[np.ndarray, np.ndarray], members: list[int]) -> None:
+        mine, theirs = got
+        np.testing.assert_allclose(mine[members], theirs[members], rtol=1e-5)
+        assert np.isnan(np.delete(mine, members)).all()
+        assert len(mine) == len(population) == 4
+
+    same(step(), [0, 1, 2, 3])
+    assert population.retire(np.array([False, True, False, False])).tolist() == [0, 2, 3]  # type: ignore[union-attr]
+    same(step(), [0, 2, 3])
+    assert population.retire(np.array([True, True, False, False])).tolist() == [1, 2]  # type: ignore[union-attr]
+    for _ in range(20):
+        same(step(), [2, 3])
+    same((population.score(workload.val)[0], whole.score(workload.val)[0]), [2, 3])
+    assert population.retire(np.full(4, True)).tolist() == [0]  # type: ignore[union-attr]
+    same(step(), [2])
+
+
+def test_few_diverged_members_are_kept() -> None:
+    """Leaving them out records the step anew, which takes as long as many steps."""
+    population = Population(world(), range(10))
+    assert population.retire(np.arange(10) < 2) is None
+    assert population.members.tolist() == list(range(10))
+    assert population.retire(np.arange(10) < 3) is not None
+    assert population.retire(np.arange(10) < 4) is None
+    assert population.members.tolist() == list(range(3, 10))

@@ -7,6 +7,7 @@ a sketch is one indexing, a roll-back one `where`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,27 +17,34 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from pipeline.workloads.base import Data, Workload
+from pipeline.workloads.replay import Replay
 
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9  # torch.optim's defaults; SGD with the usual momentum
+NOTHING = 1e-30  # where squared gradients start: the root of an exact zero takes ten times as long as any other
+RETIRED = 0.25  # share of diverged members from which on leaving them out pays for recording the step anew
 EVALUATED = 2**18  # member-examples per forward pass of an evaluation, bounds its memory
 
 
 @dataclass
 class State:
-    """Everything a training step changes; all (K, P) but `steps` (K, 1)."""
+    """Everything a training step changes: tensors (K, P), and a count (K,)."""
 
     weights: Tensor
     first: Tensor  # Adam: mean of gradients; SGD: momentum buffer
     second: Tensor  # Adam: mean of squared gradients
-    steps: Tensor  # optimizer steps taken
+    steps: np.ndarray  # optimizer steps taken, float64
 
     def clone(self) -> State:
-        return State(*(t.clone() for t in vars(self).values()))
+        return copy.deepcopy(self)
 
-    def restore(self, saved: State, which: Tensor) -> None:
+    def restore(self, saved: State, which: np.ndarray) -> None:
         """Put the members `which` (K,) bool back to `saved`."""
         for mine, theirs in zip(vars(self).values(), vars(saved).values(), strict=True):
             mine[which] = theirs[which]
+
+    def select(self, rows: np.ndarray) -> State:
+        """The members `rows` (k,) alone."""
+        return State(*(x[rows] for x in vars(self).values()))
 
 
 class Population:
@@ -44,28 +52,52 @@ class Population:
 
     def __init__(self, workload: Workload, seeds: Sequence[int], device: str = "cpu") -> None:
         self.workload, self.device = workload, device
+        self._size, self.members = len(seeds), np.arange(len(seeds))  # members: whose row is which
         models = [workload.initialise(seed) for seed in seeds]
         self._template = models[0].to(device)
         self._names = [n for n, _ in models[0].named_parameters()]
         self._shapes = [p.shape for p in models[0].parameters()]
         self._sizes = [p.numel() for p in models[0].parameters()]
         weights = torch.stack([nn.utils.parameters_to_vector(m.parameters()).detach() for m in models]).to(device)
-        count = torch.zeros(len(models), 1, device=device)
-        self.state = State(weights, torch.zeros_like(weights), torch.zeros_like(weights), count)
+        start = torch.zeros_like(weights), torch.full_like(weights, NOTHING), np.zeros(len(models))
+        self.state = State(weights, *start)
         self.gradient = torch.zeros_like(weights)
+        self._scratch = torch.empty_like(weights), torch.empty_like(weights)
         order = np.stack([workload.batches(seed) for seed in seeds], axis=1)
         self._order = torch.from_numpy(order).to(device)  # (N, K, B)
         self._train = Data(workload.train.x.to(device), workload.train.y.to(device))
-        self._step = vmap(grad_and_value(self._loss))
-        self._forward = vmap(self._scores, in_dims=(0, None, None))
+        self._step = Replay(vmap(grad_and_value(self._loss)))
+        self._forward = Replay(vmap(self._scores, in_dims=(0, None, None)))
 
     def __len__(self) -> int:
-        return len(self.state.weights)
+        return self._size
 
     @property
     def n_params(self) -> int:
         """Parameters of one member."""
         return self.state.weights.shape[1]
+
+    def retire(self, which: np.ndarray) -> np.ndarray | None:
+        """Train the members `which` (K,) bool no further, as soon as they are a quarter of those in training.
+
+        Returns the rows of `state` and `gradient` that stay, (k,) int; None where all do. One row always stays.
+        """
+        rows = np.flatnonzero(~which[self.members])
+        if len(rows) > (1 - RETIRED) * len(self.members):
+            return None
+        rows = rows if len(rows) else np.array([0])
+        self.members, self.state, self.gradient = self.members[rows], self.state.select(rows), self.gradient[rows]
+        self._scratch = torch.empty_like(self.gradient), torch.empty_like(self.gradient)
+        self._order = self._order[:, rows]
+        return rows
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(..., K) with nan for retired members, of values (..., k) by row."""
+        if len(self.members) == len(self):
+            return values
+        whole = values.new_full((*values.shape[:-1], len(self)), torch.nan)
+        whole[..., self.members] = values
+        return whole
 
     def _model(self, flat: Tensor, x: Tensor) -> Tensor:
         """One member's outputs for inputs x (B, ...), from its flat parameters (P,)."""
@@ -84,37 +116,42 @@ class Population:
         """One optimizer step on the batches of `step` at learning rates lr (K,); batch losses (K,) before it."""
         index = self._order[step]
         self.gradient, loss = self._step(self.state.weights, self._train.x[index], self._train.y[index])
-        self._update(torch.as_tensor(lr, dtype=self.gradient.dtype, device=self.device)[:, None])
-        return loss
+        self._update(lr[self.members])
+        return self.spread(loss)
 
-    def _update(self, lr: Tensor) -> None:
+    def _update(self, lr: np.ndarray) -> None:
         s, g, kind, decay = self.state, self.gradient, self.workload.optimizer, self.workload.weight_decay
         s.steps += 1
         if kind == "adamw":
-            s.weights *= 1 - lr * decay
+            s.weights *= self._column(1 - lr * decay)
         elif decay:
             g = g + decay * s.weights
         if kind == "sgd":
             s.first.mul_(MOMENTUM).add_(g)
-            s.weights -= lr * s.first
+            s.weights -= self._column(lr) * s.first
             return
         s.first.lerp_(g, 1 - BETAS[0])
         s.second.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-        # 1 - beta ** t in float32 would lose five digits in the first steps.
-        first, second = ((1 - beta ** s.steps.double()).to(g.dtype) for beta in BETAS)
-        s.weights -= (lr / first) * s.first / (s.second / second).sqrt_().add_(EPS)
+        # lr m / first / (sqrt(v / second) + eps), the numbers of a member taken together: fewer passes over memory
+        first, second = 1 - BETAS[0] ** s.steps, np.sqrt(1 - BETAS[1] ** s.steps)
+        above, below = self._scratch
+        torch.sqrt(s.second, out=below).add_(self._column(EPS * second))
+        torch.mul(s.first, self._column(lr * second / first), out=above)
+        s.weights.addcdiv_(above, below, value=-1)
+
+    def _column(self, values: np.ndarray) -> Tensor:
+        """(K, 1) on the device, of the members' numbers (K,)."""
+        return torch.from_numpy(values.astype(np.float32)).to(self.device)[:, None]
 
     def score(self, data: Data, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error where the workload has none."""
         n = len(data) if limit is None else min(limit, len(data))
         chunk = max(1, EVALUATED // len(self))
-        totals = np.zeros((2, len(self)))
-        with torch.no_grad():
-            for i in range(0, n, chunk):
-                x, y = (
-                    data.x[i : min(i + chunk, n)].to(self.device),
-                    data.y[i : min(i + chunk, n)].to(self.device),
-                )
-                loss, error = self._forward(self.state.weights, x, y)
-                totals += len(x) / n * np.stack([loss.cpu().numpy(), error.cpu().numpy()])
-        return totals[0], totals[1]
+        total = torch.zeros(2, len(self.members), dtype=torch.float64)
+        for i in range(0, n, chunk):
+            part = slice(i, min(i + chunk, n))
+            x, y = data.x[part].to(self.device), data.y[part].to(self.device)
+            loss, error = self._forward(self.state.weights, x, y)
+            total += len(x) / n * torch.stack([loss, error]).cpu()
+        loss, error = self.spread(total).numpy()
+        return loss, error

@@ -27,6 +27,7 @@ INTERVAL = (
     "val_loss",  # validation loss observed since the last decision
 )
 LAST = 8  # kept steps
+_VECDOT: Any = getattr(np, "vecdot", None)  # numpy 2 has it: one pass over memory
 
 
 def sketch_coordinates(n_params: int, seed: int = 0) -> np.ndarray:
@@ -104,8 +105,13 @@ class Sketch:
         return fields
 
     def _root(self, v: Any) -> Any:
-        return (v * v).sum(-1) ** 0.5
+        return v.norm(dim=-1) if hasattr(v, "norm") else np.sqrt(_dot(v, v))  # torch's takes one pass
 
     def _cosine(self, a: Any, b: Any, length_a: Any, length_b: Any) -> Any:
         """Cosine over the last axis; 0 where either vector vanishes."""
-        return (a * b).sum(-1) / (length_a * length_b + 1e-30)
+        return _dot(a, b) / (length_a * length_b + 1e-30)
+
+
+def _dot(a: Any, b: Any) -> Any:
+    """Dot products over the last axis."""
+    return (a * b).sum(-1) if _VECDOT is None or hasattr(a, "norm") else _VECDOT(a, b)

@@ -1,0 +1,66 @@
+"""A simulated training does not depend on what becomes of its neighbours."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lrpilot.pilot import Pilot, Protocol
+from pipeline.simulate import Recording, follow, simulate
+from pipeline.workloads.base import Workload
+from tiny import world
+
+SEEDS = [0, 1, 2, 3]
+WILD = np.array([True, False, True, False])
+
+
+@pytest.fixture
+def workload() -> Workload:
+    """Where a high rate ends in numbers that are not finite: a loss without bounds."""
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (outputs.sum(-1) - y).square().square().mean()
+
+    return replace(world("sgd", 300), loss=loss)
+
+
+def act(pilot: Pilot, which: np.ndarray) -> None:
+    pilot.act(np.where(WILD, 1.0, -1.0), which)
+
+
+def members(record: Recording, which: np.ndarray) -> list[np.ndarray]:
+    """Everything that is recorded of some members, () or (..., members) each."""
+    per_decision = [record.steps, record.levels, record.rates, record.val_loss, record.val_error]
+    telemetry = [[t[name] for t in record.telemetry] for name in record.telemetry[0]]
+    assert record.probe is not None and record.curve is not None and record.test_loss is not None
+    rest = [record.curve, record.test_loss, record.test_error, record.lr_curve, record.anchor]
+    return [np.asarray(a)[..., which] for a in (*per_decision, *telemetry, *rest)] + [a[which] for a in record.probe]
+
+
+def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded() -> Recording:
+        return simulate(workload, SEEDS, Protocol(), act, milestones=(150, 300), test=True)
+
+    found = recorded()
+    assert found.alive.tolist() == (~WILD).tolist()
+    monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
+    whole = recorded()
+    assert whole.alive.tolist() == (~WILD).tolist()
+    for mine, wanted in zip(members(found, ~WILD), members(whole, ~WILD), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-4)
+    assert np.isnan(found.val_loss[-1][WILD]).all() and np.isnan(found.curve[-1][WILD]).all()  # type: ignore[index]
+
+
+def test_diverged_runs_of_given_rates_are_left_out(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = np.where(WILD, 1e3, 1e-3) * np.ones((workload.n_steps, 1))
+    found = follow(workload, SEEDS, rates, milestones=(10, 300))
+    monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
+    whole = follow(workload, SEEDS, rates, milestones=(10, 300))
+    for mine, wanted in ((found.curve, whole.curve), (found.test_loss, whole.test_loss)):
+        assert mine is not None and wanted is not None
+        np.testing.assert_allclose(mine[..., ~WILD], wanted[..., ~WILD], rtol=1e-4)
+        assert np.isnan(mine[..., WILD]).all()
+    assert found.alive.tolist() == (~WILD).tolist()
