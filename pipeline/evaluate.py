@@ -29,7 +29,7 @@ from pipeline.benchmark import (
     run,
 )
 from pipeline.config import EvaluateConfig, load
-from pipeline.engines import imap_unordered, progress
+from pipeline.engines import Engine, engine, progress, results
 from pipeline.outcomes import at_initial_rates, outcomes, with_groups
 from pipeline.paths import Paths, parse_root
 from pipeline.workloads.registry import family
@@ -58,10 +58,10 @@ def jobs(task: Task, methods: Sequence[Method], n_seeds: int, device: str) -> li
     return [Job(task, part, seeds, device) for part in (*slices, *((m,) for m in methods if m.lr0 is None))]
 
 
-def compute(work: list[Job], config: EvaluateConfig, what: str) -> pd.DataFrame:
+def compute(work: list[Job], workers: Engine, what: str) -> pd.DataFrame:
     """Rows of all jobs, in a fixed order."""
     total = sum(len(j.methods) * len(j.seeds) for j in work)
-    parts = list(progress(imap_unordered(run, work, config.workers), total, what, len, "runs"))
+    parts = list(progress(results(workers.imap_unordered(run, work)), total, what, len, "runs"))
     return pd.concat(parts).sort_values(["split", "task", "kind", "method", "lr0", "seed"], ignore_index=True)
 
 
@@ -157,7 +157,9 @@ def summarise(rows: pd.DataFrame, config: EvaluateConfig) -> dict[str, Any]:
     return out
 
 
-def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default: dict[str, Method]) -> pd.DataFrame:
+def compare(
+    all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default: dict[str, Method], workers: Engine
+) -> pd.DataFrame:
     """Run everything on the given tasks: one row per run, with its regret."""
     facts = _facts(all_tasks, config.seeds, config.device)
     policy = exists(paths.policy)
@@ -175,11 +177,11 @@ def compare(all_tasks: list[Task], paths: Paths, config: EvaluateConfig, default
             t, (*grid(facts[t.name]["optimizer"], config.learning_rates), *others), config.seeds, config.device
         )
     ]
-    rows = compute(work, config, "evaluate")
+    rows = compute(work, workers, "evaluate")
     curves = mean_curves(rows[rows.method == "policy"])
     seeds = tuple(range(config.seeds))
     replay = [Job(t, (Method("control", "mean_lr"),), seeds, config.device, curves) for t in all_tasks]
-    rows = pd.concat([rows, compute(replay, config, "replay")], ignore_index=True)
+    rows = pd.concat([rows, compute(replay, workers, "replay")], ignore_index=True)
     rows = add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()})
     return pd.concat([rows, calibrated_rival(rows, default)], ignore_index=True)
 
@@ -198,7 +200,7 @@ def calibrated_rival(rows: pd.DataFrame, default: dict[str, Method]) -> pd.DataF
     return rows[of_chosen].assign(kind="rival", method="calibrated", lr0=np.nan)
 
 
-def calibrate(families: Iterable[str], config: EvaluateConfig) -> dict[str, Method]:
+def calibrate(families: Iterable[str], config: EvaluateConfig, workers: Engine) -> dict[str, Method]:
     """Run the grid on tasks of the training families and choose the calibrated schedule."""
     all_tasks = tasks(families, config.calibration_tasks, config.seed)
     facts = _facts(all_tasks, CALIBRATION_SEEDS, config.device)
@@ -207,7 +209,7 @@ def calibrate(families: Iterable[str], config: EvaluateConfig) -> dict[str, Meth
         for t in all_tasks
         for j in jobs(t, grid(facts[t.name]["optimizer"], config.learning_rates), CALIBRATION_SEEDS, config.device)
     ]
-    rows = compute(work, config, "calibrate")
+    rows = compute(work, workers, "calibrate")
     return calibrated(add_regret(rows, {name: f["initial_loss"] for name, f in facts.items()}))
 
 
@@ -216,8 +218,9 @@ def main() -> None:
     params = load(paths.root)
     config = params.evaluate
     with tracking.stage(paths, "evaluate", asdict(config)) as log:
-        default = calibrate(params.collect.families, config)
-        rows = compare(tasks(config.families, config.tasks_per_family, config.seed), paths, config, default)
+        workers = engine("local", config.workers, device=config.device)
+        default = calibrate(params.collect.families, config, workers)
+        rows = compare(tasks(config.families, config.tasks_per_family, config.seed), paths, config, default, workers)
         metrics: dict[str, Any] = {"benchmark": _benchmark(rows, config)}
         for optimizer, method in sorted(default.items()):
             metrics[f"calibrated.{optimizer}"] = f"{method.name} {method.lr0:g}"

@@ -118,7 +118,7 @@ def _quiet_client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # an error is raised as well
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -170,7 +170,10 @@ def stage(paths: Paths, name: str, params: Mapping[str, Any], data_hash: str | N
         log.tags(_commit(paths.root) | ({} if data_hash is None else {DATA: data_hash}))
         yield log
     except BaseException:
-        store.client.set_terminated(log.run_id, "FAILED")
+        try:
+            store.client.set_terminated(log.run_id, "FAILED")
+        except Exception as error:  # on a full disk, say: what the body raised counts, not this
+            logger.warning("MLflow cannot note that run %s failed: %s", log.run_id, type(error).__name__)
         raise
     store.client.set_terminated(log.run_id, "FINISHED")
 

@@ -1,0 +1,81 @@
+"""What an engine is, and what it says of each item."""
+
+from __future__ import annotations
+
+import reprlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class EngineError(RuntimeError):
+    """Work that cannot go on: an item without a result, or processes that do not start."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item has no result."""
+
+    kind: str  # "raised", "timeout" or "lost" (its process or node died, every time it was tried)
+    told: str  # one line for people
+    error: BaseException | None = field(default=None, compare=False, repr=False)  # raised there; traceback in its notes
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Result]):
+    """An item with its result, or with the reason why there is none."""
+
+    item: Item
+    result: Result | None
+    failure: Failure | None = None
+
+
+class Engine(Protocol):
+    """Runs a function on many items, each in a process that has nothing else to do."""
+
+    def imap_unordered(self, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+        """One outcome per item, in the order of completion; function, items and results must be picklable.
+
+        An item whose process dies is tried three times in all; one that raises or takes too long is not tried again.
+        A closed iterator leaves no process behind.
+        """
+        ...
+
+
+def results(outcomes: Iterable[Outcome[Item, Result]]) -> Iterator[Result]:
+    """The results, for a caller that needs every one: the first failure raises `EngineError`, from the error there."""
+    for outcome in outcomes:
+        if outcome.failure is not None:
+            raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.told}") from outcome.failure.error
+        yield outcome.result  # type: ignore[misc]  # None is a result, too
+
+
+def progress(
+    results: Iterator[Result], total: int, what: str, size: Callable[[Result], float], unit: str
+) -> Iterator[Result]:
+    """Pass `results` on and show done, rate and time left: a bar on a terminal, else a plain line now and then."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, unit=unit) as bar:
+            for result in results:
+                bar.update(size(result))
+                yield result
+        return
+    start = shown = time.monotonic()
+    done = 0.0
+    for result in results:
+        yield result
+        done += size(result)
+        now = time.monotonic()
+        if done and (now - shown > 15 or done >= total):
+            rate, shown = done / max(now - start, 1e-9), now
+            print(
+                f"{what}: {done:.0f}/{total} {unit}, {rate:.1f} {unit}/s, {(total - done) / rate:.0f} s left",
+                flush=True,
+            )

@@ -1,0 +1,147 @@
+"""The loop that both engines share: hand items to free processes, and deal with those that die or take too long."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Generic, NamedTuple
+
+from pipeline.engines.outcomes import EngineError, Failure, Item, Outcome, Result
+from pipeline.engines.worker import raised
+
+ATTEMPTS = 3  # per item, as long as it is its process that ends
+
+
+class LostError(Exception):
+    """A process ended without a reply; the text says how."""
+
+
+class Slot(ABC):
+    """A place for one process, which runs one item at a time and is replaced when it ends."""
+
+    free = False  # started, and without an item
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start a process; its first reply, which is empty, says that it can take an item."""
+
+    @abstractmethod
+    def put(self, work: bytes) -> None:
+        """Hand it a pickled (function, item)."""
+
+    @abstractmethod
+    def take(self) -> bytes:
+        """The reply that is there. Raises `LostError`."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End the process at once, whatever it does."""
+
+    def restart(self) -> None:
+        self.free = False
+        self.end()
+        self.start()
+
+
+class SlotEngine(ABC):
+    """An engine of `size` slots; a call takes those that an earlier one left, and starts what is missing."""
+
+    def __init__(self, size: int, time_limit: float | None) -> None:
+        self.size, self.time_limit = size, time_limit
+        self._kept: list[Slot] = []
+        weakref.finalize(self, _end, self._kept)
+
+    @abstractmethod
+    def slot(self, number: int) -> Slot:
+        """A new slot, without a process."""
+
+    @abstractmethod
+    def ready(self, slots: Collection[Slot], timeout: float | None) -> Collection[Slot]:
+        """Those whose process replied or ended; waits for the first, or for `timeout` seconds."""
+
+    @staticmethod
+    @abstractmethod
+    def dumps(work: Any) -> bytes:
+        """`pickle.dumps`, as the engine does it."""
+
+    def imap_unordered(self, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+        """See `Engine`. Raises `EngineError` where processes end while they start."""
+        todo = deque((item, 1) for item in items)
+        slots = self._claim(min(self.size, len(todo)))
+        running: dict[Slot, _Job[Item]] = {}
+        outcomes: list[Outcome[Item, Result]] = []
+        stillborn = 0  # in a row
+        try:
+            while todo or running:
+                for slot in slots:
+                    if todo and slot.free:
+                        item, attempt = todo.popleft()
+                        slot.put(self.dumps((fn, item)))
+                        slot.free, running[slot] = False, _Job(item, attempt, time.monotonic())
+                yield from outcomes  # once all have work again: the caller may take its time
+                outcomes.clear()
+                for slot in self.ready([s for s in slots if not s.free], self._patience(running)):
+                    job = running.pop(slot, None)
+                    try:
+                        reply = slot.take()
+                    except LostError as death:
+                        slot.restart()
+                        if job is None:
+                            stillborn += 1
+                            if stillborn == ATTEMPTS:
+                                raise EngineError(f"workers end while they start: {death}") from death
+                        elif job.attempt < ATTEMPTS:
+                            todo.append((job.item, job.attempt + 1))  # last: what killed it may be over by then
+                        else:
+                            outcomes.append(Outcome(job.item, None, Failure("lost", f"{death} {ATTEMPTS} times")))
+                        continue
+                    slot.free, stillborn = True, 0
+                    if job is not None:
+                        outcomes.append(Outcome(job.item, *_read(reply)))
+                for slot, job in list(running.items()):
+                    if self.time_limit and time.monotonic() > job.start + self.time_limit:
+                        del running[slot]
+                        slot.restart()
+                        told = f"no result within {self.time_limit:g} s"
+                        outcomes.append(Outcome(job.item, None, Failure("timeout", told)))
+            yield from outcomes
+        finally:
+            self._kept += slots
+            if todo or running:
+                _end(self._kept)
+
+    def _claim(self, n: int) -> list[Slot]:
+        slots = [self._kept.pop() for _ in range(min(n, len(self._kept)))]
+        for number in range(len(slots), n):
+            slots.append(self.slot(number))
+            slots[-1].start()
+        return slots
+
+    def _patience(self, running: dict[Slot, _Job[Any]]) -> float | None:
+        """Seconds until the first item is over its time, None for no limit."""
+        if not self.time_limit or not running:
+            return None
+        return max(min(job.start for job in running.values()) + self.time_limit - time.monotonic(), 0) + 0.01
+
+
+class _Job(NamedTuple, Generic[Item]):
+    item: Item
+    attempt: int
+    start: float
+
+
+def _read(reply: bytes) -> tuple[Any, Failure | None]:
+    """A worker's reply: result and failure. A result that cannot be read here is a failure, too."""
+    try:
+        return pickle.loads(reply)
+    except Exception as error:
+        return None, raised(error)
+
+
+def _end(slots: list[Slot]) -> None:
+    while slots:
+        slots.pop().end()

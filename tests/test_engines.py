@@ -1,0 +1,171 @@
+"""Local processes: one outcome per item whatever becomes of its worker, and no process left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from chores import (
+    LIMIT,
+    Chore,
+    alive,
+    await_file,
+    chores,
+    do,
+    double,
+    eventually,
+    fail,
+    hang,
+    meet,
+    pids,
+    settled,
+    touch,
+)
+from closure import TOP
+from pipeline.engines import Engine, EngineError, Outcome, engine, results
+
+NAMES = [chore.name for chore in chores(Path())]
+HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests")))}
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Engine]:
+    yield engine("local", 2, time_limit=LIMIT)
+
+
+@pytest.fixture(scope="module")
+def came(local: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    return list(local.imap_unordered(do, chores(tmp_path_factory.mktemp("chores"))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outcome(name: str, came: list[Outcome]) -> None:
+    (outcome,) = (o for o in came if o.item.name == name)
+    chore, failure = outcome.item, outcome.failure
+    assert outcome.result == chore.result
+    assert (failure and failure.kind) == chore.kind
+    assert chore.told is None or (failure is not None and chore.told in failure.told)
+
+
+def test_nothing_besides(came: list[Outcome]) -> None:
+    assert sorted(o.item.name for o in came) == sorted(NAMES)
+    (lost,) = (o for o in came if o.item.name == "dies always")
+    assert lost.failure is not None and lost.failure.told == "its process died (signal 9) 3 times"
+
+
+def test_first_free_first_served(local: Engine, tmp_path: Path) -> None:
+    """One worker does all the rest while the other waits for the last of it."""
+    flag = tmp_path / "flag"
+    items = [Chore("waits", partial(await_file, flag)), *(Chore(str(i), partial(double, i)) for i in range(4))]
+    done = [o.item.name for o in local.imap_unordered(do, [*items, Chore("last", partial(touch, flag))])]
+    assert done[:4] == ["0", "1", "2", "3"]
+    assert sorted(done[4:]) == ["last", "waits"]
+
+
+def test_nothing_to_do(local: Engine) -> None:
+    assert list(local.imap_unordered(do, [])) == []
+
+
+def test_results(local: Engine) -> None:
+    """The first failure raises, and shows the worker's error with its traceback."""
+    wanted = results(local.imap_unordered(do, [Chore("raises", partial(fail, KeyError("gone")))]))
+    with pytest.raises(EngineError, match=r"Chore.*KeyError: 'gone'") as error:
+        next(wanted)
+    assert isinstance(error.value.__cause__, KeyError)
+    assert "in fail" in error.value.__cause__.__notes__[0]
+
+
+def test_processes_stay_for_the_next_call(local: Engine) -> None:
+    def serving() -> set[object]:
+        return {o.result for o in local.imap_unordered(os.getpgid, [0])} and set(_workers())
+
+    assert serving() == serving()
+
+
+def test_closing_leaves_no_process(tmp_path: Path) -> None:
+    before = _workers()
+    here = engine("local", 2)
+    outcomes = here.imap_unordered(do, [Chore("", partial(double, 1)), *[Chore("", partial(hang, tmp_path))] * 2])
+    next(outcomes)
+    eventually(lambda: len(pids(tmp_path)) > 0)
+    outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+    assert _workers() == before
+
+
+def test_worker_is_settled_and_ends_with_the_engine() -> None:
+    before = _workers()
+    assert list(results(engine("local", 1).imap_unordered(settled, [0]))) == [(1, True)]
+    assert _workers() == before
+
+
+def test_driver_killed(tmp_path: Path) -> None:
+    """Functions of __main__ are found, and workers do not outlive their driver."""
+    command = [sys.executable, "-m", "chores", "local", str(tmp_path)]
+    with subprocess.Popen(command, env=HERE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None and driver.stdout.readline() == "[0, 2, 4, 6, 8]\n"
+        eventually(lambda: len(pids(tmp_path)) == 2)
+        driver.send_signal(signal.SIGKILL)
+    eventually(lambda: not any(map(alive, pids(tmp_path))), seconds=10)
+
+
+def test_workers_that_cannot_start(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import sys\n"
+        "from pipeline.engines import engine\n"
+        "if __name__ == '__main__':\n"
+        "    print(list(engine('local', 1).imap_unordered(abs, [1])))\n"
+        "else:\n"
+        "    sys.exit(3)\n"
+    )
+    command = [sys.executable, "-m", "broken"]
+    run = subprocess.run(command, env=HERE, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "EngineError: workers end while they start: its process died (status 3)" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("visible", "workers", "pinned"),
+    [(None, 0, ["0", "1"]), (None, 3, ["0", "0", "1"]), ("4,7", 0, ["4", "7"])],
+    ids=["one each", "round robin", "as the driver sees them"],
+)
+def test_each_worker_has_its_gpu(
+    visible: str | None, workers: int, pinned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    here = engine("local", workers, device="cuda")
+    together = partial(meet, tmp_path, len(pinned))
+    seen = [o.result["CUDA_VISIBLE_DEVICES"] for o in here.imap_unordered(do, [Chore("", together)] * len(pinned))]
+    assert sorted(seen) == pinned
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu() -> None:
+    with pytest.raises(ValueError, match="no GPU here; want device: cpu"):
+        engine("local", device="cuda")
+
+
+def test_unknown_engine() -> None:
+    with pytest.raises(ValueError, match="'slurm', want one of local, ray"):
+        engine("slurm")
+
+
+def test_ray_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'lrpilot\[ray\]'"):
+        engine("ray")
+
+
+def _workers() -> set[int]:
+    """Processes that an engine of this process started."""
+    return {p.pid for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())}
