@@ -70,6 +70,12 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def garbled(path: Path) -> None:
+    """A column's name is no text any more."""
+    store(encode(table()), path)
+    flip(path, path.read_bytes().index(b"val_loss"), bit=7)
+
+
 def other_format(path: Path) -> None:
     pq.write_table(table().replace_schema_metadata({"lrpilot.format": "99"}), path)
 
@@ -94,9 +100,10 @@ def headless(path: Path) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (truncated, "not readable as Parquet"),
+    "garbled": (garbled, "not readable as Parquet"),
     "empty file": (lambda path: path.write_bytes(b""), "not readable as Parquet"),
     "a text": (lambda path: path.write_text("run_id,step\n"), "not readable as Parquet"),
-    "other format": (other_format, "trajectory format 99, this version reads 1; collect again"),
+    "other format": (other_format, "trajectory format 99, this version reads 2; collect again"),
     "no format": (bare, "trajectory format none"),
     "missing column": (lambda p: pq.write_table(table().drop_columns(["val_loss"]), p), "columns ['val_loss'] are"),
     "unknown column": (lambda p: pq.write_table(table().append_column("odd", [[1] * ROWS]), p), "columns ['odd'] are"),
@@ -110,6 +117,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "end in the middle": (with_value("reason", 1, "budget"), "row 1 (run a): a run must end with its reason"),
     "no end of the last": (with_value("reason", 6, "running"), "row 6 (run b): a run must end with its reason"),
     "unknown reason": (with_value("reason", 6, "tired"), "row 6 (run b): reason must be one of"),
+    "no reason": (with_value("reason", 6, None), "row 6 (run b): reason must be one of"),
+    "no step": (with_value("step", 1, None), "row 1 (run a): step must lie in [0, n_steps]"),
     "step past N": (with_value("step", 3, 91), "row 3 (run a): step must lie in [0, n_steps]"),
     "negative lr": (with_value("lr", 1, -1e-3), "row 1 (run a): lr must be finite and not negative"),
     "lr nan": (with_value("lr", 1, np.nan), "row 1 (run a): lr must be finite"),
@@ -143,6 +152,43 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[Path], None],
         read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_found_in_every_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    store(encode(table()), path)
+    group = pq.read_metadata(path).row_group(0)
+    for column in map(group.column, range(group.num_columns)):
+        start = column.dictionary_page_offset or column.data_page_offset
+        last = start + column.total_compressed_size - 1
+        flip(path, last)
+        with pytest.raises(TrajectoryError, match="not readable as Parquet"):
+            read(path)
+        flip(path, last)
+    read(path)
+
+
+def test_a_full_disk_leaves_no_partial_and_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"old")
+    path.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        store(encode(table()), path)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.parquet", b"old")]
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_partial(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        store(encode(table()), path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
