@@ -1,63 +1,44 @@
 """Record trainings under many learning-rate schedules.
 
 One file per task; its name is the hash of everything that decides its content, so an interrupted collection goes on
-with what is missing and a changed parameter recollects what it touches.
+with what is missing and a changed parameter recollects what it touches. Workers record, this process alone writes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import platform
+import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from lrpilot import load_policy, telemetry
+from lrpilot import load_policy
 from lrpilot.pilot import Protocol
 from pipeline import tracking
-from pipeline.behaviour import Behaviour
 from pipeline.config import CollectConfig, load
-from pipeline.engines import imap_unordered, progress
+from pipeline.engines import Failure, engine, progress
 from pipeline.paths import parse_root
-from pipeline.simulate import Recording, simulate
-from pipeline.workloads.base import Workload
+from pipeline.recording import Spec, code, record
 from pipeline.workloads.registry import family
 from policy import trajectories
 
-# What shapes a recorded training (features do, since policies follow them). The reward is computed from the recording.
-SOURCES = (
-    "pipeline/behaviour.py", "pipeline/collect.py", "pipeline/schedules.py", "pipeline/simulate.py",
-    "pipeline/workloads/*.py", "policy/trajectories.py",
-    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Spec:
-    """Everything that decides one task's file."""
-
-    family: str
-    task_seed: int
-    runs: int
-    probed: bool
-    schedules: tuple[tuple[str, float], ...]
-    policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
-    exploration: tuple[float, float]
-    val_examples: int
-    device: str  # devices round differently
-    code: str
-
-    def name(self) -> str:
-        """16 hex digits that stand for this spec; a policy counts by content, not by path."""
-        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's
+REMEDIES = {
+    "raised": "mend the family, or take it out of collect.families",
+    "timeout": "raise collect.time_limit, or take the family out of collect.families",
+    "lost": "its worker died each time, mostly for want of memory: fewer collect.workers",
+    UNWRITTEN: "make room or allow writing there; what is collected stays, and a new run goes on with what is missing",
+}
 
 
 def plan(config: CollectConfig) -> list[Spec]:
@@ -68,13 +49,13 @@ def plan(config: CollectConfig) -> list[Spec]:
     points = (np.arange(config.tasks) + rng.random()) / config.tasks
     picks = rng.permutation(np.searchsorted(np.cumsum(weights / weights.sum()), points, side="right"))
     names = list(config.families)
-    policies = tuple((path, _graph(path)) for path in config.behaviour_policies)
-    code = _code()
+    policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
+    sources = code()
     return [
         Spec(
             family(names[min(i, len(names) - 1)]).name, int(rng.integers(2**31)), config.runs_per_task,
             bool(rng.random() >= config.no_probe_share), tuple(config.schedules.items()), policies,
-            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code,
+            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, sources,
         )
         for i in picks
     ]  # fmt: skip
@@ -91,78 +72,30 @@ def _graph(path: str) -> str:
     return manifest.graph
 
 
-def _code() -> str:
-    digest = hashlib.sha256()
-    top = Path(__file__).parents[1]
-    for path in sorted(p for pattern in SOURCES for p in top.glob(pattern)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def record(spec: Spec, folder: Path) -> int:
-    """Run one task and write its file; number of runs."""
-    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
-    policies = [load_policy(path) for path, _ in spec.policies]
-    behaviour = Behaviour(
-        dict(spec.schedules), spec.runs, workload.n_steps, np.random.default_rng([spec.task_seed, 1]),
-        policies, spec.exploration,
-    )  # fmt: skip
-    seeds = [spec.task_seed + i for i in range(spec.runs)]
-    recording = simulate(
-        workload,
-        seeds,
-        Protocol(),
-        behaviour.act,
-        probed=spec.probed,
-        val_examples=spec.val_examples,
-        show_validation=behaviour.shows_validation,
-        device=spec.device,
-    )
-    rows = _table(spec, workload, seeds, behaviour, recording)
-    trajectories.store(trajectories.encode(rows), _file(spec, folder))
-    return spec.runs
+def _portable(path: str) -> str:
+    """A bundle's path as a worker on another machine knows it: it works in a copy of this folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _file(spec: Spec, folder: Path) -> Path:
     return folder / spec.family / f"{spec.name()}.parquet"
 
 
-def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviour, recording: Recording) -> pa.Table:
-    """A recording as rows of `trajectories.SCHEMA`."""
-    rows: dict[str, list[Any]] = {name: [] for name in trajectories.SCHEMA.names}
-    ends = len(recording.steps) - 1
-    losses = np.stack([t["loss_mean"] for t in recording.telemetry[1:]] + [recording.val_loss[-1]])
-    for i, seed in enumerate(seeds):
-        broken = ~np.isfinite(losses[:, i]) | ~np.isfinite(np.append(np.stack(recording.val_loss)[1:, i], 0.0))
-        last = min(int(np.argmax(broken)) + 1, ends) if broken.any() else ends
-        for d in range(last + 1):
-            reason = "running" if d < last else ("diverged" if broken.any() else "budget")
-            seen = {name: float(recording.telemetry[d][name][i]) for name in telemetry.INTERVAL}
-            step = int(recording.steps[d][i])
-            row = seen | {
-                "run_id": f"{spec.name()}-{i:03d}", "family": workload.family, "workload": workload.name,
-                "task": spec.name(), "seed": seed, "optimizer": workload.optimizer,
-                "schedule": behaviour.names[i], "lr0": float(behaviour.lr0[i]), "n_steps": workload.n_steps,
-                "steps_per_epoch": workload.steps_per_epoch, "baseline_loss": workload.baseline_loss,
-                "probed": recording.probe is not None, "decision": d, "step": step,
-                "progress": step / workload.n_steps, "lr": float(recording.rates[d][i]),
-                "level": float(recording.levels[d][i]), "anchor": float(recording.anchor[i]),
-                "action": float(behaviour.actions[d][i]) if d < last else np.nan,
-                "train_loss": seen["loss_mean"], "val_loss": float(recording.val_loss[d][i]),
-                "val_error": float(recording.val_error[d][i]),
-                "probe_loss": None, "probe_grad": None, "probe_used": None,
-                "terminated": reason != "running", "truncated": False, "reason": reason,
-            }  # fmt: skip
-            if d == 0 and recording.probe is not None:
-                loss, grad, used = recording.probe
-                row |= {
-                    "probe_loss": loss[i].tolist(),
-                    "probe_grad": grad[i].tolist(),
-                    "probe_used": int(used[i]),
-                }
-            for name, column in rows.items():
-                column.append(row[name])
-    return pa.table(rows, schema=trajectories.SCHEMA)
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other collections from writing `folder`. Raises SystemExit, which tells who does."""
+    lock = FileLock(folder.with_suffix(".lock"))  # beside the folder: its content is DVC's
+    owner = folder.with_suffix(".owner")  # not in the lock's file, whose content is filelock's
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = f" ({owner.read_text()})" if owner.exists() else ""
+        raise SystemExit(f"collect: another collection{who} writes {folder}; wait for it, or end it") from None
+    with lock:
+        owner.write_text(f"process {os.getpid()} on {platform.node()}")
+        yield
+        owner.unlink()
 
 
 def missing(specs: list[Spec], folder: Path) -> list[Spec]:
@@ -179,6 +112,40 @@ def missing(specs: list[Spec], folder: Path) -> list[Spec]:
                 path.unlink()
         out.append(spec)
     return out
+
+
+def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, dict[str, Any]]:
+    """Record the tasks and write their files; by spec, what came of those that have none.
+
+    One that fails leaves the others alone, but where a file cannot be written, nothing more is recorded.
+    """
+    pool = engine(config.engine, config.workers, device=config.device, time_limit=config.time_limit)
+    failures: dict[str, dict[str, Any]] = {}
+    with closing(pool.imap_unordered(record, specs)) as outcomes:
+        total = config.runs_per_task * len(specs)
+        for outcome in progress(outcomes, total, "collect", lambda outcome: outcome.item.runs, "runs"):
+            spec = outcome.item
+            failure = outcome.failure or _stored(outcome.result, _file(spec, folder))
+            if failure is not None:
+                told = {"family": spec.family, "task_seed": spec.task_seed, "kind": failure.kind, "told": failure.told}
+                failures[spec.name()] = told
+                print(
+                    f"collect: no file of family {spec.family}, task seed {spec.task_seed}: {failure.kind}, "
+                    f"{failure.told}; {REMEDIES[failure.kind]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                if failure.kind == UNWRITTEN:
+                    break
+    return failures
+
+
+def _stored(content: bytes, path: Path) -> Failure | None:
+    try:
+        trajectories.store(content, path)
+    except OSError as error:
+        return Failure(UNWRITTEN, f"{path}: {error.strerror}")
+    return None
 
 
 def remove_strangers(specs: list[Spec], folder: Path) -> None:
@@ -198,50 +165,64 @@ def main() -> None:
     paths = parse_root(__doc__)
     config = load(paths.root).collect
     with tracking.stage(paths, "collect", asdict(config)) as log:
-        start, specs = time.monotonic(), plan(config)
-        paths.trajectories.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(paths.trajectories.with_suffix(".lock"))  # beside the folder: its content is DVC's
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise SystemExit(
-                f"collect: another collection writes {paths.trajectories}; wait for it, or end it"
-            ) from None
-        todo = missing(specs, paths.trajectories)
-        work = partial(record, folder=paths.trajectories)
-        results = imap_unordered(work, todo, config.workers)
-        total = config.runs_per_task * len(todo)
-        collected = sum(progress(results, total, "collect", float, "runs"))
-        remove_strangers(specs, paths.trajectories)
-        wall = time.monotonic() - start
-        found = trajectories.files(paths.trajectories)
-        metrics = summarise(found) | {
-            "wall_s": round(wall, 1),
-            "runs_per_hour": round(collected / wall * 3600),
-        }
-        paths.collect_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.collect_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        start, specs, folder = time.monotonic(), plan(config), paths.trajectories
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            paths.collect_metrics.unlink(missing_ok=True)  # its figures were of an earlier collection
+            todo = missing(specs, folder)
+            failures = gather(todo, config, folder)
+            stopped = any(failure["kind"] == UNWRITTEN for failure in failures.values())
+            if not stopped:
+                remove_strangers(specs, folder)
+            found = sorted(path for spec in specs if (path := _file(spec, folder)).exists())
+            wall, kept = time.monotonic() - start, len(specs) - len(todo)
+            metrics = summarise(found) | {
+                "wall_s": round(wall, 1),
+                "runs_per_hour": round(config.runs_per_task * (len(found) - kept) / wall * 3600),
+                "failed": len(failures),
+            }
+            written = write(metrics | ({"failures": failures} if failures else {}), paths.collect_metrics)
+        if written and not stopped:  # else MLflow's file, mostly on the same disk, would not take them
+            log.metrics(metrics)
+        if failures:
+            left = len(specs) - len(found)
+            raise SystemExit(f"collect: {left} of {len(specs)} tasks have no file; a new run collects these alone")
+        if not written:
+            raise SystemExit(1)
         log.tags({tracking.DATA: trajectories.fingerprint(found)})
 
 
 def summarise(found: list[Path]) -> dict[str, Any]:
     """What a collection holds, flat."""
-    runs: Counter[str] = Counter()
-    seen: dict[str, set[str]] = {"family": set(), "optimizer": set(), "schedule": set()}
-    decisions = diverged = 0
+    reasons: Counter[str] = Counter()
+    seen: dict[str, set[str]] = {"optimizer": set(), "schedule": set()}
     for path in found:
-        table = trajectories.read(path)
-        runs[table["family"][0].as_py()] += trajectories.count_runs(table)
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # three columns: a tenth of what reading all takes
+            table = file.read(["reason", *seen], use_threads=False)
         for name, values in seen.items():
             values.update(table[name].unique().to_pylist())
-        decisions += len(table)
-        diverged += sum(r == "diverged" for r in table["reason"].to_pylist())
+        reasons.update({count["values"]: count["counts"] for count in table["reason"].value_counts().to_pylist()})
+    runs = reasons["budget"] + reasons["diverged"]
     return {
-        "runs": runs.total(), "families": len(seen["family"]), "optimizers": len(seen["optimizer"]),
-        "schedules": len(seen["schedule"]), "decisions": decisions - runs.total(),
-        "divergent_share": round(diverged / runs.total(), 4),
+        "runs": runs, "families": len({path.parent for path in found}), "optimizers": len(seen["optimizer"]),
+        "schedules": len(seen["schedule"]), "decisions": reasons["running"],
+        "divergent_share": round(reasons["diverged"] / max(runs, 1), 4),
     }  # fmt: skip
+
+
+def write(metrics: dict[str, Any], path: Path) -> bool:
+    """Write collect.json at once or not at all; whether it could, for the disk may be full: if not, say so."""
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(metrics, indent=1) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        print(f"collect: cannot write {path}: {error.strerror}; make room or allow it", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            partial.unlink()
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -37,8 +37,10 @@ class CollectConfig:
     behaviour_policies: tuple[Name, ...]  # paths of the bundles of earlier rounds; may be empty
     epsilon: Share  # probability of a random action at the start of a run
     epsilon_decay: Share  # factor on epsilon per decision
-    val_examples: Count  # validation examples that a run is scored on
+    val_examples: Count  # validation examples, or symbols of sequences, that a run is scored on
+    engine: Annotated[str, OneOf(("local", "ray"))]
     workers: Natural  # processes; 0: one per core
+    time_limit: Positive  # seconds that a task may take
     device: Device
 
 
@@ -66,6 +68,7 @@ class TrainConfig:
     hidden: tuple[Count, ...]  # widths of the hidden layers
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
 
 
 @dataclass(frozen=True)

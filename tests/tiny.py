@@ -1,4 +1,4 @@
-"""Tiny seeded worlds: a workload that trains in milliseconds, episodes, a parameter file for one quick collection."""
+"""Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,8 @@ import torch
 import yaml
 
 from closure import TOP
-from lrpilot.features import NAMES
 from pipeline.config import overlay, read
 from pipeline.workloads.base import Data, Workload
-from policy.dataset import Episode
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
 
@@ -26,7 +24,9 @@ COLLECT = {
     "epsilon": 0.3,
     "epsilon_decay": 0.95,
     "val_examples": 32,
+    "engine": "local",
     "workers": 1,
+    "time_limit": 600,
     "device": "cpu",
 }
 
@@ -44,19 +44,6 @@ def world(optimizer: str = "adam", n_steps: int = 200, weight_decay: float = 0.0
         loss=torch.nn.functional.cross_entropy, error=lambda out, y: (out.argmax(-1) != y).float().mean(),
         baseline_loss=1.1, optimizer=optimizer, batch_size=16, n_steps=n_steps, weight_decay=weight_decay,
     )  # fmt: skip
-
-
-def episodes(lengths: tuple[int, ...] = (5, 3, 6, 4), seed: int = 0) -> list[Episode]:
-    """Random episodes: what an agent is fed, worth nothing."""
-    rng = np.random.default_rng(seed)
-    return [
-        Episode(
-            rng.normal(size=(t, len(NAMES))).astype(np.float32),
-            rng.uniform(-1, 1, (t, 1)).astype(np.float32),
-            rng.normal(size=(t, 1)).astype(np.float32),
-        )
-        for t in lengths
-    ]
 
 
 def write_params(root: Path, **collect: Any) -> Path:
