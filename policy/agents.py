@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,17 @@ import torch
 gym_notices.notices.notices.clear()  # else gym, which d3rlpy imports, advertises its successor on stderr
 import d3rlpy  # noqa: E402  (after the line above, which must come first)
 from d3rlpy.dataset import (  # noqa: E402
-    BasicTransitionPicker,
-    InfiniteBuffer,
+    Episode,
+    EpisodeBase,
     MultiStepTransitionPicker,
     ReplayBuffer,
+    Signature,
     TransitionMiniBatch,
 )
+from d3rlpy.dataset.buffers import BufferProtocol  # noqa: E402
 
-from policy.dataset import Episode  # noqa: E402
+from lrpilot.features import NAMES  # noqa: E402
+from policy.store import View  # noqa: E402
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
@@ -74,41 +77,101 @@ def _actor(common: dict[str, Any]) -> dict[str, Any]:
     return {("actor_encoder_factory" if k == "encoder_factory" else k): v for k, v in common.items()}
 
 
-class Transitions(ReplayBuffer):
-    """A replay buffer whose transitions are picked once and sampled as arrays; first decisions are drawn more often.
+class Runs(BufferProtocol):
+    """The runs of a view as d3rlpy keeps them, each made when it is asked for; read only."""
 
-    d3rlpy's own buffer picks every transition of every batch anew in Python, 40 % of a training step.
+    def __init__(self, data: View, discrete: bool) -> None:
+        self._data, self._discrete = data, discrete
+        starts = data.store.starts
+        self.before = starts - np.arange(len(starts))  # (R + 1,) decisions before a run: a row less for each run
+        self.longest = int(np.diff(self.before).max())
+
+    def __len__(self) -> int:
+        return int(self.before[-1])
+
+    @property
+    def transition_count(self) -> int:
+        return len(self)
+
+    def __getitem__(self, index: int) -> tuple[Episode, int]:
+        run = int(self.of(np.array([index]))[0])
+        return self.episode(run), index - int(self.before[run])
+
+    def of(self, index: np.ndarray) -> np.ndarray:
+        """Runs (n,) that the decisions (n,) belong to, counted through all runs."""
+        return np.searchsorted(self.before, index, side="right") - 1
+
+    @property
+    def episodes(self) -> list[EpisodeBase]:
+        return [self.episode(run) for run in range(len(self.before) - 1)]
+
+    def episode(self, run: int) -> Episode:
+        """One run; it is terminal at its last decision."""
+        rows, runs = self._data.rows_of(np.array([run]))
+        return Episode(
+            self._data.observations(rows, runs), self.actions(rows), self._data.store.rewards[rows, None], True
+        )
+
+    def actions(self, rows: np.ndarray) -> np.ndarray:
+        """Actions (n, 1) as the agent takes them."""
+        found = self._data.store.actions[rows, None]
+        return to_grid(found) if self._discrete else found
+
+    def append(self, episode: EpisodeBase, index: int) -> None:
+        raise NotImplementedError("recorded runs are only read; record more of them with the collect stage")
+
+
+class Transitions(ReplayBuffer):
+    """A replay buffer that draws and picks a batch as arrays; first decisions are drawn more often.
+
+    Transitions are those of d3rlpy's own buffer with a `MultiStepTransitionPicker`, which picks one after another in
+    Python, for longer than a gradient step takes. `first_share` 0 also draws them as it does: all equally often.
     """
 
-    def __init__(self, episodes: list[Any], picker: Any, **kwargs: Any) -> None:
-        super().__init__(InfiniteBuffer(), episodes=episodes, transition_picker=picker, **kwargs)
-        picked = [(i, picker(e, i)) for e in episodes for i in range(e.transition_count)]
-        batch = TransitionMiniBatch.from_transitions([t for _, t in picked])
-        names = "observations actions rewards next_observations next_actions terminals intervals"
-        self._columns = [getattr(batch, name) for name in names.split()]
-        self._first = np.flatnonzero([i == 0 for i, _ in picked])
+    def __init__(self, data: View, settings: Settings, first_share: float = FIRST_SHARE) -> None:
+        discrete = settings.algorithm == "discretecql"
+        self._data, self._runs, self._first_share = data, Runs(data, discrete), first_share
+        # An episode ends within as many decisions as the longest has, so a longer look ahead finds nothing more.
+        self._ahead = min(settings.n_step, self._runs.longest)
+        self._discounts = settings.gamma ** np.arange(self._ahead)
+        super().__init__(
+            self._runs,
+            transition_picker=MultiStepTransitionPicker(settings.n_step, settings.gamma),
+            observation_signature=Signature([np.dtype(np.float32)], [(len(NAMES),)]),
+            action_signature=Signature([np.dtype(np.int64 if discrete else np.float32)], [(1,)]),
+            reward_signature=Signature([np.dtype(np.float32)], [(1,)]),
+            action_space=d3rlpy.ActionSpace.DISCRETE if discrete else d3rlpy.ActionSpace.CONTINUOUS,
+            action_size=len(GRID) if discrete else 1,
+        )
 
     def sample_transition_batch(self, batch_size: int) -> TransitionMiniBatch:
-        index = np.random.randint(self.transition_count, size=batch_size)  # d3rlpy.seed seeds numpy's generator
-        first = np.random.random(batch_size) < FIRST_SHARE
-        index[first] = np.random.choice(self._first, first.sum())
-        return TransitionMiniBatch(*(c[index] for c in self._columns), transitions=[])
+        index = np.random.randint(len(self._runs), size=batch_size)  # d3rlpy.seed seeds numpy's generator
+        first = np.random.random(batch_size) < self._first_share
+        index[first] = self._runs.before[np.random.randint(len(self._runs.before) - 1, size=first.sum())]
+        return self.pick(index)
 
-
-def buffer(episodes: Sequence[Episode], settings: Settings) -> Transitions:
-    """Episodes as a d3rlpy replay buffer; every episode is terminal at its last decision."""
-    discrete = settings.algorithm == "discretecql"
-    native = [
-        d3rlpy.dataset.Episode(
-            e.observations, to_grid(e.actions) if discrete else e.actions, e.rewards, terminated=True
+    def pick(self, index: np.ndarray) -> TransitionMiniBatch:
+        """The transitions of the decisions `index` (n,), counted through all runs."""
+        store, runs = self._data.store, self._runs.of(index)
+        rows, ends = index + runs, store.starts[runs + 1] - 1
+        following = np.minimum(rows + self._ahead, ends)
+        terminal = following == ends
+        window = np.minimum(rows[:, None] + np.arange(self._ahead), ends[:, None])  # an end's reward is 0
+        going = ~terminal  # after an end d3rlpy sees zeros
+        next_observations = np.zeros((len(index), len(NAMES)), np.float32)
+        next_observations[going] = self._data.observations(following[going], runs[going])
+        next_actions = np.zeros((len(index), 1), np.float32)
+        next_actions[going] = self._runs.actions(following[going])
+        return TransitionMiniBatch(
+            self._data.observations(rows, runs),
+            self._runs.actions(rows).astype(np.float32),
+            (store.rewards[window] @ self._discounts).astype(np.float32)[:, None],
+            next_observations,
+            next_actions,
+            terminal.astype(np.float32)[:, None],
+            (following - rows).astype(np.float32)[:, None],
+            transitions=[],
         )
-        for e in episodes
-    ]
-    picker = (
-        BasicTransitionPicker() if settings.n_step == 1 else MultiStepTransitionPicker(settings.n_step, settings.gamma)
-    )
-    space = d3rlpy.ActionSpace.DISCRETE if discrete else d3rlpy.ActionSpace.CONTINUOUS
-    return Transitions(native, picker, action_space=space, action_size=len(GRID) if discrete else 1)
 
 
 def to_grid(actions: np.ndarray) -> np.ndarray:
@@ -117,7 +180,7 @@ def to_grid(actions: np.ndarray) -> np.ndarray:
 
 
 def train(
-    episodes: Sequence[Episode],
+    data: View,
     settings: Settings,
     seed: int,
     note: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
@@ -125,24 +188,32 @@ def train(
 ) -> Any:
     """Train one agent; `note(step, losses)` hears of each of 20 epochs. Returns the d3rlpy algorithm.
 
-    Bit-identical for equal inputs on one thread.
+    `device` is cpu, cuda or auto: cuda where there is one. Bit-identical for equal inputs on one thread of a CPU.
     """
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
-    common: dict[str, Any] = {
-        "batch_size": settings.batch_size, "gamma": settings.gamma,
-        "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(),
-        "encoder_factory": d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden)),
-    }  # fmt: skip
-    config = ALGORITHMS[settings.algorithm](settings, common)
-    algorithm = config.create(device="cuda:0" if device == "cuda" else "cpu")
+    algorithm = create(data, settings, device)
+    data.store.scatter()  # not before the scale of the observations is found, which takes one decision after the other
     per_epoch = max(settings.steps // 20, 1)
     steps = settings.steps // per_epoch * per_epoch  # d3rlpy trains whole epochs only
     algorithm.fit(
-        buffer(episodes, settings), n_steps=steps, n_steps_per_epoch=per_epoch, show_progress=False,
+        Transitions(data, settings), n_steps=steps, n_steps_per_epoch=per_epoch, show_progress=False,
         logger_adapter=_Notes(note),
     )  # fmt: skip
     return algorithm
+
+
+def create(data: View, settings: Settings, device: str) -> Any:
+    """An untrained d3rlpy algorithm that knows the scale of the data's observations."""
+    mean, std = data.moments()  # as d3rlpy would find them, episode by episode
+    common: dict[str, Any] = {
+        "batch_size": settings.batch_size, "gamma": settings.gamma,
+        "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(mean=mean, std=std),
+        "encoder_factory": d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden)),
+    }  # fmt: skip
+    config = ALGORITHMS[settings.algorithm](settings, common)
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return config.create(device="cuda:0" if cuda else "cpu")
 
 
 class _Notes:

@@ -1,8 +1,9 @@
 """What an agent learns from is what the pilots saw: recomputed observations equal the streamed ones, bit for bit."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from lrpilot import load_policy
 from lrpilot.features import NAMES
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.behaviour import Behaviour
-from pipeline.collect import Spec, record
+from pipeline.recording import Spec, record
 from pipeline.simulate import simulate
 from pipeline.workloads.registry import family
 from policy import trajectories
-from policy.dataset import Episode, Masks, Task, episodes, observations
+from policy.dataset import CLOCK, Task, observations
 from policy.mdp import Reward
+from policy.store import PERIODS, Masks, Store, View, build
 from tiny import world
 
 RUNS = 8
@@ -56,7 +58,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 def spec_of(task: str, probed: bool, schedules: dict[str, float], policies: tuple[Path, ...] = ()) -> Spec:
     name, seed = TASKS[task]
-    named = tuple((str(path), path.stem) for path in policies)
+    named = tuple((str(path), load_policy(path).manifest.graph) for path in policies)
     return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), 32, "cpu", "test")
 
 
@@ -67,7 +69,7 @@ def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:
 
 
 def collected(spec: Spec, folder: Path) -> Task:
-    record(spec, folder)
+    trajectories.store(record(spec), folder / spec.family / "task.parquet")
     (path,) = trajectories.files(folder)
     return Task(trajectories.read(path))
 
@@ -132,30 +134,52 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small recorded tasks, one of them with divergences."""
     folder = tmp_path_factory.mktemp("data")
     for task, probed in (("sgd", False), ("adam", True)):
-        record(spec_of(task, probed, SCHEDULES), folder)
+        trajectories.store(record(spec_of(task, probed, SCHEDULES)), folder / task / "task.parquet")
     return folder
 
 
-def read(folder: Path, masks: Masks, seed: int = 0) -> list[Episode]:
-    return episodes(trajectories.files(folder), REWARD, masks, seed)
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Both tasks."""
+    place = tmp_path_factory.mktemp("store")
+    assert build(trajectories.files(folder), REWARD, place) == {"adam", "sgd"}
+    return Store.open(place)
 
 
-def test_every_run_is_an_episode_with_one_transition_per_action(folder: Path) -> None:
-    found = iter(read(folder, Masks(0.5, 0.5)))
+class Episode(NamedTuple):
+    """One run of T decisions."""
+
+    observations: np.ndarray  # (T, F)
+    actions: np.ndarray  # (T,)
+    rewards: np.ndarray  # (T,)
+
+
+def episodes(view: View) -> list[Episode]:
+    found = []
+    for run in range(len(view.variants)):
+        rows, of = view.rows_of(np.array([run]))
+        found.append(Episode(view.observations(rows, of), view.store.actions[rows], view.store.rewards[rows]))
+    return found
+
+
+def test_every_run_is_an_episode_with_one_transition_per_action(folder: Path, store: Store) -> None:
+    found = iter(episodes(store.masked(Masks(0.5, 0.5), 0)))
     for path in trajectories.files(folder):
         table = trajectories.read(path).to_pandas()
         for _, run in table.groupby("run_id", sort=True):
             episode = next(found)
             assert episode.observations.shape == (len(run) - 1, len(NAMES))
-            assert episode.rewards.shape == episode.actions.shape == (len(run) - 1, 1)
-            np.testing.assert_array_equal(episode.actions[:, 0], run.action[:-1].astype(np.float32))
-            assert all(a.dtype == np.float32 for a in vars(episode).values())
-            assert all(np.isfinite(a).all() for a in vars(episode).values())
+            assert episode.rewards.shape == episode.actions.shape == (len(run) - 1,)
+            np.testing.assert_array_equal(episode.actions, run.action[:-1].astype(np.float32))
+            assert all(a.dtype == np.float32 for a in episode)
+            assert all(np.isfinite(a).all() for a in episode)
     assert next(found, None) is None
+    ends = store.starts[1:] - 1
+    assert not any(a[ends].any() for a in (store.decisions, store.actions, store.rewards))
 
 
-def test_rewards_sum_to_the_runs_place_in_its_task(folder: Path) -> None:
-    found = read(folder, Masks(0.0, 0.0))
+def test_rewards_sum_to_the_runs_place_in_its_task(folder: Path, store: Store) -> None:
+    found = episodes(store.masked(Masks(0.0, 0.0), 0))
     for i, path in enumerate(trajectories.files(folder)):
         task = Task(trajectories.read(path))
         returns = np.array([e.rewards.sum() for e in found[i * RUNS : (i + 1) * RUNS]])
@@ -167,8 +191,8 @@ def test_rewards_sum_to_the_runs_place_in_its_task(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "columns"), [((1.0, 0.0), VAL), ((0.0, 1.0), EPOCHS)], ids=["validation", "epochs"])
-def test_what_a_mask_hides_is_zero_and_flagged(folder: Path, share: tuple[float, float], columns: list[int]) -> None:
-    masked, told = read(folder, Masks(*share)), read(folder, Masks(0.0, 0.0))
+def test_what_a_mask_hides_is_zero_and_flagged(store: Store, share: tuple[float, float], columns: list[int]) -> None:
+    masked, told = (episodes(store.masked(Masks(*shares), 0)) for shares in (share, (0.0, 0.0)))
     others = np.setdiff1d(np.arange(len(NAMES)), columns)
     for hidden, shown in zip(masked, told, strict=True):
         assert (hidden.observations[:, columns] == 0).all()
@@ -177,11 +201,62 @@ def test_what_a_mask_hides_is_zero_and_flagged(folder: Path, share: tuple[float,
         np.testing.assert_array_equal(hidden.rewards, shown.rewards)
 
 
-def test_masks_are_drawn_per_run_from_the_seed(folder: Path) -> None:
-    masks, flag = Masks(0.5, 0.5), NAMES.index("has_val")
-    one, again, other = (read(folder, masks, seed) for seed in (1, 1, 2))
-    for a, b in zip(one, again, strict=True):
-        np.testing.assert_array_equal(a.observations, b.observations)
-    flags = [[e.observations[0, flag] for e in found] for found in (one, other)]
-    assert flags[0] != flags[1]
-    assert set(flags[0]) == {0.0, 1.0}
+def test_masks_are_drawn_per_run_from_the_seed(folder: Path, store: Store) -> None:
+    """What an agent sees is bit for bit what pilots would that are told as much as the draws say."""
+    found, rng = iter(episodes(store.masked(Masks(0.4, 0.3), 7))), np.random.default_rng(7)
+    for path in trajectories.files(folder):
+        task = Task(trajectories.read(path))
+        hidden = rng.random(RUNS) < 0.4
+        shown = ~hidden & (np.arange(task.length)[:, None] % rng.choice(PERIODS, RUNS) == 0)
+        epochs = np.where(rng.random(RUNS) < 0.3, np.nan, task.steps_per_epoch)
+        wanted = observations(task, shown, epochs)
+        for run, end in enumerate(task.ends):
+            np.testing.assert_array_equal(next(found).observations, wanted[:end, run])
+    flag = NAMES.index("has_val")
+    one, other = ([e.observations[0, flag] for e in episodes(store.masked(Masks(0.5, 0.5), s))] for s in (1, 2))
+    assert one != other
+    assert set(one) == {0.0, 1.0}
+
+
+def test_a_blinded_view_shows_the_clock_alone(store: Store) -> None:
+    view, clock = store.masked(Masks(0.5, 0.5), 0), np.isin(NAMES, CLOCK)
+    for blind, seeing in zip(episodes(view.blinded()), episodes(view), strict=True):
+        np.testing.assert_array_equal(blind.observations, np.where(clock, seeing.observations, 0))
+
+
+def test_a_store_does_not_depend_on_who_builds_it_when(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policy.store.PIECE", 1)
+    build(trajectories.files(folder), REWARD, tmp_path, lambda fn, items: map(fn, items[::-1]))
+    for name, array in vars(Store.open(tmp_path)).items():
+        np.testing.assert_array_equal(array, getattr(store, name))
+
+
+def test_what_keeps_a_store_from_being_built_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = trajectories.files(folder)
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes(paths[0].read_bytes()[:-9])
+    with pytest.raises(trajectories.TrajectoryError, match=r"damaged\.parquet: not readable as Parquet"):
+        build([paths[0], damaged], REWARD, tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OSError, match=r"a store of 2 files needs \d+ bytes, 1000 are free; make room"):
+        build(paths, REWARD, tmp_path)
+    assert not list(tmp_path.glob("*.npy"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how pages are read")
+def test_drawn_decisions_are_read_alone(folder: Path, tmp_path: Path) -> None:
+    def flags() -> str:
+        """How the kernel was told to treat the mapped rows."""
+        told = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "decisions.npy"))[2]
+        return told.partition("VmFlags:")[2].partition("\n")[0]
+
+    build(trajectories.files(folder), REWARD, tmp_path)
+    store = Store.open(tmp_path)
+    assert "mr" in flags() and "rr" not in flags()
+    store.scatter()
+    assert "rr" in flags()

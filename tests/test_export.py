@@ -11,7 +11,7 @@ from bundles import MANIFEST, graph_hash
 from lrpilot import load_policy
 from lrpilot.cli import main
 from lrpilot.features import NAMES
-from pipeline.collect import Spec, record
+from pipeline.recording import Spec, record
 from policy import export, trajectories
 from policy.dataset import Task, observations
 
@@ -23,10 +23,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recorded tasks, some runs of which diverge."""
     folder = tmp_path_factory.mktemp("trajectories")
     for name, seed, probed in (("illconditioned", 3, True), ("illconditioned", 6, False), ("regression", 6, True)):
-        record(
-            Spec(name, seed, 3, probed, (("constant", 1.0), ("cosine", 1.0)), (), (0.3, 0.95), 32, "cpu", "test"),
-            folder,
-        )
+        spec = Spec(name, seed, 3, probed, (("constant", 1.0), ("cosine", 1.0)), (), (0.3, 0.95), 32, "cpu", "test")
+        trajectories.store(record(spec), folder / name / f"{seed}.parquet")
     return folder
 
 

@@ -60,6 +60,11 @@ def test_every_artefact_is_there(paths: Paths) -> None:
     assert [a.path for a in ARTEFACTS if not (paths.root / a.path).exists()] == []
 
 
+def test_training_leaves_the_agents_alone(paths: Paths) -> None:
+    """What they were trained on, another form of the trajectories, is gone."""
+    assert {path.name for path in paths.agent.iterdir()} == {"seed0.d3", "blind.d3", "training.json"}
+
+
 def test_a_second_repro_does_nothing(clone: Path) -> None:
     out = sh(clone, "dvc", "repro", "profiles/tiny/dvc.yaml")
     assert [

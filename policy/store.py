@@ -1,0 +1,217 @@
+"""Every decision of a collection, as arrays on disk that are mapped into memory: one store serves all agents.
+
+Agents differ in what their episodes hide, and hidden features are 0, so an observation is put together when it is
+drawn. What a run's decisions change stands in a row per decision, the features of the validation loss once for every
+period in which it can be shown; what a run keeps stands in a row per run. Decisions are rows as in the files: a run of
+D decisions has D + 1, the last one being its end, with reward 0.
+
+Runs end with the budget or a divergence; both are terminal. (The horizon is part of the observation, so a budget that
+runs out is an end and no timeout. An episode that ended as a timeout would also lose its last reward.)
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lrpilot.features import NAMES, PROBE_NAMES
+from policy import mdp, trajectories
+from policy.dataset import Task, clock_mask, observations
+
+PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
+HIDDEN = len(PERIODS)  # in place of an index of PERIODS
+
+VALIDATION = tuple(n for n in NAMES if n == "has_val" or n.startswith("val_"))
+EPOCHS = ("has_epochs", "log_epochs")
+KEPT = (*EPOCHS, "log_steps", "is_sgd", *PROBE_NAMES)  # equal in all decisions of a run
+CHANGING = tuple(n for n in NAMES if n not in (*VALIDATION, *KEPT))
+
+# Columns of a decision's row, then of its run's: (feature, index of PERIODS where that matters). The last one is 0.
+DECISION = (*((n, 0) for n in CHANGING), *((n, p) for p in range(len(PERIODS)) for n in VALIDATION))
+RUN = (*((n, 0) for n in KEPT), ("", 0))
+LAYOUT = (*DECISION, *RUN)
+NOTHING = len(LAYOUT) - 1
+
+PIECE = 16  # files that a worker takes at a time
+BLOCK = 2048  # runs that are looked at together
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What of the optional telemetry a run shows, drawn per run, so that one policy serves every caller."""
+
+    validation: float  # share of runs that hide the validation loss
+    epochs: float  # share of runs that hide the length of an epoch
+
+
+@dataclass(frozen=True)
+class Store:
+    """N rows of R runs of the tasks of a collection, in the order of its files. Arrays may be mapped files."""
+
+    decisions: np.ndarray  # (N, len(DECISION)) float32; 0 in a run's last row
+    actions: np.ndarray  # (N,) float32 in [-1, 1]; 0 in a run's last row
+    rewards: np.ndarray  # (N,) float32; 0 in a run's last row
+    kept: np.ndarray  # (R, len(RUN)) float32
+    starts: np.ndarray  # (R + 1,) int64: a run's first row; last, N
+    tasks: np.ndarray  # (files,) int64: number of runs
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Map what `build` wrote, read only."""
+        # Plain arrays on top of the maps: indexing np.memmap itself costs more.
+        return cls(*(np.asarray(np.load(_file(folder, f.name), mmap_mode="r")) for f in fields(cls)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
+    def scatter(self) -> None:
+        """Have the system read a decision's page alone from now on.
+
+        By default it fetches megabytes of neighbours, in vain where the store is larger than the memory left for it.
+        """
+        mapped = getattr(self.decisions.base, "base", None)  # of the np.memmap that the array is a view of
+        if isinstance(mapped, mmap.mmap):
+            mapped.madvise(mmap.MADV_RANDOM)
+
+    def masked(self, masks: Masks, seed: int) -> View:
+        """The store with runs masked by draws from `seed`."""
+        rng, variants = np.random.default_rng(seed), []
+        for runs in self.tasks.tolist():
+            hidden = rng.random(runs) < masks.validation
+            period = rng.choice(len(PERIODS), runs)
+            variants.append(2 * np.where(hidden, HIDDEN, period) + (rng.random(runs) < masks.epochs))
+        return View(self, np.concatenate(variants).astype(np.int8), _columns())
+
+
+def _columns() -> np.ndarray:
+    """(variants, F) place of every feature in LAYOUT; a variant is 2 * period + whether the epochs are hidden."""
+
+    def place(name: str, period: int, no_epochs: bool) -> int:
+        if name in VALIDATION:
+            return NOTHING if period == HIDDEN else LAYOUT.index((name, period))
+        return NOTHING if no_epochs and name in EPOCHS else LAYOUT.index((name, 0))
+
+    variants = ((period, hidden) for period in range(HIDDEN + 1) for hidden in (False, True))
+    return np.array([[place(name, *variant) for name in NAMES] for variant in variants])
+
+
+@dataclass(frozen=True)
+class View:
+    """A store as one agent sees it."""
+
+    store: Store
+    variants: np.ndarray  # (R,) rows of `columns`
+    columns: np.ndarray  # (variants, F) places in LAYOUT
+
+    def observations(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """(n, F) float32 of the decisions `rows` (n,), which belong to `runs` (n,)."""
+        found = np.concatenate([self.store.decisions[rows], self.store.kept[runs]], axis=1)
+        return np.take_along_axis(found, self.columns[self.variants[runs]], axis=1)
+
+    def blinded(self) -> View:
+        """For an agent that sees the clock alone."""
+        return replace(self, columns=np.where(clock_mask() == 1, self.columns, NOTHING))
+
+    def rows_of(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (n,) of all decisions of `runs`, one run after another, and the run (n,) of each."""
+        first, length = self.store.starts[runs], self.store.starts[runs + 1] - self.store.starts[runs] - 1
+        of = np.repeat(runs, length)
+        return np.arange(len(of)) + np.repeat(first - np.cumsum(length) + length, length), of
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (F,) float64 of all observations, in one pass over the store.
+
+        Blocks are joined as in Chan, Golub & LeVeque 1979, so that nothing cancels.
+        """
+        count, mean, squares = 0, np.zeros(len(NAMES)), np.zeros(len(NAMES))
+        for first in range(0, len(self.variants), BLOCK):
+            block = self.observations(*self.rows_of(np.arange(first, min(first + BLOCK, len(self.variants)))))
+            own = block.mean(axis=0, dtype=np.float64)
+            total, gap = count + len(block), own - mean
+            squares += np.sum((block - own) ** 2, axis=0) + gap**2 * count * len(block) / total
+            mean += gap * len(block) / total
+            count = total
+        return mean, np.sqrt(squares / count)
+
+
+Imap = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # `map`, in any order and any process
+
+
+def build(paths: Sequence[Path], reward: mdp.Reward, folder: Path, imap: Imap = map) -> set[str]:
+    """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
+
+    Needs memory for the runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
+    """
+    rows = np.cumsum([0, *map(_rows, paths)])
+    size = int(rows[-1]) * 4 * (len(DECISION) + 2)
+    if size > (free := shutil.disk_usage(folder).free):
+        raise OSError(f"{folder}: a store of {len(paths)} files needs {size} bytes, {free} are free; make room")
+    for name, shape in (("decisions", (rows[-1], len(DECISION))), ("actions", rows[-1:]), ("rewards", rows[-1:])):
+        np.lib.format.open_memmap(_file(folder, name), "w+", np.float32, tuple(map(int, shape)))
+    jobs = [(i, paths[i : i + PIECE], int(rows[i])) for i in range(0, len(paths), PIECE)]
+    tasks = [t for _, part in sorted(imap(partial(_add, reward=reward, folder=folder), jobs)) for t in part]
+    lengths = np.concatenate([lengths for lengths, _, _ in tasks])
+    np.save(_file(folder, "starts"), np.append(0, np.cumsum(lengths)))
+    np.save(_file(folder, "kept"), np.concatenate([kept for _, kept, _ in tasks]))
+    np.save(_file(folder, "tasks"), np.array([len(lengths) for lengths, _, _ in tasks]))
+    return {optimizer for _, _, optimizer in tasks}
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy"
+
+
+def _rows(path: Path) -> int:
+    """Rows of a file, by its footer."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        return len(trajectories.read(path))  # which says what is wrong with it
+
+
+def _add(
+    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path
+) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
+    """Fill in the rows of some files, from a given row on; lengths (runs,), `kept` and optimizer of each."""
+    i, paths, row = job
+    arrays = [np.load(_file(folder, name), mmap_mode="r+") for name in ("decisions", "actions", "rewards")]
+    out = []
+    for path in paths:
+        task = Task(trajectories.read(path))
+        found = list(_arrays(task, reward))
+        for array, values in zip(arrays, found[:3], strict=True):
+            array[row : row + len(values)] = values
+        row += int(task.ends.sum()) + task.runs
+        out.append((task.ends + 1, found[3], task.optimizer))
+    return i, out
+
+
+def _arrays(task: Task, reward: mdp.Reward) -> Iterator[np.ndarray]:
+    """A task's share of a store's `decisions`, `actions`, `rewards` and `kept`."""
+    shown = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
+    seen = observations(task, shown, np.full(shown.shape[1], task.steps_per_epoch))
+    seen = seen.reshape(len(seen), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)  # (runs, D, periods, F)
+    within = np.arange(task.length) < task.ends[:, None]  # (runs, D + 1)
+    rows = np.arange(task.length) <= task.ends[:, None]
+    period = [p for _, p in DECISION]
+    feature = [NAMES.index(n) for n, _ in DECISION]
+    gains = mdp.rewards(task.column("val_loss"), task.ends, task.diverged, task.baseline_loss, reward)
+    for values in (seen[:, :, period, feature], task.column("action")[:-1].T, gains.T):
+        padded = np.zeros((*rows.shape, *values.shape[2:]), np.float32)
+        padded[:, :-1] = values
+        padded[~within] = 0
+        yield padded[rows]
+    kept = np.zeros((task.runs, len(RUN)), np.float32)
+    kept[:, :-1] = seen[:, 0, 0, [NAMES.index(n) for n in KEPT]]
+    yield kept
