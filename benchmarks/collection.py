@@ -1,6 +1,6 @@
 """What vectorising buys a collection: member-steps per second of a population against one training at a time.
 
-    python -m benchmarks.collection            # 5 minutes; writes benchmarks/results/collection.json, docs/scaling.md
+    python -m benchmarks.collection            # 6 minutes; writes benchmarks/results/collection.json, docs/scaling.md
     python -m benchmarks.collection --check    # and fails where a bar is missed
 
 Every kind of model has one workload, the family's draw of median cost among its first fifteen. All loops run in one
@@ -25,7 +25,8 @@ and from them, medians over `rounds` of paired ratios, each with _low and _high 
 with workload, family, optimizer, parameters, batch_size, n_steps. Of no kind: quick, load_average (of one minute,
 before anything ran), torch, numpy, onnxruntime, python, processor, threads; and, but for --quick, workers_meaningful
 (0: the machine had other work, or one core) and, where that is 1, workers_speedup (items per second of two workers over
-one, with _low and _high).
+one, with _low and _high) and what two workers record of the first `mix_tasks` tasks that params.yaml asks for:
+mix_runs, mix_runs_per_hour, by the wall.
 """
 
 from __future__ import annotations
@@ -46,11 +47,14 @@ import torch
 from torch.optim import Optimizer
 
 from benchmarks import command
-from benchmarks.overhead import THREADS, environment
+from benchmarks.overhead import environment
 from benchmarks.steps import estimate
 from lrpilot.pilot import Protocol
+from pipeline import config
 from pipeline.behaviour import Behaviour
-from pipeline.engines import imap_unordered
+from pipeline.collect import plan
+from pipeline.engines import engine, results, settle
+from pipeline.recording import record
 from pipeline.simulate import Recording, simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import BETAS, EPS, MOMENTUM, Population
@@ -71,10 +75,12 @@ TELEMETRY = 0.15  # telemetry_share, at most
 BARS = {f"{kind}.over_plain": bar for kind, bar in AT_LEAST.items()} | {
     f"{kind}.telemetry_share": TELEMETRY for kind in KINDS
 }
+OF_WORKERS = {"workers_speedup": 1.85, "mix_runs_per_hour": 30_000}
 SINGLE = 2  # trainings of each one-at-a-time loop in a round
 SCHEDULES = {"constant": 0.2, "linear": 0.4, "cosine": 0.2, "random_walk": 0.2}
 VALIDATED = 128  # examples of a validation at a decision
 PIECES, PIECE_STEPS = 8, 600  # what the workers are given: trainings of a population
+MIX = 96  # tasks
 
 
 @dataclass(frozen=True)
@@ -271,20 +277,34 @@ def workers(load: float) -> dict[str, float]:
     if (os.cpu_count() or 1) - load < 1.75:
         return {"workers_meaningful": 0}
     ratios: list[float] = []
-    list(imap_unordered(partial(piece, n_steps=2), range(4), 2))  # imports
+    engines = [engine("local", n) for n in (1, 2)]
+    for some in engines:
+        list(results(some.imap_unordered(partial(piece, n_steps=2), range(4))))  # imports
     for _ in range(5):
         walls: list[float] = []
-        for n in (1, 2):
+        for some in engines:
             begin = time.perf_counter()
-            list(imap_unordered(partial(piece, n_steps=PIECE_STEPS), range(PIECES), n))
+            list(results(some.imap_unordered(partial(piece, n_steps=PIECE_STEPS), range(PIECES))))
             walls.append(time.perf_counter() - begin)
         ratios.append(walls[0] / walls[1])
-    return estimate("workers_speedup", np.array(ratios)) | {"workers_meaningful": 1}
+    return estimate("workers_speedup", np.array(ratios)) | {"workers_meaningful": 1, **mix()}
+
+
+def mix() -> dict[str, float]:
+    """What two workers that have started record of the default profile's mix of families."""
+    tasks, pool = plan(config.load(Path()).collect)[:MIX], engine("local", 2)
+    list(results(pool.imap_unordered(record, tasks[:2])))
+    begin, runs = time.perf_counter(), sum(spec.runs for spec in tasks)
+    for _ in results(pool.imap_unordered(record, tasks)):
+        pass
+    return {
+        "mix_tasks": len(tasks), "mix_runs": runs, "mix_runs_per_hour": 3600 * runs / (time.perf_counter() - begin)
+    }  # fmt: skip
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
-    torch.set_num_threads(THREADS)
+    settle()  # as workers are
     torch.set_flush_denormal(True)  # else a step's time depends on how far the training got
     load, effort = os.getloadavg()[0], QUICK if quick else FULL
     results: dict[str, Any] = {"quick": quick, "load_average": load, **environment()}
@@ -299,7 +319,8 @@ def measure(quick: bool) -> dict[str, Any]:
 def missed(results: Mapping[str, Any]) -> list[str]:
     """What to say of every bar that is not met."""
     told: list[str] = []
-    for key, bar in BARS.items():
+    workers = OF_WORKERS if results.get("workers_meaningful") else {}
+    for key, bar in (BARS | workers).items():
         most = key.endswith("_share")
         if results[key] > bar if most else results[key] < bar:
             told.append(f"{key}: {results[key]:.3g}, want at {'most' if most else 'least'} {bar:g}")
@@ -323,7 +344,11 @@ def render(results: Mapping[str, Any]) -> str:
         ])  # fmt: skip
     last = f"Measured with torch {results['torch']}, {results['threads']} thread, {results['processor']}."
     if results.get("workers_meaningful"):
-        last += f" Two workers do {results['workers_speedup']:.2f} times the work of one."
+        last += (
+            f" Two workers do {results['workers_speedup']:.2f} times the work of one "
+            f"({results['workers_speedup_low']:.2f} to {results['workers_speedup_high']:.2f}) and record "
+            f"{results['mix_runs_per_hour']:,.0f} trainings of the default mix an hour."
+        )
     elif "workers_meaningful" in results:
         last += f" Workers not measured: the load average was {results['load_average']:.1f} before the benchmark."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])

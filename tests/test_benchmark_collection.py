@@ -52,12 +52,17 @@ def test_the_check_fails_where_a_bar_is_missed(ran: tuple[subprocess.CompletedPr
     assert all(line in done.stderr for line in told)
 
 
-@pytest.mark.parametrize("key", collection.BARS)
+@pytest.mark.parametrize("key", collection.BARS | collection.OF_WORKERS)
 def test_a_bar_is_the_last_value_that_holds(key: str) -> None:
-    assert collection.missed(collection.BARS) == []
-    worse = 1.01 if key.endswith("_share") else 0.99
-    (told,) = collection.missed(collection.BARS | {key: collection.BARS[key] * worse})
+    reached = collection.BARS | collection.OF_WORKERS | {"workers_meaningful": 1}
+    assert collection.missed(reached) == []
+    worse = reached[key] * (1.01 if key.endswith("_share") else 0.99)
+    (told,) = collection.missed(reached | {key: worse})
     assert told.startswith(f"{key}: ")
+
+
+def test_workers_that_were_not_measured_miss_no_bar() -> None:
+    assert collection.missed(collection.BARS | {"workers_meaningful": 0}) == []
 
 
 def test_the_table_has_a_row_for_every_kind(ran: tuple[Any, dict[str, Any]]) -> None:
