@@ -41,6 +41,7 @@ class Recording:
     lr_curve: np.ndarray | None = None  # (N, K)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of runs that diverge
 def simulate(
     workload: Workload,
     seeds: Sequence[int],

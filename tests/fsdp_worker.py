@@ -121,7 +121,7 @@ def plain(folder: Path, how: str, warm: int = 0) -> dict[str, Any]:
 
 def large(folder: Path) -> dict[str, Any]:
     """The sketch of sharded parameters against that of the same ones whole."""
-    whole, sharded = net(5001), net(5001)
+    whole, sharded = net(15001), net(15001)
     fully_shard(sharded, mesh=init_device_mesh("cpu", (2,)))
     samplers = [Sampler([*module.parameters()]) for module in (whole, sharded)]
     samples = [sampler.weights() for sampler in samplers]

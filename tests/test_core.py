@@ -153,7 +153,8 @@ def test_smoothing_by_hand() -> None:
 
 
 def test_sketch_covers_small_nets_and_samples_large_ones() -> None:
-    assert np.array_equal(telemetry.sketch_coordinates(telemetry.SKETCH), np.arange(telemetry.SKETCH))
+    assert np.array_equal(telemetry.sketch_coordinates(telemetry.WHOLE), np.arange(telemetry.WHOLE))
+    assert len(telemetry.sketch_coordinates(telemetry.WHOLE + 1)) <= telemetry.SKETCH
     large = telemetry.sketch_coordinates(10**9)
     assert 0.99 * telemetry.SKETCH < len(large) <= telemetry.SKETCH and np.all(np.diff(large) > 0)
     assert np.array_equal(large, telemetry.sketch_coordinates(10**9))

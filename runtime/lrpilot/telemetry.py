@@ -1,8 +1,8 @@
 """What a training reports between two decisions: a bounded, raw record, the same in collection and at run time.
 
 Parameter telemetry is a sketch: a fixed, seeded sample of at most `SKETCH` coordinates over all parameters (all of
-them in a small net). So its cost does not grow with the model. The functions take numpy arrays or torch tensors,
-leading axes free, coordinates last; this module itself imports numpy only.
+them in a net of up to `WHOLE`). So its cost does not grow with the model. The functions take numpy arrays or torch
+tensors, leading axes free, coordinates last; this module itself imports numpy only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-SKETCH = 16_384  # coordinates
+SKETCH = 16_384  # coordinates of a large net
+WHOLE = 65_536  # parameters up to which all are taken: that costs no more than to gather a sample
 
 # One interval between two decisions, each (runs,) float64; nan where not measured.
 INTERVAL = (
@@ -32,7 +33,7 @@ _VECDOT: Any = getattr(np, "vecdot", None)  # numpy 2 has it: one pass over memo
 
 def sketch_coordinates(n_params: int, seed: int = 0) -> np.ndarray:
     """Sorted int64 coordinates of the sketch of a model with `n_params` parameters; all of them if few enough."""
-    if n_params <= SKETCH:
+    if n_params <= WHOLE:
         return np.arange(n_params)
     return np.unique(np.random.default_rng(seed).integers(n_params, size=SKETCH))
 
