@@ -26,7 +26,8 @@ with workload, family, optimizer, parameters, batch_size, n_steps. Of no kind: q
 before anything ran), torch, numpy, onnxruntime, python, processor, threads; and, but for --quick, workers_meaningful
 (0: the machine had other work, or one core) and, where that is 1, workers_speedup (items per second of two workers over
 one, with _low and _high) and what two workers record of the first `mix_tasks` tasks that params.yaml asks for:
-mix_runs, mix_runs_per_hour, by the wall.
+mix_runs, mix_runs_per_hour, by the wall. Where there is a GPU, for the kinds of GPU_AT_LEAST: <kind>.gpu_per_s,
+member-steps per second of the wall of GPU_MEMBERS members, and <kind>.gpu_over_core, over telemetered_per_s.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ TELEMETRY = 0.15  # telemetry_share, at most
 BARS = {f"{kind}.over_plain": bar for kind, bar in AT_LEAST.items()} | {
     f"{kind}.telemetry_share": TELEMETRY for kind in KINDS
 }
+GPU_AT_LEAST = {"mlp": 50.0, "deep_mlp": 50.0}  # gpu_over_core
+GPU_MEMBERS = 4096
 OF_WORKERS = {"workers_speedup": 1.85, "mix_runs_per_hour": 30_000}
 SINGLE = 2  # trainings of each one-at-a-time loop in a round
 SCHEDULES = {"constant": 0.2, "linear": 0.4, "cosine": 0.2, "random_walk": 0.2}
@@ -204,12 +207,12 @@ def bare(workload: Workload, seeds: Sequence[int], rates: np.ndarray) -> Populat
     return population
 
 
-def recorded(workload: Workload, seeds: Sequence[int], validate: bool) -> Recording:
+def recorded(workload: Workload, seeds: Sequence[int], validate: bool, device: str = "cpu") -> Recording:
     """A population as the collection records it; without `validate` no decision looks at validation data."""
     behaviour = Behaviour(SCHEDULES, len(seeds), workload.n_steps, np.random.default_rng(0))
     return simulate(
         workload, seeds, Protocol(), behaviour.act, val_examples=VALIDATED,
-        show_validation=behaviour.shows_validation if validate else False,
+        show_validation=behaviour.shows_validation if validate else False, device=device,
     )  # fmt: skip
 
 
@@ -302,6 +305,16 @@ def mix() -> dict[str, float]:
     }  # fmt: skip
 
 
+def on_device(workload: Workload, members: int, device: str) -> float:
+    """Member-steps per second of the wall, telemetry included, of the second of two populations."""
+    walls: list[float] = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        recorded(workload, range(members), False, device)
+        walls.append(time.perf_counter() - begin)
+    return members * workload.n_steps / walls[1]
+
+
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
     settle()  # as workers are
@@ -313,14 +326,20 @@ def measure(quick: bool) -> dict[str, Any]:
     for kind in KINDS:
         figures = compare(typical(kind, effort), effort)
         results |= {f"{kind}.{key}": value for key, value in figures.items()}
+    for kind in GPU_AT_LEAST if torch.cuda.is_available() else ():
+        per_s = on_device(typical(kind, effort), effort.members if quick else GPU_MEMBERS, "cuda")
+        results |= {f"{kind}.gpu_per_s": per_s, f"{kind}.gpu_over_core": per_s / results[f"{kind}.telemetered_per_s"]}
     return results
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
     """What to say of every bar that is not met."""
     told: list[str] = []
-    workers = OF_WORKERS if results.get("workers_meaningful") else {}
-    for key, bar in (BARS | workers).items():
+    bars = dict(BARS)
+    if results.get("workers_meaningful"):
+        bars |= OF_WORKERS
+    bars |= {key: bar for kind, bar in GPU_AT_LEAST.items() if (key := f"{kind}.gpu_over_core") in results}
+    for key, bar in bars.items():
         most = key.endswith("_share")
         if results[key] > bar if most else results[key] < bar:
             told.append(f"{key}: {results[key]:.3g}, want at {'most' if most else 'least'} {bar:g}")
@@ -351,6 +370,8 @@ def render(results: Mapping[str, Any]) -> str:
         )
     elif "workers_meaningful" in results:
         last += f" Workers not measured: the load average was {results['load_average']:.1f} before the benchmark."
+    gpu = [f"{kind} {r:.0f}" for kind in GPU_AT_LEAST if (r := results.get(f"{kind}.gpu_over_core")) is not None]
+    last += f" {GPU_MEMBERS:,} members on a GPU over one core: {', '.join(gpu)}." if gpu else " No GPU to measure."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
 
 

@@ -39,7 +39,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
 
 def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> None:
     _, results = ran
-    assert set(results) == COMMON | {f"{kind}.{key}" for kind in collection.KINDS for key in PER_KIND}
+    gpu = ("gpu_per_s", "gpu_over_core") if torch.cuda.is_available() else ()
+    assert set(results) == COMMON | {
+        *(f"{kind}.{key}" for kind in collection.KINDS for key in PER_KIND),
+        *(f"{kind}.{key}" for kind in collection.GPU_AT_LEAST for key in gpu),
+    }
     assert all(isinstance(v, str) or math.isfinite(v) for v in results.values())
     documented = collection.__doc__ or ""
     assert all(key in documented for key in COMMON | PER_KIND if not key.endswith(("_low", "_high")))
@@ -59,6 +63,18 @@ def test_a_bar_is_the_last_value_that_holds(key: str) -> None:
     worse = reached[key] * (1.01 if key.endswith("_share") else 0.99)
     (told,) = collection.missed(reached | {key: worse})
     assert told.startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize("kind", collection.GPU_AT_LEAST)
+def test_a_gpu_has_its_bar_where_there_is_one(kind: str) -> None:
+    key = f"{kind}.gpu_over_core"
+    assert collection.missed(collection.BARS | {key: 50.0}) == []
+    (told,) = collection.missed(collection.BARS | {key: 49.0})
+    assert told == f"{key}: 49, want at least 50"
+
+
+def test_members_on_a_device_are_counted() -> None:
+    assert 0 < collection.on_device(world("adam", 8), 2, "cpu") < 1e6  # of 16 member-steps; a second has no more
 
 
 def test_workers_that_were_not_measured_miss_no_bar() -> None:

@@ -13,6 +13,8 @@ from tiny import world
 
 SEEDS = [0, 1, 2, 3]
 WILD = np.array([True, False, True, False])
+DEVICES = ("cpu", "cuda")
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
 
 @pytest.fixture
@@ -38,11 +40,12 @@ def members(record: Recording, which: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(a)[..., which] for a in (*per_decision, *telemetry, *rest)] + [a[which] for a in record.probe]
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
-    workload: Workload, monkeypatch: pytest.MonkeyPatch
+    device: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recorded() -> Recording:
-        return simulate(workload, SEEDS, Protocol(), act, milestones=(150, 300), test=True)
+        return simulate(workload, SEEDS, Protocol(), act, milestones=(150, 300), test=True, device=device)
 
     found = recorded()
     assert found.alive.tolist() == (~WILD).tolist()
@@ -54,11 +57,23 @@ def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
     assert np.isnan(found.val_loss[-1][WILD]).all() and np.isnan(found.curve[-1][WILD]).all()  # type: ignore[index]
 
 
-def test_diverged_runs_of_given_rates_are_left_out(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_records_what_a_cpu_does() -> None:
+    """Up to rounding, which grows: of a short training, and not of what it is after divergences."""
+    calm = world("adam", 80)
+    here, there = (simulate(calm, SEEDS, Protocol(), act, milestones=(40,), test=True, device=d) for d in DEVICES)
+    for mine, wanted in zip(members(there, ~WILD), members(here, ~WILD), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_diverged_runs_of_given_rates_are_left_out(
+    device: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rates = np.where(WILD, 1e3, 1e-3) * np.ones((workload.n_steps, 1))
-    found = follow(workload, SEEDS, rates, milestones=(10, 300))
+    found = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
     monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
-    whole = follow(workload, SEEDS, rates, milestones=(10, 300))
+    whole = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
     for mine, wanted in ((found.curve, whole.curve), (found.test_loss, whole.test_loss)):
         assert mine is not None and wanted is not None
         np.testing.assert_allclose(mine[..., ~WILD], wanted[..., ~WILD], rtol=1e-4)
