@@ -28,11 +28,16 @@ def run(
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
     args = parser.parse_args(argv)
     results = measure(args.quick)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    if args.out == out:
-        page.write_text(marked.fill(page.read_text(encoding="utf-8"), out.stem, render(results)), encoding="utf-8")
-    print(render(results))
+    write(results, render(results), args.out, page if args.out == out else None)
     told = missed(results)
     print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
     return int(args.check and bool(told))
+
+
+def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) -> None:
+    """Write the figures, put the table into the part of `page` that has their name, and show it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if page is not None:
+        page.write_text(marked.fill(page.read_text(encoding="utf-8"), out.stem, table), encoding="utf-8")
+    print(table)

@@ -27,7 +27,6 @@ and torch, numpy, onnxruntime, python, processor, threads.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -45,10 +44,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import command
 from benchmarks.overhead import environment
 from benchmarks.steps import estimate
 from benchmarks.training import SETTINGS, fit
-from pipeline import config, marked
+from pipeline import config
 from pipeline.collect import plan
 from pipeline.engines import engine, results
 from pipeline.recording import record
@@ -261,11 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--where", type=Path, default=Path("."), help="folder for files and store (default: .)")
     args = parser.parse_args(argv)
     found = measure(args.runs, args.where)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if args.out == OUT:
-        PAGE.write_text(marked.fill(PAGE.read_text(encoding="utf-8"), OUT.stem, render(found)), encoding="utf-8")
-    print(render(found))
+    command.write(found, render(found), args.out, PAGE if args.out == OUT else None)
     return 0
 
 

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.million import RUNS
-from pipeline import marked
 
 OUT, PAGE = Path("benchmarks/results/plan.json"), Path("docs/scaling.md")
 TARGET = 10**7  # runs
@@ -67,11 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "mix_runs_per_hour" not in measured[0]:
         raise SystemExit("collection.json has no mix_runs_per_hour; run benchmarks.collection on an idle machine")
     found = arithmetic(*measured)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if args.out == OUT:
-        PAGE.write_text(marked.fill(PAGE.read_text(encoding="utf-8"), OUT.stem, render(found)), encoding="utf-8")
-    print(render(found))
+    command.write(found, render(found), args.out, PAGE if args.out == OUT else None)
     return 0
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.engines import engine
+from pipeline.engines import Outcome, engine
 
 LIMIT = 3.0  # seconds per item
 
@@ -125,6 +125,15 @@ def chores(folder: Path) -> list[Chore]:
         Chore("dies twice", partial(die, folder / "twice", 2), "attempt 3"),
         Chore("dies always", partial(die, folder / "always", 9), None, "lost", "3 times"),
     ]
+
+
+def check(name: str, outcomes: Sequence[Outcome]) -> None:
+    """That what came of a chore is what must come of it."""
+    (outcome,) = (o for o in outcomes if o.item.name == name)
+    chore, failure = outcome.item, outcome.failure
+    assert outcome.result == chore.result
+    assert (failure and failure.kind) == chore.kind
+    assert chore.told is None or (failure is not None and chore.told in failure.told)
 
 
 def pids(folder: Path) -> list[int]:

@@ -17,6 +17,7 @@ from chores import (
     Chore,
     alive,
     await_file,
+    check,
     chores,
     do,
     double,
@@ -47,11 +48,7 @@ def came(local: Engine, tmp_path_factory: pytest.TempPathFactory) -> list[Outcom
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outcome(name: str, came: list[Outcome]) -> None:
-    (outcome,) = (o for o in came if o.item.name == name)
-    chore, failure = outcome.item, outcome.failure
-    assert outcome.result == chore.result
-    assert (failure and failure.kind) == chore.kind
-    assert chore.told is None or (failure is not None and chore.told in failure.told)
+    check(name, came)
 
 
 def test_nothing_besides(came: list[Outcome]) -> None:

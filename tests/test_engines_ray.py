@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import chores
-from chores import LIMIT, Chore, alive, do, double, eventually, hang, pids, settled, train
+from chores import LIMIT, Chore, alive, check, do, double, eventually, hang, pids, settled, train
 from pipeline.engines import Outcome, engine, results
 from test_engines import HERE, NAMES
 
@@ -49,11 +49,7 @@ def came(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Outcome
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outcome(name: str, came: list[Outcome]) -> None:
-    (outcome,) = (o for o in came if o.item.name == name)
-    chore, failure = outcome.item, outcome.failure
-    assert outcome.result == chore.result
-    assert (failure and failure.kind) == chore.kind
-    assert chore.told is None or (failure is not None and chore.told in failure.told)
+    check(name, came)
 
 
 def test_nothing_besides(came: list[Outcome]) -> None:
