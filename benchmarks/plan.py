@@ -6,8 +6,8 @@ It reads collection.json, storage.json and million.json beside its own file, whe
 Assumed, not measured: PRICE per core-hour, and that costs grow in proportion to the runs. Keys:
 
     runs, files, core_hours, money       of the collection; `money` in dollars, at `price` per core-hour
-    hours_on_2, hours_on_64, hours_on_512    cores, by the wall
-    most_cores                           from which on the one process that writes cannot keep up
+    hours_on_2, hours_on_64, hours_on_512    cores, by the wall; no less than one process takes to write all files
+    most_cores                           beyond which that process is what the others wait for
     files_gb, store_gb                   on disk: what is collected, what agents are trained on
     read_hours, load_hours               to check every file, to make the store of them: on one core
 """
@@ -34,11 +34,10 @@ def arithmetic(collection: Mapping[str, Any], storage: Mapping[str, Any], millio
     """All figures, flat. Raises KeyError where workers were not measured."""
     per_core_hour = collection["mix_runs_per_hour"] / 2
     core_hours, files, scale = TARGET / per_core_hour, TARGET / RUNS, TARGET / million["runs"]
-    stored_per_s = 1000 / storage["store_ms"]
+    writing = files * storage["store_ms"] / 3.6e6  # hours, of the one process that writes
     return {
         "runs": TARGET, "files": round(files), "core_hours": core_hours, "price": PRICE, "money": core_hours * PRICE,
-        **{f"hours_on_{n}": core_hours / n for n in CORES},
-        "most_cores": stored_per_s * RUNS * 3600 / per_core_hour,
+        **{f"hours_on_{n}": max(core_hours / n, writing) for n in CORES}, "most_cores": core_hours / writing,
         "files_gb": TARGET * storage["chosen.bytes_per_run"] / 1e9, "store_gb": scale * million["store_bytes"] / 1e9,
         "read_hours": files / storage["many_files"] * storage["read_s"] / 3600,
         "load_hours": scale * million["load_cpu_s"] / 3600,

@@ -1,9 +1,7 @@
 """The benchmark of the collection runs and writes what it documents. Nothing here is about how fast anything is."""
 
-import json
 import math
 import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from benchmarks import collection
 from closure import TOP
 from pipeline import marked
 from pipeline.workloads.population import Population
+from quick import quick
 from tiny import world
 
 RATIOS = ("over_plain", "over_plain_16", "over_gym", "recorded_over_plain", "telemetry_share", "validation_share")
@@ -27,14 +26,7 @@ COMMON = {"quick", "load_average", "torch", "numpy", "onnxruntime", "python", "p
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """The command in a process of its own, because it changes torch's number of threads."""
-    out = tmp_path_factory.mktemp("collection") / "new" / "collection.json"
-    code = f"import sys; sys.path[:0] = {[str(TOP), str(TOP / 'runtime')]!r}; from benchmarks import collection; "
-    code += "sys.exit(collection.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--quick", "--check", "--out", str(out)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert out.is_file(), done.stderr
-    return done, json.loads(out.read_text())
+    return quick("collection", tmp_path_factory.mktemp("collection"))
 
 
 def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> None:

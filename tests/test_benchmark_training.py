@@ -1,9 +1,7 @@
 """The benchmarks of the offline training write what they document. Nothing here is about how fast anything is."""
 
-import json
 import math
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from pipeline import marked
 from pipeline.engines import engine, results
 from pipeline.recording import Spec, record
 from policy import trajectories
+from quick import quick
 
 RATIOS = ("batches_over_d3rlpy", "steps_over_d3rlpy", "start_over_d3rlpy", "batch_share", "threads_over_one")
 ENVIRONMENT = {"torch", "numpy", "onnxruntime", "python", "processor", "threads"}
@@ -36,14 +35,7 @@ MILLION = {
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """The command in a process of its own, because it changes torch's number of threads."""
-    out = tmp_path_factory.mktemp("training") / "new" / "training.json"
-    code = f"import sys; sys.path[:0] = {[str(TOP), str(TOP / 'runtime')]!r}; from benchmarks import training; "
-    code += "sys.exit(training.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--quick", "--check", "--out", str(out)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert out.is_file(), done.stderr
-    return done, json.loads(out.read_text())
+    return quick("training", tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(scope="module")

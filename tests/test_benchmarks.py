@@ -1,9 +1,7 @@
 """The benchmark of the overhead runs and writes what it documents. Nothing here is about how fast anything is."""
 
-import json
 import math
 import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,8 @@ import torch
 
 from benchmarks import footprint, overhead, steps
 from benchmarks.models import Case, cases
-from closure import TOP
 from lrpilot import load_policy
+from quick import quick
 
 RATIOS = ("over_cosine", "over_none", "cosine_over_none")
 PER_TRAINING = {
@@ -32,14 +30,7 @@ TRAININGS = ("mlp", "transformer", "resnet18")
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """The command in a process of its own, because it changes torch's number of threads."""
-    out = tmp_path_factory.mktemp("overhead") / "new" / "overhead.json"
-    code = f"import sys; sys.path[:0] = {[str(TOP), str(TOP / 'runtime')]!r}; from benchmarks import overhead; "
-    code += "sys.exit(overhead.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "--quick", "--check", "--out", str(out)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert out.is_file(), done.stderr
-    return done, json.loads(out.read_text())
+    return quick("overhead", tmp_path_factory.mktemp("overhead"))
 
 
 def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> None:
