@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro seed test lint deps promote overhead guards clean
+.PHONY: help repro seed test lint deps promote overhead guards benchmark clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -47,6 +47,9 @@ guards: $(READY) ## inject faults into trainings, with guards and without, and w
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guard_thresholds
 
+benchmark: $(READY) ## set the policy of the last repro beside rivals that are no schedule: 10 minutes
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.peers
+
 clean: ## remove builds and caches; data, results and .venv stay
 	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -59,5 +62,5 @@ $(READY): constraints.txt pyproject.toml
 	  echo "Setting up .venv with the packages of constraints.txt: some minutes and 8 GB, once"; \
 	  [ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv; \
 	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools; \
-	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,lightning,transformers,dev]'; \
+	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,lightning,transformers,rivals,dev]'; \
 	  touch $(READY)

@@ -1,0 +1,200 @@
+"""Rivals that are not a schedule: optimizers that find their own rate, schedulers that watch a loss.
+
+A population cannot train them exactly, so each training runs by itself, in the loop that everybody writes, from the
+initial weights and through the batches that every other method has. Their packages' defaults stand, as with users who
+do not tune; where a rate must be given, it is the textbook's.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from pipeline.simulate import Recording
+from pipeline.workloads.base import Data, Workload
+
+TEXTBOOK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.1}
+MOMENTUM = 0.9
+WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
+
+Told = Literal["nothing", "loss", "validation"]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What makes one training's steps."""
+
+    optimizer: Any
+    scheduler: Any = None
+    told: Told = "nothing"  # at every step: nothing or the batch loss; or now and then a validation loss
+
+
+Recipe = Callable[[list[nn.Parameter], Workload], Driver]
+
+
+def plain(params: list[nn.Parameter], workload: Workload) -> torch.optim.Optimizer:
+    """torch's optimizer of the workload's kind, at the textbook's rate."""
+    lr, decay = TEXTBOOK[workload.optimizer], workload.weight_decay
+    if workload.optimizer == "sgd":
+        return torch.optim.SGD(params, lr, momentum=MOMENTUM, weight_decay=decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[workload.optimizer]
+    return kind(params, lr, weight_decay=decay)
+
+
+def _plateau(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """torch's ReduceLROnPlateau."""
+    optimizer = plain(params, workload)
+    return Driver(optimizer, ReduceLROnPlateau(optimizer), "validation")
+
+
+def _greedy(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """GreedyLR of transformers (arXiv:2512.14527)."""
+    from transformers.optimization import GreedyLR
+
+    optimizer = plain(params, workload)
+    return Driver(optimizer, GreedyLR(optimizer), "validation")
+
+
+def _schedule_free(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Schedule-free AdamW or SGD (Defazio et al. 2024, arXiv:2405.15682)."""
+    from schedulefree import AdamWScheduleFree, SGDScheduleFree
+
+    kind = SGDScheduleFree if workload.optimizer == "sgd" else AdamWScheduleFree
+    warm_up = round(WARM_UP * workload.n_steps)
+    return Driver(kind(params, weight_decay=workload.weight_decay, warmup_steps=warm_up))
+
+
+def _prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101)."""
+    from prodigyopt import Prodigy
+
+    return Driver(Prodigy(params, weight_decay=workload.weight_decay, decouple=workload.optimizer == "adamw"))
+
+
+def _d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """D-Adaptation (Defazio & Mishchenko 2023, arXiv:2301.07733)."""
+    from dadaptation import DAdaptAdam, DAdaptSGD
+
+    decay = workload.weight_decay
+    if workload.optimizer == "sgd":
+        return Driver(DAdaptSGD(params, momentum=MOMENTUM, weight_decay=decay))
+    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
+
+
+def _with_cosine(recipe: Recipe) -> Recipe:
+    def made(params: list[nn.Parameter], workload: Workload) -> Driver:
+        optimizer = recipe(params, workload).optimizer
+        return Driver(optimizer, CosineAnnealingLR(optimizer, workload.n_steps))
+
+    return made
+
+
+RIVALS: dict[str, Recipe] = {
+    "plateau": _plateau,
+    "greedy": _greedy,
+    "schedule_free": _schedule_free,
+    "prodigy": _prodigy,
+    "prodigy_cosine": _with_cosine(_prodigy),
+    "d_adaptation": _d_adaptation,
+    "d_adaptation_cosine": _with_cosine(_d_adaptation),
+}
+
+
+def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
+    """The recipe of anybody's scheduler: `factory(optimizer, total_steps)`, the optimizer at the textbook's rate.
+
+    `step(loss)` gets every batch's loss, `step(metrics)` a validation loss now and then, any other `step()` nothing.
+    """
+
+    def made(params: list[nn.Parameter], workload: Workload) -> Driver:
+        optimizer = plain(params, workload)
+        scheduler = factory(optimizer, workload.n_steps)
+        names = [*inspect.signature(scheduler.step).parameters]
+        told: dict[str, Told] = {"loss": "loss", "metrics": "validation"}
+        return Driver(optimizer, scheduler, told.get(names[0], "nothing") if names else "nothing")
+
+    return made
+
+
+def train(
+    workload: Workload, seeds: Sequence[int], recipe: Recipe, val_examples: int, milestones: Sequence[int]
+) -> Recording:
+    """One training per seed, on one thread of the CPU, then its test; see `simulate.Recording`.
+
+    The validation loss is taken at `milestones`, completed steps; a scheduler that watches it hears of it then. A
+    training whose batch loss is not finite ends there, and what would have come is nan.
+    """
+    runs = [_run(workload, seed, recipe, workload.scored(val_examples), set(milestones)) for seed in seeds]
+    curve, rates, val, test = zip(*runs, strict=True)
+    (val_loss, val_error), (test_loss, test_error) = np.transpose(val), np.transpose(test)
+    return Recording(
+        np.isfinite(val_loss), val_loss=[val_loss], val_error=[val_error], test_loss=test_loss, test_error=test_error,
+        curve=np.stack(curve, axis=1), lr_curve=np.stack(rates, axis=1),
+    )  # fmt: skip
+
+
+Scores = tuple[float, float]  # loss, error rate
+
+
+def _run(
+    workload: Workload, seed: int, recipe: Recipe, scored: int, milestones: set[int]
+) -> tuple[np.ndarray, np.ndarray, Scores, Scores]:
+    model = workload.initialise(seed)
+    driver = recipe([*model.parameters()], workload)
+    optimizer, scheduler, x, y = driver.optimizer, driver.scheduler, workload.train.x, workload.train.y
+    rates, curve = np.full(workload.n_steps, np.nan), np.full(len(milestones), np.nan)
+    taken = 0
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    for step, batch in enumerate(torch.from_numpy(workload.batches(seed)), start=1):
+        rates[step - 1] = _rate(optimizer)
+        loss = workload.loss(model(x[batch]), y[batch])
+        if not torch.isfinite(loss):
+            nothing = (np.nan, np.nan)
+            return curve, rates, nothing, nothing
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if scheduler is not None and driver.told != "validation":
+            scheduler.step(*([loss] if driver.told == "loss" else []))
+        if step in milestones:
+            with _evaluating(optimizer):
+                curve[taken], _ = score(workload, model, workload.val, scored)
+            if driver.told == "validation":
+                scheduler.step(curve[taken])
+            taken += 1
+    with _evaluating(optimizer):
+        return curve, rates, score(workload, model, workload.val), score(workload, model, workload.test)
+
+
+def _rate(optimizer: Any) -> float:
+    """Of the first group; an optimizer that finds its own scale `d` multiplies by it."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"]) * float(group.get("d", 1.0))
+
+
+@contextmanager
+def _evaluating(optimizer: Any) -> Any:
+    """Schedule-free optimizers keep other weights for evaluation than for training."""
+    if not hasattr(optimizer, "eval"):
+        yield
+        return
+    optimizer.eval()
+    yield
+    optimizer.train()
+
+
+@torch.no_grad()
+def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> Scores:
+    """Mean loss and error rate on the first `limit` examples; nan error where the workload has none."""
+    outputs: Tensor = model(data.x[:limit])
+    loss, y = workload.loss(outputs, data.y[:limit]).item(), data.y[:limit]
+    return loss, np.nan if workload.error is None else workload.error(outputs, y).item()
