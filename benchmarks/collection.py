@@ -45,20 +45,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import Optimizer
 
 from benchmarks import command
 from benchmarks.overhead import environment
 from benchmarks.steps import estimate
 from lrpilot.pilot import Protocol
-from pipeline import config
+from pipeline import config, rivals
 from pipeline.behaviour import Behaviour
 from pipeline.collect import plan
 from pipeline.engines import engine, results, settle
 from pipeline.recording import record
 from pipeline.simulate import Recording, simulate
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import BETAS, EPS, MOMENTUM, Population
+from pipeline.workloads.population import Population
 from pipeline.workloads.registry import family
 
 OUT, PAGE = Path("benchmarks/results/collection.json"), Path("docs/scaling.md")
@@ -114,19 +113,10 @@ def parameters(workload: Workload) -> int:
     return sum(p.numel() for p in workload.initialise(0).parameters())
 
 
-def optimizer(workload: Workload, params: Any) -> Optimizer:
-    """torch's own, with the population's settings."""
-    decay = workload.weight_decay
-    if workload.optimizer == "sgd":
-        return torch.optim.SGD(params, lr=1.0, momentum=MOMENTUM, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[workload.optimizer]
-    return kind(params, lr=1.0, betas=BETAS, eps=EPS, weight_decay=decay)
-
-
 def plain(workload: Workload, seed: int, rates: np.ndarray) -> np.ndarray:
     """Batch losses (N,) of one training at rates (N,)."""
     model = workload.initialise(seed)
-    opt, x, y = optimizer(workload, model.parameters()), workload.train.x, workload.train.y
+    opt, x, y = rivals.plain([*model.parameters()], workload), workload.train.x, workload.train.y
     losses: list[torch.Tensor] = []
     for lr, batch in zip(rates.tolist(), torch.from_numpy(workload.batches(seed)), strict=True):
         opt.param_groups[0]["lr"] = lr
@@ -152,7 +142,7 @@ class StepEnv:
 
     def reset(self) -> np.ndarray:
         self.model = self.workload.initialise(self.seed)
-        self.optimizer = optimizer(self.workload, self.model.parameters())
+        self.optimizer = rivals.plain([*self.model.parameters()], self.workload)
         self.batches = torch.from_numpy(self.workload.batches(self.seed))
         self.done, self.lr, self.loss, self.mean, self.square = 0, 0.0, 0.0, 0.0, 0.0
         self.validation = self._validate()
