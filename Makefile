@@ -47,7 +47,8 @@ guards: $(READY) ## inject faults into trainings, with guards and without, and w
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guard_thresholds
 
-benchmark: $(READY) ## set the policy of the last repro beside rivals that are no schedule: 10 minutes
+benchmark: $(READY) ## how far best rates lie apart; the policy of the last repro beside its rivals: 15 minutes
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.peers
 
 clean: ## remove builds and caches; data, results and .venv stay
