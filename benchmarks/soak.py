@@ -5,7 +5,8 @@
 
 Collections of the default mix follow one another, each with another seed, until `minutes` are over; the last one goes
 on to its end. Every `every_s` seconds one process is killed with signal 9: a worker or, at one time in five, the
-driver, which is then run again as `dvc repro` would be. All the while the files that are there are noted. Keys:
+driver, which is then run again as `dvc repro` would be. So is one that gave a task up, its worker having been killed
+three times: its exit status asks for that. All the while the files that are there are noted. Keys:
 
     minutes, every_s                  until no new collection began; between two kills
     killed_workers, killed_drivers    how often
@@ -15,7 +16,8 @@ driver, which is then run again as `dvc repro` would be. All the while the files
     twice                             runs with an id that another run has
     strays                            files that no task asked for
     compared, differing               tasks recorded again without disturbance; those whose bytes are others
-    failed                            tasks that their collection gave up
+    given_up                          times that a collection gave a task up, said so, and a new run recorded it
+    failed                            tasks that are missing in the end
     wall_s, runs_per_hour             of all collections, kills included
 
 and quick, workers, processor.
@@ -24,6 +26,7 @@ and quick, workers, processor.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -52,6 +55,7 @@ OUT, PAGE = Path("benchmarks/results/soak.json"), Path("docs/scaling.md")
 NOTHING = ("lost", "changed", "damaged", "twice", "strays", "differing", "failed")  # bars: none of any
 DRIVER = 0.2  # probability that a kill meets the driver
 COMPARED = 4  # tasks of each collection
+MOST_RUNS = 100  # of each collection: what fails as often is broken
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,15 @@ class Killer:
         self._next = time.monotonic() + self.every
 
 
-def collect(root: Path, killer: Killer, deadline: float) -> Watch:
-    """One collection, run again as often as it takes; kills end at the deadline."""
-    watch = Watch(Paths(root).trajectories)
-    while True:
+def failures(root: Path) -> int:
+    """Tasks that the last run gave up."""
+    return json.loads(Paths(root).collect_metrics.read_text())["failed"]
+
+
+def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
+    """One collection, run again as often as it takes; how often it gave a task up. Kills end at the deadline."""
+    watch, given_up = Watch(Paths(root).trajectories), 0
+    for runs in itertools.count():
         call = [sys.executable, "-m", "pipeline.collect", "--root", str(root)]
         with (root / "log").open("ab") as log, subprocess.Popen(call, stdout=log, stderr=log) as driver:
             while driver.poll() is None:
@@ -134,7 +143,10 @@ def collect(root: Path, killer: Killer, deadline: float) -> Watch:
         if driver.returncode >= 0:
             if not Paths(root).collect_metrics.exists():
                 raise SystemExit(f"the collection ended with {driver.returncode}:\n{(root / 'log').read_text()}")
-            return watch
+            given_up += failures(root)
+            if driver.returncode == 0 or runs > MOST_RUNS:
+                break
+    return watch, given_up
 
 
 def check(root: Path, watch: Watch) -> dict[str, int]:
@@ -156,7 +168,7 @@ def check(root: Path, watch: Watch) -> dict[str, int]:
         "found_tasks": len(wanted.keys() & there.keys()), "found_runs": len(runs), "damaged": damaged,
         "twice": len(runs) - len(set(runs)), "strays": len(there.keys() - wanted.keys()), "compared": len(again),
         "differing": sum(outcome.result != again[outcome.item].read_bytes() for outcome in done),
-        "failed": json.loads(Paths(root).collect_metrics.read_text())["failed"],
+        "failed": failures(root),
     }  # fmt: skip
 
 
@@ -172,9 +184,9 @@ def measure(quick: bool) -> dict[str, Any]:
             params = overlay(read(Path("params.yaml")), {"collect": changes})
             (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
-            watch = collect(root, killer, max(deadline, start + 60 if quick else 0))
+            watch, given_up = collect(root, killer, max(deadline, start + 60 if quick else 0))
             wall += time.monotonic() - start
-            for key, value in check(root, watch).items():
+            for key, value in (check(root, watch) | {"given_up": given_up}).items():
                 totals[key] = totals.get(key, 0) + value
     return {
         "quick": quick, "processor": processor(), "workers": os.cpu_count() or 1, "minutes": effort.minutes,
@@ -200,6 +212,7 @@ def render(r: Mapping[str, Any]) -> str:
         f"In {r['minutes']:g} minutes {r['killed_workers']} workers and {r['killed_drivers']} drivers were killed, one "
         f"every {r['every_s']:g} s, during {r['collections']} collections of {r['tasks']:,} tasks in all. Of "
         f"{r['runs']:,} runs {r['found_runs']:,} are there, of {r['tasks']:,} files {r['found_tasks']:,}; {lost}. "
+        f"{r['given_up']} times a task was given up after three kills, and a new run recorded it. "
         f"{r['compared']} tasks were recorded again undisturbed, byte for byte the same but {r['differing']}. "
         f"{r['runs_per_hour']:,.0f} runs an hour on {r['workers']} cores, {r['processor']}, kills and starts included."
     )

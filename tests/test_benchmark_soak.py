@@ -12,7 +12,7 @@ from pipeline import marked
 
 KEYS = {
     "quick", "processor", "workers", "minutes", "every_s", "killed_workers", "killed_drivers", "collections", "tasks",
-    "runs", "found_tasks", "found_runs", *soak.NOTHING, "compared", "wall_s", "runs_per_hour",
+    "runs", "given_up", "found_tasks", "found_runs", *soak.NOTHING, "compared", "wall_s", "runs_per_hour",
 }  # fmt: skip
 
 
