@@ -97,6 +97,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def workers(driver: int) -> list[psutil.Process]:
+    """Processes that the local engine of a process runs."""
+    return [p for p in psutil.Process(driver).children() if "spawn_main" in " ".join(p.cmdline())]
+
+
 @dataclass
 class Killer:
     """Kills a process every so many seconds."""
@@ -111,7 +116,7 @@ class Killer:
         """Kill, if it is time, the driver or one of its workers."""
         if time.monotonic() < self._next:
             return
-        victims = [p for p in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        victims = workers(driver.pid)
         if self.rng.random() < DRIVER:
             driver.kill()
             self.drivers += 1

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from typing import Any
 
 import psutil
 
+from closure import TOP
 from pipeline.engines import Outcome, engine
 
 LIMIT = 3.0  # seconds per item
+HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests")))}
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,16 @@ def check(name: str, outcomes: Sequence[Outcome]) -> None:
     assert outcome.result == chore.result
     assert (failure and failure.kind) == chore.kind
     assert chore.told is None or (failure is not None and chore.told in failure.told)
+
+
+def check_killed_driver(name: str, folder: Path) -> None:
+    """That a driver's results, and nothing else, are on its standard output, and that its death ends its workers."""
+    command = [sys.executable, "-m", "chores", name, str(folder)]
+    with subprocess.Popen(command, env=HERE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None and driver.stdout.readline() == "[0, 2, 4, 6, 8]\n"
+        eventually(lambda: len(pids(folder)) == 2)
+        driver.send_signal(signal.SIGKILL)
+    eventually(lambda: not any(map(alive, pids(folder))), seconds={"local": 10, "ray": 30}[name])
 
 
 def pids(folder: Path) -> list[int]:

@@ -1,23 +1,23 @@
 """Local processes: one outcome per item whatever becomes of its worker, and no process left behind."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
+from benchmarks.soak import workers
 from chores import (
+    HERE,
     LIMIT,
     Chore,
-    alive,
     await_file,
     check,
+    check_killed_driver,
     chores,
     do,
     double,
@@ -29,11 +29,9 @@ from chores import (
     settled,
     touch,
 )
-from closure import TOP
 from pipeline.engines import Engine, EngineError, Outcome, engine, results
 
 NAMES = [chore.name for chore in chores(Path())]
-HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests")))}
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +102,7 @@ def test_worker_is_settled_and_ends_with_the_engine() -> None:
 
 def test_driver_killed(tmp_path: Path) -> None:
     """Functions of __main__ are found, and workers do not outlive their driver."""
-    command = [sys.executable, "-m", "chores", "local", str(tmp_path)]
-    with subprocess.Popen(command, env=HERE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None and driver.stdout.readline() == "[0, 2, 4, 6, 8]\n"
-        eventually(lambda: len(pids(tmp_path)) == 2)
-        driver.send_signal(signal.SIGKILL)
-    eventually(lambda: not any(map(alive, pids(tmp_path))), seconds=10)
+    check_killed_driver("local", tmp_path)
 
 
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
@@ -165,4 +158,4 @@ def test_ray_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _workers() -> set[int]:
     """Processes that an engine of this process started."""
-    return {p.pid for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())}
+    return {process.pid for process in workers(os.getpid())}

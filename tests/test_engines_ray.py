@@ -1,9 +1,6 @@
 """Ray: the outcomes of local processes, on a cluster whose nodes have neither our code nor our files."""
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,9 +10,9 @@ from typing import Any
 import pytest
 
 import chores
-from chores import LIMIT, Chore, alive, check, do, double, eventually, hang, pids, settled, train
+from chores import LIMIT, Chore, alive, check, check_killed_driver, do, double, eventually, hang, pids, settled, train
 from pipeline.engines import Outcome, engine, results
-from test_engines import HERE, NAMES
+from test_engines import NAMES
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lrpilot[ray]'")
 
@@ -99,12 +96,7 @@ def test_closing_leaves_no_process(cluster: Any, tmp_path: Path) -> None:
 
 def test_without_a_cluster_and_driver_killed(tmp_path: Path) -> None:
     """A Ray of one's own: nothing but the results on standard output, and nothing left behind."""
-    command = [sys.executable, "-m", "chores", "ray", str(tmp_path)]
-    with subprocess.Popen(command, env=HERE, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None and driver.stdout.readline() == "[0, 2, 4, 6, 8]\n"
-        eventually(lambda: len(pids(tmp_path)) == 2)
-        driver.send_signal(signal.SIGKILL)
-    eventually(lambda: not any(map(alive, pids(tmp_path))), seconds=30)
+    check_killed_driver("ray", tmp_path)
 
 
 def test_node_lost(cluster: Any, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from benchmarks.soak import workers
 from closure import TOP
 from pipeline import collect
 from pipeline.collect import plan
@@ -96,12 +96,6 @@ def wait_for(pattern: str, root: Path, process: subprocess.Popen[str], count: in
     while len(list(root.glob(pattern))) < count:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.005)
-
-
-def workers(driver: int) -> list[psutil.Process]:
-    """Processes of the local engine."""
-    children = psutil.Process(driver).children()
-    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
 
 
 def test_killed_workers_and_a_second_collection(
