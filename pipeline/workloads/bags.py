@@ -52,16 +52,30 @@ def topics_bag(rng: np.random.Generator) -> Workload:
     return assemble(rng, "topics_bag", f"topics{topics}-{label}", splits, build, budget)
 
 
-def stdlib_bag(rng: np.random.Generator) -> Workload:
-    """Which module of the standard library a run of consecutive words comes from."""
+def _which_text(rng: np.random.Generator, family: str, label: str, texts: tuple[str, ...], count: int) -> Workload:
+    """Which of `count` texts a run of consecutive words comes from."""
     vocabulary, length = pick(rng, (512, 1024)), int(rng.integers(16, 33))
-    modules = rng.choice(text.available(), int(rng.integers(8, 17)), replace=False)
-    snippets = [text.windows(text.words(str(module), vocabulary), length) for module in modules]
+    drawn = rng.choice(texts, count, replace=False)
+    snippets = [text.windows(text.words(str(name), vocabulary), length) for name in drawn]
     x, y = np.concatenate(snippets), np.repeat(np.arange(len(snippets)), [len(s) for s in snippets])
     splits = split(rng, x, y, n_train=3000)
     budget = draw_budget(rng, len(splits.train), BATCH)
-    label, build = _random_bag(rng, vocabulary, len(modules))
-    return assemble(rng, "stdlib_bag", f"stdlib{len(modules)}-{label}", splits, build, budget)
+    bag, build = _random_bag(rng, vocabulary, count)
+    return assemble(rng, family, f"{label}{count}-{bag}", splits, build, budget)
 
 
-FAMILIES = (Family("topics_bag", "train", topics_bag), Family("stdlib_bag", "heldout", stdlib_bag))
+def prose_bag(rng: np.random.Generator) -> Workload:
+    """Topics of Python's built-in help."""
+    return _which_text(rng, "prose_bag", "prose", text.TOPICS, int(rng.integers(6, 13)))
+
+
+def stdlib_bag(rng: np.random.Generator) -> Workload:
+    """Modules of the standard library."""
+    return _which_text(rng, "stdlib_bag", "stdlib", text.available(), int(rng.integers(8, 17)))
+
+
+FAMILIES = (
+    Family("topics_bag", "train", topics_bag),
+    Family("prose_bag", "selection", prose_bag),
+    Family("stdlib_bag", "heldout", stdlib_bag),
+)

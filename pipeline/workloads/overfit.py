@@ -51,10 +51,19 @@ def overfit(rng: np.random.Generator) -> Workload:
     return _overfit(rng, "overfit", kind, x.reshape(len(x), -1), y, log_integer(rng, 30, 200), rng.uniform(0, 0.35))
 
 
+def mnist1d_overfit(rng: np.random.Generator) -> Workload:
+    """100-300 signals of MNIST-1D, 25 % of them with a wrong label."""
+    return _overfit(rng, "mnist1d_overfit", "mnist1d", *data.mnist1d(), log_integer(rng, 100, 300), 0.25)
+
+
 def mnist_overfit(rng: np.random.Generator) -> Workload:
     """150 MNIST digits, 25 % of them with a wrong label."""
     x, y = data.mnist()
     return _overfit(rng, "mnist_overfit", "mnist", x.reshape(-1, 196), y, 150, 0.25)
 
 
-FAMILIES = (Family("overfit", "train", overfit), Family("mnist_overfit", "heldout", mnist_overfit))
+FAMILIES = (
+    Family("overfit", "train", overfit),
+    Family("mnist1d_overfit", "selection", mnist1d_overfit),
+    Family("mnist_overfit", "heldout", mnist_overfit),
+)

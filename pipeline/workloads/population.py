@@ -145,13 +145,43 @@ class Population:
 
     def score(self, data: Data, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error where the workload has none."""
+        loss, error = self.spread(self._score(self.state.weights, data, limit)).numpy()
+        return loss, error
+
+    def score_of(self, weights: Tensor, data: Data) -> tuple[np.ndarray, np.ndarray]:
+        """`score` of other weights (K, P), one row for every member."""
+        loss, error = self._score(weights, data, None).numpy()
+        return loss, error
+
+    def _score(self, weights: Tensor, data: Data, limit: int | None) -> Tensor:
+        """Loss and error rate (2, k) of weights (k, P)."""
         n = len(data) if limit is None else min(limit, len(data))
         chunk = max(1, EVALUATED // len(self))
-        total = torch.zeros(2, len(self.members), dtype=torch.float64)
+        total = torch.zeros(2, len(weights), dtype=torch.float64)
         for i in range(0, n, chunk):
             part = slice(i, min(i + chunk, n))
             x, y = data.x[part].to(self.device), data.y[part].to(self.device)
-            loss, error = self._forward(self.state.weights, x, y)
+            loss, error = self._forward(weights, x, y)
             total += len(x) / n * torch.stack([loss, error]).cpu()
-        loss, error = self.spread(total).numpy()
-        return loss, error
+        return total
+
+
+class Best:
+    """Of every member of a population the weights at which its validation loss was lowest, so far."""
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+        self._weights = population.state.weights.clone()
+        self._loss = np.full(len(population), np.inf)
+
+    def see(self, loss: np.ndarray) -> None:
+        """Take note of the present validation losses (K,); what is not finite is no improvement."""
+        better = loss < self._loss
+        self._loss = np.where(better, loss, self._loss)
+        members = self._population.members
+        rows = np.flatnonzero(better[members])
+        self._weights[members[rows]] = self._population.state.weights[rows]
+
+    def score(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
+        """Loss (K,) and error rate (K,) of these weights; of the first ones where nothing was seen."""
+        return self._population.score_of(self._weights, data)

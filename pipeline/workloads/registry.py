@@ -1,7 +1,7 @@
 """All workload families by name.
 
 No data set stands in two splits: "train" feeds the collection, "selection" the choice between policies,
-"heldout" the evaluation alone (MNIST and the text of the standard library).
+"heldout" the evaluation alone (MNIST, the sources of the standard library, cars, pixels of two photographs).
 """
 
 from __future__ import annotations

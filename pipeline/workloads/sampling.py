@@ -18,7 +18,8 @@ from pipeline.workloads.models import ACTIVATIONS, MLP, ConvNet
 
 OPTIMIZER_SHARES = {"adam": 0.45, "adamw": 0.20, "sgd": 0.35}
 WEIGHT_DECAY = 0.01  # of AdamW alone
-STEPS = (200, 600)
+STEPS = (300, 5000)
+EPOCHS = 100  # at most
 MLP_WORK = 450_000  # parameters x batch size of an MLP at most: keeps one run at some hundredths of a second
 
 Build = Callable[[], nn.Module]
@@ -60,7 +61,12 @@ def draw_seed(rng: np.random.Generator) -> int:
 
 
 def draw_budget(rng: np.random.Generator, n_train: int, batch: tuple[int, int] = (8, 64)) -> Budget:
-    return Budget(log_integer(rng, *STEPS), min(n_train, log_integer(rng, *batch)))
+    """A length of density 1 / steps^2, so that long trainings cost together what short ones do; at most EPOCHS."""
+    (shortest, longest), (smallest, largest) = STEPS, batch
+    n_steps = int(1 / rng.uniform(1 / (longest + 1), 1 / shortest))
+    n_steps = min(n_steps, EPOCHS * n_train // smallest)
+    largest = min(largest, n_train, EPOCHS * n_train // n_steps)
+    return Budget(n_steps, log_integer(rng, smallest, largest))
 
 
 def split(
@@ -128,10 +134,11 @@ def random_mlp(
 
 def random_convnet(rng: np.random.Generator, shape: tuple[int, ...], n_out: int) -> tuple[str, Build]:
     """(label, build) of a small ConvNet for inputs of `shape` (channels, *size)."""
-    width = log_integer(rng, 4, 10)
+    width, norm = log_integer(rng, 4, 10), bool(rng.random() < 0.4)
     activation = pick(rng, tuple(ACTIVATIONS))
-    build = partial(ConvNet, shape[1:], (shape[0], width, 2 * width), n_out, activation, log_uniform(rng, 0.7, 2))
-    return f"conv{width}-{activation}", build
+    gain = log_uniform(rng, 0.7, 2)
+    build = partial(ConvNet, shape[1:], (shape[0], width, 2 * width), n_out, activation, gain, norm)
+    return f"conv{width}-{activation}{'-norm' * norm}", build
 
 
 def assemble(
@@ -143,9 +150,14 @@ def assemble(
     budget: Budget,
     **extra: object,
 ) -> Workload:
-    """The workload of these parts under a drawn optimizer; the loss follows from the type of the targets."""
+    """The workload of these parts under a drawn optimizer; the loss follows from the type of the targets.
+
+    Of more training examples than one epoch takes, the first are kept.
+    """
     optimizer = pick(rng, tuple(OPTIMIZER_SHARES), list(OPTIMIZER_SHARES.values()))
     regression = splits.val.y.is_floating_point()
+    seen = budget.n_steps * budget.batch_size
+    splits = replace(splits, train=Data(splits.train.x[:seen], splits.train.y[:seen]))
     return Workload(
         family=family,
         name=f"{label}-n{len(splits.train)}-{optimizer}",

@@ -1,4 +1,4 @@
-"""Next-symbol families: Markov chains and hidden ones, repeated patterns; characters of Python source."""
+"""Next-symbol families: Markov chains and hidden ones, repeated patterns; characters of prose, of Python source."""
 
 from __future__ import annotations
 
@@ -91,17 +91,29 @@ def markov_transformer(rng: np.random.Generator) -> Workload:
     return assemble(rng, "markov_transformer", f"{make.__name__}{vocabulary}-{label}", splits, build, budget)
 
 
-def _characters(rng: np.random.Generator, length: int) -> Splits:
-    """Windows of `length` + 1 characters of eight modules drawn from the standard library."""
-    modules = rng.choice(text.available(), 8, replace=False)
-    sequences = np.concatenate([text.windows(text.characters(str(module)), length + 1) for module in modules])
+def _characters(rng: np.random.Generator, texts: tuple[str, ...], length: int) -> Splits:
+    """Windows of `length` + 1 characters of eight of the texts."""
+    drawn = rng.choice(texts, 8, replace=False)
+    sequences = np.concatenate([text.windows(text.characters(str(name)), length + 1) for name in drawn])
     return _next_symbol(rng, sequences, n_train=4000)
+
+
+def prose_lm(rng: np.random.Generator) -> Workload:
+    """Characters of English prose about Python, by a recurrent cell or a transformer."""
+    length = int(rng.integers(14, 19))
+    splits = _characters(rng, text.TOPICS, length)
+    budget = draw_budget(rng, len(splits.train), BATCH)
+    recurrent = rng.random() < 0.5
+    label, build = (
+        _random_recurrent(rng, text.N_CHARACTERS) if recurrent else _random_transformer(rng, text.N_CHARACTERS, length)
+    )
+    return assemble(rng, "prose_lm", f"prose-{label}", splits, build, budget)
 
 
 def stdlib_lm_rnn(rng: np.random.Generator) -> Workload:
     """Characters of Python source, by a tanh RNN, GRU or LSTM."""
     length = int(rng.integers(14, 19))
-    splits = _characters(rng, length)
+    splits = _characters(rng, text.available(), length)
     budget = draw_budget(rng, len(splits.train), BATCH)
     label, build = _random_recurrent(rng, text.N_CHARACTERS)
     return assemble(rng, "stdlib_lm_rnn", f"stdlib-{label}", splits, build, budget)
@@ -110,7 +122,7 @@ def stdlib_lm_rnn(rng: np.random.Generator) -> Workload:
 def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
     """Characters of Python source, by a transformer of one or two blocks."""
     length = int(rng.integers(14, 19))
-    splits = _characters(rng, length)
+    splits = _characters(rng, text.available(), length)
     budget = draw_budget(rng, len(splits.train), BATCH)
     label, build = _random_transformer(rng, text.N_CHARACTERS, length)
     return assemble(rng, "stdlib_lm_transformer", f"stdlib-{label}", splits, build, budget)
@@ -119,6 +131,7 @@ def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
 FAMILIES = (
     Family("markov_rnn", "train", markov_rnn),
     Family("markov_transformer", "train", markov_transformer),
+    Family("prose_lm", "selection", prose_lm),
     Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn),
     Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer),
 )

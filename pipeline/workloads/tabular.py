@@ -26,8 +26,23 @@ def diabetes(rng: np.random.Generator) -> Workload:
     x, y = data.diabetes()
     splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
     budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(1, 3), widths=(8, 128))
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
     return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
 
 
-FAMILIES = (Family("tabular", "train", tabular), Family("diabetes", "selection", diabetes))
+def autompg(rng: np.random.Generator) -> Workload:
+    """Fuel consumption of 392 cars, columns standardised or merely divided by their largest value."""
+    kind = pick(rng, ("standardised", "scaled"))
+    x, y = data.autompg()
+    x = (x - x.mean(0)) / x.std(0) if kind == "standardised" else x / x.max(0)
+    splits = split(rng, x, y, n_train=200, n_val=96, n_test=96)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
+    return assemble(rng, "autompg", f"{kind}-mlp-{label}", splits, build, budget)
+
+
+FAMILIES = (
+    Family("tabular", "train", tabular),
+    Family("diabetes", "selection", diabetes),
+    Family("autompg", "heldout", autompg),
+)

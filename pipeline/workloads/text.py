@@ -1,6 +1,7 @@
-"""Text of the running Python's standard library: characters for language models, words for classification.
+"""Text that comes with Python: the sources of its standard library, and the prose of its built-in help.
 
-The text is that of the interpreter in use, so tasks differ slightly between Python versions.
+Characters for language models, words for classification. The text is that of the interpreter in use, so tasks differ
+slightly between Python versions.
 """
 
 from __future__ import annotations
@@ -24,6 +25,27 @@ MODULES = (
     "textwrap", "threading", "turtle", "typing", "unittest/mock", "urllib/request", "uuid", "zipfile",
 )
 # fmt: on
+TOPICS = (  # of `help()`, large ones that every supported Python has
+    "assignment",
+    "attribute-access",
+    "calls",
+    "comparisons",
+    "compound",
+    "customization",
+    "debugger",
+    "execmodel",
+    "formatstrings",
+    "function",
+    "import",
+    "naming",
+    "specialnames",
+    "string-methods",
+    "strings",
+    "try",
+    "types",
+    "typesmapping",
+    "typesseq",
+)  # fmt: skip
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0'#(),.:=[]_-+*/<>{}"  # one digit stands for all
 OTHER = len(ALPHABET)  # the code of every other character
 N_CHARACTERS = len(ALPHABET) + 1
@@ -39,15 +61,19 @@ def available() -> tuple[str, ...]:
     return found
 
 
-def source(module: str) -> str:
-    """The source text of a module named as in `MODULES`."""
-    return (Path(sysconfig.get_path("stdlib")) / f"{module}.py").read_text(encoding="utf-8")
+def source(name: str) -> str:
+    """The source text of a module named as in `MODULES`, or the prose of a topic named as in `TOPICS`."""
+    if name in TOPICS:
+        from pydoc_data.topics import topics
+
+        return topics[name]
+    return (Path(sysconfig.get_path("stdlib")) / f"{name}.py").read_text(encoding="utf-8")
 
 
 @functools.cache
-def characters(module: str) -> np.ndarray:
+def characters(name: str) -> np.ndarray:
     """Codes (n,) int64 in 0..N_CHARACTERS-1: lower case, digits merged, blanks collapsed."""
-    text = re.sub(r"\d", "0", source(module).lower())
+    text = re.sub(r"\d", "0", source(name).lower())
     text = re.sub(r"\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text))
     code = {character: i for i, character in enumerate(ALPHABET)}
     codes = np.array([code.get(character, OTHER) for character in text], dtype=np.int64)
@@ -56,9 +82,9 @@ def characters(module: str) -> np.ndarray:
 
 
 @functools.cache
-def words(module: str, buckets: int) -> np.ndarray:
-    """Hashed words (n,) int64 in 0..buckets-1 of the source, in order (CRC-32, the same in every process)."""
-    found = re.findall(r"[A-Za-z_]{2,}", source(module))
+def words(name: str, buckets: int) -> np.ndarray:
+    """Hashed words (n,) int64 in 0..buckets-1 of the text, in order (CRC-32, the same in every process)."""
+    found = re.findall(r"[A-Za-z_]{2,}", source(name))
     codes = np.array([zlib.crc32(word.encode()) % buckets for word in found], dtype=np.int64)
     codes.setflags(write=False)
     return codes

@@ -62,11 +62,11 @@ def mnist1d(rng: np.random.Generator) -> Workload:
 def mnist_mlp(rng: np.random.Generator) -> Workload:
     """MNIST at 14 x 14, MLP."""
     x, y = data.mnist()
-    splits = split(
-        rng, x.reshape(-1, 196) * np.float32(log_uniform(rng, 0.5, 4)), y, n_train=3900, n_val=512, n_test=512
-    )
+    scale = np.float32(log_uniform(rng, 0.5, 4))
+    splits = split(rng, x.reshape(-1, 196) * scale, y, n_train=3900, n_val=512, n_test=512)
+    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.2)), 10)
     budget = draw_budget(rng, len(splits.train), batch=(8, 32))
-    label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(1, 3), widths=(16, 128))
+    label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(0, 3), widths=(16, 128))
     return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
 
 
@@ -79,10 +79,21 @@ def mnist_cnn(rng: np.random.Generator) -> Workload:
     return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
 
 
+def photo_pixels(rng: np.random.Generator) -> Workload:
+    """The colour of a place in a photograph, a function that a network learns from coarse to fine."""
+    photo = pick(rng, ("china", "flower"))
+    x, y = data.pixels(photo)
+    splits = split(rng, x * np.float32(log_uniform(rng, 1, 8)), y, n_train=6000, n_val=512, n_test=512)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, 2, 3, budget.batch_size, depths=(2, 4), widths=(32, 128))
+    return assemble(rng, "photo_pixels", f"{photo}-mlp-{label}", splits, build, budget)
+
+
 FAMILIES = (
     Family("digits_mlp", "train", digits_mlp),
     Family("photos_cnn", "train", photos_cnn),
     Family("mnist1d", "selection", mnist1d),
     Family("mnist_mlp", "heldout", mnist_mlp),
     Family("mnist_cnn", "heldout", mnist_cnn),
+    Family("photo_pixels", "heldout", photo_pixels),
 )

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.registry import FAMILIES, family, names
-from pipeline.workloads.sampling import STEPS
+from pipeline.workloads.sampling import EPOCHS, STEPS
 
 SEEDS = (0, 1, 2)
 EVERY = pytest.mark.parametrize("name", FAMILIES)
@@ -54,7 +54,9 @@ def test_parts_are_sound(name, seed):
     assert w.train.y.dtype == (torch.float32 if w.error is None else torch.int64)
     assert rows(w.train).isdisjoint(rows(w.val) | rows(w.test))
     assert rows(w.val).isdisjoint(rows(w.test))
-    assert min(len(w.val), len(w.test)) >= (128 if "wine" not in w.name else 44)
+    assert min(len(w.val), len(w.test)) >= {"tabular": 44, "autompg": 96, "prose_bag": 96}.get(name, 128)
+    epochs = w.n_steps / w.steps_per_epoch
+    assert 1 <= epochs <= EPOCHS * 1.01
 
 
 @EVERY
@@ -110,10 +112,12 @@ def test_baseline_is_the_best_constant(name):
 
 
 def test_splits_hold_the_families():
-    assert len(names("train")) >= 10
-    assert len(names("selection")) >= 3
+    assert len(names("train")) >= 12
+    assert len(names("selection")) >= 4
+    assert len(names("heldout")) >= 6
     assert {item.split for item in FAMILIES.values()} == {"train", "selection", "heldout"}
-    assert all(("mnist_" in n or "stdlib" in n) == (item.split == "heldout") for n, item in FAMILIES.items())
+    held_out = ("mnist_", "stdlib", "autompg", "pixels")
+    assert all(any(d in n for d in held_out) == (item.split == "heldout") for n, item in FAMILIES.items())
 
 
 def test_unknown_family_names_the_known_ones():
