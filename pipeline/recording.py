@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow as pa
 from lrpilot import load_policy, telemetry
 from lrpilot.bundle import Bundle
 from lrpilot.pilot import Protocol
+from pipeline import sources
 from pipeline.behaviour import Behaviour
 from pipeline.simulate import Recording, simulate
 from pipeline.workloads.base import Workload
@@ -51,11 +51,7 @@ class Spec:
 
 def code() -> str:
     """Hash of the sources that shape a recording."""
-    digest = hashlib.sha256()
-    top = Path(__file__).parents[1]
-    for path in sorted(p for pattern in SOURCES for p in top.glob(pattern)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return sources.digest(SOURCES)
 
 
 def record(spec: Spec) -> bytes:

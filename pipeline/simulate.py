@@ -15,7 +15,7 @@ import torch
 from lrpilot import telemetry
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.population import Best, Population
 
 Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
 
@@ -37,6 +37,8 @@ class Recording:
     anchor: np.ndarray | None = None  # (K,)
     test_loss: np.ndarray | None = None  # (K,) at the end
     test_error: np.ndarray | None = None
+    best_loss: np.ndarray | None = None  # (K,) test loss of the milestone with the lowest validation loss
+    best_error: np.ndarray | None = None
     curve: np.ndarray | None = None  # (len(milestones), K) validation loss
     lr_curve: np.ndarray | None = None  # (N, K)
 
@@ -51,6 +53,7 @@ def simulate(
     probed: bool = True,
     val_examples: int = 128,
     show_validation: bool | np.ndarray = True,
+    show_epochs: bool = True,
     milestones: Sequence[int] = (),
     test: bool = False,
     device: str = "cpu",
@@ -59,14 +62,15 @@ def simulate(
 
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
     all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
-    at the end on all. `milestones` are completed steps at which it is measured for the record alone.
+    at the end on all. With `milestones`, completed steps, it is measured and given there instead. `show_epochs`: the
+    pilot is told the length of an epoch.
     """
     n, k, scored = workload.n_steps, len(seeds), workload.scored(val_examples)
     shown = np.broadcast_to(show_validation, k)
     population = Population(workload, seeds, device)
     pilot = Pilot(
-        protocol, n, workload.optimizer, runs=k, probed=probed, steps_per_epoch=workload.steps_per_epoch,
-        fetch=_numbers,
+        protocol, n, workload.optimizer, runs=k, probed=probed,
+        steps_per_epoch=workload.steps_per_epoch if show_epochs else None, fetch=_numbers,
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
@@ -78,12 +82,17 @@ def simulate(
 
     record = Recording(np.ones(k, bool))
     points, curve, rates = set(milestones), [], np.empty((n, k))
+    best = Best(population) if test else None
     first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
 
     def measure(limit: int | None) -> None:
         loss, error = population.score(workload.val, limit)
         record.val_loss.append(loss)
         record.val_error.append(error)
+        if not milestones:
+            show(loss)
+
+    def show(loss: np.ndarray) -> None:
         if shown.any():
             pilot.observe(np.where(shown, loss, np.nan))
 
@@ -125,7 +134,7 @@ def simulate(
             values = population.spread(torch.from_numpy(_numbers(list(found.values())))).numpy()
             fields = dict(zip(found, values, strict=True))
             last = pilot.step == n
-            if show_validation is not False or last:  # a record of runs that all hide it still holds it
+            if (show_validation is not False and not milestones) or last:  # recorded even where all hide it
                 measure(None if last else scored)
             seen = pilot.see(fields)
             record.alive &= np.isfinite(seen["loss_mean"]) & np.isfinite(record.val_loss[-1])
@@ -140,6 +149,9 @@ def simulate(
         open_window()
         if pilot.step in points:
             curve.append(population.score(workload.val, scored)[0])
+            show(curve[-1])
+            if best is not None:
+                best.see(curve[-1])
     empty = {name: np.full(k, np.nan) for name in telemetry.INTERVAL} | {"val_loss": record.val_loss[0]}
     record.telemetry.insert(0, empty)
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
@@ -149,8 +161,9 @@ def simulate(
     record.anchor = pilot.anchor
     record.curve = np.stack(curve) if curve else None
     record.lr_curve = rates
-    if test:
+    if best is not None:
         record.test_loss, record.test_error = population.score(workload.test)
+        record.best_loss, record.best_error = best.score(workload.test)
     return record
 
 
@@ -165,17 +178,19 @@ def follow(
 ) -> Recording:
     """Train one run per seed at given learning rates (N, K), without a pilot, and test it."""
     population = Population(workload, seeds, device)
-    points, curve, scored = set(milestones), [], workload.scored(val_examples)
+    points, curve, scored, best = set(milestones), [], workload.scored(val_examples), Best(population)
     for step, lr in enumerate(rates):
         population.train_step(step, lr)
         if step + 1 in points:
             curve.append(population.score(workload.val, scored)[0])
-            population.retire(np.isnan(curve[-1]))
+            best.see(curve[-1])
+            population.retire(~np.isfinite(curve[-1]))
     record = Recording(np.ones(len(seeds), bool), curve=np.stack(curve) if curve else None, lr_curve=rates)
     loss, error = population.score(workload.val)
     record.val_loss.append(loss)
     record.val_error.append(error)
     record.test_loss, record.test_error = population.score(workload.test)
+    record.best_loss, record.best_error = best.score(workload.test)
     record.alive &= np.isfinite(loss)
     return record
 

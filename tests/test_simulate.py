@@ -9,6 +9,7 @@ import torch
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.simulate import Recording, follow, simulate
 from pipeline.workloads.base import Workload
+from pipeline.workloads.population import Population
 from tiny import world
 
 SEEDS = [0, 1, 2, 3]
@@ -55,6 +56,26 @@ def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
     for mine, wanted in zip(members(found, ~WILD), members(whole, ~WILD), strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-4)
     assert np.isnan(found.val_loss[-1][WILD]).all() and np.isnan(found.curve[-1][WILD]).all()  # type: ignore[index]
+
+
+def test_the_best_checkpoint_of_each_member_is_kept() -> None:
+    """Against weights copied by hand wherever a validation loss is the lowest so far."""
+    workload, rates = world("sgd", 200), np.full((200, 4), 0.1)
+    rates[120:, :2] = 30.0  # two members blow up late
+    points = (40, 80, 120, 160, 200)
+    found = follow(workload, SEEDS, rates, val_examples=64, milestones=points)
+    population, lowest = Population(workload, SEEDS), np.full(4, np.inf)
+    kept = population.state.weights.clone()
+    for step, lr in enumerate(rates):
+        population.train_step(step, lr)
+        if step + 1 in points:
+            loss, _ = population.score(workload.val, 64)
+            for i in np.flatnonzero(loss < lowest):
+                lowest[i], kept[i] = loss[i], population.state.weights[i]
+    wanted, _ = population.score_of(kept, workload.test)
+    assert found.test_loss is not None and found.best_loss is not None
+    np.testing.assert_allclose(found.best_loss, wanted, rtol=1e-5)
+    assert (found.best_loss[:2] < 0.8 * np.nan_to_num(found.test_loss[:2], nan=np.inf)).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -47,9 +47,9 @@ def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -
     return np.minimum(np.maximum(x, low), high)
 
 
-def envelope(step: float | np.ndarray, total_steps: int) -> float | np.ndarray:
+def envelope(step: int, total_steps: int) -> float:
     """Factor on the learning rate of the step that follows `step` completed ones; what lies beyond N keeps the last."""
-    return 1.0 - (np.minimum(step, total_steps - 1) + 0.5) / total_steps
+    return 1.0 - (min(step, total_steps - 1) + 0.5) / total_steps
 
 
 def reference(optimizer: str) -> float:

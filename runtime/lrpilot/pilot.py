@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lrpilot import probe, telemetry
-from lrpilot.actions import ActionEquation, reference
+from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.features import NAMES, Observer
 from lrpilot.guard import Guard, GuardError
@@ -107,7 +107,7 @@ class Pilot:
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        rates, (low, high) = self._peak * self._envelope(), self.limits
+        rates, (low, high) = self._peak * envelope(self.step, self.total_steps), self.limits
         if self.step < self.cadence.probe_steps:
             z = probe.levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
@@ -118,12 +118,8 @@ class Pilot:
         """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
         if self.in_probe:
             return float(self.learning_rates()[0])
-        lr, (low, high) = self._first_peak * self._envelope(), self.limits
+        lr, (low, high) = self._first_peak * envelope(self.step, self.total_steps), self.limits
         return low if lr < low else high if lr > high else lr
-
-    def _envelope(self) -> float:
-        """`actions.envelope` of the coming step, without numpy."""
-        return 1.0 - (min(self.step, self.total_steps - 1) + 0.5) / self.total_steps
 
     @property
     def wants_loss(self) -> bool:
