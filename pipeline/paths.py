@@ -55,6 +55,9 @@ class Paths:
 
 ARTEFACTS: tuple[Artefact, ...] = tuple(v for v in vars(Paths).values() if isinstance(v, Artefact))
 
+# Trainings of the benchmark, by the hash of what decides them; no output of a stage, so that every profile finds them.
+BENCHMARK_CACHE = Path(".benchmark_cache")
+
 # The promoted policy: tracked by git, written by `make promote` alone, part of the wheel.
 DEFAULT_MODEL = Path("runtime/lrpilot/models/default")
 

@@ -7,10 +7,12 @@ do not tune; where a rate must be given, it is the textbook's.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
+from lrpilot.torch import PilotLR
 from pipeline.simulate import Recording
 from pipeline.workloads.base import Data, Workload
 
@@ -98,6 +101,7 @@ def _with_cosine(recipe: Recipe) -> Recipe:
 
 
 RIVALS: dict[str, Recipe] = {
+    "untouched": lambda params, workload: Driver(plain(params, workload)),
     "plateau": _plateau,
     "greedy": _greedy,
     "schedule_free": _schedule_free,
@@ -124,6 +128,19 @@ def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
     return made
 
 
+def recipe(name: str, policy: str | None = None) -> Recipe:
+    """Of a rival by its name, of "pilot", which is PilotLR with `policy`, or of somebody's own scheduler.
+
+    The last one is named module:factory. Raises ImportError, AttributeError or ValueError for what there is not.
+    """
+    if name in RIVALS:
+        return RIVALS[name]
+    if name == "pilot":
+        return of_scheduler(partial(PilotLR, policy=policy))
+    module, _, factory = name.partition(":")
+    return of_scheduler(getattr(importlib.import_module(module), factory))
+
+
 def train(
     workload: Workload, seeds: Sequence[int], recipe: Recipe, val_examples: int, milestones: Sequence[int]
 ) -> Recording:
@@ -133,11 +150,11 @@ def train(
     training whose batch loss is not finite ends there, and what would have come is nan.
     """
     runs = [_run(workload, seed, recipe, workload.scored(val_examples), set(milestones)) for seed in seeds]
-    curve, rates, val, test = zip(*runs, strict=True)
-    (val_loss, val_error), (test_loss, test_error) = np.transpose(val), np.transpose(test)
+    curve, rates, val, test, best = zip(*runs, strict=True)
+    (val_loss, val_error), (test_loss, test_error), (best_loss, best_error) = map(np.transpose, (val, test, best))
     return Recording(
         np.isfinite(val_loss), val_loss=[val_loss], val_error=[val_error], test_loss=test_loss, test_error=test_error,
-        curve=np.stack(curve, axis=1), lr_curve=np.stack(rates, axis=1),
+        best_loss=best_loss, best_error=best_error, curve=np.stack(curve, axis=1), lr_curve=np.stack(rates, axis=1),
     )  # fmt: skip
 
 
@@ -146,8 +163,9 @@ Scores = tuple[float, float]  # loss, error rate
 
 def _run(
     workload: Workload, seed: int, recipe: Recipe, scored: int, milestones: set[int]
-) -> tuple[np.ndarray, np.ndarray, Scores, Scores]:
+) -> tuple[np.ndarray, np.ndarray, Scores, Scores, Scores]:
     model = workload.initialise(seed)
+    lowest, best = np.inf, score(workload, model, workload.test)
     driver = recipe([*model.parameters()], workload)
     optimizer, scheduler, x, y = driver.optimizer, driver.scheduler, workload.train.x, workload.train.y
     rates, curve = np.full(workload.n_steps, np.nan), np.full(len(milestones), np.nan)
@@ -159,7 +177,7 @@ def _run(
         loss = workload.loss(model(x[batch]), y[batch])
         if not torch.isfinite(loss):
             nothing = (np.nan, np.nan)
-            return curve, rates, nothing, nothing
+            return curve, rates, nothing, nothing, best
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -168,11 +186,13 @@ def _run(
         if step in milestones:
             with _evaluating(optimizer):
                 curve[taken], _ = score(workload, model, workload.val, scored)
+                if curve[taken] < lowest:
+                    lowest, best = curve[taken], score(workload, model, workload.test)
             if driver.told == "validation":
                 scheduler.step(curve[taken])
             taken += 1
     with _evaluating(optimizer):
-        return curve, rates, score(workload, model, workload.val), score(workload, model, workload.test)
+        return curve, rates, score(workload, model, workload.val), score(workload, model, workload.test), best
 
 
 def _rate(optimizer: Any) -> float:
