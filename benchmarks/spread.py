@@ -1,9 +1,10 @@
 """Whether there is anything to win: how far the best learning rates of the benchmark's tasks lie apart.
 
-    python -m benchmarks.spread            # 10 minutes; writes benchmarks/results/spread.json, docs/benchmark.md
+    python -m benchmarks.spread            # 30 minutes, seconds from the cache; writes benchmarks/results/spread.json,
+                                           # docs/benchmark.md, pipeline/calibrated.json
     python -m benchmarks.spread --check    # and fails where a bar is missed
 
-On every task of every split the oracle's grid is trained: seven schedules from initial rates in half decades. If one
+On every task of every split the oracle's grid is trained: eight schedules from initial rates in half decades. If one
 configuration did well everywhere, a benchmark could not tell a scheduler that adapts from a lucky constant. For every
 split and optimizer, as <split>.<optimizer>.<figure>:
 
@@ -13,12 +14,15 @@ split and optimizer, as <split>.<optimizer>.<figure>:
     schedule, lr       the single best configuration, chosen on these very tasks
     mean, worst        its regret: over the tasks, and of the task where it is worst
 
-and for every split, over its optimizers, <split>.mean and <split>.worst. Of no split: quick, seeds, left_out (tasks on
-which no training improves on its start) and torch.
+and for every split, over its optimizers, <split>.mean and <split>.worst, <split>.families, how many, and of its tasks
+<split>.<n_steps, epochs, batch_size, parameters>, lowest and highest. Of no split: quick, seeds, left_out (tasks on
+which no training improves on its start) and torch. The single best configurations of the training split are the
+calibrated schedule, a rival.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,42 +33,43 @@ import pandas as pd
 import torch
 
 from benchmarks import command
-from pipeline.benchmark import Task, grid, initial_losses
-from pipeline.config import load
+from pipeline.benchmark import CALIBRATED, Bench, against_oracle
 from pipeline.engines import engine
-from pipeline.evaluate import add_regret, compute, jobs, tasks
+from pipeline.paths import BENCHMARK_CACHE
+from pipeline.splits import MANIFEST, SPLITS, Task, tasks
 from pipeline.workloads.base import OPTIMIZERS
 from pipeline.workloads.registry import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")
-SPLITS = ("train", "selection", "heldout")
-PER_FAMILY, SEEDS = 4, 2
+SEEDS, TUNING_SEEDS = 5, 3
+EVERY = 100  # more tasks than a family has
 DECADES = 2.0  # bar, of every split and optimizer
 HELD_OUT = {"mean": 0.04, "worst": 0.12}  # bars, of the single best configuration
 QUICK = {"train": ("illconditioned",), "selection": ("diabetes",), "heldout": ("mnist_overfit",)}
+RANGES = ("n_steps", "epochs", "batch_size", "parameters")
 
 
-def plan(quick: bool) -> list[Task]:
-    """The tasks of all splits, drawn as the evaluation draws its own."""
-    seed, families = load(Path()).evaluate.seed, QUICK if quick else {split: names(split) for split in SPLITS}
-    return [task for split in SPLITS for task in tasks(families[split], 2 if quick else PER_FAMILY, seed)]
+def bench(quick: bool) -> Bench:
+    """The tasks of all splits."""
+    chosen = [
+        task for split in SPLITS for task in tasks(QUICK[split] if quick else names(split), 1 if quick else full(split))
+    ]
+    return Bench(chosen, 2 if quick else SEEDS, 2 if quick else TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE)
 
 
-def train(all_tasks: Sequence[Task]) -> pd.DataFrame:
-    """The grid on all tasks; one row per run, with its regret."""
-    facts = {task.name: initial_losses(task, range(SEEDS), "cpu") for task in all_tasks}
-    work = [job for t in all_tasks for job in jobs(t, grid(facts[t.name]["optimizer"], []), SEEDS, "cpu")]
-    rows = compute(work, engine("local"), "spread")
-    return add_regret(rows, {name: fact["initial_loss"] for name, fact in facts.items()})
+def full(split: str) -> int:
+    """Tasks of every family."""
+    entries = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
+    return len(entries[names(split)[0]])
 
 
 def figures(rows: pd.DataFrame) -> dict[str, Any]:
     """The figures of all splits, flat."""
     out: dict[str, Any] = {}
-    for split, part in rows.groupby("split"):
+    for split, part in rows[rows.kind == "grid"].groupby("split"):
         regrets = []
-        for optimizer, mine in part.groupby("optimizer"):
-            found, regret = _of_optimizer(mine)
+        for optimizer in part.optimizer.unique():
+            found, regret = _of_optimizer(part.query("optimizer == @optimizer"))
             out |= {f"{split}.{optimizer}.{key}": value for key, value in found.items()}
             regrets.append(regret)
         every = np.concatenate(regrets)
@@ -87,12 +92,31 @@ def _of_optimizer(rows: pd.DataFrame) -> tuple[dict[str, Any], np.ndarray]:
     return figures, regret
 
 
+def ranges(chosen: Sequence[Task]) -> dict[str, list[float]]:
+    """Lowest and highest of what the tasks of each split are."""
+    entries = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
+    out = {}
+    for split in SPLITS:
+        mine = [e for t in chosen if t.split == split for e in entries[t.family] if e["seed"] == t.seed]
+        out |= {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
+        out[f"{split}.families"] = len({t.family for t in chosen if t.split == split})
+    return out
+
+
 def measure(quick: bool) -> dict[str, Any]:
-    """All figures, flat."""
-    all_tasks = plan(quick)
-    rows = train(all_tasks)
-    left_out = len(all_tasks) - rows.task.nunique()
-    return {"quick": quick, "seeds": SEEDS, "left_out": left_out, "torch": torch.__version__} | figures(rows)
+    """All figures, flat; the calibrated schedule goes to its file."""
+    measured = bench(quick)
+    rows = against_oracle(measured)
+    left_out = len(measured.tasks) - rows.task.nunique()
+    found = figures(rows) | ranges(measured.tasks)
+    if not quick:
+        CALIBRATED.write_text(json.dumps(calibrated(found), indent=1) + "\n", encoding="utf-8")
+    return {"quick": quick, "seeds": TUNING_SEEDS, "left_out": left_out, "torch": torch.__version__} | found
+
+
+def calibrated(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By optimizer the single best configuration of the training split."""
+    return {o: {"schedule": found[f"train.{o}.schedule"], "lr0": found[f"train.{o}.lr"]} for o in OPTIMIZERS}
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:
@@ -103,7 +127,11 @@ def missed(r: Mapping[str, Any]) -> list[str]:
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each split and optimizer, and of each split."""
+    """Markdown: what the tasks are; a row of each split and optimizer, and of each split."""
+    sizes = [["split", "families", "steps", "epochs", "batch", "parameters"], ["---", *["---:"] * 5]]
+    for split in SPLITS:
+        spans = (r[f"{split}.{what}"] for what in RANGES)
+        sizes.append([split, str(r[f"{split}.families"]), *(f"{low:,.4g} to {high:,.6g}" for low, high in spans)])
     head = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
     rows = [head, ["---", "---", *["---:"] * 6]]
     for split in SPLITS:
@@ -117,7 +145,8 @@ def render(r: Mapping[str, Any]) -> str:
             mean, worst = (f"{r[f'{split}.{key}']:.3f}" for key in ("mean", "worst"))
             rows.append([f"**{split}**", "all", "", "", "", "one per optimizer", mean, worst])
     last = f"{r['seeds']} seeds of each configuration; tasks left out: {r['left_out']}; torch {r['torch']}."
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+    tables = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (sizes, rows)]
+    return "\n\n".join([*tables, last])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,186 +1,212 @@
-"""The benchmark: tasks, methods, and one job = one method (or a slice of the grid) on one task.
+"""The benchmark: a tuned grid as the oracle, schedules, rivals and controls, all on the same tasks and seeds.
 
-All methods of a task share initialisations and batches (common random numbers): run `seed` starts from the same
-weights and meets the same batches whatever drives its learning rate. Every step counts, those of a probe too.
+Grids are trained on seeds of their own. The winner of a grid is then trained again on the seeds that all methods are
+judged on: those did not choose it, and its losses pair with everybody's (common random numbers).
 """
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lrpilot import load_policy
-from lrpilot.features import NAMES
-from lrpilot.pilot import Pilot, Protocol
-from pipeline.schedules import multipliers
-from pipeline.simulate import Act, Recording, follow, follow_policy, hold_level, simulate
-from pipeline.workloads.base import Workload
-from pipeline.workloads.registry import family
+from pipeline import floor, stats
+from pipeline.engines import Engine
+from pipeline.runs import compute, facts
+from pipeline.splits import Task
+from pipeline.trial import Method, Run
 
-SCHEDULES = ("constant", "step", "exponential", "cosine", "onecycle", "warmup_cosine", "linear")
+SCHEDULES = ("constant", "step", "exponential", "cosine", "onecycle", "warmup_cosine", "linear", "wsd")
 HALF_DECADES = tuple(float(f"{m}e{e}") for e in range(-5, 2) for m in (1, 3))  # 1e-5, 3e-5, ... 3e1
-HIGHEST = {"adam": 0.1, "adamw": 0.1, "sgd": 3.0}  # of the grid; a textbook grid for SGD reaches further up
-MILESTONES = 20  # evenly spaced points of a run at which its validation loss is noted
-VAL_EXAMPLES = 64
-CURVE_POINTS = 100  # of a learning-rate curve, evenly spaced in progress
-MEMBERS = 64  # of one population of grid runs
-
-
-@dataclass(frozen=True)
-class Task:
-    """A workload by name and seed; `sample` makes it."""
-
-    split: str
-    family: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.family}-{self.seed}"
-
-    def sample(self) -> Workload:
-        return family(self.family).sample(np.random.default_rng(self.seed))
-
-
-@dataclass(frozen=True)
-class Method:
-    """What drives the learning rate: a schedule from an initial rate, or a rule inside the decision process."""
-
-    kind: str  # "baseline", "rival", "control", "policy"
-    name: str
-    lr0: float | None = None  # of a schedule
-    policy: str | None = None  # path of a bundle
-    validation: bool = False  # shows the validation loss to the policy
-
-
-@dataclass(frozen=True)
-class Job:
-    """Methods of one task that run in one population: all schedules, or one other method."""
-
-    task: Task
-    methods: tuple[Method, ...]
-    seeds: tuple[int, ...]
-    device: str
-    curves: tuple[tuple[str, tuple[float, ...]], ...] = ()  # log10 LR by optimizer, for the method "mean_lr"
-
-
-def grid(optimizer: str, asked: Sequence[float]) -> list[Method]:
-    """The tuned grid: every schedule from every initial (peak) learning rate, those `asked` for included."""
-    rates = sorted({lr for lr in HALF_DECADES if lr <= HIGHEST[optimizer]} | set(asked))
-    return [Method("baseline", name, lr) for name in SCHEDULES for lr in rates]
-
-
-def run(job: Job) -> pd.DataFrame:
-    """Train the runs of a job; one row per (method, seed)."""
-    workload = job.task.sample()
-    start = time.perf_counter()
-    record = _follow(job, workload) if job.methods[0].lr0 is not None or job.curves else _drive(job, workload)
-    seconds = (time.perf_counter() - start) / (len(job.methods) * len(job.seeds))
-    return _rows(job, workload, record, seconds)
-
-
-def _milestones(n: int) -> np.ndarray:
-    return np.unique(np.linspace(0, n, MILESTONES + 1).round().astype(int)[1:])
-
-
-def _follow(job: Job, workload: Workload) -> Recording:
-    """Schedules, and the replayed mean curve, at their learning rates (N, methods x seeds)."""
-    n, curves = workload.n_steps, dict(job.curves)
-    if curves:
-        x = np.linspace(0, 1, CURVE_POINTS)
-        columns = [10 ** np.interp((np.arange(n) + 0.5) / n, x, curves[workload.optimizer])]
-    else:
-        columns = [m.lr0 * multipliers(m.name, n) for m in job.methods if m.lr0 is not None]
-    rates = np.repeat(np.stack(columns, axis=1), len(job.seeds), axis=1)
-    seeds = list(job.seeds) * len(job.methods)
-    return follow(workload, seeds, rates, val_examples=VAL_EXAMPLES, milestones=_milestones(n), device=job.device)
-
-
-def _drive(job: Job, workload: Workload) -> Recording:
-    (method,) = job.methods
-    if method.policy is None:
-        protocol, act = Protocol(), RULES[method.name]()
-    else:
-        bundle = load_policy(method.policy)
-        protocol, act = bundle.protocol, follow_policy(bundle)
-    return simulate(
-        workload, job.seeds, protocol, act, val_examples=VAL_EXAMPLES, test=True,
-        show_validation=method.validation, milestones=_milestones(workload.n_steps), device=job.device,
-    )  # fmt: skip
-
-
-def _steepest(pilot: Pilot) -> np.ndarray:
-    return pilot.anchor + pilot.protocol.action.below_blowup + pilot.observer.probe[:, _PROBE["steepest"]]
-
-
-def _tenth(pilot: Pilot) -> np.ndarray:
-    return pilot.anchor + pilot.protocol.action.below_blowup - 1.0
-
-
-_PROBE = {"steepest": [n for n in NAMES if n.startswith("probe")].index("probe_steepest")}
-
-
-def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Callable[[np.ndarray], np.ndarray]:
-    """A policy network that was never trained (He-normal weights, tanh output)."""
-    rng = np.random.default_rng(seed)
-    sizes = (len(NAMES), *hidden, 1)
-    weights = [rng.normal(0, (2 / a) ** 0.5, (a, b)) for a, b in itertools.pairwise(sizes)]
-
-    def policy(x: np.ndarray) -> np.ndarray:
-        for w in weights[:-1]:
-            x = np.maximum(x @ w, 0)
-        return np.tanh(x @ weights[-1])[:, 0]
-
-    return policy
-
-
-RULES: dict[str, Callable[[], Act]] = {
-    "finder_steepest": partial(hold_level, _steepest),  # the range test's steepest descent, then linear decay
-    "finder_tenth": partial(hold_level, _tenth),  # a tenth of its blow-up, then linear decay
-    "random_init": lambda: follow_policy(random_network(0)),
+HIGHEST = {"adam": 0.3, "adamw": 0.3, "sgd": 10.0}  # of the grid; a textbook grid for SGD reaches further up
+TUNING = 1000  # the first of the seeds that choose
+TARGET = 0.1  # steps to target: share of the oracle's gain that may still be missing
+SCORES = {  # column of normalised regret -> what of
+    "regret": "test_loss",  # at the end
+    "best_regret": "best_loss",  # of the milestone with the lowest validation loss
+    "error_regret": "test_error",
+    "best_error_regret": "best_error",
 }
+ROOM = 0.02  # of an error rate, between untrained and oracle: below, its regret is noise
+CALIBRATED = Path(__file__).with_name("calibrated.json")
 
 
-def _rows(job: Job, workload: Workload, record: Recording, seconds: float) -> pd.DataFrame:
-    seeds, k = len(job.seeds), len(job.methods) * len(job.seeds)
-    points = _milestones(workload.n_steps)
-    assert record.curve is not None and record.lr_curve is not None
-    where = np.clip((np.linspace(0, 1, CURVE_POINTS) * workload.n_steps).astype(int), 0, workload.n_steps - 1)
-    columns: dict[str, Any] = {
-        "split": job.task.split, "family": job.task.family, "task": job.task.name,
-        "workload": workload.name, "optimizer": workload.optimizer, "n_steps": workload.n_steps,
-        "probe_steps": 0 if record.probe is None else record.probe[0].shape[1],
-        "steps_per_epoch": workload.steps_per_epoch, "baseline_loss": workload.baseline_loss,
-        "kind": np.repeat([m.kind for m in job.methods], seeds),
-        "method": np.repeat([m.name for m in job.methods], seeds),
-        "lr0": np.repeat([np.nan if m.lr0 is None else m.lr0 for m in job.methods], seeds),
-        "seed": list(job.seeds) * len(job.methods),
-        "val_loss": record.val_loss[-1], "val_error": record.val_error[-1],
-        "test_loss": record.test_loss, "test_error": record.test_error,
-        "milestones": [points.tolist()] * k, "val_curve": record.curve.T.tolist(),
-        "lr_curve": record.lr_curve[where].T.tolist(), "seconds": seconds,
-    }  # fmt: skip
-    return pd.DataFrame(columns)
+@dataclass(frozen=True)
+class Bench:
+    """Where and how much is trained."""
+
+    tasks: Sequence[Task]
+    seeds: int  # that methods are judged on
+    tuning_seeds: int
+    learning_rates: Sequence[float]  # initial ones of the baselines
+    workers: Engine
+    cache: Path
+    device: str = "cpu"
+
+    def runs(self, methods: Iterable[Method], task: Task, seeds: Iterable[int] | None = None) -> list[Run]:
+        judged = range(self.seeds) if seeds is None else seeds
+        return [Run(task, method, seed, self.device) for method in methods for seed in judged]
+
+    def compute(self, runs: Sequence[Run], what: str) -> pd.DataFrame:
+        return compute(runs, self.workers, self.cache, what)
+
+    def facts(self) -> pd.DataFrame:
+        return facts(self.tasks, self.seeds, self.device, self.cache)
 
 
-def initial_losses(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
-    """What the plan needs to know of a task before anything is trained: optimizer, and test loss at the start."""
-    from pipeline.workloads.population import Population
+def grid(optimizer: str) -> list[Method]:
+    """The tuned grid: every schedule from every initial (highest) learning rate."""
+    rates = [lr for lr in HALF_DECADES if lr <= HIGHEST[optimizer]]
+    return [Method("grid", name, lr, schedule=name) for name in SCHEDULES for lr in rates]
 
-    workload = task.sample()
-    loss, _ = Population(workload, seeds, device).score(workload.test)
+
+def with_facts(rows: pd.DataFrame, bench: Bench) -> pd.DataFrame:
+    """The rows with what is known of their tasks."""
+    return rows.join(bench.facts().drop(columns="split"), "task", validate="m:1")
+
+
+def train_grid(bench: Bench) -> pd.DataFrame:
+    """The grids of all tasks, on the seeds that choose."""
+    optimizer = bench.facts().optimizer
+    seeds = range(TUNING, TUNING + bench.tuning_seeds)
+    return bench.compute([r for t in bench.tasks for r in bench.runs(grid(optimizer[t.name]), t, seeds)], "grid")
+
+
+def winners(tuned: pd.DataFrame, known: pd.DataFrame, score: str) -> dict[str, Method]:
+    """By task the configuration of its grid that is best on average over the seeds that choose.
+
+    A run that diverged or ended above where it began counts as where it began.
+    """
+    start = known.initial_error if score.endswith("error") else known.initial_loss
+    tuned = tuned[tuned.task.map(start).notna()]
+    values = tuned[score].fillna(np.inf).clip(upper=tuned.task.map(start))
+    means = tuned.assign(value=values).groupby(["task", "method", "lr0"]).value.mean()
+    chosen = means.groupby("task").idxmin()
+    return {task: Method("oracle", score, lr0, schedule=name) for task, name, lr0 in chosen}
+
+
+def against_oracle(bench: Bench) -> pd.DataFrame:
+    """The grids of all tasks, with their regrets."""
+    known, tuned = bench.facts(), train_grid(bench)
+    best = [winners(tuned, known, score) for score in SCORES.values()]
+    runs = [run for t in bench.tasks for chosen in best if t.name in chosen for run in bench.runs([chosen[t.name]], t)]
+    return add_regret(with_facts(pd.concat([tuned, bench.compute(runs, "oracle")], ignore_index=True), bench))
+
+
+def compare(bench: Bench, methods: Sequence[Method], *, search: bool = False) -> pd.DataFrame:
+    """All methods, schedules, the oracles of every score, the replay of the policy's mean curve; one row per run.
+
+    With `search`, a near-optimal schedule of each task too. Rows carry what is known of their task, and regrets.
+    """
+    known, tuned = bench.facts(), train_grid(bench)
+    asked = [Method("baseline", n, lr, schedule=n) for n in SCHEDULES for lr in bench.learning_rates]
+    best = {score: winners(tuned, known, score) for score in SCORES.values()}
+    default = calibrated()
+    first = [
+        run
+        for task in bench.tasks
+        for run in bench.runs(
+            [*asked, *methods, *(best[score][task.name] for score in SCORES.values() if task.name in best[score]),
+             default[known.optimizer[task.name]]],
+            task,
+        )
+    ]  # fmt: skip
+    rows = bench.compute(first, "compare")
+    curves = mean_curves(
+        rows[(rows.kind == "policy") & (rows.method == "policy")].join(known[["optimizer", "n_steps"]], "task")
+    )
+    second = [r for t in bench.tasks for r in bench.runs([curves[known.optimizer[t.name]]], t)]
+    if search:
+        shapes = floor.search(bench, best["test_loss"])
+        second += [run for task in bench.tasks for run in bench.runs([shapes[task.name]], task)]
+    rows = pd.concat([rows, bench.compute(second, "replay"), tuned], ignore_index=True)
+    return add_regret(with_facts(rows, bench))
+
+
+def calibrated() -> dict[str, Method]:
+    """By optimizer the schedule and rate that is best on average over tasks of the training families, frozen."""
+    chosen = json.loads(CALIBRATED.read_text(encoding="utf-8"))
     return {
-        "optimizer": workload.optimizer, "workload": workload.name,
-        "initial_loss": float(min(np.mean(loss), workload.baseline_loss)),
-    }  # fmt: skip
+        optimizer: Method("rival", "calibrated", entry["lr0"], schedule=entry["schedule"])
+        for optimizer, entry in chosen.items()
+    }
+
+
+def mean_curves(rows: pd.DataFrame) -> dict[str, Method]:
+    """By optimizer the replay of the policy's learning rate, the geometric mean over its runs.
+
+    A probe is rolled back, so its rates are none of the training's: the first rate after it stands in their place.
+    """
+    curves: dict[str, list[np.ndarray]] = {}
+    for optimizer, probed, curve in zip(rows.optimizer, rows.probe_steps / rows.n_steps, rows.lr_curve, strict=True):
+        log_lr = np.log10(np.maximum(np.asarray(curve), 1e-12))
+        after = int(np.ceil(probed * (len(log_lr) - 1)))
+        log_lr[:after] = log_lr[after]
+        curves.setdefault(str(optimizer), []).append(log_lr)
+    return {
+        optimizer: Method("control", "mean_lr", curve=tuple(np.mean(found, axis=0).tolist()))
+        for optimizer, found in curves.items()
+    }
+
+
+def add_regret(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add the regrets of `SCORES`, the gap of the error rate to the oracle's, steps and epochs to target.
+
+    A task without room for regret, which no tuned training improves on, is left out, with a message.
+    """
+    kept = []
+    for name, part in rows.groupby("task", sort=True):
+        oracle = {score: _oracle(part, score) for score in SCORES.values()}
+        if not oracle["test_loss"] < part.initial_loss.iloc[0]:
+            print(f"benchmark: {name} left out: no tuned training improves on its start", flush=True)
+            continue
+        of_oracle = part[(part.kind == "oracle") & (part.method == "test_loss")]
+        target = of_oracle.val_loss.mean()
+        target += TARGET * (part.initial_loss.iloc[0] - target)
+        reached = stats.steps_to_threshold(part.milestones.iloc[0], np.stack(part.val_curve.to_list()), target)
+        regrets = {column: _regret(part, score, oracle[score]) for column, score in SCORES.items()}
+        kept.append(part.assign(
+            oracle_loss=oracle["test_loss"], **regrets, steps_to_target=reached,
+            epochs_to_target=reached / part.steps_per_epoch, error_gap=part.test_error - oracle["test_error"],
+        ))  # fmt: skip
+    return pd.concat(kept, ignore_index=True)
+
+
+def _oracle(part: pd.DataFrame, score: str) -> float:
+    """Mean score of the tuned winner; a run that ended above where it began counts as where it began. nan: no such."""
+    found = part[(part.kind == "oracle") & (part.method == score)]
+    start = found.initial_error if score.endswith("error") else found.initial_loss
+    return float(found[score].fillna(np.inf).clip(upper=start).mean())
+
+
+def _regret(part: pd.DataFrame, score: str, oracle: float) -> np.ndarray:
+    """nan where an error rate has no room."""
+    if not score.endswith("error"):
+        return stats.normalised_regret(part[score], oracle, part.initial_loss)
+    if not part.initial_error.iloc[0] - oracle > ROOM:
+        return np.full(len(part), np.nan)
+    return stats.normalised_regret(part[score], oracle, part.initial_error)
+
+
+def contenders(policy: Path, blind: Path) -> list[Method]:
+    """The policy as it comes and shown the validation loss, its controls, and the LR finders, which need no rate.
+
+    Raises FileNotFoundError where there is no policy.
+    """
+    learned = exists(policy)
+    return [
+        Method("policy", "policy", policy=learned),
+        Method("policy", "policy_val", policy=learned, validation=True),
+        Method("control", "random_init", rule="random_init"),
+        Method("control", "state_blind", policy=exists(blind)),
+        Method("rival", "finder_steepest", rule="finder_steepest"),
+        Method("rival", "finder_tenth", rule="finder_tenth"),
+    ]
 
 
 def exists(path: Path) -> str:
@@ -188,3 +214,14 @@ def exists(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such policy; run the export stage first")
     return str(path)
+
+
+def name_of(bench: Bench) -> str:
+    """Hash of what is judged, on what: figures of equal names compare."""
+    known = bench.facts()
+    fixed = {
+        "tasks": sorted(known.index), "workloads": sorted(known.workload), "seeds": bench.seeds,
+        "tuning_seeds": bench.tuning_seeds, "schedules": SCHEDULES, "rates": HALF_DECADES, "highest": HIGHEST,
+        "initial": bench.learning_rates,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]

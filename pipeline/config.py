@@ -76,10 +76,9 @@ class EvaluateConfig:
     """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
 
     families: Annotated[tuple[Name, ...], NonEmpty()]  # of any split; figures are summed up by split
-    calibration_tasks: Count  # tasks per family of the collection that choose the calibrated schedule
     tasks_per_family: Count
-    seed: Natural  # of the draw of tasks
     seeds: Annotated[int, Range(2)]  # runs of a task per method, each from its own initialisation
+    tuning_seeds: Count  # other seeds, on which the oracle's grid is trained
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]
     bootstrap: Count  # resamples behind an interval
     workers: Natural  # processes; 0: one per core

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+JUDGED = ("policy", "baseline", "rival", "control", "floor")
 
 
 def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
@@ -14,9 +15,9 @@ def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(group=np.where(rows.kind == "policy", rows.method, rows.kind + "." + rows.method))
 
 
-def at_initial_rates(rows: pd.DataFrame, rates: Sequence[float]) -> pd.DataFrame:
-    """Without the baselines' runs from other initial learning rates than `rates`: what the means are made of."""
-    return rows[rows.lr0.isna() | rows.lr0.isin(rates)]
+def judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs of methods that compete, without those of grids, oracles and searches; with their groups."""
+    return with_groups(rows[rows.kind.isin(JUDGED)])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`make promote`: the registered policy becomes the one that lrpilot ships. Never a DVC stage.
 
 The evaluation goes into the bundle's manifest; weights and graph stay what was evaluated. A model card is
-written beside it, and the README shows the results.
+written beside it. `make benchmark` then measures it in full, for the README.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 
 from lrpilot.bundle import KEY, Bundle, Manifest
-from pipeline import card, config, figures, readme
+from pipeline import card, config, figures
 from pipeline.paths import DEFAULT_MODEL, Paths, parse_root
 
 
@@ -20,7 +20,6 @@ def main() -> None:
     paths = parse_root(__doc__)
     try:
         policy = promote(paths, DEFAULT_MODEL)
-        readme.update(paths)
     except (ValueError, OSError) as error:
         raise SystemExit(f"promote: {error}") from error
     print(f"{policy}: promoted from {paths.policy}")

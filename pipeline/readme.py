@@ -1,4 +1,4 @@
-"""What the README shows of the shipped policy, a table and a picture: `make promote` writes both."""
+"""What the README shows of the shipped policy, a table and a picture: `make benchmark` writes both."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import figures, marked, report_data, report_figures, verdict
-from pipeline.paths import Paths
+import pandas as pd
+
+from pipeline import marked, report_data, report_figures, verdict
 
 README = Path("README.md")
 PICTURE = Path("docs/images/report.png")
 SPLIT = "heldout"
 
 
-def update(paths: Paths, readme: Path = README, picture: Path = PICTURE) -> None:
-    """Write the table and the picture of ROOT's evaluation. Raises ValueError for a README without its marks."""
-    evaluation = figures.read(paths)
+def update(evaluation: Mapping[str, Any], rows: pd.DataFrame, readme: Path = README, picture: Path = PICTURE) -> None:
+    """Write the table and the picture of figures and runs. Raises ValueError for a README without its marks."""
     readme.write_text(marked.fill(readme.read_text(encoding="utf-8"), "results", results(evaluation)), encoding="utf-8")
-    rows = report_data.load(paths.evaluation)
-    rates = report_data.sensitivity(rows[rows.split == SPLIT])
+    rates = report_data.sensitivity(rows)
     report_figures.write_png(report_figures.picture(verdict.scores(evaluation, SPLIT), rates), picture)
 
 

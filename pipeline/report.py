@@ -50,7 +50,7 @@ def render(paths: Paths) -> str:
     }  # fmt: skip
     policy = load_policy(paths.policy)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        splits=[_split(name, rows[rows.split == name], figures, rates) for name in splits],
+        splits=[_split(name, rows[rows.split == name], figures) for name in splits],
         rates=", ".join(np.format_float_scientific(rate, trim="-", exp_digits=1) for rate in rates),
         calibrated={k.partition(".")[2]: v for k, v in figures.items() if k.startswith("calibrated.")},
         learning_curves=report_figures.data_uri(report_figures.learning_curves(pd.read_csv(paths.train_curve))),
@@ -60,7 +60,7 @@ def render(paths: Paths) -> str:
         families=sorted(params.collect.families),
         schedules=sorted(params.collect.schedules),
         evaluation_hours=_hours(rows),
-        evaluation_runs=int((rows.group != "rival.calibrated").sum()),
+        evaluation_runs=len(rows),
         benchmark=figures["benchmark"],
         manifest=policy.manifest,
         evaluate=asdict(params.evaluate),
@@ -69,9 +69,9 @@ def render(paths: Paths) -> str:
     )
 
 
-def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any], rates: Sequence[float]) -> dict[str, Any]:
+def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of one split."""
-    table, blind = verdict.scores(figures, name), outcomes.at_initial_rates(rows, rates)
+    table, blind = verdict.scores(figures, name), outcomes.judged(rows)
     baseline = verdict.best(table, "baseline")
     if baseline is None:
         raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
@@ -103,8 +103,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _hours(rows: pd.DataFrame) -> float:
-    """Core time of the evaluation's runs; the calibrated schedule's are the grid's and count once."""
-    return float(rows[rows.group != "rival.calibrated"].seconds.sum()) / 3600
+    """Core time of the evaluation's runs."""
+    return float(rows.seconds.sum()) / 3600
 
 
 def _plain(value: Any) -> str:

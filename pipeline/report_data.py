@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,26 +55,42 @@ def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
 
 
 def _curves(part: pd.DataFrame, regret: float) -> TaskCurves:
-    baselines = part[part.kind == "baseline"]
-    oracle, linear = _winner(baselines), _winner(baselines[baselines.method == "linear"])
+    grid = part[part.kind == "grid"]
+    oracle, linear = _winner(grid), _winner(grid[grid.method == "linear"])
     first = part.iloc[0]
+    name = NAMES[f"baseline.{oracle.method}"]
     return TaskCurves(
         first.task, first.optimizer, regret, np.stack(part[part.group == POLICY].lr_curve.to_list()),
-        np.asarray(oracle.lr_curve), f"{NAMES[oracle.group]}, {oracle.lr0:g}", np.asarray(linear.lr_curve),
-        f"{linear.lr0:g}",
+        np.asarray(oracle.lr_curve), f"{name}, {oracle.lr0:g}", np.asarray(linear.lr_curve), f"{linear.lr0:g}",
     )  # fmt: skip
 
 
-def _winner(baselines: pd.DataFrame) -> pd.Series:
+def _winner(grid: pd.DataFrame) -> pd.Series:
     """A run of the (schedule, initial rate) with the lowest mean regret."""
-    method, lr0 = baselines.groupby(["method", "lr0"]).regret.mean().idxmin()
-    return baselines[(baselines.method == method) & (baselines.lr0 == lr0)].iloc[0]
+    method, lr0 = grid.groupby(["method", "lr0"]).regret.mean().idxmin()
+    return grid[(grid.method == method) & (grid.lr0 == lr0)].iloc[0]
 
 
 def sensitivity(rows: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, float]]:
-    """By optimizer: mean regret (initial rates, schedules), and the policy's mean."""
+    """By optimizer: mean regret of the grid (initial rates, schedules), and the policy's mean."""
     out = {}
     for optimizer, part in rows.groupby("optimizer", sort=True):
-        base = part[part.kind == "baseline"].pivot_table(index="lr0", columns="group", values="regret")
-        out[str(optimizer)] = base, float(part[part.group == POLICY].regret.mean())
+        grid = part[part.kind == "grid"].pivot_table(index="lr0", columns="method", values="regret")
+        out[str(optimizer)] = grid.add_prefix("baseline."), float(part[part.group == POLICY].regret.mean())
     return out
+
+
+def by_family(rows: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
+    """Mean regret (families, groups), the policy's worst family first."""
+    table = rows[rows.group.isin(groups)].pivot_table(index="family", columns="group", values="regret")
+    return table[[g for g in groups if g in table]].sort_values(POLICY, ascending=False)
+
+
+def profiles(rows: pd.DataFrame, groups: Sequence[str], thresholds: np.ndarray) -> dict[str, np.ndarray]:
+    """By group the share of (task, seed, initial rate) whose regret is at most each of the thresholds.
+
+    Performance profiles: Dolan & More 2002; Agarwal et al. 2021, arXiv:2108.13264, section 4.2.
+    """
+    return {
+        group: (rows[rows.group == group].regret.to_numpy()[:, None] <= thresholds).mean(axis=0) for group in groups
+    }

@@ -17,12 +17,17 @@ import pandas as pd
 from matplotlib.figure import Figure, FigureBase
 
 from pipeline.report_data import TaskCurves
-from pipeline.verdict import NAMES, POLICY, Score
+from pipeline.verdict import NAMES, POLICY, Score, kind_of
 
 WIDTH = 5.6  # inches
 INK = "#757575"
-COLOURS = {"policy": "#e8590c", "baseline": "#6c757d", "rival": "#1c8a94", "control": "#9467bd", "oracle": "#2f6fb2"}
-KINDS = {"policy": "policy", "baseline": "schedules", "rival": "rivals", "control": "controls"}
+COLOURS = {
+    "policy": "#e8590c", "baseline": "#6c757d", "rival": "#1c8a94", "control": "#9467bd", "oracle": "#2f6fb2",
+    "floor": "#2f6fb2",
+}  # fmt: skip
+KINDS = {
+    "policy": "policy", "baseline": "schedules", "rival": "rivals", "control": "controls", "floor": "in hindsight",
+}  # fmt: skip
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8,
     "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -30,7 +35,8 @@ STYLE = {
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.frameon": False, "lines.solid_capstyle": "round",
     "figure.constrained_layout.use": True, "svg.hashsalt": "lrpilot", "savefig.transparent": True,
 }  # fmt: skip
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
+MARKS = ("o", "D", "s", "^", "v", "P", "X")
 
 
 def data_uri(figure: Figure) -> str:
@@ -142,6 +148,44 @@ def _draw_sensitivity(figure: FigureBase, table: Mapping[str, tuple[pd.DataFrame
     axes[0].set_ylabel("mean normalised regret")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+@mpl.rc_context(STYLE)
+def families(table: pd.DataFrame) -> Figure:
+    """Mean regret (families, groups), a mark for each group."""
+    figure = _figure(1.2 + 0.3 * len(table))
+    ax = figure.subplots()
+    for group, mark in zip(table, cycle(MARKS), strict=False):
+        mine = group == POLICY
+        ax.plot(
+            table[group], range(len(table)), mark, color=COLOURS[kind_of(str(group))], label=NAMES[str(group)],
+            ms=8 if mine else 5, alpha=1 if mine else 0.8, zorder=3 if mine else 2,
+        )  # fmt: skip
+    ax.set_yticks(range(len(table)), table.index)
+    ax.invert_yaxis()
+    ax.grid(axis="y", lw=0.3)
+    ax.axvline(0, color=INK, lw=0.6)
+    ax.set_xlabel("mean normalised regret")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def profiles(thresholds: np.ndarray, shares: Mapping[str, np.ndarray]) -> Figure:
+    """Share of runs whose regret is at most so much, a line for each group."""
+    figure = _figure(3.4)
+    ax = figure.subplots()
+    for (group, share), dashes in zip(shares.items(), cycle(DASHES), strict=False):
+        mine = group == POLICY
+        ax.plot(
+            thresholds, 100 * share, color=COLOURS[kind_of(group)], ls="-" if mine else dashes, lw=2.4 if mine else 1.2,
+            label=NAMES[group],
+        )  # fmt: skip
+    ax.set_xlabel("normalised regret")
+    ax.set_ylabel("% of the trainings at most there")
+    ax.set_ylim(0, 100)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
 
 
 @mpl.rc_context(STYLE)

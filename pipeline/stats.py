@@ -1,4 +1,4 @@
-"""What an evaluation reports: normalised regret, its oracle, aggregates and bootstrap intervals.
+"""What an evaluation reports: normalised regret, aggregates and bootstrap intervals.
 
 Regrets come as arrays (tasks, seeds), lower is better: 0 is the tuned oracle, 1 a training that gained
 nothing. Aggregates follow Agarwal et al. 2021, arXiv:2108.13264 ("statistical precipice"): strata are tasks,
@@ -19,19 +19,6 @@ Floats = NDArray[np.float64]
 REGRET_RANGE = (-1.0, 2.0)
 DIVERGED = 1.0  # regret of a training whose final loss is not finite
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """The tuned grid's winner, measured on seeds that did not choose it."""
-
-    loss: float  # L*, mean of `losses`
-    losses: Floats  # (seeds,) loss at seed s of the configuration chosen without seed s
-    chosen: NDArray[np.int64]  # (seeds,) row of that configuration
-
-    def __post_init__(self) -> None:
-        self.losses.setflags(write=False)
-        self.chosen.setflags(write=False)
 
 
 @dataclass(frozen=True)
@@ -60,31 +47,6 @@ def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) ->
         )
     finite = np.isfinite(loss)
     return np.where(finite, np.clip((np.where(finite, loss, initial) - oracle) / room, *REGRET_RANGE), DIVERGED)
-
-
-def leave_one_seed_out(losses: ArrayLike, initial: ArrayLike) -> Oracle:
-    """L* of a tuned grid: losses (configurations, seeds), initial () or (seeds,) = loss at initialisation.
-
-    For each seed s the configuration with the lowest mean over the *other* seeds is chosen and its loss at s
-    taken; L* is the mean over s. Choice and measurement never share a seed, so L* is an unbiased estimate of
-    what tuning on one seed fewer yields, whereas the minimum of the means is too low: the winner's luck is
-    part of it.
-
-    A run that diverged or ended above its initial loss enters with the initial loss (regret 1, as in
-    `normalised_regret`), so L* never exceeds it. Ties go to the first row. Raises ValueError below two seeds.
-    """
-    table = np.asarray(losses, float)
-    if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2:
-        raise ValueError(f"leave_one_seed_out, losses: shape {table.shape}, want (configurations >= 1, seeds >= 2)")
-    if not np.all(np.isfinite(initial)):
-        raise ValueError(f"leave_one_seed_out, initial: {initial}, want finite losses at initialisation")
-    table = np.where(np.isfinite(table), np.minimum(table, initial), initial)
-    n_seeds = table.shape[1]
-    others = ~np.eye(n_seeds, dtype=bool)
-    means = np.stack([table[:, keep].mean(axis=1) for keep in others], axis=1)
-    chosen = means.argmin(axis=0)
-    at_chosen = table[chosen, np.arange(n_seeds)]
-    return Oracle(loss=float(at_chosen.mean()), losses=at_chosen, chosen=chosen)
 
 
 def iqm(values: ArrayLike) -> float:
@@ -145,13 +107,16 @@ def sensitivity(regret: ArrayLike) -> Floats:
 
 
 def summary(regret: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> dict[str, float]:
-    """(tasks, seeds) -> mean, iqm, low and high (95 % interval of the mean), worst (worst task's mean)."""
-    estimate = mean_estimate(regret, n_resamples=n_resamples, rng=rng)
+    """(tasks, seeds) -> mean, its 95 % interval low to high, iqm and its interval, worst (worst task's mean)."""
+    mean = mean_estimate(regret, n_resamples=n_resamples, rng=rng)
+    middle = iqm_estimate(regret, n_resamples=n_resamples, rng=rng)
     return {
-        "mean": estimate.value,
-        "iqm": iqm(regret),
-        "low": estimate.low,
-        "high": estimate.high,
+        "mean": mean.value,
+        "iqm": middle.value,
+        "low": mean.low,
+        "high": mean.high,
+        "iqm_low": middle.low,
+        "iqm_high": middle.high,
         "worst": float(np.mean(regret, axis=1).max()),
     }
 

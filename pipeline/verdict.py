@@ -19,6 +19,7 @@ SPLITS = {
 NAMES = {
     POLICY: "learned policy",
     VALIDATED: "learned policy + validation loss",
+    "policy_epochs": "learned policy + length of an epoch",
     "baseline.constant": "constant",
     "baseline.step": "StepLR",
     "baseline.exponential": "ExponentialLR",
@@ -26,9 +27,20 @@ NAMES = {
     "baseline.onecycle": "one-cycle",
     "baseline.warmup_cosine": "warm-up + cosine",
     "baseline.linear": "linear decay",
+    "baseline.wsd": "WSD",
     "rival.calibrated": "calibrated schedule",
     "rival.finder_steepest": "LR finder (steepest descent)",
     "rival.finder_tenth": "LR finder (tenth of blow-up)",
+    "rival.plateau": "ReduceLROnPlateau",
+    "rival.greedy": "GreedyLR (transformers)",
+    "rival.schedule_free": "schedule-free AdamW / SGD",
+    "rival.prodigy": "Prodigy",
+    "rival.prodigy_cosine": "Prodigy + cosine",
+    "rival.d_adaptation": "D-Adaptation Adam / SGD",
+    "rival.d_adaptation_cosine": "D-Adaptation + cosine",
+    "rival.random_search_3": "random search, 3 trials",
+    "rival.random_search_5": "random search, 5 trials",
+    "floor.searched": "schedule searched for the task",
     "control.random_init": "random network",
     "control.state_blind": "state-blind policy",
     "control.mean_lr": "replay of the policy's mean curve",
@@ -39,7 +51,7 @@ MEANING = {
     "control.mean_lr": "its own average learning-rate curve, replayed without looking at the training",
 }
 MINUS = "\N{MINUS SIGN}"
-_KEY = re.compile(r"(policy|policy_val|(?:baseline|rival|control)\.\w+)\.(\w+)")
+_KEY = re.compile(r"(policy|policy_\w+|(?:baseline|rival|control|floor)\.[\w:.]+)\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Score:
 
     @property
     def kind(self) -> str:
-        return "policy" if self.group.startswith("policy") else self.group.partition(".")[0]
+        return kind_of(self.group)
 
     @property
     def name(self) -> str:
@@ -74,6 +86,11 @@ class Score:
     def ahead(self) -> bool:
         """Whether the policy's regret is higher, with an interval that excludes zero."""
         return self.gap_low is not None and self.gap_low > 0
+
+
+def kind_of(group: str) -> str:
+    """Of a group: "policy", "baseline", "rival", "control" or "floor"."""
+    return "policy" if group.startswith("policy") else group.partition(".")[0]
 
 
 def scores(figures: Mapping[str, Any], split: str) -> list[Score]:

@@ -9,15 +9,15 @@ import pytest
 
 from benchmarks import spread
 from closure import TOP
-from pipeline import marked
-from pipeline.benchmark import Task
-from pipeline.evaluate import tasks
+from pipeline import benchmark, marked
+from pipeline.splits import ROUNDS
 
 FIGURES = {"tasks", "lowest", "highest", "decades", "schedule", "lr", "mean", "worst"}
+SIZES = {"n_steps", "epochs", "batch_size", "parameters", "families"}
 
 
 def rows() -> pd.DataFrame:
-    """Two tasks of SGD that like constant rates three decades apart; one of Adam."""
+    """Two tasks of SGD that like constant rates three decades apart; one of Adam; runs that are not of the grid."""
     regrets = {
         ("a", "sgd"): {("constant", 1e-3): 0.0, ("constant", 1.0): 0.8, ("linear", 1.0): 0.2},
         ("b", "sgd"): {("constant", 1e-3): 0.6, ("constant", 1.0): 0.1, ("linear", 1.0): 0.3},
@@ -25,8 +25,9 @@ def rows() -> pd.DataFrame:
     }
     return pd.DataFrame([
         {"split": "heldout", "task": task, "optimizer": optimizer, "seed": seed, "method": name, "lr0": lr0,
-         "regret": regret + (0.02 if seed else -0.02)}
+         "kind": kind, "regret": -9.0 if kind == "oracle" else regret + (0.02 if seed else -0.02)}
         for (task, optimizer), found in regrets.items() for (name, lr0), regret in found.items() for seed in (0, 1)
+        for kind in ("grid", "oracle")
     ])  # fmt: skip
 
 
@@ -44,39 +45,50 @@ def test_by_hand() -> None:
     assert spread.missed(found | {"heldout.worst": 0.1})[-1] == "heldout.worst: 0.1, want at least 0.12"
 
 
-def test_the_plan_is_the_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(TOP)
-    planned = spread.plan(quick=False)
-    assert len(planned) == spread.PER_FAMILY * len({task.family for task in planned})
-    assert planned[0].split == "train" and planned[-1].split == "heldout"
-    drawn = tasks(["mnist_cnn"], spread.PER_FAMILY, 2)
-    assert [task for task in planned if task.family == "mnist_cnn"] == drawn
-    assert drawn[0] == Task("heldout", "mnist_cnn", drawn[0].seed)
+def test_the_calibrated_schedule_is_the_training_splits_single_best() -> None:
+    found = {f"train.{o}.schedule": "step" for o in ("adam", "adamw", "sgd")}
+    found |= {f"train.{o}.lr": lr for o, lr in (("adam", 0.1), ("adamw", 0.2), ("sgd", 0.3))}
+    assert spread.calibrated(found)["sgd"] == {"schedule": "step", "lr0": 0.3}
+    shipped = json.loads((TOP / spread.OUT).read_text())
+    assert json.loads(benchmark.CALIBRATED.read_text()) == spread.calibrated(shipped)
+
+
+def test_it_trains_on_every_task() -> None:
+    planned = spread.bench(quick=False)
+    counts = {split: sum(task.split == split for task in planned.tasks) for split in ROUNDS}
+    assert counts == {"train": 13 * 3, "selection": 6 * 6, "heldout": 9 * 6}
 
 
 def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     monkeypatch.setattr(spread, "QUICK", {"train": ("illconditioned",), "selection": (), "heldout": ()})
-    monkeypatch.setattr(spread, "tasks", lambda families, count, seed: tasks(families, 1, seed) if families else [])
-    out = tmp_path / "spread.json"
     monkeypatch.setattr(spread, "HELD_OUT", {})
+    monkeypatch.setattr(spread, "SPLITS", ("train",))
+    monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
+    before, out = benchmark.CALIBRATED.read_bytes(), tmp_path / "spread.json"
     assert spread.main(["--quick", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     (optimizer,) = {key.split(".")[1] for key in found if key.endswith(".decades")}
     common = {"quick", "seeds", "left_out", "torch", "train.mean", "train.worst"}
-    assert set(found) == common | {f"train.{optimizer}.{key}" for key in FIGURES}
+    assert set(found) == common | {f"train.{optimizer}.{key}" for key in FIGURES} | {f"train.{key}" for key in SIZES}
     documented = spread.__doc__ or ""
-    assert all(key in documented for key in FIGURES | {"seeds", "left_out", "quick"})
+    assert all(key in documented for key in FIGURES | SIZES | {"seeds", "left_out", "quick"})
+    assert benchmark.CALIBRATED.read_bytes() == before
 
 
-def test_the_table_has_a_row_for_every_optimizer_and_split() -> None:
-    result: dict[str, Any] = spread.figures(rows()) | {"seeds": 2, "left_out": 0, "torch": "2"}
+def test_the_table_has_a_row_for_every_optimizer_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "SPLITS", ("heldout",))
+    sizes = {f"heldout.{key}": [1, 2000] for key in SIZES} | {"heldout.families": 3}
+    result: dict[str, Any] = spread.figures(rows()) | sizes | {"seeds": 2, "left_out": 0, "torch": "2"}
     lines = spread.render(result).splitlines()
-    assert lines[2].startswith("| heldout | adam | 1 | 0.001 to 0.001 | 0.0 | linear, 0.01 | 0.400 |")
-    assert lines[3].startswith("| heldout | sgd | 2 | 0.001 to 1 | 3.0 | linear, 1 | 0.250 | 0.300 |")
-    assert lines[4].startswith("| **heldout** | all |")
-    assert {line.count("|") for line in lines[:5]} == {9}
+    assert lines[2] == "| heldout | 3 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 |"
+    assert lines[6].startswith("| heldout | adam | 1 | 0.001 to 0.001 | 0.0 | linear, 0.01 | 0.400 |")
+    assert lines[7].startswith("| heldout | sgd | 2 | 0.001 to 1 | 3.0 | linear, 1 | 0.250 | 0.300 |")
+    assert lines[8].startswith("| **heldout** | all |")
+    assert {line.count("|") for line in lines[4:9]} == {9}
 
 
-def test_the_page_has_a_place_for_the_table() -> None:
-    assert "new rows" in marked.fill((TOP / spread.PAGE).read_text(encoding="utf-8"), "spread", "new rows")
+def test_the_page_shows_what_was_measured() -> None:
+    page = (TOP / spread.PAGE).read_text(encoding="utf-8")
+    assert marked.fill(page, "spread", spread.render(json.loads((TOP / spread.OUT).read_text()))) == page

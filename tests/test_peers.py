@@ -1,4 +1,4 @@
-"""The table of peers: its figures by hand, and its command line on two small tasks."""
+"""The table of peers: its figures by hand, and its command line on a small task."""
 
 import json
 import sys
@@ -8,47 +8,106 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from benchmarks import peers
+from bundles import write_bundle
 from closure import TOP
-from pipeline import marked
-from pipeline.benchmark import Task
-from pipeline.config import load
+from lrpilot import load_policy
+from pipeline import benchmark, marked, outcomes
+from pipeline.config import read
 from pipeline.paths import Paths
+from pipeline.rivals import RIVALS
 from tiny import write_params
 
-TASKS = {"illconditioned-3": 0.5, "spirals-1": 0.2}  # and their oracles
+TASKS = ("autompg-3", "mnist_mlp-1")
 SEEDS = (0, 1)
-FIGURES = {"mean", "iqm", "low", "high", "worst"}
-PAIRED = {"minus", "minus_low", "minus_high", "wins"}
 
 
 def evaluation() -> pd.DataFrame:
-    """What the evaluate stage leaves: a grid of five configurations, the policy, its rivals."""
-    regrets = {("baseline", "constant", 0.1): 0.2, ("baseline", "constant", 1.0): 0.4, ("baseline", "linear", 0.1): 0.0}
-    regrets |= {("baseline", "cosine", lr0): 1.0 for lr0 in (0.1, 1.0)}
-    regrets |= {(kind, name, np.nan): 0.15 for kind, name in peers.SHOWN}
+    """A grid of five configurations, the policy, rivals, schedules from two rates."""
+    grid = {
+        ("constant", 0.1): 0.2,
+        ("constant", 1.0): 0.4,
+        ("linear", 0.1): 0.0,
+        ("step", 0.1): 1.0,
+        ("step", 1.0): 1.0,
+    }
+    regrets = {("grid", name, lr0): regret for (name, lr0), regret in grid.items()}
+    regrets |= {("baseline", "constant", 1e-3): 0.3, ("baseline", "constant", 0.1): 0.1}
+    regrets |= {("policy", name, np.nan): 0.15 for name in ("policy", "policy_val", "policy_epochs")}
+    regrets |= {("rival", name, np.nan): 0.3 for name in ("calibrated", "finder_steepest", "prodigy_cosine")}
+    regrets |= {("rival", "schedule_free", np.nan): 0.2, ("control", "mean_lr", np.nan): 0.5}
+    regrets |= {("loop", "pilot", np.nan): 0.15, ("loop", "untouched", np.nan): 0.4}
+    seconds = {"pilot": 1.5, "untouched": 1.0, "schedule_free": 1.25}
     rows = [
         {
             "split": "heldout", "family": task.rpartition("-")[0], "task": task, "seed": seed, "kind": kind,
-            "method": name, "lr0": lr0, "milestones": np.array([50, 100]), "oracle_loss": oracle,
-            "initial_loss": oracle + 1, "regret": regret + 0.01 * seed, "val_loss": oracle + regret,
+            "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100, "steps_per_epoch": 10.0,
+            "regret": regret + 0.01 * seed, "best_regret": 0.1, "error_regret": 0.2, "best_error_regret": 0.1,
+            "val_loss": 1 + regret, "test_loss": 1 + regret, "steps_to_target": 50.0, "epochs_to_target": 5.0,
+            "error_gap": 0.0, "seconds": seconds.get(name, 0.1), "lr_curve": np.linspace(1e-2, 1e-4, 100),
         }
-        for task, oracle in TASKS.items() for seed in SEEDS for (kind, name, lr0), regret in regrets.items()
+        for i, task in enumerate(TASKS) for seed in SEEDS for (kind, name, lr0), regret in regrets.items()
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
 @pytest.fixture
+def figures() -> dict[str, Any]:
+    return peers.figures(evaluation(), 50) | {"benchmark": "0123", "policy": "ab" * 32}
+
+
+def test_figures_by_hand(figures: dict[str, Any]) -> None:
+    """Of ten draws of two configurations four hold the one with regret 0, three more .2, two .4 and one 1 alone."""
+    assert figures["heldout.policy.mean"] == pytest.approx(0.155)
+    assert figures["heldout.rival.schedule_free.policy_minus"] == pytest.approx(-0.05)
+    assert figures["heldout.baseline.constant.mean"] == pytest.approx(0.205)
+    grid = peers.Grid(evaluation())
+    assert [grid.search(n).mean() for n in (1, 2, 3, 5)] == pytest.approx([0.525, 0.245, 0.105, 0.005])
+    assert (figures["worth"], figures["seeds"], figures["heldout.tasks"]) == (3, 2, 2)
+    assert grid.worth(-1.0) == 0
+    assert figures["heldout.rival.random_search_3.mean"] == pytest.approx(0.105)
+    assert figures["heldout.rival.random_search_3.policy_minus"] == pytest.approx(0.05)
+    # from the textbook's rate: .3 on Adam's task (1e-3), .1 on SGD's (.1), against the policy's .15
+    assert figures["textbook.constant.mean"] == pytest.approx(0.205)
+    assert figures["textbook.constant.wins"] == 0.5
+
+
+def test_the_table_has_a_row_of_each_method(figures: dict[str, Any]) -> None:
+    lines = peers.render(figures).splitlines()
+    found = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert found["**learned policy**"].endswith("| 0.15 | 0.10 | 0.20 | ×1.50 |")
+    assert found["schedule-free AdamW / SGD"].endswith("| ×1.25 |")
+    assert found["random search, 3 trials"].endswith("| – | – | – | – |")
+    assert "100 %" in found["Prodigy + cosine"] and "needs 3 trials" in lines[-1] and "`abababababab`" in lines[-1]
+    assert len({line.count("|") for line in lines[:12]}) == 1
+
+
+def test_the_figures_are_drawn(figures: dict[str, Any], tmp_path: Path) -> None:
+    peers.draw(figures, evaluation(), tmp_path)
+    names = {f"benchmark_{name}.png" for name in ("families", "profiles", "sensitivity", "rates")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
+    page = (TOP / peers.PAGE).read_text(encoding="utf-8")
+    assert all(f"images/{name}" in page for name in names)
+
+
+@pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small benchmark: one task, two schedules from three rates."""
     monkeypatch.chdir(TOP)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
+    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
+    monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.evaluate.BENCHMARK_CACHE", tmp_path / "kept")
     paths = Paths(write_params(tmp_path))
-    paths.evaluation.parent.mkdir()
-    evaluation().to_parquet(paths.evaluation)
-    paths.evaluate_metrics.parent.mkdir()
-    paths.evaluate_metrics.write_text(json.dumps({"benchmark": "0123"}))
+    params = read(paths.params)
+    params["evaluate"] |= {"families": ["autompg"], "seeds": 2, "learning_rates": [1e-3], "bootstrap": 50, "workers": 1}
+    paths.params.write_text(yaml.safe_dump(params))
+    for path in (paths.policy, paths.blind_policy):
+        write_bundle(path)
     (tmp_path / "mine.py").write_text(
         "from torch.optim.lr_scheduler import ConstantLR\n"
         "def constant(optimizer, total_steps):\n    return ConstantLR(optimizer, 1.0)\n"
@@ -56,50 +115,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_plan_has_every_task_and_seed() -> None:
-    jobs = peers.plan(evaluation(), ["prodigy", "plateau"])
-    assert len(jobs) == 8
-    assert jobs[0] == peers.Job(Task("heldout", "illconditioned", 3), (50, 100), "prodigy", 0)
-
-
-def test_figures_by_hand() -> None:
-    """Of ten draws of two configurations four hold the one with regret 0, three more .2, two .4 and one 1 alone."""
-    rows = evaluation()
-    losses = [{"task": t, "method": "mine", "seed": s, "test_loss": o + 0.3} for t, o in TASKS.items() for s in SEEDS]
-    found = peers.add_regret(pd.DataFrame(losses), rows).assign(seconds=2.0)
-    assert found.regret.tolist() == pytest.approx([0.3] * 4)
-    r = peers.figures(rows, found, load(TOP).evaluate)
-    assert r["policy.mean"] == pytest.approx(0.155)
-    assert r["mine.mean"] == pytest.approx(0.3)
-    assert r["mine.minus"] == pytest.approx(-0.145)
-    assert (r["mine.wins"], r["mine.seconds"], r["tasks"], r["seeds"]) == (1.0, 2.0, 2, 2)
-    grid = peers.Grid(rows)
-    assert [grid.search(n).mean() for n in (1, 2, 3, 5)] == pytest.approx([0.525, 0.245, 0.105, 0.005])
-    assert r["worth"] == 3
-    assert grid.worth(-1.0) == 0
-    assert r["random_search_3.mean"] == pytest.approx(0.105)
-
-
 def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = root / "new" / "peers.json"
-    command = ["--root", str(root), "--only", "prodigy", "--scheduler", "mine:constant", "--out", str(out)]
-    assert peers.main(command) == 0
+    before = (TOP / peers.PAGE).read_text(encoding="utf-8")
+    assert peers.main(["--root", str(root), "--fast", "--scheduler", "mine:constant", "--out", str(out)]) == 0
     r: dict[str, Any] = json.loads(out.read_text())
-    methods = {name for _, name in peers.SHOWN} | {"prodigy", "mine:constant", "random_search_3"}
-    assert {key.rpartition(".")[0] for key in r if key.endswith(".mean")} >= methods
-    assert {key.rpartition(".")[2] for key in r if key.startswith("prodigy.")} == FIGURES | PAIRED | {"seconds"}
-    assert r["benchmark"] == "0123"
+    wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
+    found = {key.removeprefix("heldout.").rpartition(".")[0] for key in r if key.endswith(".mean")}
+    assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_epochs", "control.mean_lr"} <= found
+    assert r["policy"] == load_policy(Paths(root).policy).manifest.graph
     told = capsys.readouterr().out
-    assert "| Prodigy |" in told and "| `mine:constant` |" in told and "2 tasks, 2 seeds each" in told
-    documented = peers.__doc__ or ""
-    assert all(key.rpartition(".")[2].removesuffix("_3") in documented for key in r)
-
-
-def test_with_an_option_the_page_stays(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (TOP / peers.PAGE).read_text(encoding="utf-8"), peers.OUT.exists()
-    assert peers.main(["--root", str(root), "--only", "--scheduler", "mine:constant"]) == 0
-    assert ((TOP / peers.PAGE).read_text(encoding="utf-8"), peers.OUT.exists()) == before
-    assert "`mine:constant`" in capsys.readouterr().out
+    assert "| Prodigy |" in told and "| `mine:constant` |" in told and "1 tasks, 2 seeds each" in told
+    assert (TOP / peers.PAGE).read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize("name", ["mine", "nowhere:factory", "mine:other", ":x"])
@@ -108,11 +135,25 @@ def test_a_scheduler_that_is_none(name: str, root: Path) -> None:
         peers.main(["--root", str(root), "--scheduler", name])
 
 
-def test_without_an_evaluation(root: Path) -> None:
-    Paths(root).evaluation.unlink()
-    with pytest.raises(SystemExit, match="run `make repro` first"):
-        peers.main(["--root", str(root), "--only", "prodigy"])
+def test_without_a_policy(root: Path) -> None:
+    Paths(root).policy.unlink()
+    with pytest.raises(SystemExit, match="run the export stage first"):
+        peers.main(["--root", str(root), "--fast"])
 
 
-def test_the_page_has_a_place_for_the_table() -> None:
-    assert "new rows" in marked.fill((TOP / peers.PAGE).read_text(encoding="utf-8"), "peers", "new rows")
+def test_the_whole_benchmark_has_every_held_out_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    found = peers.full_bench(Path("."))
+    assert {task.split for task in found.tasks} == {"heldout"} and len(found.tasks) == 54
+    assert found.seeds >= 5
+
+
+def test_the_page_and_its_figures_are_the_shipped_policys() -> None:
+    found = json.loads((TOP / peers.OUT).read_text(encoding="utf-8"))
+    assert found["policy"] == load_policy("default").manifest.graph
+    page = (TOP / peers.PAGE).read_text(encoding="utf-8")
+    assert marked.fill(page, "peers", peers.render(found)) == page
+
+
+def test_loops_are_no_methods_that_compete() -> None:
+    assert "loop" not in set(outcomes.judged(evaluation()).kind)

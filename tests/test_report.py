@@ -30,12 +30,15 @@ def rows() -> pd.DataFrame:
     for task, (family, optimizer) in enumerate([("spirals", "adam"), (ODD, "sgd")]):
         for group, regret in REGRET.items():
             kind, _, method = group.rpartition(".")
-            for lr0 in (1e-3, 1e-1) if kind == "baseline" else (np.nan,):
+            runs = [(kind or "policy", np.nan)]
+            if kind == "baseline":
+                runs = [(k, lr0) for k in ("baseline", "grid") for lr0 in (1e-3, 1e-1)]
+            for kind, lr0 in runs:
                 for seed in (0, 1):
                     value = regret + SPREAD * (2 * seed - 1) + 0.1 * task
                     table.append({
                         "split": "heldout", "family": family, "task": f"{family}-{task}", "workload": "w",
-                        "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind or "policy",
+                        "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind,
                         "method": method, "lr0": lr0, "seed": seed, "val_loss": value, "val_error": np.nan,
                         "test_loss": np.nan if group == "control.random_init" else value, "test_error": np.nan,
                         "milestones": [50, 100], "val_curve": [1.0, value], "lr_curve": np.linspace(1e-2, 0, 100),
@@ -119,7 +122,9 @@ def test_equal_input_gives_equal_bytes(paths, page: str, tmp_path: Path) -> None
     pictures = []
     for name in ("a", "b"):
         (tmp_path / f"{name}.md").write_text("<!-- results -->\n<!-- /results -->\n")
-        readme.update(paths, tmp_path / f"{name}.md", tmp_path / name / "picture.png")
+        readme.update(
+            evaluation(), outcomes.with_groups(rows()), tmp_path / f"{name}.md", tmp_path / name / "picture.png"
+        )
         pictures.append((tmp_path / name / "picture.png").read_bytes())
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 
