@@ -15,6 +15,7 @@ from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.paths import parse_root
 from policy import agents, export
+from policy.dataset import clock_mask
 
 TOLERANCE = 1e-5  # of an action
 GOLDEN = 8  # recorded observations whose answers travel with a policy
@@ -38,7 +39,7 @@ def main() -> None:
         )
         golden = export.recorded_observations(paths.trajectories, GOLDEN)
         export.write(export.Mean([agents.Network(a) for a in trained]), manifest, golden, paths.policy)
-        export.write(export.Blind(agents.Network(blind)), manifest, golden, paths.blind_policy)
+        export.write(export.Masked(agents.Network(blind), clock_mask()), manifest, golden, paths.blind_policy)
         seen = export.example_observations(257)
         wanted = np.mean([agents.predict(a, seen) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())

@@ -19,7 +19,7 @@ from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import NAMES
 from lrpilot.manifest import KEY, Golden, Manifest
 from policy import trajectories
-from policy.dataset import Task, clock_mask, observations
+from policy.dataset import Task, observations
 
 OPSET = 18
 
@@ -35,15 +35,15 @@ class Mean(torch.nn.Module):
         return torch.stack([network(observation) for network in self._networks]).mean(dim=0)
 
 
-class Blind(torch.nn.Module):
-    """A network that sees the clock alone: the state-blind control."""
+class Masked(torch.nn.Module):
+    """A network that sees some features alone: those at which `mask` (F,) is 1; the others are 0 to it."""
 
     _mask: torch.Tensor
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    def __init__(self, network: torch.nn.Module, mask: np.ndarray) -> None:
         super().__init__()
         self._network = network
-        self.register_buffer("_mask", torch.from_numpy(clock_mask()))
+        self.register_buffer("_mask", torch.from_numpy(mask))
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         return self._network(observation * self._mask)

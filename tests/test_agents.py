@@ -80,7 +80,7 @@ def test_an_export_holds_no_path_of_the_machine(pairs: dict[str, list[Any]], tmp
 
 def test_the_blind_export_answers_to_the_clock_alone(pairs: dict[str, list[Any]], tmp_path: Path) -> None:
     network, path = agents.Network(pairs["td3bc"][0]), tmp_path / "blind.onnx"
-    export.write(export.Blind(network), MANIFEST, GOLDEN, path)
+    export.write(export.Masked(network, clock_mask()), MANIFEST, GOLDEN, path)
     blind, seen = load_policy(path), export.example_observations(33)
     clock = np.isin(NAMES, CLOCK)
     elsewhere = np.where(clock, seen, seen[::-1])

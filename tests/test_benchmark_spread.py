@@ -21,7 +21,8 @@ def rows() -> pd.DataFrame:
     regrets = {
         ("a", "sgd"): {("constant", 1e-3): 0.0, ("constant", 1.0): 0.8, ("linear", 1.0): 0.2},
         ("b", "sgd"): {("constant", 1e-3): 0.6, ("constant", 1.0): 0.1, ("linear", 1.0): 0.3},
-        ("c", "adam"): {("constant", 1e-3): 0.5, ("linear", 1e-2): 0.4},
+        ("c", "adam"): {("constant", 1e-3): 0.5, ("constant", 1e-5): 0.9, ("linear", 1e-2): 0.4},
+        ("d", "adam"): {("constant", 1e-3): 1.2, ("constant", 1e-5): 1.0, ("linear", 1e-2): 0.4},  # none suits it
     }
     return pd.DataFrame([
         {"split": "heldout", "task": task, "optimizer": optimizer, "seed": seed, "method": name, "lr0": lr0,
@@ -39,7 +40,7 @@ def test_by_hand() -> None:
         "mean": pytest.approx(0.25), "worst": pytest.approx(0.3),
     }  # fmt: skip
     assert found["heldout.adam.decades"] == 0.0
-    assert found["heldout.mean"] == pytest.approx((0.2 + 0.3 + 0.4) / 3)
+    assert found["heldout.mean"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.4) / 4)
     assert found["heldout.worst"] == pytest.approx(0.4)
     assert spread.missed(found) == ["heldout.adam.decades: 0, want at least 2"]
     assert spread.missed(found | {"heldout.worst": 0.1})[-1] == "heldout.worst: 0.1, want at least 0.12"
@@ -56,7 +57,7 @@ def test_the_calibrated_schedule_is_the_training_splits_single_best() -> None:
 def test_it_trains_on_every_task() -> None:
     planned = spread.bench(quick=False)
     counts = {split: sum(task.split == split for task in planned.tasks) for split in ROUNDS}
-    assert counts == {"train": 13 * 3, "selection": 6 * 6, "heldout": 9 * 6}
+    assert counts == {"train": 13 * 6, "selection": 6 * 6, "heldout": 9 * 6}
 
 
 def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def test_the_table_has_a_row_for_every_optimizer_and_split(monkeypatch: pytest.M
     result: dict[str, Any] = spread.figures(rows()) | sizes | {"seeds": 2, "left_out": 0, "torch": "2"}
     lines = spread.render(result).splitlines()
     assert lines[2] == "| heldout | 3 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 |"
-    assert lines[6].startswith("| heldout | adam | 1 | 0.001 to 0.001 | 0.0 | linear, 0.01 | 0.400 |")
+    assert lines[6].startswith("| heldout | adam | 2 | 0.001 to 0.001 | 0.0 | linear, 0.01 | 0.400 |")
     assert lines[7].startswith("| heldout | sgd | 2 | 0.001 to 1 | 3.0 | linear, 1 | 0.250 | 0.300 |")
     assert lines[8].startswith("| **heldout** | all |")
     assert {line.count("|") for line in lines[4:9]} == {9}
