@@ -14,6 +14,8 @@ import yaml
 from pipeline.paths import Paths
 from pipeline.schema import NonEmpty, OneOf, Range, known, mapping, record
 
+FEATURES = ("clock", "epochs", "probe", "level", "loss", "sketch", "validation")  # of policy/dataset.py
+
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Share = Annotated[float, Range(0, 1)]
@@ -66,6 +68,7 @@ class TrainConfig:
     n_step: Count  # decisions per bootstrapped return
     alpha: NonNegative
     hidden: tuple[Count, ...]  # widths of the hidden layers
+    features: Annotated[tuple[Annotated[str, OneOf(FEATURES)], ...], NonEmpty()]  # groups of them that the agents see
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one

@@ -15,7 +15,7 @@ from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.paths import parse_root
 from policy import agents, export
-from policy.dataset import clock_mask
+from policy.dataset import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
 GOLDEN = 8  # recorded observations whose answers travel with a policy
@@ -38,10 +38,12 @@ def main() -> None:
             {},
         )
         golden = export.recorded_observations(paths.trajectories, GOLDEN)
-        export.write(export.Mean([agents.Network(a) for a in trained]), manifest, golden, paths.policy)
-        export.write(export.Masked(agents.Network(blind), clock_mask()), manifest, golden, paths.blind_policy)
+        shown = mask(training["params"]["features"])
+        mean = export.Masked(export.Mean([agents.Network(a) for a in trained]), shown)
+        export.write(mean, manifest, golden, paths.policy)
+        export.write(export.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy)
         seen = export.example_observations(257)
-        wanted = np.mean([agents.predict(a, seen) for a in trained], axis=0)
+        wanted = np.mean([agents.predict(a, seen * shown) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(

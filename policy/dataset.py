@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 
 from lrpilot import probe
-from lrpilot.features import NAMES, Observer
+from lrpilot.features import NAMES, PROBE_NAMES, Observer
 from lrpilot.telemetry import INTERVAL
 
-# All that the state-blind control sees: the clock and the kind of optimizer, nothing of the training itself.
-CLOCK = ("progress", "log_progress", "first", "interval", "log_steps", "is_sgd")
+# Features by what they tell of. The clock, with the kind of optimizer, is all that the state-blind control sees.
+GROUPS = {
+    "clock": ("progress", "log_progress", "first", "interval", "log_steps", "is_sgd"),
+    "epochs": ("has_epochs", "log_epochs"),
+    "probe": PROBE_NAMES,
+    "level": ("level", "level_to_anchor", "level_to_highest", "last_move"),
+    "loss": ("loss_total", "loss_last", "loss_slope", "loss_slope_4", "loss_to_best", "since_best", "loss_noise"),
+    "sketch": ("grad_norm", "grad_cos", "update_ratio", "update_cos", "weight_norm"),
+    "validation": ("has_val", "val_total", "val_slope", "val_slope_4", "val_to_best", "val_gap"),
+}
+BLIND = ("clock",)
 
 
 class Task:
@@ -80,6 +91,6 @@ def observations(task: Task, show_val: np.ndarray, steps_per_epoch: np.ndarray) 
     return np.stack(out)
 
 
-def clock_mask() -> np.ndarray:
-    """(F,) float32: 1 for the features of CLOCK, else 0."""
-    return np.isin(NAMES, CLOCK).astype(np.float32)
+def mask(groups: Iterable[str]) -> np.ndarray:
+    """(F,) float32: 1 for the features of these groups, else 0."""
+    return np.isin(NAMES, [name for group in groups for name in GROUPS[group]]).astype(np.float32)

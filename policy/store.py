@@ -25,13 +25,12 @@ import pyarrow.parquet as pq
 
 from lrpilot.features import NAMES, PROBE_NAMES
 from policy import mdp, trajectories
-from policy.dataset import Task, clock_mask, observations
+from policy.dataset import GROUPS, Task, mask, observations
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
 HIDDEN = len(PERIODS)  # in place of an index of PERIODS
 
-VALIDATION = tuple(n for n in NAMES if n == "has_val" or n.startswith("val_"))
-EPOCHS = ("has_epochs", "log_epochs")
+VALIDATION, EPOCHS = GROUPS["validation"], GROUPS["epochs"]
 KEPT = (*EPOCHS, "log_steps", "is_sgd", *PROBE_NAMES)  # equal in all decisions of a run
 CHANGING = tuple(n for n in NAMES if n not in (*VALIDATION, *KEPT))
 
@@ -119,9 +118,9 @@ class View:
         found = np.concatenate([self.store.decisions[rows], self.store.kept[runs]], axis=1)
         return np.take_along_axis(found, self.columns[self.variants[runs]], axis=1)
 
-    def blinded(self) -> View:
-        """For an agent that sees the clock alone."""
-        return replace(self, columns=np.where(clock_mask() == 1, self.columns, NOTHING))
+    def limited(self, groups: Iterable[str]) -> View:
+        """For an agent that sees these groups of features alone."""
+        return replace(self, columns=np.where(mask(groups) == 1, self.columns, NOTHING))
 
     def rows_of(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (n,) of all decisions of `runs`, one run after another, and the run (n,) of each."""

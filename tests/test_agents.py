@@ -16,7 +16,7 @@ from lrpilot import load_policy
 from lrpilot.features import NAMES
 from policy import agents, export
 from policy.agents import ALGORITHMS, FIRST_SHARE, GRID, Runs, Settings, Transitions
-from policy.dataset import CLOCK, clock_mask
+from policy.dataset import BLIND, mask
 from policy.store import LAYOUT, Masks, View
 
 SETTINGS = Settings(
@@ -80,14 +80,14 @@ def test_an_export_holds_no_path_of_the_machine(pairs: dict[str, list[Any]], tmp
 
 def test_the_blind_export_answers_to_the_clock_alone(pairs: dict[str, list[Any]], tmp_path: Path) -> None:
     network, path = agents.Network(pairs["td3bc"][0]), tmp_path / "blind.onnx"
-    export.write(export.Masked(network, clock_mask()), MANIFEST, GOLDEN, path)
+    export.write(export.Masked(network, mask(BLIND)), MANIFEST, GOLDEN, path)
     blind, seen = load_policy(path), export.example_observations(33)
-    clock = np.isin(NAMES, CLOCK)
+    clock = mask(BLIND) == 1
     elsewhere = np.where(clock, seen, seen[::-1])
     later = np.where(clock, seen[::-1], seen)
     np.testing.assert_array_equal(blind(seen), blind(elsewhere))
     assert not np.allclose(blind(seen), blind(later))
-    np.testing.assert_allclose(blind(seen), agents.predict(pairs["td3bc"][0], seen * clock_mask()), atol=1e-5)
+    np.testing.assert_allclose(blind(seen), agents.predict(pairs["td3bc"][0], seen * mask(BLIND)), atol=1e-5)
 
 
 def test_a_saved_agent_answers_as_before(pairs: dict[str, list[Any]], tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from lrpilot import load_policy
 from lrpilot.features import NAMES
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.behaviour import Behaviour
+from pipeline.config import FEATURES
 from pipeline.recording import Spec, record
 from pipeline.simulate import simulate
 from pipeline.workloads.registry import family
 from policy import trajectories
-from policy.dataset import CLOCK, Task, observations
+from policy.dataset import BLIND, GROUPS, Task, mask, observations
 from policy.mdp import Reward
 from policy.store import PERIODS, Masks, Store, View, build
 from tiny import world
@@ -218,9 +219,15 @@ def test_masks_are_drawn_per_run_from_the_seed(folder: Path, store: Store) -> No
     assert set(one) == {0.0, 1.0}
 
 
-def test_a_blinded_view_shows_the_clock_alone(store: Store) -> None:
-    view, clock = store.masked(Masks(0.5, 0.5), 0), np.isin(NAMES, CLOCK)
-    for blind, seeing in zip(episodes(view.blinded()), episodes(view), strict=True):
+def test_every_feature_is_of_one_group() -> None:
+    assert sorted(name for group in GROUPS.values() for name in group) == sorted(NAMES)
+    assert tuple(GROUPS) == FEATURES
+    assert mask(("clock", "probe")).sum() == len(GROUPS["clock"]) + len(GROUPS["probe"])
+
+
+def test_a_limited_view_shows_its_groups_alone(store: Store) -> None:
+    view, clock = store.masked(Masks(0.5, 0.5), 0), np.isin(NAMES, GROUPS["clock"])
+    for blind, seeing in zip(episodes(view.limited(BLIND)), episodes(view), strict=True):
         np.testing.assert_array_equal(blind.observations, np.where(clock, seeing.observations, 0))
 
 
