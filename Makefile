@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro seed test lint deps promote overhead guards benchmark clean
+.PHONY: help repro seed test lint deps promote overhead guards benchmark experiment clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -50,6 +50,9 @@ guards: $(READY) ## inject faults into trainings, with guards and without, and w
 benchmark: $(READY) ## the policy of the last repro beside all rivals, on all held-out tasks: 80 minutes, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.peers
+
+experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.experiments $(NAME)
 
 clean: ## remove builds and caches; data, results and .venv stay
 	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,111 @@
+"""Experiments: their figures by hand, and one from the collection to the table on a tiny world."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import experiments
+from benchmarks.experiments import EXPERIMENTS, Experiment, Variant, chosen, figures, made_of, render
+from closure import TOP
+from lrpilot import load_policy
+from lrpilot.features import NAMES
+from pipeline import benchmark, collect, marked
+from pipeline.config import load
+from pipeline.splits import tasks
+from policy.dataset import mask
+from tiny import write_params
+
+
+def rows() -> pd.DataFrame:
+    """Two variants, two agents each; the second is .1 better, but on one task."""
+    found = []
+    for variant, agent, seed, task in np.ndindex(2, 2, 2, 2):
+        for kind in ("policy", "val"):
+            regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - 0.2 * (kind == "val")
+            found.append({
+                "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
+                "kind": kind, "regret": regret, "best_regret": 0.2, "error_regret": 0.1,
+            })  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def test_figures_by_hand() -> None:
+    found = figures(rows(), ("a", "b"))
+    assert found["a.mean"] == pytest.approx(0.41) and found["b.mean"] == pytest.approx(0.36)
+    assert found["a.agents"] == pytest.approx([0.4, 0.42])
+    assert found["a.val"] == pytest.approx(0.21)
+    assert found["b.worst"] == pytest.approx(0.41)
+    assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
+    lines = render(found | {"tasks": 2, "runs": 2, "data": "ab" * 32}, ("a", "b")).splitlines()
+    assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | – |" in lines[2]
+    assert "\N{MINUS SIGN}0.050 (" in lines[3]
+    assert {line.count("|") for line in lines[:4]} == {10}
+
+
+def test_the_page_has_a_place_for_every_experiment() -> None:
+    page = (TOP / experiments.PAGE).read_text(encoding="utf-8")
+    for name, item in EXPERIMENTS.items():
+        assert f"## {item.question}\n" in page
+        marked.fill(page, name, "new")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_variants_are_what_the_parameters_allow(name: str) -> None:
+    params = load(TOP)
+    for variant in EXPERIMENTS[name].variants.values():
+        experiments.settings(variant, params)
+    made = {made_of(v, params, 0, "data") for v in EXPERIMENTS[name].variants.values()}
+    assert len(made) == len(EXPERIMENTS[name].variants)
+
+
+def test_what_a_variant_learns_from() -> None:
+    found = [Path(f"data/f{i}/{name}") for i in range(4) for name in ("a", "b", "c", "d")]
+    assert chosen(Variant(), found) == found
+    assert chosen(Variant(share=0.5), found) == [p for p in found if p.name in "ab"]
+    assert {p.parent.name for p in chosen(Variant(families=2), found)} == {"f0", "f2"}
+    assert [p.name for p in chosen(Variant(share=0.01), found)] == ["a"] * 4
+
+
+def test_from_a_collection_to_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_params(tmp_path / "root")
+    monkeypatch.chdir(TOP)
+    monkeypatch.setattr("sys.argv", ["collect", "--root", str(root)])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    collect.main()
+    small = {"steps": 20, "batch_size": 32, "hidden": (8,)}
+    variants = {"all": Variant(small), "blind": Variant(small | {"features": ("clock",)})}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": Experiment("?", variants)})
+    monkeypatch.setattr(experiments, "SEEDS", (0, 1))
+    monkeypatch.setattr(experiments, "RUNS", 2)
+    monkeypatch.setattr(experiments, "POLICIES", tmp_path / "policies")
+    monkeypatch.setattr(experiments, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.setattr(experiments, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(experiments, "tasks", lambda families, count: tasks(("illconditioned", "diabetes"), 1))
+    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
+    monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
+    assert experiments.main(["small", "--root", str(root)]) == 0
+    found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
+    assert len(found["all.agents"]) == 2 and found["tasks"] == 2
+    assert "| blind |" in (tmp_path / "page.md").read_text()
+    paths = sorted((tmp_path / "policies").glob("*.onnx"))
+    assert len(paths) == 4
+    seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
+    seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
+    assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    assert experiments.main(["small", "--root", str(root)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in paths} == before  # nothing is trained twice
+    assert "?" not in capsys.readouterr().err
+
+
+def test_without_a_name_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main([]) == 0
+    assert all(name in capsys.readouterr().out for name in ("algorithm",))
