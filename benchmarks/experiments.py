@@ -72,6 +72,7 @@ class Experiment:
 
 
 PLAIN = Variant()
+OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 
 EXPERIMENTS = {
     "algorithm": Experiment(
@@ -98,14 +99,14 @@ EXPERIMENTS = {
     "features": Experiment(
         "Which groups of features does it need?",
         {
-            "clock, epochs, probe": PLAIN,
+            "all": PLAIN,
             "clock": Variant({"features": ("clock",)}),
-            "clock, probe": Variant({"features": ("clock", "probe")}),
-            "and validation loss": Variant({"features": ("clock", "epochs", "probe", "validation")}),
-            "and losses": Variant({"features": ("clock", "epochs", "probe", "loss")}),
-            "and losses, gradients, updates": Variant({"features": ("clock", "epochs", "probe", "loss", "sketch")}),
-            "and level": Variant({"features": ("clock", "epochs", "probe", "level")}),
-            "all": Variant({"features": FEATURES}),
+            "clock, epochs, probe": Variant({"features": OPEN}),
+            "and validation loss": Variant({"features": (*OPEN, "validation")}),
+            "and losses": Variant({"features": (*OPEN, "loss")}),
+            "and losses, gradients, updates": Variant({"features": (*OPEN, "loss", "sketch")}),
+            "and level": Variant({"features": (*OPEN, "level")}),
+            "all but the probe": Variant({"features": tuple(f for f in FEATURES if f != "probe")}),
         },
     ),
     "masks": Experiment(

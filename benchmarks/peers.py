@@ -6,12 +6,12 @@
     python -m benchmarks.peers --fast                             # 3 minutes: one task of each family, printed
     python -m benchmarks.peers --scheduler my_module:my_factory   # one's own as well, printed
 
-The policy is that of the last repro (artifacts/), which `make promote` makes the one that lrpilot ships; `policy` is
-the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them, and <group>.seconds per
-training. random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's grid and chosen by
-validation loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid
-has). textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs that the policy
-wins. loop.<name>.seconds: a plain loop with PilotLR (pilot), and one without any scheduler (untouched).
+The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
+`policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them, and
+<group>.seconds per training. random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's
+grid and chosen by validation loss; worth is the number of trials that search needs to come as far as the policy (0:
+more than the grid has). textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs
+that the policy wins. loop.<name>.seconds: a plain loop with PilotLR (pilot), and one without any scheduler (untouched).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import bench as fast_bench
 from pipeline.evaluate import contrasts, per_method, summarise
-from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.rivals import RIVALS, TEXTBOOK, recipe
 from pipeline.splits import tasks
 from pipeline.trial import Method
@@ -61,7 +61,7 @@ def full_bench(root: Path) -> Bench:
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
     """Everything that is compared with the policy, but schedules and what follows from runs."""
-    found = contenders(paths.policy, paths.blind_policy)
+    found = contenders(DEFAULT_MODEL / "policy.onnx", paths.blind_policy)
     policy = found[0].policy
     return [
         *found,
@@ -118,7 +118,7 @@ def measure(root: Path, bench: Bench, schedulers: Sequence[str], search: bool) -
     """Train what the cache does not hold; all figures, and the runs behind them."""
     paths, config = Paths(root), load(root).evaluate
     rows = compare(bench, methods(paths, schedulers), search=search)
-    fixed = {"benchmark": name_of(bench), "policy": load_policy(paths.policy).manifest.graph}
+    fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
     return figures(rows, config.bootstrap) | fixed, rows
 
 
@@ -175,7 +175,7 @@ def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The policy beside schedules and rivals, and your own.")
     parser.add_argument(
-        "--root", type=Path, default=Path("."), help="of the profile whose policy is judged (default: .)"
+        "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
     )
     parser.add_argument("--fast", action="store_true", help="one task of each family, as the evaluate stage does")
     parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")

@@ -106,8 +106,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params = read(paths.params)
     params["evaluate"] |= {"families": ["autompg"], "seeds": 2, "learning_rates": [1e-3], "bootstrap": 50, "workers": 1}
     paths.params.write_text(yaml.safe_dump(params))
-    for path in (paths.policy, paths.blind_policy):
-        write_bundle(path)
+    write_bundle(paths.blind_policy)
     (tmp_path / "mine.py").write_text(
         "from torch.optim.lr_scheduler import ConstantLR\n"
         "def constant(optimizer, total_steps):\n    return ConstantLR(optimizer, 1.0)\n"
@@ -123,7 +122,7 @@ def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
     found = {key.removeprefix("heldout.").rpartition(".")[0] for key in r if key.endswith(".mean")}
     assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_epochs", "control.mean_lr"} <= found
-    assert r["policy"] == load_policy(Paths(root).policy).manifest.graph
+    assert r["policy"] == load_policy("default").manifest.graph
     told = capsys.readouterr().out
     assert "| Prodigy |" in told and "| `mine:constant` |" in told and "1 tasks, 2 seeds each" in told
     assert (TOP / peers.PAGE).read_text(encoding="utf-8") == before
@@ -136,7 +135,7 @@ def test_a_scheduler_that_is_none(name: str, root: Path) -> None:
 
 
 def test_without_a_policy(root: Path) -> None:
-    Paths(root).policy.unlink()
+    Paths(root).blind_policy.unlink()
     with pytest.raises(SystemExit, match="run the export stage first"):
         peers.main(["--root", str(root), "--fast"])
 
