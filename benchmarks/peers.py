@@ -7,11 +7,11 @@
     python -m benchmarks.peers --scheduler my_module:my_factory   # one's own as well, printed
 
 The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
-`policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them, and
-<group>.seconds per training. random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's
-grid and chosen by validation loss; worth is the number of trials that search needs to come as far as the policy (0:
-more than the grid has). textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs
-that the policy wins. loop.<name>.seconds: a plain loop with PilotLR (pilot), and one without any scheduler (untouched).
+`policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
+random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's grid and chosen by validation
+loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid has).
+textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs that the policy wins.
+<name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.rivals import RIVALS, TEXTBOOK, recipe
 from pipeline.splits import tasks
-from pipeline.trial import Method
+from pipeline.trial import Method, Run, execute
 from pipeline.workloads.registry import names
 
 OUT, PAGE, IMAGES = Path("benchmarks/results/peers.json"), Path("docs/benchmark.md"), Path("docs/images")
 SPLIT = "heldout"
 TRIALS = (3, 5)
+TIMED, ROUNDS = "mnist_mlp", 7  # the family on whose first task trainings are timed, and how often
 PROFILED = (  # methods in the figures, beside the best schedule
     verdict.POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
     "rival.schedule_free",
@@ -104,8 +105,6 @@ def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
         paired = searched[:, np.arange(policy.shape[1]) % searched.shape[1]]
         found |= contrasts({verdict.POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
     out: dict[str, Any] = {f"{SPLIT}.{key}": value for key, value in found.items()}
-    timed = outcomes.with_groups(rows).groupby("group").seconds.mean()
-    out |= {f"{group}.seconds": round(float(value), 4) for group, value in timed.items()}
     textbook = rows[(rows.kind == "baseline") & np.isclose(rows.lr0, rows.optimizer.map(TEXTBOOK))]
     for schedule, part in textbook.groupby("method"):
         table = part.pivot_table(index="task", columns="seed", values="regret").to_numpy()
@@ -114,12 +113,27 @@ def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
     return out | {"worth": grid.worth(policy.mean()), "seeds": policy.shape[1], "torch": torch.__version__}
 
 
+def times(chosen: Sequence[Method]) -> dict[str, float]:
+    """<name>.time of what trains in a plain loop: of a training, over the loop without any scheduler.
+
+    Median of several rounds, in each of which all of them train in turn, in this process.
+    """
+    (task,), loops = tasks((TIMED,), 1), [method for method in chosen if method.loop is not None]
+    threads = torch.get_num_threads()
+    rounds = [[execute([Run(task, method, 0)])[0]["seconds"] for method in loops] for _ in range(ROUNDS + 1)][1:]
+    torch.set_num_threads(threads)
+    seconds = np.array(rounds)
+    ratio = np.median(seconds / seconds[:, [[m.name for m in loops].index("untouched")]], axis=0)
+    return {f"{method.name}.time": round(float(value), 3) for method, value in zip(loops, ratio, strict=True)}
+
+
 def measure(root: Path, bench: Bench, schedulers: Sequence[str], search: bool) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train what the cache does not hold; all figures, and the runs behind them."""
     paths, config = Paths(root), load(root).evaluate
-    rows = compare(bench, methods(paths, schedulers), search=search)
+    chosen = methods(paths, schedulers)
+    rows = compare(bench, chosen, search=search)
     fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
-    return figures(rows, config.bootstrap) | fixed, rows
+    return figures(rows, config.bootstrap) | times(chosen) | fixed, rows
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -130,9 +144,10 @@ def render(r: Mapping[str, Any]) -> str:
     for s in verdict.scores(r, SPLIT):
         rest = (r.get(f"{SPLIT}.{s.group}.{key}") for key in ("worst_family", "best_regret", "error_regret"))
         wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
-        name = s.name if s.name != s.group.partition(".")[2] else f"`{s.name}`"
+        name = s.name if s.group in verdict.NAMES else f"`{s.name}`"
         row = [name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.number(s.iqm), verdict.gap(s)]
-        row += [wins, *(verdict.number(value, 2) for value in rest), _time(r, s.group)]
+        ratio = r.get("pilot.time") if s.group == verdict.POLICY else r.get(f"{s.group.partition('.')[2]}.time")
+        row += [wins, *(verdict.number(value, 2) for value in rest), f"×{ratio:.2f}" if ratio else "–"]
         rows.append([f"**{row[0]}**", *row[1:]] if s.group == verdict.POLICY else row)
     textbook = [["schedule at the textbook's rate", "mean regret", "policy wins"], ["---", "---:", "---:"]]
     for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
@@ -147,13 +162,6 @@ def render(r: Mapping[str, Any]) -> str:
     )
     lines = ("\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, textbook))
     return "\n\n".join([*lines, last])
-
-
-def _time(r: Mapping[str, Any], group: str) -> str:
-    """Of a training, over the same loop without any scheduler; only what trains in a plain loop has one."""
-    seconds = r.get("loop.pilot.seconds") if group == verdict.POLICY else r.get(f"{group}.seconds")
-    in_loop = group == verdict.POLICY or (group.startswith("rival.") and group.split(".")[1] in RIVALS)
-    return f"×{seconds / r['loop.untouched.seconds']:.2f}" if in_loop and seconds else "–"
 
 
 def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:

@@ -39,14 +39,13 @@ def evaluation() -> pd.DataFrame:
     regrets |= {("rival", name, np.nan): 0.3 for name in ("calibrated", "finder_steepest", "prodigy_cosine")}
     regrets |= {("rival", "schedule_free", np.nan): 0.2, ("control", "mean_lr", np.nan): 0.5}
     regrets |= {("loop", "pilot", np.nan): 0.15, ("loop", "untouched", np.nan): 0.4}
-    seconds = {"pilot": 1.5, "untouched": 1.0, "schedule_free": 1.25}
     rows = [
         {
             "split": "heldout", "family": task.rpartition("-")[0], "task": task, "seed": seed, "kind": kind,
             "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100, "steps_per_epoch": 10.0,
             "regret": regret + 0.01 * seed, "best_regret": 0.1, "error_regret": 0.2, "best_error_regret": 0.1,
             "val_loss": 1 + regret, "test_loss": 1 + regret, "steps_to_target": 50.0, "epochs_to_target": 5.0,
-            "error_gap": 0.0, "seconds": seconds.get(name, 0.1), "lr_curve": np.linspace(1e-2, 1e-4, 100),
+            "error_gap": 0.0, "seconds": 0.1, "lr_curve": np.linspace(1e-2, 1e-4, 100),
         }
         for i, task in enumerate(TASKS) for seed in SEEDS for (kind, name, lr0), regret in regrets.items()
     ]  # fmt: skip
@@ -55,7 +54,8 @@ def evaluation() -> pd.DataFrame:
 
 @pytest.fixture
 def figures() -> dict[str, Any]:
-    return peers.figures(evaluation(), 50) | {"benchmark": "0123", "policy": "ab" * 32}
+    timed = {"pilot.time": 1.5, "schedule_free.time": 1.25, "untouched.time": 1.0}
+    return peers.figures(evaluation(), 50) | timed | {"benchmark": "0123", "policy": "ab" * 32}
 
 
 def test_figures_by_hand(figures: dict[str, Any]) -> None:
@@ -102,6 +102,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
     monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
     monkeypatch.setattr("pipeline.evaluate.BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(peers, "TIMED", "autompg")
+    monkeypatch.setattr(peers, "ROUNDS", 1)
     paths = Paths(write_params(tmp_path))
     params = read(paths.params)
     params["evaluate"] |= {"families": ["autompg"], "seeds": 2, "learning_rates": [1e-3], "bootstrap": 50, "workers": 1}
@@ -121,6 +123,7 @@ def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     r: dict[str, Any] = json.loads(out.read_text())
     wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
     found = {key.removeprefix("heldout.").rpartition(".")[0] for key in r if key.endswith(".mean")}
+    assert r["untouched.time"] == 1.0 and all(r[f"{name}.time"] > 0 for name in ("pilot", "prodigy", "mine:constant"))
     assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_epochs", "control.mean_lr"} <= found
     assert r["policy"] == load_policy("default").manifest.graph
     told = capsys.readouterr().out
