@@ -143,8 +143,9 @@ EXPERIMENTS = {
 
 def made_of(variant: Variant, params: Params, seed: int, data: str) -> str:
     """Hash of everything that decides a policy."""
-    content = asdict(variant) | {"params": asdict(settings(variant, params)[0]), "seed": seed, "data": data}
-    content |= {"reward": asdict(settings(variant, params)[1]), "code": sources.digest(CODE)}
+    config, reward = settings(variant, params)
+    content = asdict(variant) | {"params": asdict(config), "reward": asdict(reward)}
+    content |= {"seed": seed, "data": data, "code": sources.digest(CODE)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -36,13 +36,12 @@ from benchmarks import command
 from pipeline.benchmark import CALIBRATED, Bench, against_oracle
 from pipeline.engines import engine
 from pipeline.paths import BENCHMARK_CACHE
-from pipeline.splits import MANIFEST, SPLITS, Task, tasks
+from pipeline.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.workloads.base import OPTIMIZERS
 from pipeline.workloads.registry import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")
 SEEDS, TUNING_SEEDS = 5, 3
-EVERY = 100  # more tasks than a family has
 HOPELESS = 0.9  # regret of a task's best constant rate from which on no constant rate suits it
 DECADES = 2.0  # bar, of every split and optimizer
 HELD_OUT = {"mean": 0.04, "worst": 0.12}  # bars, of the single best configuration
@@ -60,8 +59,7 @@ def bench(quick: bool) -> Bench:
 
 def full(split: str) -> int:
     """Tasks of every family."""
-    entries = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
-    return len(entries[names(split)[0]])
+    return ROUNDS[split] * len(OPTIMIZERS)
 
 
 def figures(rows: pd.DataFrame) -> dict[str, Any]:
