@@ -144,7 +144,7 @@ def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tup
     """The training of `Module` without Lightning."""
     module, batches = Module(policy), [*Batches()] * EPOCHS
     optimizer = torch.optim.Adam(module.parameters(), lr=0.5)
-    scheduler = PilotLR(optimizer, N // every, policy, model=module)
+    scheduler = PilotLR(optimizer, N // every, policy, model=module, steps_per_epoch=N / every / EPOCHS)
     rates: list[float] = []
     for i in range(0, len(batches), every):
         optimizer.zero_grad()
@@ -159,6 +159,11 @@ def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tup
         rates.append(optimizer.param_groups[0]["lr"])
         scheduler.step()
     return rates, scheduler
+
+
+@pytest.mark.parametrize(("length", "found"), [({}, BATCHES), ({"max_epochs": None, "max_steps": N}, None)])
+def test_it_tells_the_length_of_an_epoch(policy: Bundle, length: dict[str, Any], found: int | None) -> None:
+    assert fit(Module(policy), **length).steps_per_epoch == found
 
 
 @pytest.mark.parametrize("every", [1, 2])

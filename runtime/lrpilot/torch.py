@@ -37,7 +37,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import distributed, losses
+from lrpilot import distributed, loader, losses
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.calls import called_by, uncompiled, user_level
 from lrpilot.history import History
@@ -74,7 +74,8 @@ class PilotLR(LRScheduler):
         total_steps: optimizer steps of the whole training, probe included. Beyond it the last rate is kept.
         policy: "default", the path of a bundle, models:/name@alias, or a loaded `Bundle`.
         model: whose buffers (batch norm) the probe's roll-back puts back.
-        steps_per_epoch: optimizer steps per pass over the data, where there is such a thing.
+        steps_per_epoch: optimizer steps per pass over the data; by default what the caller's DataLoader says, if one
+            that shuffles is at hand and `total_steps` are whole passes over it (see `lrpilot.loader`).
         probe: whether to begin with the probe; until it ends, a copy of the parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
         strict: raise where otherwise a guard acts or a fallback is taken with a warning.
@@ -113,6 +114,8 @@ class PilotLR(LRScheduler):
         self._options: dict[str, Any] = {
             "min_lr": low, "max_lr": high, "steps_per_epoch": steps_per_epoch, "strict": strict, "guards": guards
         }  # fmt: skip
+        if steps_per_epoch is None:
+            self._options["steps_per_epoch"] = loader.steps_per_epoch(_steps(total_steps))
         self.pilot = self._new_pilot(_steps(total_steps), probe)
         self._meter, self._inbox = Meter(optimizer), losses.Inbox()
         self._snapshot: Snapshot | None = None  # where the probe began, until it ends
@@ -210,6 +213,15 @@ class PilotLR(LRScheduler):
         self._write()
 
     @property
+    def steps_per_epoch(self) -> float | None:
+        """Optimizer steps per pass over the data; None: not known. Who learns it later than at construction sets it."""
+        return self._options["steps_per_epoch"]
+
+    @steps_per_epoch.setter
+    def steps_per_epoch(self, steps: float | None) -> None:
+        self._options["steps_per_epoch"] = self.pilot.observer.steps_per_epoch = steps
+
+    @property
     def history(self) -> History:
         """Every decision so far: what was seen, answered and done."""
         return self.pilot.history
@@ -240,6 +252,7 @@ class PilotLR(LRScheduler):
             "pending": self._pending,
             "told": list(self._told),
             "initial_lrs": self._rates.initial(),
+            "steps_per_epoch": self._options["steps_per_epoch"],
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
         }
@@ -269,6 +282,7 @@ class PilotLR(LRScheduler):
             )
         self._meter.load_state_dict(state_dict["meter"])
         total, planned = self.pilot.planned[0], state_dict["pilot"]["planned"]
+        self._options["steps_per_epoch"] = state_dict["steps_per_epoch"]
         pilot = self._new_pilot(planned[-1], bool(state_dict["pilot"]["probed"]))
         pilot.load_state_dict(state_dict["pilot"])
         if total not in planned:

@@ -58,7 +58,10 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> PilotLR:
         if held.lr_scheduler is None:
             optimizer = held.optimizer if optimizer is None else optimizer
-            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, model=held.model, **options)
+            told: dict[str, Any] = {"model": held.model}
+            if held.args.max_steps <= 0:
+                told["steps_per_epoch"] = num_training_steps / held.args.num_train_epochs
+            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **(told | options))
             held._created_lr_scheduler = True  # so that the next train() makes another
         return held.lr_scheduler
 

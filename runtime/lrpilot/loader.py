@@ -1,0 +1,60 @@
+"""How long an epoch is, from the DataLoader of the training loop that builds the scheduler. Needs torch.
+
+`PilotLR(optimizer, total_steps=N)` is not told; but the loop that builds it has the loader at hand, in a variable or
+in an attribute of `self`, and a policy decides better that knows how often the training will see its data. (Lightning's
+`save_hyperparameters` reads its caller's variables, too.) Where there is any doubt, nothing is assumed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
+
+NEAR = 12  # calls that are looked at, the nearest first
+
+
+def steps_per_epoch(total_steps: int) -> int | None:
+    """Batches of the one loader that shuffles, if `total_steps` are whole passes over it.
+
+    The nearest caller that has such a loader decides; None where none has one, or several of different lengths.
+    """
+    for frame in _callers():
+        lengths = {length for loader in _shuffling(frame) if (length := _length(loader))}
+        fitting = {length for length in lengths if total_steps % length == 0}
+        if lengths:
+            return fitting.pop() if len(fitting) == 1 else None
+    return None
+
+
+def _callers() -> Iterator[FrameType]:
+    """The nearest calls under way outside this package."""
+    frame = inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    for _ in range(NEAR):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
+
+
+def _shuffling(frame: FrameType) -> Iterator[Any]:
+    """Loaders that shuffle, as training loaders do, among a call's variables and the attributes of its `self`."""
+    variables = frame.f_locals
+    attributes = getattr(variables.get("self"), "__dict__", {})
+    for value in [*variables.values(), *attributes.values()]:
+        sampler: Any = getattr(value, "sampler", None)
+        if isinstance(value, DataLoader) and isinstance(sampler, RandomSampler | DistributedSampler):
+            yield value
+
+
+def _length(loader: Any) -> int:
+    """Batches of a pass; 0 where that is not known."""
+    try:
+        return len(loader)
+    except TypeError:  # of an iterable data set
+        return 0
