@@ -1,16 +1,17 @@
 """Behaviour policies of the collection: what chooses the actions of the trainings that are recorded.
 
-A schedule is followed inside the decision process: at each decision the action that comes closest to the learning
-rate it wants in the middle of the coming interval. So every recorded action is one that was really applied.
+A behaviour wants a level; the action is the one that comes closest to it. A schedule's level is that of its learning
+rate in the middle of the coming interval. So every recorded action is one that was really applied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from lrpilot.actions import envelope
+from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
 from pipeline.schedules import epsilon, explore, multipliers
 
@@ -30,7 +31,7 @@ class Behaviour:
         runs: int,
         n_steps: int,
         rng: np.random.Generator,
-        policies: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
+        policies: Sequence[Bundle] = (),
         exploration: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         """`exploration` = (epsilon at the first decision, its factor per decision). Raises ValueError for a
@@ -60,13 +61,15 @@ class Behaviour:
 
     def act(self, pilot: Pilot, which: np.ndarray) -> None:
         """Choose, apply and note the actions of one decision."""
-        first = pilot.interval is None
-        action = np.where(self._follows, self._ask(pilot), self._track(pilot))
-        if not first:
+        first, equation = pilot.interval is None, pilot.protocol.action
+        wanted = np.where(self._follows, self._ask(pilot, first), self._track(pilot))
+        if not first:  # at random any level that a first action can name
             chance = epsilon(*self._exploration, len(self.actions))
-            action = explore(action, np.full(pilot.runs, chance), self._rng)
-        pilot.act(action, which)
-        action = pilot.protocol.action.invert(pilot.anchor, pilot.level)  # as applied: limits of change included
+            place = np.clip((wanted - pilot.anchor) / equation.span, -1, 1)
+            wanted = pilot.anchor + equation.span * explore(place, np.full(pilot.runs, chance), self._rng)
+        before = pilot.level
+        pilot.act(equation.invert(before, pilot.anchor, wanted, first), which)
+        action = equation.invert(before, pilot.anchor, pilot.level, first)  # as applied: limits of change included
         if first:
             if not self.actions:
                 self.actions.append(np.full(pilot.runs, np.nan))
@@ -76,20 +79,19 @@ class Behaviour:
             self.actions.append(action)
 
     def _track(self, pilot: Pilot) -> np.ndarray:
-        """Actions (K,) towards each run's schedule, whose peak is the level that `first` asks for."""
-        bounds, n, equation = pilot.cadence.bounds, pilot.total_steps, pilot.protocol.action
-        start = pilot.anchor + equation.span * self.first
+        """Levels (K,) of each run's schedule, whose peak is the level that `first` asks for."""
+        bounds, n = pilot.cadence.bounds, pilot.total_steps
+        start = pilot.anchor + pilot.protocol.action.span * self.first
         middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
-        wanted = start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
-        return equation.invert(pilot.anchor, wanted)
+        return start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
 
-    def _ask(self, pilot: Pilot) -> np.ndarray:
-        """Actions (K,) of the earlier policies on the present observation, shifted and noisy; nan-free."""
+    def _ask(self, pilot: Pilot, first: bool) -> np.ndarray:
+        """Levels (K,) that the earlier policies want, shifted and noisy; nan-free."""
         noise = self._rng.standard_normal(pilot.runs)
         if not self._asked:
-            return np.zeros(pilot.runs)
-        seen, action = pilot.observation(), np.zeros(pilot.runs)
+            return pilot.level
+        seen, wanted = pilot.observation(), pilot.level.copy()
         for policy, mine in self._asked:
-            action[mine] = policy(seen[mine])
-        shift = np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise
-        return np.clip(np.nan_to_num(action + shift / pilot.protocol.action.span), -1, 1)
+            answer = np.nan_to_num(policy(seen[mine]))
+            wanted[mine] = policy.protocol.action.apply(pilot.level[mine], pilot.anchor[mine], answer, first)
+        return wanted + np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise

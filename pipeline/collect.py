@@ -64,9 +64,9 @@ def plan(config: CollectConfig) -> list[Spec]:
 def _graph(path: str) -> str:
     """What a behaviour policy answers by: the hash of its graph, whatever its manifest tells of its making."""
     manifest = load_policy(path).manifest
-    if manifest.protocol != Protocol():
+    if manifest.protocol.cadence != Protocol().cadence:
         raise ValueError(
-            f"collect.behaviour_policies: {path!r} was trained in another protocol ({manifest.protocol}), "
+            f"collect.behaviour_policies: {path!r} was trained in another cadence ({manifest.protocol.cadence}), "
             "want this version's; train it again"
         )
     return manifest.graph

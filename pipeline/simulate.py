@@ -206,8 +206,9 @@ def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
     """A rival that chooses its level once, `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
-        wanted = rule(pilot) if pilot.interval is None else pilot.level
-        pilot.act(pilot.protocol.action.invert(pilot.anchor, wanted), which)
+        first = pilot.interval is None
+        wanted = rule(pilot) if first else pilot.level
+        pilot.act(pilot.protocol.action.invert(pilot.level, pilot.anchor, wanted, first), which)
 
     return act
 

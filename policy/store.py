@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, PROBE_NAMES
 from policy import mdp, trajectories
 from policy.dataset import GROUPS, Task, mask, observations
@@ -147,7 +148,13 @@ class View:
 Imap = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # `map`, in any order and any process
 
 
-def build(paths: Sequence[Path], reward: mdp.Reward, folder: Path, imap: Imap = map) -> set[str]:
+def build(
+    paths: Sequence[Path],
+    reward: mdp.Reward,
+    folder: Path,
+    imap: Imap = map,
+    equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
+) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
     Needs memory for the runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
@@ -159,7 +166,8 @@ def build(paths: Sequence[Path], reward: mdp.Reward, folder: Path, imap: Imap = 
     for name, shape in (("decisions", (rows[-1], len(DECISION))), ("actions", rows[-1:]), ("rewards", rows[-1:])):
         np.lib.format.open_memmap(_file(folder, name), "w+", np.float32, tuple(map(int, shape)))
     jobs = [(i, paths[i : i + PIECE], int(rows[i])) for i in range(0, len(paths), PIECE)]
-    tasks = [t for _, part in sorted(imap(partial(_add, reward=reward, folder=folder), jobs)) for t in part]
+    add = partial(_add, reward=reward, folder=folder, equation=equation)
+    tasks = [t for _, part in sorted(imap(add, jobs)) for t in part]
     lengths = np.concatenate([lengths for lengths, _, _ in tasks])
     np.save(_file(folder, "starts"), np.append(0, np.cumsum(lengths)))
     np.save(_file(folder, "kept"), np.concatenate([kept for _, kept, _ in tasks]))
@@ -180,7 +188,7 @@ def _rows(path: Path) -> int:
 
 
 def _add(
-    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path
+    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
     """Fill in the rows of some files, from a given row on; lengths (runs,), `kept` and optimizer of each."""
     i, paths, row = job
@@ -188,7 +196,7 @@ def _add(
     out = []
     for path in paths:
         task = Task(trajectories.read(path))
-        found = list(_arrays(task, reward))
+        found = list(_arrays(task, reward, equation))
         for array, values in zip(arrays, found[:3], strict=True):
             array[row : row + len(values)] = values
         row += int(task.ends.sum()) + task.runs
@@ -196,7 +204,7 @@ def _add(
     return i, out
 
 
-def _arrays(task: Task, reward: mdp.Reward) -> Iterator[np.ndarray]:
+def _arrays(task: Task, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
     """A task's share of a store's `decisions`, `actions`, `rewards` and `kept`."""
     shown = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
     seen = observations(task, shown, np.full(shown.shape[1], task.steps_per_epoch))
@@ -206,7 +214,7 @@ def _arrays(task: Task, reward: mdp.Reward) -> Iterator[np.ndarray]:
     period = [p for _, p in DECISION]
     feature = [NAMES.index(n) for n, _ in DECISION]
     gains = mdp.rewards(task.column("val_loss"), task.ends, task.diverged, task.baseline_loss, reward)
-    for values in (seen[:, :, period, feature], task.column("action")[:-1].T, gains.T):
+    for values in (seen[:, :, period, feature], _actions(task, equation).T, gains.T):
         padded = np.zeros((*rows.shape, *values.shape[2:]), np.float32)
         padded[:, :-1] = values
         padded[~within] = 0
@@ -214,3 +222,10 @@ def _arrays(task: Task, reward: mdp.Reward) -> Iterator[np.ndarray]:
     kept = np.zeros((task.runs, len(RUN)), np.float32)
     kept[:, :-1] = seen[:, 0, 0, [NAMES.index(n) for n in KEPT]]
     yield kept
+
+
+def _actions(task: Task, equation: ActionEquation) -> np.ndarray:
+    """(D, runs) actions that lead to the levels which were recorded, whatever equation the recording had."""
+    levels, anchor = task.column("level")[:-1], task.column("anchor")[0]
+    first = equation.invert(anchor, anchor, levels[0], True)
+    return np.stack([first, *(equation.invert(levels[d - 1], anchor, levels[d], False) for d in range(1, len(levels)))])

@@ -7,7 +7,7 @@ import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.actions import envelope, reference
+from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.pilot import Protocol
 from pipeline.behaviour import POLICY, Behaviour
 from pipeline.schedules import SCHEDULES, multipliers
@@ -34,8 +34,15 @@ def behave(
 
 
 def bundle(folder: Path, action: float) -> Path:
-    """A policy that always answers `action`."""
-    return write_bundle(folder / f"{action:g}.onnx", bias=float(np.arctanh(action)))
+    """A policy that always names the level `action`."""
+    named = ActionEquation(moves=False)
+    return write_bundle(folder / f"{action:g}.onnx", bias=float(np.arctanh(action)), action=named)
+
+
+def places(recording: Recording) -> np.ndarray:
+    """(D, RUNS): where between the lowest and the highest that a first action can name the levels are, -1 to 1."""
+    assert recording.anchor is not None
+    return (np.stack(recording.levels[:-1]) - recording.anchor) / EQUATION.span
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -50,6 +57,7 @@ def test_a_schedule_is_followed_as_closely_as_a_decision_can(name: str) -> None:
         wanted = peak + curve[middle] - np.log10(envelope(middle, N))
         nearest = np.clip(wanted, anchor - EQUATION.span, anchor + EQUATION.span)
         if d > 0:
+            nearest = np.clip(wanted, anchor - EQUATION.span, anchor + EQUATION.span)
             nearest = np.clip(nearest, before - EQUATION.fall, before + EQUATION.rise)
         nearest = np.clip(nearest, EQUATION.low, EQUATION.high)
         rate = np.log10(recording.lr_curve[middle]) - reference("adam") - np.log10(envelope(middle, N))
@@ -88,7 +96,9 @@ def assert_recorded_actions_were_applied(behaviour: Behaviour, recording: Record
         assert (np.abs(action) <= 1).all()
         applied = EQUATION.apply(level, recording.anchor, action, d == 0)
         np.testing.assert_allclose(recording.levels[d], applied, atol=1e-9)
-        np.testing.assert_allclose(EQUATION.invert(recording.anchor, recording.levels[d]), action, atol=1e-9)
+        np.testing.assert_allclose(
+            EQUATION.invert(level, recording.anchor, recording.levels[d], d == 0), action, atol=1e-9
+        )
         level = recording.levels[d]
         expected = 10.0 ** (reference("adam") + level) * FACTORS[recording.steps[d].astype(int)]
         np.testing.assert_allclose(recording.rates[d], expected, rtol=1e-12)
@@ -110,14 +120,14 @@ def test_a_policy_behaviour_needs_a_policy() -> None:
 def test_a_policy_is_followed_with_shifts_and_noise(tmp_path: Path) -> None:
     behaviour, recording = behave({POLICY: 1.0}, policies=(bundle(tmp_path, 0.3),))
     assert_recorded_actions_were_applied(behaviour, recording)
-    off = np.abs(np.stack(behaviour.actions) - 0.3)
+    off = np.abs(places(recording) - 0.3)
     assert np.median(off) < 0.5
     assert off.max() > 0.01
 
 
 def test_each_run_follows_one_of_the_policies(tmp_path: Path) -> None:
-    behaviour, _ = behave({POLICY: 1.0}, policies=(bundle(tmp_path, 0.6), bundle(tmp_path, -0.6)))
-    means = np.median(np.stack(behaviour.actions), axis=0)
+    _, recording = behave({POLICY: 1.0}, policies=(bundle(tmp_path, 0.6), bundle(tmp_path, -0.6)))
+    means = np.median(places(recording), axis=0)
     assert (means > 0.2).any()
     assert (means < -0.2).any()
 

@@ -39,7 +39,8 @@ def play(
     watch, events, levels = watch or Guard(1, EQUATION), [], []
     anchor = np.zeros(1)
     for r in rows:
-        answer = EQUATION.invert(anchor, np.array([wish])) if "answer" not in r else np.array([r["answer"]])
+        at = np.array([level])
+        answer = EQUATION.invert(at, anchor, np.array([wish]), False) if "answer" not in r else np.array([r["answer"]])
         told = {"loss_mean": r["mean"], "loss_last": r["last"], "loss_noise": r["noise"], "grad_norm": r["grad"]}
         action, (event,) = watch.check(
             answer, level=np.array([level]), anchor=anchor, loss0=np.array([loss0]), missing=r.get("missing", False),
@@ -72,7 +73,7 @@ FALL = -EQUATION.fall
         # Training gained 8, of which a tenth is 0.8; four deviations are 0.4 at first, then 1.2.
         (row(2.0, last=2.79), None, 0.0),
         (row(2.0, last=2.81), "spike", -BACK_OFF),
-        (row(2.0, last=2.81, answer=-0.4), "spike", -1.0),
+        (row(2.0, last=2.81, answer=-0.8), "spike", -1.2),
         (row(2.0, failed=True), "policy_failed", 0.0),
         (row(2.0, answer=math.nan), "action_nonfinite", 0.0),
         (row(2.0, answer=-math.inf), "action_nonfinite", 0.0),

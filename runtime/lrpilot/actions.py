@@ -1,10 +1,12 @@
 """From an action to a learning rate, and back.
 
-    lr(step) = 10 ** (ref + z) * (1 - (step + 0.5) / N),    z <- anchor + span * a
+    lr(step) = 10 ** (ref + z) * (1 - (step + 0.5) / N)
+    first action:          z <- anchor + span * a
+    later ones that move:  z <- z + (rise if a > 0 else fall) * a
+    later ones that name:  z <- anchor + span * a, at most `rise` up and `fall` down
 
-`z` is the level in decades over the optimizer kind's reference; the anchor is a landmark of the probe. Every action
-names a level, it does not move one: errors do not add up, and what a network learned of a level holds wherever the
-training stands. After the first action the level changes by at most `rise` up and `fall` down per decision. The linear
+`z` is the level in decades over the optimizer kind's reference; the anchor is a landmark of the probe. Where later
+actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The linear
 envelope to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay
 is optimal for the last iterate), so holding the level is already a good schedule, which a policy only has to correct.
 """
@@ -29,17 +31,27 @@ class ActionEquation:
     high: float = 3.0
     anchor: float = -1.0  # anchor of a training without a probe
     below_blowup: float = 2.0  # the probe's anchor lies this far below the blow-up
+    moves: bool = True  # whether later actions move the level; else they name it
 
     def apply(self, level: np.ndarray, anchor: np.ndarray, action: np.ndarray, first: bool) -> np.ndarray:
         """New level (runs,) after `action` (runs,); actions outside [-1, 1] are clipped."""
-        target = anchor + self.span * _between(action, -1.0, 1.0)
+        action = _between(action, -1.0, 1.0)
+        if first or not self.moves:
+            target = anchor + self.span * action
+        else:
+            target = level + np.where(action > 0, self.rise, self.fall) * action
+        target = _between(target, anchor - self.span, anchor + self.span)
         if not first:
             target = _between(target, level - self.fall, level + self.rise)
         return _between(target, self.low, self.high)
 
-    def invert(self, anchor: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """The action (runs,) whose level comes closest to `wanted` (runs,), limits of change aside."""
-        return _between((_between(wanted, self.low, self.high) - anchor) / self.span, -1.0, 1.0)
+    def invert(self, level: np.ndarray, anchor: np.ndarray, wanted: np.ndarray, first: bool) -> np.ndarray:
+        """The action (runs,) that takes `level` (runs,) closest to `wanted` (runs,)."""
+        wanted = _between(wanted, self.low, self.high)
+        if first or not self.moves:
+            return _between((wanted - anchor) / self.span, -1.0, 1.0)
+        away = wanted - level
+        return _between(away / np.where(away > 0, self.rise, self.fall), -1.0, 1.0)
 
 
 def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:

@@ -90,9 +90,9 @@ class Guard:
             return answer, [None] * len(answer)
         held = ~sane | failed | found.get("loss_missing", False)
         tenth = anchor + np.where(np.isnan(loss0), 0.0, equation.below_blowup - 1.0)
-        safe = np.where(held, equation.invert(anchor, tenth if first else level), answer)
+        safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
-        safe = np.where(over, equation.invert(anchor, cap), safe)
+        safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         finite = np.isfinite(answer)
         found |= {
             "policy_failed": np.full(level.shape, failed),

@@ -129,11 +129,11 @@ def _exactly(cls: type, raw: Any, name: str) -> dict[str, Any]:
 
 
 def _section(cls: type[Section], raw: Any, name: str) -> Section:
-    """A section of the protocol: finite numbers, whole ones where the dataclass says int."""
+    """A section of the protocol: finite numbers, whole ones or truth values where the dataclass says so."""
     found = _exactly(cls, raw, f"protocol.{name}")
     for field in fields(cls):
         value = found[field.name]
-        kinds = (int,) if field.type == "int" else (int, float)
+        kinds = {"bool": (bool,), "int": (int,)}.get(str(field.type), (int, float))
         if type(value) not in kinds or not np.isfinite(value):
             raise ValueError(f"protocol.{name}.{field.name}: {value!r}, want {field.type}")
     return cls(**found)
