@@ -52,6 +52,7 @@ class RewardConfig:
 
     loss_weight: NonNegative
     regret_weight: NonNegative
+    knee: Positive  # regret below which a further gain counts little more
     floor: Annotated[float, Range(high=0)]
 
 

@@ -3,14 +3,14 @@
 A run's potential after a validation loss V, on a task with initial loss L0 and best final loss Lbest of all its runs:
 
     phi(V) = loss_weight * clip(lg(L0 / V), -1, 3)
-             - regret_weight * lg(clip((V - Lbest) / (L0 - Lbest), 0, 1.5) + 0.03)
+             - regret_weight * lg(clip((V - Lbest) / (L0 - Lbest), 0, 1.5) + knee)
 
 The reward of a decision is the gain in potential until the next (potential-based shaping: Ng et al. 1999), so rewards
 telescope to phi(end) - phi(start). The first term counts decades of loss in any unit; the second puts tasks on one
-scale and rewards the last bit towards the best known. Three things happen at the end of a run: its potential is
-measured on the whole validation set; a diverged run has the potential `floor`; and the mean return of the task's runs
-is taken off, which changes no task's ranking of actions but frees the critic from guessing how hard a task is (a
-baseline, as in Greensmith et al. 2004).
+scale and rewards the last bit towards the best known, the more so the smaller `knee` is. Three things happen at the
+end of a run: its potential is measured on the whole validation set; a diverged run has the potential `floor`; and the
+mean return of the task's runs is taken off, which changes no task's ranking of actions but frees the critic from
+guessing how hard a task is (a baseline, as in Greensmith et al. 2004).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Reward:
 
     loss_weight: float
     regret_weight: float
+    knee: float
     floor: float
 
 
@@ -50,7 +51,7 @@ def potential(val_loss: np.ndarray, loss0: float, best: float, reward: Reward) -
     with np.errstate(all="ignore"):
         gain = np.clip(np.log10(loss0 / np.maximum(val_loss, 1e-12)), -1.0, 3.0)
         regret = np.clip((val_loss - best) / max(loss0 - best, ROOM * loss0), 0.0, 1.5)
-        phi = reward.loss_weight * gain - reward.regret_weight * np.log10(regret + 0.03)
+        phi = reward.loss_weight * gain - reward.regret_weight * np.log10(regret + reward.knee)
     return np.where(np.isfinite(val_loss), np.maximum(phi, reward.floor), reward.floor)
 
 

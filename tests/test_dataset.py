@@ -24,7 +24,7 @@ from policy.store import PERIODS, Masks, Store, View, build
 from tiny import world
 
 RUNS = 8
-REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
+REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
 VAL = [i for i, name in enumerate(NAMES) if name.startswith(("val_", "has_val"))]
 EPOCHS = [NAMES.index("has_epochs"), NAMES.index("log_epochs")]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from policy.mdp import Reward, best_loss, initial_loss, potential, rewards
 
-REWARD = Reward(loss_weight=1.0, regret_weight=1.0, floor=-3.0)
+REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 LOSS_ALONE = replace(REWARD, regret_weight=0.0)
 nan = np.nan
 # the machine may be busy: nothing here is about time
