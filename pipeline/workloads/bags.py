@@ -52,16 +52,24 @@ def topics_bag(rng: np.random.Generator) -> Workload:
     return assemble(rng, "topics_bag", f"topics{topics}-{label}", splits, build, budget)
 
 
-def _which_text(rng: np.random.Generator, family: str, label: str, texts: tuple[str, ...], count: int) -> Workload:
+def _which_text(
+    rng: np.random.Generator, family: str, label: str, texts: tuple[str, ...], count: int, n_train: int = 3000
+) -> Workload:
     """Which of `count` texts a run of consecutive words comes from."""
     vocabulary, length = pick(rng, (512, 1024)), int(rng.integers(16, 33))
     drawn = rng.choice(texts, count, replace=False)
     snippets = [text.windows(text.words(str(name), vocabulary), length) for name in drawn]
     x, y = np.concatenate(snippets), np.repeat(np.arange(len(snippets)), [len(s) for s in snippets])
-    splits = split(rng, x, y, n_train=3000)
+    splits = split(rng, x, y, n_train)
     budget = draw_budget(rng, len(splits.train), BATCH)
     bag, build = _random_bag(rng, vocabulary, count)
     return assemble(rng, family, f"{label}{count}-{bag}", splits, build, budget)
+
+
+def package_bag(rng: np.random.Generator) -> Workload:
+    """Files of Python packages, from few or many snippets."""
+    count, n_train = int(rng.integers(4, 17)), log_integer(rng, 300, 3000)
+    return _which_text(rng, "package_bag", "package", text.PACKAGES, count, n_train)
 
 
 def prose_bag(rng: np.random.Generator) -> Workload:
@@ -76,6 +84,7 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 FAMILIES = (
     Family("topics_bag", "train", topics_bag),
+    Family("package_bag", "train", package_bag),
     Family("prose_bag", "selection", prose_bag),
     Family("stdlib_bag", "heldout", stdlib_bag),
 )

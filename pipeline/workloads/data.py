@@ -128,6 +128,20 @@ def pixels(photo: str) -> Table:
 
 
 @functools.cache
+def small_photo(photo: str) -> np.ndarray:
+    """An embedded photograph (h, w, channels) in [0, 1] of about 100 pixels a side, grey ones with one channel."""
+    from skimage import data, img_as_float
+
+    image = img_as_float(getattr(data, photo)())
+    image = image.reshape(*image.shape[:2], -1)
+    step = max(min(image.shape[:2]) // 100, 1)
+    h, w = (side // step * step for side in image.shape[:2])
+    small = image[:h, :w].reshape(h // step, step, w // step, step, -1).mean((1, 3))
+    small.setflags(write=False)
+    return small
+
+
+@functools.cache
 def photo_tiles(photo: str, colour: bool) -> np.ndarray:
     """Disjoint tiles (n, channels, 16, 16) in [0, 1] of an embedded photograph, at half resolution."""
     from skimage import data, img_as_float

@@ -27,8 +27,10 @@ from pipeline.workloads.sampling import (
     random_mlp,
     split,
 )
+from pipeline.workloads.synthetic import draw_signals
 
 BATCH = 32  # of the pretraining
+GREY = np.float32(0.5)  # mean of images: networks train badly on what is all positive
 
 Shift = tuple[str, np.ndarray, np.ndarray]  # label, x, y of the version to fine-tune on
 
@@ -106,6 +108,25 @@ def finetune_digits(rng: np.random.Generator) -> Workload:
     return _finetune(rng, "finetune_digits", data.digits(), shift_image, 800, log_integer(rng, 40, 450))
 
 
+def finetune_signals(rng: np.random.Generator) -> Workload:
+    """Generated signals by a one-dimensional convolution, 60-800 examples of the new version."""
+    x, y = draw_signals(rng, 3500, 10, int(rng.integers(24, 49)))
+    return _finetune(rng, "finetune_signals", (x[:, None], y), shift_signal, 2000, log_integer(rng, 60, 800))
+
+
+def finetune_tiles(rng: np.random.Generator) -> Workload:
+    """Which of ten photographs a grey tile was cut from, by an MLP, 60-800 examples of the new version."""
+    photos = rng.choice(data.PHOTOS, 10, replace=False)
+    tiles = [data.photo_tiles(str(photo), False)[:, 0] for photo in photos]
+    x, y = np.concatenate(tiles) - GREY, np.repeat(np.arange(10), [len(t) for t in tiles])
+
+    def shift(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Shift:
+        kind, x, y = shift_image(rng, x + GREY, y)
+        return kind, x - GREY, y
+
+    return _finetune(rng, "finetune_tiles", (x, y), shift, len(x) // 2, log_integer(rng, 60, 800))
+
+
 def finetune_mnist1d(rng: np.random.Generator) -> Workload:
     """MNIST-1D by a one-dimensional convolution, 100-800 examples of the new version."""
     x, y = data.mnist1d()
@@ -124,6 +145,8 @@ def mnist_finetune(rng: np.random.Generator) -> Workload:
 
 FAMILIES = (
     Family("finetune_digits", "train", finetune_digits),
+    Family("finetune_signals", "train", finetune_signals),
+    Family("finetune_tiles", "train", finetune_tiles),
     Family("finetune_mnist1d", "selection", finetune_mnist1d),
     Family("mnist_finetune", "heldout", mnist_finetune),
 )

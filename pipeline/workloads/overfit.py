@@ -16,6 +16,7 @@ from pipeline.workloads.sampling import (
     random_mlp,
     split,
 )
+from pipeline.workloads.synthetic import draw_signals
 
 
 def _clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +52,12 @@ def overfit(rng: np.random.Generator) -> Workload:
     return _overfit(rng, "overfit", kind, x.reshape(len(x), -1), y, log_integer(rng, 30, 200), rng.uniform(0, 0.35))
 
 
+def overfit_signals(rng: np.random.Generator) -> Workload:
+    """40-400 generated signals, up to 40 % of them with a wrong label."""
+    x, y = draw_signals(rng, 1000, int(rng.integers(3, 13)), int(rng.integers(24, 49)))
+    return _overfit(rng, "overfit_signals", "signals", x, y, log_integer(rng, 40, 400), rng.uniform(0, 0.4))
+
+
 def mnist1d_overfit(rng: np.random.Generator) -> Workload:
     """100-300 signals of MNIST-1D, 25 % of them with a wrong label."""
     return _overfit(rng, "mnist1d_overfit", "mnist1d", *data.mnist1d(), log_integer(rng, 100, 300), 0.25)
@@ -64,6 +71,7 @@ def mnist_overfit(rng: np.random.Generator) -> Workload:
 
 FAMILIES = (
     Family("overfit", "train", overfit),
+    Family("overfit_signals", "train", overfit_signals),
     Family("mnist1d_overfit", "selection", mnist1d_overfit),
     Family("mnist_overfit", "heldout", mnist_overfit),
 )

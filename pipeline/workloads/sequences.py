@@ -91,11 +91,11 @@ def markov_transformer(rng: np.random.Generator) -> Workload:
     return assemble(rng, "markov_transformer", f"{make.__name__}{vocabulary}-{label}", splits, build, budget)
 
 
-def _characters(rng: np.random.Generator, texts: tuple[str, ...], length: int) -> Splits:
+def _characters(rng: np.random.Generator, texts: tuple[str, ...], length: int, n_train: int = 4000) -> Splits:
     """Windows of `length` + 1 characters of eight of the texts."""
     drawn = rng.choice(texts, 8, replace=False)
     sequences = np.concatenate([text.windows(text.characters(str(name)), length + 1) for name in drawn])
-    return _next_symbol(rng, sequences, n_train=4000)
+    return _next_symbol(rng, sequences, n_train)
 
 
 def prose_lm(rng: np.random.Generator) -> Workload:
@@ -108,6 +108,18 @@ def prose_lm(rng: np.random.Generator) -> Workload:
         _random_recurrent(rng, text.N_CHARACTERS) if recurrent else _random_transformer(rng, text.N_CHARACTERS, length)
     )
     return assemble(rng, "prose_lm", f"prose-{label}", splits, build, budget)
+
+
+def package_lm(rng: np.random.Generator) -> Workload:
+    """Characters of the sources of Python packages, few or many, by a recurrent cell or a transformer."""
+    length = int(rng.integers(14, 19))
+    splits = _characters(rng, text.PACKAGES, length, log_integer(rng, 300, 4000))
+    budget = draw_budget(rng, len(splits.train), BATCH)
+    recurrent = rng.random() < 0.5
+    label, build = (
+        _random_recurrent(rng, text.N_CHARACTERS) if recurrent else _random_transformer(rng, text.N_CHARACTERS, length)
+    )
+    return assemble(rng, "package_lm", f"package-{label}", splits, build, budget)
 
 
 def stdlib_lm_rnn(rng: np.random.Generator) -> Workload:
@@ -131,6 +143,7 @@ def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
 FAMILIES = (
     Family("markov_rnn", "train", markov_rnn),
     Family("markov_transformer", "train", markov_transformer),
+    Family("package_lm", "train", package_lm),
     Family("prose_lm", "selection", prose_lm),
     Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn),
     Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer),

@@ -1,4 +1,4 @@
-"""Families on generated tables: spirals, teacher-student, clusters, noisy functions, ill-conditioned."""
+"""Families on generated data: spirals, signals, teacher-student, clusters, noisy functions, ill-conditioned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.models import MLP
@@ -17,6 +18,7 @@ from pipeline.workloads.sampling import (
     log_integer,
     log_uniform,
     pick,
+    random_convnet,
     random_mlp,
     split,
 )
@@ -36,6 +38,48 @@ def spirals(rng: np.random.Generator) -> Workload:
     budget = draw_budget(rng, n_train)
     label, build = random_mlp(rng, 2, arms, budget.batch_size, depths=(2, 4), widths=(16, 128))
     return assemble(rng, "spirals", f"spirals{arms}-mlp-{label}", splits, build, budget)
+
+
+def draw_signals(rng: np.random.Generator, n: int, classes: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy, moved and scaled copies of one smooth curve a class: x (n, length) standardised, y (n,)."""
+    curves = ndimage.gaussian_filter1d(rng.standard_normal((classes, length)), rng.uniform(1, 3), axis=1)
+    curves /= curves.std(1, keepdims=True)
+    y = rng.integers(0, classes, n)
+    furthest = int(length * rng.uniform(0.05, 0.35))
+    places = np.arange(length) - rng.integers(-furthest, furthest + 1, (n, 1))
+    x = curves[y[:, None], places % length] * (1 + 0.3 * rng.standard_normal((n, 1)))
+    noise = ndimage.gaussian_filter1d(rng.standard_normal((n, length)), rng.uniform(0.3, 1.5), axis=1)
+    x += rng.uniform(0.2, 1.2) * noise / noise.std() + 0.5 * rng.standard_normal((n, 1)) * np.linspace(-1, 1, length)
+    return ((x - x.mean()) / x.std()).astype(np.float32), y
+
+
+def signals(rng: np.random.Generator) -> Workload:
+    """One-dimensional curves, by an MLP or a convolution."""
+    classes, length, n_train = int(rng.integers(3, 13)), int(rng.integers(24, 49)), log_integer(rng, 300, 4000)
+    x, y = draw_signals(rng, n_train + HELD_BACK, classes, length)
+    x *= np.float32(log_uniform(rng, 0.3, 5))
+    convolve = rng.random() < 0.4
+    splits = split(rng, x[:, None] if convolve else x, y, n_train)
+    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.3)), classes)
+    budget = draw_budget(rng, n_train, batch=(8, 32))
+    label, build = (
+        random_convnet(rng, (1, length), classes) if convolve else random_mlp(rng, length, classes, budget.batch_size)
+    )
+    return assemble(rng, "signals", f"signals{classes}-{label}", splits, build, budget)
+
+
+def noisy_table(rng: np.random.Generator) -> Workload:
+    """Few rows whose columns explain a part of the target, most of it linearly: networks overfit soon."""
+    n_in, n_train = int(rng.integers(4, 21)), log_integer(rng, 60, 500)
+    x = rng.standard_normal((n_train + HELD_BACK, n_in)) @ rng.normal(0, 1, (n_in, n_in)) + rng.normal(0, 1, n_in)
+    x = (x - x.mean(0)) / x.std(0)
+    y = x @ rng.standard_normal(n_in) + rng.uniform(0, 1) * np.sin(x @ rng.standard_normal((n_in, 3))).sum(1)
+    explained = rng.uniform(0.2, 0.95)
+    y = explained**0.5 * (y - y.mean()) / y.std() + (1 - explained) ** 0.5 * rng.standard_normal(len(y))
+    budget = draw_budget(rng, n_train)
+    label, build = random_mlp(rng, n_in, 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
+    splits = split(rng, x.astype(np.float32), y[:, None].astype(np.float32), n_train)
+    return assemble(rng, "noisy_table", f"table{n_in}-mlp-{label}", splits, build, budget)
 
 
 def teacher_student(rng: np.random.Generator) -> Workload:
@@ -113,5 +157,5 @@ def illconditioned(rng: np.random.Generator) -> Workload:
 
 FAMILIES = tuple(
     Family(sample.__name__, "train", sample)
-    for sample in (spirals, teacher_student, classification, regression, illconditioned)
+    for sample in (spirals, signals, noisy_table, teacher_student, classification, regression, illconditioned)
 )

@@ -1,12 +1,14 @@
-"""Text that comes with Python: the sources of its standard library, and the prose of its built-in help.
+"""Text that comes with Python: the sources of its standard library, the prose of its built-in help, and the sources of
+three packages.
 
-Characters for language models, words for classification. The text is that of the interpreter in use, so tasks differ
-slightly between Python versions.
+Characters for language models, words for classification. The text is that of the interpreter and of the packages in
+use, so tasks differ slightly between versions.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.resources
 import re
 import sysconfig
 import zlib
@@ -46,6 +48,14 @@ TOPICS = (  # of `help()`, large ones that every supported Python has
     "typesmapping",
     "typesseq",
 )  # fmt: skip
+PACKAGES = (  # files of installed packages, large ones that many of their versions have
+    "numpy/ma/core", "numpy/lib/_function_base_impl", "numpy/linalg/_linalg", "numpy/f2py/crackfortran",
+    "numpy/_core/fromnumeric", "numpy/polynomial/chebyshev", "scipy/stats/_multivariate", "scipy/signal/_filter_design",
+    "scipy/cluster/hierarchy", "scipy/optimize/_optimize", "scipy/stats/_morestats", "scipy/ndimage/_morphology",
+    "sklearn/metrics/_classification", "sklearn/preprocessing/_data", "sklearn/ensemble/_forest",
+    "sklearn/model_selection/_split", "sklearn/linear_model/_ridge", "sklearn/gaussian_process/kernels",
+    "sklearn/cluster/_kmeans", "sklearn/decomposition/_nmf",
+)  # fmt: skip
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0'#(),.:=[]_-+*/<>{}"  # one digit stands for all
 OTHER = len(ALPHABET)  # the code of every other character
 N_CHARACTERS = len(ALPHABET) + 1
@@ -62,11 +72,14 @@ def available() -> tuple[str, ...]:
 
 
 def source(name: str) -> str:
-    """The source text of a module named as in `MODULES`, or the prose of a topic named as in `TOPICS`."""
+    """The text of a module named as in `MODULES`, a topic as in `TOPICS` or a package's file as in `PACKAGES`."""
     if name in TOPICS:
         from pydoc_data.topics import topics
 
         return topics[name]
+    if name in PACKAGES:
+        package, _, file = name.partition("/")
+        return importlib.resources.files(package).joinpath(f"{file}.py").read_text(encoding="utf-8")
     return (Path(sysconfig.get_path("stdlib")) / f"{name}.py").read_text(encoding="utf-8")
 
 

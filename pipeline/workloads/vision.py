@@ -46,6 +46,19 @@ def photos_cnn(rng: np.random.Generator) -> Workload:
     return assemble(rng, "photos_cnn", f"photos{len(tiles)}-{label}", splits, build, budget)
 
 
+def photo_places(rng: np.random.Generator) -> Workload:
+    """The colour or brightness of a place in a photograph, from few or many of its pixels."""
+    photo = data.small_photo(pick(rng, data.PHOTOS))
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, side) for side in photo.shape[:2]), indexing="ij")
+    x = np.stack([rows.ravel(), columns.ravel()], axis=1) * log_uniform(rng, 1, 8)
+    y = photo.reshape(-1, photo.shape[2])
+    y = (y - y.mean(0)) / (y.std(0) + 1e-8)
+    splits = split(rng, x.astype(np.float32), y.astype(np.float32), n_train=log_integer(rng, 500, 6000))
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, 2, y.shape[1], budget.batch_size, depths=(2, 4), widths=(32, 128))
+    return assemble(rng, "photo_places", f"places-mlp-{label}", splits, build, budget)
+
+
 def mnist1d(rng: np.random.Generator) -> Workload:
     """MNIST-1D by an MLP or a one-dimensional convolution."""
     x, y = data.mnist1d()
@@ -92,6 +105,7 @@ def photo_pixels(rng: np.random.Generator) -> Workload:
 FAMILIES = (
     Family("digits_mlp", "train", digits_mlp),
     Family("photos_cnn", "train", photos_cnn),
+    Family("photo_places", "train", photo_places),
     Family("mnist1d", "selection", mnist1d),
     Family("mnist_mlp", "heldout", mnist_mlp),
     Family("mnist_cnn", "heldout", mnist_cnn),
