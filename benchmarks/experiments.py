@@ -6,9 +6,10 @@
 Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
 seen. A policy runs on all tasks of the selection split, as in the default call (told the training loss alone) and shown
 the validation loss. Keys, for every variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation
-seeds resampled), .worst (family), .best (checkpoint), .error, .val (validation loss shown), .agents (mean of each), and
-but for the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the
-benchmark are, and policies in .experiments_cache, by the hash of what they were made of.
+seeds resampled), .worst (family), .best (checkpoint), .error, .val (validation loss shown), .steps (not told the length
+of an epoch), .agents (mean of each), and but for the first, .minus, .minus_low, .minus_high (its regret minus the
+first's). Trainings are kept, as those of the benchmark are, and policies in .experiments_cache, by the hash of what they
+were made of.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import command, spread
+from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import sources, stats, verdict
-from pipeline.benchmark import SCORES, Bench, add_regret, train_grid, winners, with_facts
+from pipeline.benchmark import Bench, add_regret, oracles, train_grid, with_facts
 from pipeline.config import FEATURES, Params, RewardConfig, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
@@ -59,6 +61,7 @@ class Variant:
 
     train: Mapping[str, Any] = field(default_factory=dict)
     reward: Mapping[str, Any] = field(default_factory=dict)
+    action: Mapping[str, Any] = field(default_factory=dict)
     share: float = 1.0  # of the recorded tasks of each family
     families: int | None = None  # only so many of them
 
@@ -88,12 +91,23 @@ EXPERIMENTS = {
             "BC": Variant({"algorithm": "bc"}),
         },
     ),
+    "action": Experiment(
+        "Should a later action move the level, or name it?",
+        {
+            "move": PLAIN,
+            "name": Variant(action={"moves": False}),
+            "move, α 1": Variant({"alpha": 1.0}),
+            "move, α 8": Variant({"alpha": 8.0}),
+        },
+    ),
     "reward": Experiment(
         "What should a decision be paid for?",
         {
             "mix": PLAIN,
             "log loss alone": Variant(reward={"loss_weight": 1.0, "regret_weight": 0.0}),
             "log regret alone": Variant(reward={"loss_weight": 0.0, "regret_weight": 1.0}),
+            "mix, knee 0.3": Variant(reward={"knee": 0.3}),
+            "regret alone, nearly linear": Variant(reward={"loss_weight": 0.0, "regret_weight": 3.0, "knee": 1.0}),
         },
     ),
     "features": Experiment(
@@ -171,7 +185,8 @@ def train(job: tuple[str, Variant, int], folder: Path, params: Params, golden: n
     fields = {k: v for k, v in asdict(config).items() if k in agents.Settings.__dataclass_fields__}
     algorithm = agents.train(data, agents.Settings(**fields), seed)
     told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "seed": seed}
-    manifest = Manifest(FORMAT, VERSION, NAMES, Protocol(), ("adam", "adamw", "sgd"), told, {})
+    protocol = Protocol(action=ActionEquation(**variant.action))
+    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
     network = export.Masked(agents.Network(algorithm), mask(config.features))
     export.write(network, manifest, golden, folder / f"{name}.partial")
     (folder / f"{name}.partial").replace(folder / f"{name}.onnx")  # at once, or not at all
@@ -191,7 +206,11 @@ def policies(variants: Iterable[Variant], root: Path) -> dict[tuple[int, int], s
             store = POLICIES / STORE
             store.mkdir(parents=True, exist_ok=True)
             reward = Reward(**asdict(settings(variant, params)[1]))
-            build(chosen(variant, found), reward, store, lambda fn, items: results(pool.imap_unordered(fn, items)))
+            equation = ActionEquation(**variant.action)
+            build(
+                chosen(variant, found), reward, store,
+                lambda fn, items: results(pool.imap_unordered(fn, items)), equation,
+            )  # fmt: skip
             work = partial(train, folder=POLICIES, params=params, golden=golden)
             list(progress(results(pool.imap_unordered(work, todo)), len(todo), f"variant {i}", lambda _: 1.0, "agents"))
         out |= {(i, seed): str(POLICIES / f"{name}.onnx") for seed, name in jobs.items()}
@@ -203,14 +222,13 @@ def judge(made: Mapping[tuple[int, int], str]) -> pd.DataFrame:
     bench = Bench(
         tasks(names(SPLIT), spread.full(SPLIT)), RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
     )
-    known, tuned = bench.facts(), train_grid(bench)
-    best = [winners(tuned, known, score) for score in SCORES.values()]
+    _, runs = oracles(bench, train_grid(bench))
     methods = [
-        Method(mode, f"{i}.{seed}", policy=path, validation=mode == "val")
+        Method(mode, f"{i}.{seed}", policy=path, validation=mode == "val", epochs=mode != "steps")
         for (i, seed), path in made.items()
-        for mode in ("policy", "val")
+        for mode in ("policy", "val", "steps")
     ]
-    runs = [r for t in bench.tasks for r in bench.runs([*methods, *(b[t.name] for b in best if t.name in b)], t)]
+    runs += [r for t in bench.tasks for r in bench.runs(methods, t)]
     rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
     split = rows.method[rows.kind != "oracle"].str.partition(".")
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
@@ -228,12 +246,12 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
         mine = shown.query("variant == @i")
         estimate = stats.mean_estimate(table, n_resamples=RESAMPLES, rng=rng)
-        validated = rows[(rows.kind == "val") & (rows.variant == i)]
+        told = {kind: part.regret for kind, part in rows[rows.variant == i].groupby("kind")}
         out |= {
             f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
             f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
-            f"{label}.val": float(validated.regret.mean()),
+            f"{label}.val": float(told["val"].mean()), f"{label}.steps": float(told["steps"].mean()),
             f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
         }  # fmt: skip
         if i:
@@ -245,7 +263,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
     """Markdown: a row of each variant."""
     head = ["variant", "mean regret", "95 %", "single agents", "minus the first (95 %)", "worst family",
-            "best checkpoint", "error", "with validation loss"]  # fmt: skip
+            "best checkpoint", "error", "with validation loss", "without epochs"]  # fmt: skip
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for label in labels:
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
@@ -256,7 +274,7 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
         rows.append([
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
             ", ".join(f"{value:.3f}" for value in of["agents"]), gap,
-            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")), verdict.number(of["val"]),
+            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")), verdict.number(of["val"]), verdict.number(of["steps"]),
         ])  # fmt: skip
     last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])

@@ -32,7 +32,6 @@ from pipeline import outcomes, readme, report_data, report_figures, search, stat
 from pipeline.benchmark import Bench, compare, contenders, name_of
 from pipeline.config import load
 from pipeline.engines import engine
-from pipeline.evaluate import bench as fast_bench
 from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.rivals import RIVALS, TEXTBOOK, recipe
@@ -51,11 +50,14 @@ PROFILED = (  # methods in the figures, beside the best schedule
 THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
-def full_bench(root: Path) -> Bench:
-    """All held-out tasks."""
+def held_out(root: Path, fast: bool) -> Bench:
+    """All held-out tasks; or one of each family, on the seeds of the evaluate stage."""
     config = load(root).evaluate
+    per_family, seeds, tuning_seeds = spread.full(SPLIT), spread.SEEDS, spread.TUNING_SEEDS
+    if fast:
+        per_family, seeds, tuning_seeds = 1, config.seeds, config.tuning_seeds
     return Bench(
-        tasks(names(SPLIT), spread.full(SPLIT)), spread.SEEDS, spread.TUNING_SEEDS, config.learning_rates,
+        tasks(names(SPLIT), per_family), seeds, tuning_seeds, config.learning_rates,
         engine("local", config.workers), BENCHMARK_CACHE,
     )  # fmt: skip
 
@@ -66,7 +68,7 @@ def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
     policy = found[0].policy
     return [
         *found,
-        Method("policy", "policy_epochs", policy=policy, epochs=True),
+        Method("policy", "policy_steps", policy=policy),
         Method("loop", "pilot", policy=policy, loop="pilot"),
         Method("loop", "untouched", loop="untouched"),
         *(Method("rival", name, loop=name) for name in [*(n for n in RIVALS if n != "untouched"), *schedulers]),
@@ -185,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
     )
-    parser.add_argument("--fast", action="store_true", help="one task of each family, as the evaluate stage does")
+    parser.add_argument("--fast", action="store_true", help="one task of each family")
     parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")
     parser.add_argument("--out", type=Path, help=f"where the figures go (default: {OUT}, or nowhere with an option)")
     args = parser.parse_args(argv)
@@ -197,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--scheduler {name!r}: {error}; want module:factory, where factory(optimizer, total_steps) makes one"
             ) from None
     whole = not args.scheduler and not args.fast and args.root == Path(".") and args.out is None
-    bench = fast_bench(load(args.root).evaluate) if args.fast else full_bench(args.root)
+    bench = held_out(args.root, args.fast)
     try:
         found, rows = measure(args.root, bench, args.scheduler, search=not args.fast)
     except FileNotFoundError as error:

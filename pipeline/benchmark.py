@@ -90,11 +90,17 @@ def winners(tuned: pd.DataFrame, known: pd.DataFrame, score: str) -> dict[str, M
     return {task: Method("oracle", score, lr0, schedule=name) for task, name, lr0 in chosen}
 
 
+def oracles(bench: Bench, tuned: pd.DataFrame) -> tuple[dict[str, Method], list[Run]]:
+    """By task the winner of the test loss; and the runs of the winners of all scores, on the judged seeds."""
+    best = {score: winners(tuned, bench.facts(), score) for score in SCORES.values()}
+    runs = [r for t in bench.tasks for won in best.values() if t.name in won for r in bench.runs([won[t.name]], t)]
+    return best["test_loss"], runs
+
+
 def against_oracle(bench: Bench) -> pd.DataFrame:
     """The grids of all tasks, with their regrets."""
-    known, tuned = bench.facts(), train_grid(bench)
-    best = [winners(tuned, known, score) for score in SCORES.values()]
-    runs = [run for t in bench.tasks for chosen in best if t.name in chosen for run in bench.runs([chosen[t.name]], t)]
+    tuned = train_grid(bench)
+    _, runs = oracles(bench, tuned)
     return add_regret(with_facts(pd.concat([tuned, bench.compute(runs, "oracle")], ignore_index=True), bench))
 
 
@@ -105,24 +111,16 @@ def compare(bench: Bench, methods: Sequence[Method], *, search: bool = False) ->
     """
     known, tuned = bench.facts(), train_grid(bench)
     asked = [Method("baseline", n, lr, schedule=n) for n in SCHEDULES for lr in bench.learning_rates]
-    best = {score: winners(tuned, known, score) for score in SCORES.values()}
+    best, first = oracles(bench, tuned)
     default = calibrated()
-    first = [
-        run
-        for task in bench.tasks
-        for run in bench.runs(
-            [*asked, *methods, *(best[score][task.name] for score in SCORES.values() if task.name in best[score]),
-             default[known.optimizer[task.name]]],
-            task,
-        )
-    ]  # fmt: skip
+    first += [r for t in bench.tasks for r in bench.runs([*asked, *methods, default[known.optimizer[t.name]]], t)]
     rows = bench.compute(first, "compare")
     curves = mean_curves(
         rows[(rows.kind == "policy") & (rows.method == "policy")].join(known[["optimizer", "n_steps"]], "task")
     )
     second = [r for t in bench.tasks for r in bench.runs([curves[known.optimizer[t.name]]], t)]
     if search:
-        shapes = floor.search(bench, best["test_loss"])
+        shapes = floor.search(bench, best)
         second += [run for task in bench.tasks for run in bench.runs([shapes[task.name]], task)]
     rows = pd.concat([rows, bench.compute(second, "replay"), tuned], ignore_index=True)
     return add_regret(with_facts(rows, bench))
@@ -196,12 +194,14 @@ def _regret(part: pd.DataFrame, score: str, oracle: float) -> np.ndarray:
 def contenders(policy: Path, blind: Path) -> list[Method]:
     """The policy as it comes and shown the validation loss, its controls, and the LR finders, which need no rate.
 
+    As it comes, in a loop over a DataLoader, it knows the training loss and the length of an epoch.
+
     Raises FileNotFoundError where there is no policy.
     """
     learned = exists(policy)
     return [
-        Method("policy", "policy", policy=learned),
-        Method("policy", "policy_val", policy=learned, validation=True),
+        Method("policy", "policy", policy=learned, epochs=True),
+        Method("policy", "policy_val", policy=learned, epochs=True, validation=True),
         Method("control", "random_init", rule="random_init"),
         Method("control", "state_blind", policy=exists(blind)),
         Method("rival", "finder_steepest", rule="finder_steepest"),

@@ -1,8 +1,8 @@
 """The register stage: the policy becomes a version in MLflow's model registry.
 
 A version is known by the sha256 of its file, so that registering a policy twice changes nothing. The
-policy of this repro is @challenger; it is @champion too if there is none, or if its regret on the held-out
-families is lower than the champion's on an equal benchmark.
+policy of this repro is @challenger; it is @champion too if there is none, or if its regret on the families of the
+selection split is lower than the champion's on an equal benchmark.
 """
 
 import hashlib
@@ -79,7 +79,7 @@ def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]]
     relation = "is below" if new < old else "is not below"
     return (
         new < old,
-        f"mean held-out regret {new:.6g} {relation} the {old:.6g} of the champion then (version {number})",
+        f"mean regret {new:.6g} {relation} the {old:.6g} of the champion then (version {number})",
     )
 
 

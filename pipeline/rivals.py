@@ -128,6 +128,13 @@ def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
     return made
 
 
+def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:
+    """PilotLR, which knows the length of an epoch, as it does in a loop over a DataLoader."""
+    optimizer = plain(params, workload)
+    scheduler = PilotLR(optimizer, workload.n_steps, policy, steps_per_epoch=workload.steps_per_epoch)
+    return Driver(optimizer, scheduler, "loss")
+
+
 def recipe(name: str, policy: str | None = None) -> Recipe:
     """Of a rival by its name, of "pilot", which is PilotLR with `policy`, or of somebody's own scheduler.
 
@@ -136,7 +143,7 @@ def recipe(name: str, policy: str | None = None) -> Recipe:
     if name in RIVALS:
         return RIVALS[name]
     if name == "pilot":
-        return of_scheduler(partial(PilotLR, policy=policy))
+        return partial(_pilot, policy=policy or "default")
     module, _, factory = name.partition(":")
     return of_scheduler(getattr(importlib.import_module(module), factory))
 

@@ -28,6 +28,7 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
         keys = [run.key() for run in runs]
         found = {key: kept.get(key) for key in dict.fromkeys(keys)}
         missing = {key: run for key, run in zip(keys, runs, strict=True) if found[key] is None}
+        key_of = {run: key for key, run in missing.items()}
         work = batches([*missing.values()])
         outcomes = workers.imap_unordered(execute, work)
         for outcome in progress(outcomes, len(missing), what, lambda outcome: len(outcome.item), "runs"):
@@ -38,7 +39,7 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
                 ) from outcome.failure.error
             with kept.transact():
                 for run, row in zip(outcome.item, outcome.result, strict=True):
-                    found[run.key()] = kept[run.key()] = row
+                    found[key_of[run]] = kept[key_of[run]] = row
     named = [
         {"split": run.task.split, "task": run.task.name, "kind": run.method.kind, "method": run.method.name,
          "lr0": run.method.lr0, "seed": run.seed} | found[key]

@@ -19,7 +19,7 @@ SPLITS = {
 NAMES = {
     POLICY: "learned policy",
     VALIDATED: "learned policy + validation loss",
-    "policy_epochs": "learned policy + length of an epoch",
+    "policy_steps": "learned policy without the length of an epoch",
     "baseline.constant": "constant",
     "baseline.step": "StepLR",
     "baseline.exponential": "ExponentialLR",

@@ -19,7 +19,7 @@ FINE = {"weights": {"progress": 1.0, "loss_slope": -0.5}}
 
 
 def test_inspect_prints_the_manifest(tmp_path, capsys):
-    path = write_bundle(tmp_path / "policy.onnx", **FINE, evaluation={"heldout.policy.mean": 0.125})
+    path = write_bundle(tmp_path / "policy.onnx", **FINE, evaluation={"selection.policy.mean": 0.125})
     assert main(["inspect", str(path)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for line in (
@@ -30,7 +30,7 @@ def test_inspect_prints_the_manifest(tmp_path, capsys):
         ["probe_fraction", "0.05"],
         ["algorithm", "iql"],
         ["golden", "3", "answers"],
-        ["heldout.policy.mean", "0.125"],
+        ["selection.policy.mean", "0.125"],
     ):
         assert line in lines
     assert any(line[:1] == ["sha256"] and len(line[1]) == 64 for line in lines)

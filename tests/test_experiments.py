@@ -24,8 +24,8 @@ def rows() -> pd.DataFrame:
     """Two variants, two agents each; the second is .1 better, but on one task."""
     found = []
     for variant, agent, seed, task in np.ndindex(2, 2, 2, 2):
-        for kind in ("policy", "val"):
-            regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - 0.2 * (kind == "val")
+        for kind, better in {"policy": 0.0, "val": 0.2, "steps": -0.3}.items():
+            regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - better
             found.append({
                 "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
                 "kind": kind, "regret": regret, "best_regret": 0.2, "error_regret": 0.1,
@@ -37,13 +37,13 @@ def test_figures_by_hand() -> None:
     found = figures(rows(), ("a", "b"))
     assert found["a.mean"] == pytest.approx(0.41) and found["b.mean"] == pytest.approx(0.36)
     assert found["a.agents"] == pytest.approx([0.4, 0.42])
-    assert found["a.val"] == pytest.approx(0.21)
+    assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
     assert found["b.worst"] == pytest.approx(0.41)
     assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
     lines = render(found | {"tasks": 2, "runs": 2, "data": "ab" * 32}, ("a", "b")).splitlines()
     assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
-    assert {line.count("|") for line in lines[:4]} == {10}
+    assert {line.count("|") for line in lines[:4]} == {11}
 
 
 def test_the_page_has_a_place_for_every_experiment() -> None:

@@ -19,10 +19,10 @@ REGRET = {"mean": 0.2, "iqm": 0.15, "low": 0.1, "high": 0.3, "worst": 0.9}
 FIGURES = {
     "benchmark": "b" * 64,
     "tasks": 12,
-    **{f"heldout.policy.{key}": value for key, value in REGRET.items()},
-    **{f"heldout.baseline.cosine.{key}": value + 0.25 for key, value in REGRET.items()},
-    **{f"heldout.control.state_blind.{key}": value - 0.05 for key, value in REGRET.items()},
-    "heldout.control.random_init.mean": 0.75,
+    **{f"selection.policy.{key}": value for key, value in REGRET.items()},
+    **{f"selection.baseline.cosine.{key}": value + 0.25 for key, value in REGRET.items()},
+    **{f"selection.control.state_blind.{key}": value - 0.05 for key, value in REGRET.items()},
+    "selection.control.random_init.mean": 0.75,
 }
 
 
@@ -85,7 +85,7 @@ def test_the_card_says_what_it_is_worth(paths, tmp_path):
         (lambda p: p.policy.unlink(), "policy.onnx: no such file"),
         (lambda p: p.policy.write_bytes(b"?"), "not an ONNX model"),
         (lambda p: p.evaluate_metrics.unlink(), "evaluate.json: no such file; run `dvc repro evaluate`"),
-        (lambda p: p.evaluate_metrics.write_text('{"benchmark": "b"}'), "heldout.policy.mean is None"),
+        (lambda p: p.evaluate_metrics.write_text('{"benchmark": "b"}'), "selection.policy.mean is None"),
         (lambda p: p.register_metrics.unlink(), "register.json: no such file; run `dvc repro`"),
         (lambda p: write_bundle(p.policy, bias=9.0), "its evaluation is another policy's"),
     ],

@@ -36,12 +36,12 @@ def candidate(paths, bias, mean, benchmark="b1"):
     write_bundle(paths.policy, bias=bias)
     paths.evaluate_metrics.parent.mkdir(exist_ok=True)
     figures = {
-        "heldout.policy.mean": mean,
-        "heldout.policy.low": mean - 0.1,
+        "selection.policy.mean": mean,
+        "selection.policy.low": mean - 0.1,
         "benchmark": benchmark,
         "tasks": 3,
     }
-    paths.evaluate_metrics.write_text(json.dumps(figures | {"heldout.baseline.cosine.mean": 0.5}))
+    paths.evaluate_metrics.write_text(json.dumps(figures | {"selection.baseline.cosine.mean": 0.5}))
 
 
 def aliases(store, name):
@@ -59,10 +59,10 @@ def test_the_first_version_is_champion_and_a_repeat_changes_nothing(store, paths
 
     (version,) = store.client.search_model_versions(f"name = '{request.node.name}'")
     assert version.tags.items() >= {
-        "sha256": first["sha256"], "benchmark": "b1", "heldout.policy.mean": "0.3", "algorithm": "iql",
+        "sha256": first["sha256"], "benchmark": "b1", "selection.policy.mean": "0.3", "algorithm": "iql",
         "data": "d" * 64,
     }.items()  # fmt: skip
-    assert "heldout.baseline.cosine.mean" not in version.tags
+    assert "selection.baseline.cosine.mean" not in version.tags
     stored = Path(version.source.removeprefix("file://")) / "model.onnx"
     assert stored.read_bytes() == paths.policy.read_bytes()
     run = store.client.get_run(version.run_id)
@@ -74,9 +74,9 @@ def test_the_first_version_is_champion_and_a_repeat_changes_nothing(store, paths
 @pytest.mark.parametrize(
     "mean, benchmark, wins, reason",
     [
-        (0.2, "b1", True, "mean held-out regret 0.2 is below the 0.3 of the champion then (version 1)"),
-        (0.4, "b1", False, "mean held-out regret 0.4 is not below the 0.3 of the champion then (version 1)"),
-        (0.3, "b1", False, "mean held-out regret 0.3 is not below"),
+        (0.2, "b1", True, "mean regret 0.2 is below the 0.3 of the champion then (version 1)"),
+        (0.4, "b1", False, "mean regret 0.4 is not below the 0.3 of the champion then (version 1)"),
+        (0.3, "b1", False, "mean regret 0.3 is not below"),
         (0.2, "b2", False, "judged on benchmark b2, the champion (version 1) on b1"),
     ],
 )
@@ -123,9 +123,9 @@ def test_a_champion_made_by_others_stays(store, paths, request):
     "figures, message",
     [
         (None, "evaluate.json: no such file; run `dvc repro evaluate`"),
-        ({"benchmark": "b"}, "heldout.policy.mean is None, want a number"),
-        ({"benchmark": "b", "heldout.policy.mean": float("nan")}, "heldout.policy.mean is nan"),
-        ({"heldout.policy.mean": 0.5}, "benchmark is None, want its hash"),
+        ({"benchmark": "b"}, "selection.policy.mean is None, want a number"),
+        ({"benchmark": "b", "selection.policy.mean": float("nan")}, "selection.policy.mean is nan"),
+        ({"selection.policy.mean": 0.5}, "benchmark is None, want its hash"),
     ],
 )
 def test_a_policy_without_a_judgement_is_not_registered(paths, figures, message):

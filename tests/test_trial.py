@@ -40,12 +40,12 @@ def test_methods_share_initialisation_and_batches() -> None:
 
 def test_every_kind_of_method_runs(tmp_path: Path) -> None:
     policy = str(write_bundle(tmp_path / "policy.onnx"))
-    learned = Method("policy", "policy", policy=policy)
+    learned = Method("policy", "policy", policy=policy, epochs=True)
     known = [COSINE, Method("floor", "searched", shape=SHAPE), Method("control", "mean_lr", curve=(-3.0,) * 5)]
     found = dict(zip(("cosine", "searched", "mean_lr"), trained(*known, seeds=(0,)), strict=True))
     for method in (
         learned, replace(learned, name="policy_val", validation=True),
-        replace(learned, name="policy_epochs", epochs=True),
+        replace(learned, name="policy_steps", epochs=False),
         Method("control", "random_init", rule="random_init"), FINDER,
         Method("rival", "finder_steepest", rule="finder_steepest"), LOOP,
         Method("loop", "pilot", policy=policy, loop="pilot"),
@@ -71,7 +71,7 @@ def test_a_policy_is_judged_in_its_own_decision_process(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.log10(np.divide(found[1], found[0])), 1.0, atol=1e-5)
 
 
-def test_the_default_call_is_told_nothing_but_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_is_told_what_its_method_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`validation` shows as many validation losses as there are milestones, `epochs` the length of an epoch."""
     told: dict[str, tuple[int, bool]] = {}
     heard, observe = 0, Pilot.observe
