@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro seed test lint deps promote overhead guards benchmark experiment clean
+.PHONY: help repro seed test lint deps promote overhead guards benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -53,6 +53,9 @@ benchmark: $(READY) ## the shipped policy beside all rivals, on all held-out tas
 
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.experiments $(NAME)
+
+robust: $(READY) ## the shipped policy in trainings other than those it learned from: minutes
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust
 
 clean: ## remove builds and caches; data, results and .venv stay
 	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
