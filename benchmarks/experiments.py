@@ -6,10 +6,10 @@
 Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
 seen. A policy runs on all tasks of the selection split, as in the default call (told the training loss alone) and shown
 the validation loss. Keys, for every variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation
-seeds resampled), .worst (family), .best (checkpoint), .error, .val (validation loss shown), .steps (not told the length
-of an epoch), .agents (mean of each), and but for the first, .minus, .minus_low, .minus_high (its regret minus the
-first's). Trainings are kept, as those of the benchmark are, and policies in .experiments_cache, by the hash of what they
-were made of.
+seeds resampled), .worst (family), .best (checkpoint), .error, .val (validation loss shown), .steps (not told how many
+data there are), .agents (mean of each), and but for the first, .minus, .minus_low, .minus_high (its regret minus the
+first's). Trainings are kept, as those of the benchmark are, and policies in .experiments_cache, by the hash of what
+they were made of.
 """
 
 from __future__ import annotations
@@ -274,7 +274,8 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
         rows.append([
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
             ", ".join(f"{value:.3f}" for value in of["agents"]), gap,
-            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")), verdict.number(of["val"]), verdict.number(of["steps"]),
+            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
+            *(verdict.number(of[key]) for key in ("val", "steps")),
         ])  # fmt: skip
     last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])

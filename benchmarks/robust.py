@@ -144,8 +144,12 @@ def train(job: Job) -> tuple[float, float]:
     model(x[: workload.batch_size])  # lazy layers learn their sizes
     before = min(_score(workload, model), workload.baseline_loss)
     optimizer = change.optimizer([*model.parameters()], workload)
+
+    def clip(*_: Any) -> None:
+        clip_grad_norm_(model.parameters(), change.clip)
+
     if change.clip < math.inf:
-        optimizer.register_step_pre_hook(lambda *_: clip_grad_norm_(model.parameters(), change.clip) and None)
+        optimizer.register_step_pre_hook(clip)
     scheduler = _scheduler(job, change, optimizer, model, workload, round(change.told * n))
     torch.manual_seed(job.seed)  # of dropout
     mean = math.nan
@@ -168,7 +172,10 @@ def _scheduler(
 ) -> Any:
     if job.times is None:
         highest = rivals.TEXTBOOK[workload.optimizer] if change.capped else None
-        return PilotLR(optimizer, told, model=model, steps_per_epoch=workload.steps_per_epoch, max_lr=highest)
+        return PilotLR(
+            optimizer, told, model=model, steps_per_epoch=workload.steps_per_epoch, examples=len(workload.train),
+            max_lr=highest,
+        )  # fmt: skip
     times = job.times
     return LambdaLR(optimizer, lambda step: times * envelope(step, told))
 

@@ -114,7 +114,8 @@ def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviou
     same = {
         "family": workload.family, "workload": workload.name, "task": name, "optimizer": workload.optimizer,
         "n_steps": workload.n_steps, "steps_per_epoch": float(workload.steps_per_epoch),
-        "baseline_loss": workload.baseline_loss, "probed": recording.probe is not None, "truncated": False,
+        "examples": len(workload.train), "baseline_loss": workload.baseline_loss,
+        "probed": recording.probe is not None, "truncated": False,
     }  # fmt: skip
     columns |= {column: pa.repeat(value, len(run)) for column, value in same.items()}
     return pa.table({field.name: columns[field.name] for field in trajectories.SCHEMA}, schema=trajectories.SCHEMA)

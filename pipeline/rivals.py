@@ -129,9 +129,10 @@ def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
 
 
 def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:
-    """PilotLR, which knows the length of an epoch, as it does in a loop over a DataLoader."""
+    """PilotLR, which knows how many data there are, as it does in a loop over a DataLoader."""
     optimizer = plain(params, workload)
-    scheduler = PilotLR(optimizer, workload.n_steps, policy, steps_per_epoch=workload.steps_per_epoch)
+    told = {"steps_per_epoch": workload.steps_per_epoch, "examples": len(workload.train)}
+    scheduler = PilotLR(optimizer, workload.n_steps, policy, **told)
     return Driver(optimizer, scheduler, "loss")
 
 

@@ -63,14 +63,15 @@ def simulate(
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
     all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
     at the end on all. With `milestones`, completed steps, it is measured and given there instead. `show_epochs`: the
-    pilot is told the length of an epoch.
+    pilot is told the length of an epoch and the number of examples.
     """
     n, k, scored = workload.n_steps, len(seeds), workload.scored(val_examples)
     shown = np.broadcast_to(show_validation, k)
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed,
-        steps_per_epoch=workload.steps_per_epoch if show_epochs else None, fetch=_numbers,
+        steps_per_epoch=workload.steps_per_epoch if show_epochs else None,
+        examples=len(workload.train) if show_epochs else None, fetch=_numbers,
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params

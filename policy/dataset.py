@@ -14,7 +14,7 @@ from lrpilot.telemetry import INTERVAL
 # Features by what they tell of. The clock, with the kind of optimizer, is all that the state-blind control sees.
 GROUPS = {
     "clock": ("progress", "log_progress", "first", "interval", "log_steps", "is_sgd"),
-    "epochs": ("has_epochs", "log_epochs"),
+    "epochs": ("has_epochs", "log_epochs", "has_examples", "log_examples"),
     "probe": PROBE_NAMES,
     "level": ("level", "level_to_anchor", "level_to_highest", "last_move"),
     "loss": ("loss_total", "loss_last", "loss_slope", "loss_slope_4", "loss_to_best", "since_best", "loss_noise"),
@@ -38,6 +38,7 @@ class Task:
         self.n_steps = int(heads["n_steps"][0].as_py())
         self.optimizer = str(heads["optimizer"][0])
         self.steps_per_epoch = float(heads["steps_per_epoch"][0].as_py())
+        self.examples = float(heads["examples"][0].as_py())
         self.baseline_loss = float(heads["baseline_loss"][0].as_py())
         self.diverged = np.zeros(self.runs, bool)
         self.diverged[run[table["reason"].to_numpy() == "diverged"]] = True
@@ -55,18 +56,25 @@ class Task:
         return out
 
 
-def observations(task: Task, show_val: np.ndarray, steps_per_epoch: np.ndarray) -> np.ndarray:
+def observations(
+    task: Task, show_val: np.ndarray, show_epochs: np.ndarray | bool = True, show_examples: np.ndarray | bool = True
+) -> np.ndarray:
     """(D, n * runs, F) float32 of a task's decisions, as the pilots that recorded it saw them.
 
-    show_val (D + 1, n * runs) bool: where the validation loss is shown; steps_per_epoch (n * runs,): nan hides it. The
-    task's runs come n times over, each time with other masks.
+    show_val (D + 1, n * runs) bool: where the validation loss is shown; show_epochs, show_examples, () or
+    (n * runs,) bool: whether the length of an epoch and the number of examples are. The task's runs come n times over,
+    each time with other masks.
     """
     runs, copies = show_val.shape[1], show_val.shape[1] // task.runs
 
     def column(name: str) -> np.ndarray:
         return np.tile(task.column(name), copies)
 
-    observer = Observer(runs, task.n_steps, task.optimizer == "sgd", steps_per_epoch)
+    epochs, examples = (
+        np.where(np.broadcast_to(show, runs), value, np.nan)
+        for show, value in ((show_epochs, task.steps_per_epoch), (show_examples, task.examples))
+    )
+    observer = Observer(runs, task.n_steps, task.optimizer == "sgd", epochs, examples)
     c = {n: column("train_loss" if n == "loss_mean" else n) for n in INTERVAL}
     c["val_loss"] = np.where(show_val, c["val_loss"], np.nan)
     step, level, anchor = (column(n) for n in ("step", "level", "anchor"))

@@ -88,7 +88,7 @@ def recorded_observations(folder: Path, rows: int) -> np.ndarray:
     for i, at in enumerate(np.linspace(0, len(files) - 1, rows).astype(int)):
         task = Task(trajectories.read(files[at]))
         shown = np.ones((task.length, task.runs), bool)
-        seen = observations(task, shown, np.full(task.runs, task.steps_per_epoch))
+        seen = observations(task, shown)
         run = i % task.runs
         decision = max(task.ends[run] - 1, 0) * i // max(rows - 1, 1)
         found.append(seen[decision, run])

@@ -32,6 +32,9 @@ PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows the
 HIDDEN = len(PERIODS)  # in place of an index of PERIODS
 
 VALIDATION, EPOCHS = GROUPS["validation"], GROUPS["epochs"]
+EXAMPLES = ("has_examples", "log_examples")
+TOLD = ((), EXAMPLES, EPOCHS)  # what a run hides of its data
+EPOCHS_ALONE = 0.2  # share, of the runs that show the length of an epoch, that hide the number of examples
 KEPT = (*EPOCHS, "log_steps", "is_sgd", *PROBE_NAMES)  # equal in all decisions of a run
 CHANGING = tuple(n for n in NAMES if n not in (*VALIDATION, *KEPT))
 
@@ -50,7 +53,7 @@ class Masks:
     """What of the optional telemetry a run shows, drawn per run, so that one policy serves every caller."""
 
     validation: float  # share of runs that hide the validation loss
-    epochs: float  # share of runs that hide the length of an epoch
+    epochs: float  # share of runs that hide the length of an epoch, and the number of examples
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,20 @@ class Store:
         for runs in self.tasks.tolist():
             hidden = rng.random(runs) < masks.validation
             period = rng.choice(len(PERIODS), runs)
-            variants.append(2 * np.where(hidden, HIDDEN, period) + (rng.random(runs) < masks.epochs))
+            told = np.where(rng.random(runs) < masks.epochs, 2, rng.random(runs) < EPOCHS_ALONE)
+            variants.append(len(TOLD) * np.where(hidden, HIDDEN, period) + told)
         return View(self, np.concatenate(variants).astype(np.int8), _columns())
 
 
 def _columns() -> np.ndarray:
-    """(variants, F) place of every feature in LAYOUT; a variant is 2 * period + whether the epochs are hidden."""
+    """(variants, F) place of every feature in LAYOUT; a variant is len(TOLD) * period + which of TOLD it hides."""
 
-    def place(name: str, period: int, no_epochs: bool) -> int:
+    def place(name: str, period: int, told: int) -> int:
         if name in VALIDATION:
             return NOTHING if period == HIDDEN else LAYOUT.index((name, period))
-        return NOTHING if no_epochs and name in EPOCHS else LAYOUT.index((name, 0))
+        return NOTHING if name in TOLD[told] else LAYOUT.index((name, 0))
 
-    variants = ((period, hidden) for period in range(HIDDEN + 1) for hidden in (False, True))
+    variants = ((period, told) for period in range(HIDDEN + 1) for told in range(len(TOLD)))
     return np.array([[place(name, *variant) for name in NAMES] for variant in variants])
 
 
@@ -207,7 +211,7 @@ def _add(
 def _arrays(task: Task, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
     """A task's share of a store's `decisions`, `actions`, `rewards` and `kept`."""
     shown = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
-    seen = observations(task, shown, np.full(shown.shape[1], task.steps_per_epoch))
+    seen = observations(task, shown)
     seen = seen.reshape(len(seen), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)  # (runs, D, periods, F)
     within = np.arange(task.length) < task.ends[:, None]  # (runs, D + 1)
     rows = np.arange(task.length) <= task.ends[:, None]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = 2
+FORMAT = 3
 
 SCHEMA = pa.schema(
     [
@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("lr0", pa.float64()),  # learning rate that the behaviour asked for first
         ("n_steps", pa.int64()),
         ("steps_per_epoch", pa.float64()),
+        ("examples", pa.int64()),  # of the training data
         ("baseline_loss", pa.float64()),  # validation loss of the best constant prediction
         ("probed", pa.bool_()),
         ("decision", pa.int64()),

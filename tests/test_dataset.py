@@ -20,14 +20,14 @@ from pipeline.workloads.registry import family
 from policy import trajectories
 from policy.dataset import BLIND, GROUPS, Task, mask, observations
 from policy.mdp import Reward
-from policy.store import PERIODS, Masks, Store, View, build
+from policy.store import EPOCHS_ALONE, PERIODS, Masks, Store, View, build
 from tiny import world
 
 RUNS = 8
 REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
 VAL = [i for i, name in enumerate(NAMES) if name.startswith(("val_", "has_val"))]
-EPOCHS = [NAMES.index("has_epochs"), NAMES.index("log_epochs")]
+EPOCHS = [NAMES.index(n) for n in GROUPS["epochs"]]
 # (family, task seed): least squares and classification of a few weights, which some of the runs' rates blow up
 TASKS = {"adam": ("illconditioned", 3), "sgd": ("illconditioned", 6), "sgd-mlp": ("regression", 6)}
 
@@ -92,11 +92,10 @@ def assert_same(task: Task, found: np.ndarray, seen: list[np.ndarray]) -> None:
 def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, watch: Watch) -> None:
     spec = spec_of(task, probed, SCHEDULES)
     data = collected(spec, tmp_path)
-    epochs = np.full(RUNS, data.steps_per_epoch)
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     seeds = [spec.task_seed + i for i in range(RUNS)]
     mixed = behaviour_of(spec, workload.n_steps).shows_validation
-    assert_same(data, observations(data, every_decision(data, mixed), epochs), watch.seen)
+    assert_same(data, observations(data, every_decision(data, mixed)), watch.seen)
     if task == "sgd" and not probed:
         assert data.diverged.any()
         assert not data.diverged.all()
@@ -108,7 +107,7 @@ def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, wat
         watch.seen.clear()
         act = behaviour_of(spec, workload.n_steps).act
         simulate(workload, seeds, Protocol(), act, probed=probed, val_examples=32, show_validation=shown)
-        assert_same(data, observations(data, every_decision(data, shown), epochs), watch.seen)
+        assert_same(data, observations(data, every_decision(data, shown)), watch.seen)
 
 
 def test_validation_is_recorded_though_no_run_shows_it() -> None:
@@ -127,7 +126,7 @@ def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch)
     data = collected(spec, tmp_path / "data")
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     shown = every_decision(data, behaviour_of(spec, workload.n_steps).shows_validation)
-    assert_same(data, observations(data, shown, np.full(RUNS, data.steps_per_epoch)), watch.seen)
+    assert_same(data, observations(data, shown), watch.seen)
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +208,8 @@ def test_masks_are_drawn_per_run_from_the_seed(folder: Path, store: Store) -> No
         task = Task(trajectories.read(path))
         hidden = rng.random(RUNS) < 0.4
         shown = ~hidden & (np.arange(task.length)[:, None] % rng.choice(PERIODS, RUNS) == 0)
-        epochs = np.where(rng.random(RUNS) < 0.3, np.nan, task.steps_per_epoch)
-        wanted = observations(task, shown, epochs)
+        told = rng.random(RUNS) >= 0.3
+        wanted = observations(task, shown, told, told & (rng.random(RUNS) >= EPOCHS_ALONE))
         for run, end in enumerate(task.ends):
             np.testing.assert_array_equal(next(found).observations, wanted[:end, run])
     flag = NAMES.index("has_val")

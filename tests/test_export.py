@@ -35,9 +35,7 @@ def test_recorded_observations_are_those_of_the_recording(recorded: Path) -> Non
     rows = set()
     for path in trajectories.files(recorded):
         task = Task(trajectories.read(path))
-        everything = observations(
-            task, np.ones((task.length, task.runs), bool), np.full(task.runs, task.steps_per_epoch)
-        )
+        everything = observations(task, np.ones((task.length, task.runs), bool))
         rows |= {everything[t, run].tobytes() for run, end in enumerate(task.ends) for t in range(end)}
     assert {row.tobytes() for row in seen} <= rows
     progress, first = seen[:, NAMES.index("progress")], seen[:, NAMES.index("first")]

@@ -32,10 +32,10 @@ def seen(
 
 
 def test_first_observation_by_hand() -> None:
-    row = seen(Observer(1, 1000, is_sgd=True, steps_per_epoch=10.0), None, 0, z=1.5)
+    row = seen(Observer(1, 1000, is_sgd=True, steps_per_epoch=10.0, examples=50), None, 0, z=1.5)
     want = dict.fromkeys(NAMES, 0.0) | {
         "progress": -1.0, "log_progress": -3 / 1.5 + 1, "first": 1.0, "is_sgd": 1.0, "has_epochs": 1.0,
-        "log_epochs": 1.0,
+        "log_epochs": 1.0, "has_examples": 1.0, "log_examples": LG(50) - 3,
     }  # fmt: skip
     assert row == pytest.approx(want, abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""How long an epoch is, found in the loop that builds a scheduler."""
+"""How many data there are, found in the loop that builds a scheduler."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def nearest(policy: Any) -> PilotLR:
 
 def given_one(policy: Any) -> PilotLR:
     train = batches()
-    return pilot(policy, 5 * len(train), steps_per_epoch=25)
+    return pilot(policy, 5 * len(train), steps_per_epoch=25, examples=99)
 
 
 def in_part(policy: Any) -> PilotLR:
@@ -93,20 +93,22 @@ def far(policy: Any, depth: int = NEAR) -> PilotLR:
 
 @pytest.mark.parametrize(
     ("loop", "found"),
-    [(plain, 10), (owned, 10), (passed_on, 10), (nearest, 5), (given_one, 25),
-     (in_part, None), (two, None), (unshuffled, None), (endless, None), (far, None)],
+    [(plain, (10, 40)), (owned, (10, 40)), (passed_on, (10, 40)), (nearest, (5, 20)), (given_one, (25, 99)),
+     (in_part, (None, None)), (two, (None, None)), (unshuffled, (None, None)), (endless, (None, None)),
+     (far, (None, None))],
 )  # fmt: skip
-def test_an_epoch_is_as_long_as_the_loader_that_the_loop_shuffles(
-    loop: Callable[[Any], PilotLR], found: int | None, tmp_path: Any
+def test_the_data_are_those_of_the_loader_that_the_loop_shuffles(
+    loop: Callable[[Any], PilotLR], found: tuple[int | None, int | None], tmp_path: Any
 ) -> None:
     scheduler = loop(write_bundle(tmp_path / "policy.onnx"))
-    assert scheduler.steps_per_epoch == found
-    assert scheduler.pilot.observer.steps_per_epoch == found
+    assert (scheduler.steps_per_epoch, scheduler.examples) == found
+    assert (scheduler.pilot.observer.steps_per_epoch, scheduler.pilot.observer.examples) == found
 
 
-def test_a_resumed_training_knows_its_epochs_wherever_it_is_resumed(tmp_path: Any) -> None:
+def test_a_resumed_training_knows_its_data_wherever_it_is_resumed(tmp_path: Any) -> None:
     policy = write_bundle(tmp_path / "policy.onnx")
     elsewhere = pilot(policy, 50)
     assert elsewhere.steps_per_epoch is None
     elsewhere.load_state_dict(plain(policy).state_dict())
     assert elsewhere.steps_per_epoch == elsewhere.pilot.observer.steps_per_epoch == 10
+    assert elsewhere.examples == elsewhere.pilot.observer.examples == 40

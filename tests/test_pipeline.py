@@ -84,7 +84,9 @@ def test_metrics_hold_their_keys(paths: Paths) -> None:
     evaluate = json.loads(paths.evaluate_metrics.read_text())
     names = ["policy", "baseline.cosine", "control.state_blind", "control.mean_lr", "control.random_init"]
     names += ["rival.finder_steepest", "rival.finder_tenth", "policy_val"]
-    missing = [n for n in names for k in ("mean", "iqm", "low", "high", "worst") if f"selection.{n}.{k}" not in evaluate]
+    missing = [
+        n for n in names for k in ("mean", "iqm", "low", "high", "worst") if f"selection.{n}.{k}" not in evaluate
+    ]
     assert missing == []
 
 

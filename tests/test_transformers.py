@@ -146,6 +146,7 @@ def test_trainer_tells_the_length_of_an_epoch(
     create_pilot(made, policy)
     made.train()
     assert made.lr_scheduler.steps_per_epoch == found  # 72 examples in batches of 8
+    assert made.lr_scheduler.examples == (found and 72)
 
 
 # A loss that blows up while a GradScaler skips its steps

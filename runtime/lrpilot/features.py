@@ -14,7 +14,7 @@ import numpy as np
 
 from lrpilot.probe import Landmarks, levels
 
-VERSION = 1
+VERSION = 2
 CLIP = 5.0
 CURVE = (
     -3.0,
@@ -34,7 +34,7 @@ PROBE_NAMES = (
 )  # fmt: skip
 NAMES = (
     "progress", "log_progress", "first", "level", "level_to_anchor", "level_to_highest", "last_move",
-    "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs",
+    "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs", "has_examples", "log_examples",
     "loss_total", "loss_last", "loss_slope", "loss_slope_4", "loss_to_best", "since_best", "loss_noise",
     "grad_norm", "grad_cos", "update_ratio", "update_cos", "weight_norm",
     "has_val", "val_total", "val_slope", "val_slope_4", "val_to_best", "val_gap",
@@ -70,6 +70,7 @@ class Observer:
     total_steps: int
     is_sgd: bool
     steps_per_epoch: float | np.ndarray | None = None  # None or nan: unknown
+    examples: float | np.ndarray | None = None  # of the training data; None or nan: unknown
     loss0: np.ndarray = field(init=False)
     losses: np.ndarray = field(init=False)  # interval means, latest first
     best: np.ndarray = field(init=False)
@@ -191,11 +192,13 @@ class Observer:
         }
 
     def _epoch_columns(self) -> dict[str, Any]:
-        if self.steps_per_epoch is None:
-            return {"has_epochs": 0.0, "log_epochs": 0.0}
-        epochs = self.total_steps / np.asarray(self.steps_per_epoch, np.float64)
-        known = ~np.isnan(epochs)
-        return {"has_epochs": known, "log_epochs": np.where(known, _lg(np.where(known, epochs, 10)) - 1, 0.0)}
+        columns: dict[str, Any] = dict.fromkeys(("has_epochs", "log_epochs", "has_examples", "log_examples"), 0.0)
+        if self.steps_per_epoch is not None:
+            epochs = self.total_steps / np.asarray(self.steps_per_epoch, np.float64)
+            columns["has_epochs"], columns["log_epochs"] = _logarithm(epochs, 1)
+        if self.examples is not None:
+            columns["has_examples"], columns["log_examples"] = _logarithm(np.asarray(self.examples, np.float64), 3)
+        return columns
 
     def _validation_columns(self) -> dict[str, Any]:
         known = ~np.isnan(self.vals[0])
@@ -210,6 +213,12 @@ class Observer:
             "val_gap": 2 * _lg(now / _known(loss, now)),
         }
         return {"has_val": known} | {name: np.where(known, v, 0.0) for name, v in columns.items()}
+
+
+def _logarithm(value: np.ndarray, middle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where a number is known, and its logarithm there, less `middle`; elsewhere 0."""
+    known = ~np.isnan(value)
+    return known, np.where(known, _lg(np.where(known, value, 1.0)) - middle, 0.0)
 
 
 def _known(value: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""How long an epoch is, from the DataLoader of the training loop that builds the scheduler. Needs torch.
+"""How many data a training has, from the DataLoader of the loop that builds the scheduler. Needs torch.
 
 `PilotLR(optimizer, total_steps=N)` is not told; but the loop that builds it has the loader at hand, in a variable or
-in an attribute of `self`, and a policy decides better that knows how often the training will see its data. (Lightning's
-`save_hyperparameters` reads its caller's variables, too.) Where there is any doubt, nothing is assumed.
+in an attribute of `self`, and a policy decides better that knows how many data there are and how often they are seen.
+(Lightning's `save_hyperparameters` reads its caller's variables, too.) Where there is any doubt, nothing is assumed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 NEAR = 12  # calls that are looked at, the nearest first
 
 
-def steps_per_epoch(total_steps: int) -> int | None:
-    """Batches of the one loader that shuffles, if `total_steps` are whole passes over it.
+def found(total_steps: int) -> tuple[int, int] | None:
+    """Batches of a pass and examples of the one loader that shuffles, if `total_steps` are whole passes over it.
 
-    The nearest caller that has such a loader decides; None where none has one, or several of different lengths.
+    The nearest caller that has such a loader decides; None where none has one, or several that differ.
     """
     for frame in _callers():
-        lengths = {length for loader in _shuffling(frame) if (length := _length(loader))}
-        fitting = {length for length in lengths if total_steps % length == 0}
-        if lengths:
+        sizes = {size for loader in _shuffling(frame) if (size := _size(loader))}
+        fitting = {size for size in sizes if total_steps % size[0] == 0}
+        if sizes:
             return fitting.pop() if len(fitting) == 1 else None
     return None
 
@@ -52,9 +52,10 @@ def _shuffling(frame: FrameType) -> Iterator[Any]:
             yield value
 
 
-def _length(loader: Any) -> int:
-    """Batches of a pass; 0 where that is not known."""
+def _size(loader: Any) -> tuple[int, int] | None:
+    """Batches and examples of a pass; None where they are not known, or none."""
     try:
-        return len(loader)
+        batches, examples = len(loader), len(loader.dataset)
     except TypeError:  # of an iterable data set
-        return 0
+        return None
+    return (batches, examples) if batches else None

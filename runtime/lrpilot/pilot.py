@@ -52,6 +52,7 @@ class Pilot:
         runs: int = 1,
         probed: bool = True,
         steps_per_epoch: float | None = None,
+        examples: int | None = None,
         min_lr: float = 0.0,
         max_lr: float = np.inf,
         strict: bool = False,
@@ -70,7 +71,7 @@ class Pilot:
         self.limits = (min_lr, max_lr)
         self.strict, self.guarded, self.tells = strict, guards, tells
         self._fetch = fetch
-        self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch)
+        self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
         self.guard = Guard(runs, protocol.action)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended

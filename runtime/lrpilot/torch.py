@@ -76,6 +76,7 @@ class PilotLR(LRScheduler):
         model: whose buffers (batch norm) the probe's roll-back puts back.
         steps_per_epoch: optimizer steps per pass over the data; by default what the caller's DataLoader says, if one
             that shuffles is at hand and `total_steps` are whole passes over it (see `lrpilot.loader`).
+        examples: of the training data; by default those of that DataLoader.
         probe: whether to begin with the probe; until it ends, a copy of the parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
         strict: raise where otherwise a guard acts or a fallback is taken with a warning.
@@ -97,6 +98,7 @@ class PilotLR(LRScheduler):
         *,
         model: nn.Module | None = None,
         steps_per_epoch: float | None = None,
+        examples: int | None = None,
         probe: bool = True,
         min_lr: float | None = None,
         max_lr: float | None = None,
@@ -112,10 +114,11 @@ class PilotLR(LRScheduler):
         self._policy_hash = hashlib.sha256(self.policy.content).hexdigest()
         self.optimizer, self.model, self.strict, self.log = optimizer, model, strict, log
         self._options: dict[str, Any] = {
-            "min_lr": low, "max_lr": high, "steps_per_epoch": steps_per_epoch, "strict": strict, "guards": guards
+            "min_lr": low, "max_lr": high, "steps_per_epoch": steps_per_epoch, "examples": examples, "strict": strict,
+            "guards": guards,
         }  # fmt: skip
-        if steps_per_epoch is None:
-            self._options["steps_per_epoch"] = loader.steps_per_epoch(_steps(total_steps))
+        if steps_per_epoch is None and (found := loader.found(_steps(total_steps))) is not None:
+            self._options |= {"steps_per_epoch": found[0], "examples": found[1] if examples is None else examples}
         self.pilot = self._new_pilot(_steps(total_steps), probe)
         self._meter, self._inbox = Meter(optimizer), losses.Inbox()
         self._snapshot: Snapshot | None = None  # where the probe began, until it ends
@@ -214,12 +217,18 @@ class PilotLR(LRScheduler):
 
     @property
     def steps_per_epoch(self) -> float | None:
-        """Optimizer steps per pass over the data; None: not known. Who learns it later than at construction sets it."""
+        """Optimizer steps per pass over the data; None: not known."""
         return self._options["steps_per_epoch"]
 
-    @steps_per_epoch.setter
-    def steps_per_epoch(self, steps: float | None) -> None:
-        self._options["steps_per_epoch"] = self.pilot.observer.steps_per_epoch = steps
+    @property
+    def examples(self) -> int | None:
+        """Examples of the training data; None: not known."""
+        return self._options["examples"]
+
+    def tell(self, steps_per_epoch: float, examples: int | None) -> None:
+        """Say how many data there are, where that was not known yet at construction."""
+        self._options |= {"steps_per_epoch": steps_per_epoch, "examples": examples}
+        self.pilot.observer.steps_per_epoch, self.pilot.observer.examples = steps_per_epoch, examples
 
     @property
     def history(self) -> History:
@@ -253,6 +262,7 @@ class PilotLR(LRScheduler):
             "told": list(self._told),
             "initial_lrs": self._rates.initial(),
             "steps_per_epoch": self._options["steps_per_epoch"],
+            "examples": self._options["examples"],
             "last_epoch": self.last_epoch,
             "_step_count": self._step_count,
         }
@@ -282,7 +292,7 @@ class PilotLR(LRScheduler):
             )
         self._meter.load_state_dict(state_dict["meter"])
         total, planned = self.pilot.planned[0], state_dict["pilot"]["planned"]
-        self._options["steps_per_epoch"] = state_dict["steps_per_epoch"]
+        self._options |= {name: state_dict[name] for name in ("steps_per_epoch", "examples")}
         pilot = self._new_pilot(planned[-1], bool(state_dict["pilot"]["probed"]))
         pilot.load_state_dict(state_dict["pilot"])
         if total not in planned:

@@ -54,8 +54,8 @@ WORDS: dict[str, tuple[Callable[[float], float], str]] = {
 
 # Facts of the training or of the clock rather than findings: explained by none.
 FACTS = (
-    "progress", "log_progress", "first", "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs", "has_val",
-    "probed", "probe_blown",
+    "progress", "log_progress", "first", "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs", "has_examples",
+    "log_examples", "has_val", "probed", "probe_blown",
 )  # fmt: skip
 
 SOURCES = {"loss_": "loss_mean", "grad_": "grad_norm", "update_": "update_norm", "weight_": "weight_norm"}

@@ -62,7 +62,7 @@ class PilotCallback(Callback):
             config.interval, config.frequency = "step", 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the length of an epoch, and warn of a wrong total_steps while there is time."""
+        """Tell how many data there are, and warn of a wrong total_steps while there is time."""
         if not pl_module.automatic_optimization:
             return
         coming = trainer.estimated_stepping_batches
@@ -70,7 +70,8 @@ class PilotCallback(Callback):
             planned = scheduler.pilot.total_steps
             epochs = trainer.max_epochs if trainer.max_steps < 0 else None
             if scheduler.steps_per_epoch is None and planned == coming and epochs is not None and epochs > 0:
-                scheduler.steps_per_epoch = coming / epochs
+                data: Any = getattr(trainer.train_dataloader, "dataset", None)
+                scheduler.tell(coming / epochs, len(data) if hasattr(data, "__len__") else None)
             if 0 < coming < float("inf") and planned != coming:
                 rank_zero_warn(
                     f"PilotLR: total_steps={planned}, and the Trainer will make {coming} optimizer steps; the rate "

@@ -37,7 +37,7 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     Args:
         trainer: any Trainer or subclass, without a scheduler of its own.
         policy: see `PilotLR`.
-        options: further keywords of `PilotLR`: steps_per_epoch, probe, min_lr, max_lr, strict, guards, log.
+        options: further keywords of `PilotLR`: steps_per_epoch, examples, probe, min_lr, max_lr, strict, guards, log.
 
     Raises:
         TypeError: a keyword that `PilotLR` does not know.
@@ -61,6 +61,7 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
             told: dict[str, Any] = {"model": held.model}
             if held.args.max_steps <= 0:
                 told["steps_per_epoch"] = num_training_steps / held.args.num_train_epochs
+                told["examples"] = len(held.train_dataset) if hasattr(held.train_dataset, "__len__") else None
             held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **(told | options))
             held._created_lr_scheduler = True  # so that the next train() makes another
         return held.lr_scheduler
