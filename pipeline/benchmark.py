@@ -194,7 +194,7 @@ def _regret(part: pd.DataFrame, score: str, oracle: float) -> np.ndarray:
 def contenders(policy: Path, blind: Path) -> list[Method]:
     """The policy as it comes and shown the validation loss, its controls, and the LR finders, which need no rate.
 
-    As it comes, in a loop over a DataLoader, it knows the training loss and the length of an epoch.
+    As it comes, in a loop over a DataLoader, it knows the training loss and the size of the data.
 
     Raises FileNotFoundError where there is no policy.
     """

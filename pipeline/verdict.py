@@ -19,7 +19,7 @@ SPLITS = {
 NAMES = {
     POLICY: "learned policy",
     VALIDATED: "learned policy + validation loss",
-    "policy_steps": "learned policy without the length of an epoch",
+    "policy_steps": "learned policy, not told of the data",
     "baseline.constant": "constant",
     "baseline.step": "StepLR",
     "baseline.exponential": "ExponentialLR",

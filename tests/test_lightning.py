@@ -144,9 +144,7 @@ def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tup
     """The training of `Module` without Lightning."""
     module, batches = Module(policy), [*Batches()] * EPOCHS
     optimizer = torch.optim.Adam(module.parameters(), lr=0.5)
-    scheduler = PilotLR(
-        optimizer, N // every, policy, model=module, steps_per_epoch=N / every / EPOCHS, examples=len(Batches().dataset)
-    )
+    scheduler = PilotLR(optimizer, N // every, policy, model=module, steps_per_epoch=N / every / EPOCHS)
     rates: list[float] = []
     for i in range(0, len(batches), every):
         optimizer.zero_grad()

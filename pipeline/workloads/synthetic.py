@@ -49,7 +49,7 @@ def draw_signals(rng: np.random.Generator, n: int, classes: int, length: int) ->
     places = np.arange(length) - rng.integers(-furthest, furthest + 1, (n, 1))
     x = curves[y[:, None], places % length] * (1 + 0.3 * rng.standard_normal((n, 1)))
     noise = ndimage.gaussian_filter1d(rng.standard_normal((n, length)), rng.uniform(0.3, 1.5), axis=1)
-    x += rng.uniform(0.2, 1.2) * noise / noise.std() + 0.5 * rng.standard_normal((n, 1)) * np.linspace(-1, 1, length)
+    x += rng.uniform(0.2, 2.0) * noise / noise.std() + 0.5 * rng.standard_normal((n, 1)) * np.linspace(-1, 1, length)
     return ((x - x.mean()) / x.std()).astype(np.float32), y
 
 
