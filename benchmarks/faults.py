@@ -129,10 +129,12 @@ def _mislabel(step: int, batch: Batch) -> Batch:
 
 
 def _hotter(decades: float) -> Answer:
-    return lambda d, a: min(a + decades / ActionEquation().span, 1.0)
+    """Climbs so far as fast as it may, from the middle on, and goes on from there."""
+    return lambda d, a: 1.0 if d < MIDDLE + decades / RISE else a
 
 
 SGD, ADAM, COUNTS = World("classes", "sgd"), World("classes", "adam"), World("counts", "adam")
+RISE = ActionEquation().rise
 EARLY, MIDDLE = 8, 26  # decisions, at a twelfth and at half of the steps
 FAULTS = (
     Fault("none, SGD", "nothing goes wrong", SGD),
@@ -154,7 +156,7 @@ FAULTS = (
     Fault("decade, SGD", "from the middle on the policy answers a decade too high", SGD, _from(MIDDLE, _hotter(1.0))),
     Fault("decade, Adam", "the same", ADAM, _from(MIDDLE, _hotter(1.0))),
     Fault("creep", "from the middle on the policy adds 0.15 decades per decision", ADAM,
-          _from(MIDDLE, lambda d, a: min(a + 0.06 * (d - MIDDLE), 1.0))),
+          _from(MIDDLE, lambda d, a: min(a + 0.15 / RISE, 1.0))),
     Fault("burst", "24 batches of garbage in the middle", SGD, corrupt=_burst),
     Fault("mislabelled", "from the middle on ever more labels are wrong, up to 60 %", ADAM, corrupt=_mislabel),
     Fault("nan gradients", "from the middle on every tenth gradient holds a nan", ADAM,

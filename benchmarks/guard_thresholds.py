@@ -4,7 +4,7 @@
 
 Writes two sections of benchmarks/results/guards.json and their tables in docs/guards.md: `recorded`, the guard over
 the recorded trainings of the training families, for several values of its thresholds; and `driven`, the shipped policy
-and the same with a constant error in its level, on new tasks of the training and selection families, with and without
+and the same with an error in its first level, on new tasks of the training and selection families, with and without
 guards. No held-out family is touched.
 """
 
@@ -25,6 +25,7 @@ from benchmarks.guards import write
 from lrpilot import guard, load_policy, probe
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
+from lrpilot.features import NAMES
 from lrpilot.pilot import Pilot
 from pipeline.simulate import simulate
 from pipeline.splits import draw
@@ -42,8 +43,9 @@ SETTINGS = (  # (SPIKE, DRIFT, SHARE): the guard's own, and one changed at a tim
 )  # fmt: skip
 GIVEN_BACK = 0.2  # share of the gain that a training which "rose" has given back at its end
 LATE = 6  # decisions; who diverges earlier has no memory to compare with
-ERRORS = (0.0, 1.0)  # decades added to the policy's level
+ERRORS = (0.0, 1.0)  # decades added to the first level
 SEEDS, TASK_SEED = 5, 11
+FIRST = NAMES.index("first")
 
 
 def _before(curve: Any) -> float:
@@ -149,7 +151,8 @@ def _driver(policy: Bundle, error: float, guards: bool, events: Counter[str]) ->
     span = policy.protocol.action.span
 
     def answer(observation: np.ndarray) -> np.ndarray:
-        return np.clip(policy(observation) + error / span, -1.0, 1.0)
+        wrong = error / span * observation[:, FIRST]  # later actions move the level from where that put it
+        return np.clip(policy(observation) + wrong, -1.0, 1.0)
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
         pilot.guarded = guards
