@@ -81,13 +81,14 @@ EXPERIMENTS = {
     "algorithm": Experiment(
         "Which of d3rlpy's algorithms?",
         {
-            "TD3+BC, full returns, α 2.5": PLAIN,
-            "TD3+BC, α 1": Variant({"alpha": 1.0}),
-            "TD3+BC, α 8": Variant({"alpha": 8.0}),
+            "TD3+BC, full returns, α 8": PLAIN,
+            "TD3+BC, α 2.5": Variant({"alpha": 2.5}),
+            "TD3+BC, α 20": Variant({"alpha": 20.0}),
             "TD3+BC, 1-step": Variant({"n_step": 1}),
             "TD3+BC, 8-step": Variant({"n_step": 8}),
             "IQL": Variant({"algorithm": "iql"}),
             "CQL, α 1": Variant({"algorithm": "cql", "alpha": 1.0}),
+            "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
             "BC": Variant({"algorithm": "bc"}),
         },
     ),
@@ -96,18 +97,17 @@ EXPERIMENTS = {
         {
             "move": PLAIN,
             "name": Variant(action={"moves": False}),
-            "move, α 1": Variant({"alpha": 1.0}),
-            "move, α 8": Variant({"alpha": 8.0}),
+            "name, α 2.5": Variant({"alpha": 2.5}, action={"moves": False}),
         },
     ),
     "reward": Experiment(
         "What should a decision be paid for?",
         {
-            "mix": PLAIN,
-            "log loss alone": Variant(reward={"loss_weight": 1.0, "regret_weight": 0.0}),
-            "log regret alone": Variant(reward={"loss_weight": 0.0, "regret_weight": 1.0}),
-            "mix, knee 0.3": Variant(reward={"knee": 0.3}),
-            "regret alone, nearly linear": Variant(reward={"loss_weight": 0.0, "regret_weight": 3.0, "knee": 1.0}),
+            "regret, nearly linear": PLAIN,
+            "regret, knee 0.3": Variant(reward={"regret_weight": 1.0, "knee": 0.3}),
+            "log regret": Variant(reward={"regret_weight": 1.0, "knee": 0.03}),
+            "log loss": Variant(reward={"loss_weight": 1.0, "regret_weight": 0.0}),
+            "log loss and log regret": Variant(reward={"loss_weight": 0.7, "regret_weight": 0.5, "knee": 0.03}),
         },
     ),
     "features": Experiment(
@@ -126,7 +126,7 @@ EXPERIMENTS = {
     "masks": Experiment(
         "How often should training hide what the default call does not tell?",
         {
-            "half": PLAIN,
+            "validation half, data a third": PLAIN,
             "always": Variant({"mask_validation": 1.0, "mask_epochs": 1.0}),
             "four of five": Variant({"mask_validation": 0.8, "mask_epochs": 0.8}),
         },
@@ -138,18 +138,18 @@ EXPERIMENTS = {
             "half of the tasks": Variant(share=0.5),
             "a quarter": Variant(share=0.25),
             "a tenth": Variant(share=0.1),
-            "half of the families": Variant(families=7),
+            "half of the families": Variant(families=10),
         },
     ),
     "network": Experiment(
         "How large a network, trained for how long?",
         {
-            "2 × 96, 4,000 steps": PLAIN,
+            "2 × 96, 8,000 steps": PLAIN,
             "2 × 32": Variant({"hidden": (32, 32)}),
             "2 × 256": Variant({"hidden": (256, 256)}),
             "3 × 96": Variant({"hidden": (96, 96, 96)}),
-            "2,000 steps": Variant({"steps": 2000}),
-            "12,000 steps": Variant({"steps": 12000}),
+            "4,000 steps": Variant({"steps": 4000}),
+            "16,000 steps": Variant({"steps": 16000}),
         },
     ),
 }
