@@ -4,12 +4,12 @@
                                                # of docs/experiments.md that has its name; no name: lists them
 
 Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
-seen. A policy runs on all tasks of the selection split, as in the default call (told the training loss alone) and shown
-the validation loss. Keys, for every variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation
-seeds resampled), .worst (family), .best (checkpoint), .error, .val (validation loss shown), .steps (not told how many
-data there are), .agents (mean of each), and but for the first, .minus, .minus_low, .minus_high (its regret minus the
-first's). Trainings are kept, as those of the benchmark are, and policies in .experiments_cache, by the hash of what
-they were made of.
+seen. A policy runs on all tasks of the selection split: as it comes (told the training loss and the size of the
+data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean, .low, .high (95 %
+interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error, .val
+(validation loss shown), .steps (not told how many data there are), .agents (mean of each), and but for the first,
+.minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the benchmark are, and
+policies in .experiments_cache, by the hash of what they were made of.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
     """Markdown: a row of each variant."""
     head = ["variant", "mean regret", "95 %", "single agents", "minus the first (95 %)", "worst family",
-            "best checkpoint", "error", "with validation loss", "without epochs"]  # fmt: skip
+            "best checkpoint", "error", "with validation loss", "not told of the data"]  # fmt: skip
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for label in labels:
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}

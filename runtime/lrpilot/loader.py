@@ -46,10 +46,11 @@ def _shuffling(frame: FrameType) -> Iterator[Any]:
     """Loaders that shuffle, as training loaders do, among a call's variables and the attributes of its `self`."""
     variables = frame.f_locals
     attributes = getattr(variables.get("self"), "__dict__", {})
-    for value in [*variables.values(), *attributes.values()]:
-        sampler: Any = getattr(value, "sampler", None)
-        if isinstance(value, DataLoader) and isinstance(sampler, RandomSampler | DistributedSampler):
-            yield value
+    # Nothing but loaders is asked for an attribute: on other objects of a caller's that may do anything.
+    loaders: list[Any] = [v for v in (*variables.values(), *attributes.values()) if isinstance(v, DataLoader)]
+    for loader in loaders:
+        if isinstance(loader.sampler, RandomSampler | DistributedSampler):
+            yield loader
 
 
 def _size(loader: Any) -> tuple[int, int] | None:

@@ -117,9 +117,10 @@ class PilotLR(LRScheduler):
             "min_lr": low, "max_lr": high, "steps_per_epoch": steps_per_epoch, "examples": examples, "strict": strict,
             "guards": guards,
         }  # fmt: skip
-        if steps_per_epoch is None and (found := loader.found(_steps(total_steps))) is not None:
+        steps = _steps(total_steps)
+        if steps_per_epoch is None and (found := loader.found(steps)) is not None:
             self._options |= {"steps_per_epoch": found[0], "examples": found[1] if examples is None else examples}
-        self.pilot = self._new_pilot(_steps(total_steps), probe)
+        self.pilot = self._new_pilot(steps, probe)
         self._meter, self._inbox = Meter(optimizer), losses.Inbox()
         self._snapshot: Snapshot | None = None  # where the probe began, until it ends
         self._pending = False  # an optimizer step was made and is not completed
