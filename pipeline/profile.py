@@ -1,7 +1,8 @@
 """`python -m pipeline.profile NAME`: write the parameters and the pipeline of a profile below profiles/NAME.
 
 profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml; profiles/NAME/dvc.yaml is dvc.yaml with
-its outs and its lock below profiles/NAME. `make repro PROFILE=NAME` calls this, then DVC.
+its outs and its lock below profiles/NAME, and with the behaviour policies of the profile as what its collection
+depends on: where another pipeline makes one, DVC runs that first. `make repro PROFILE=NAME` calls this, then DVC.
 """
 
 from argparse import ArgumentParser
@@ -22,12 +23,17 @@ def write(name: str, top: Path = Path(".")) -> Path:
     known = sorted(path.stem for path in (top / "params").glob("*.yaml"))
     if name not in known:
         raise ConfigError("PROFILE", repr(name), f"one of {', '.join(known)} (or none, for params.yaml alone)")
-    params = overlay(read(top / "params.yaml"), read(top / "params" / f"{name}.yaml"))
+    default = read(top / "params.yaml")
+    params = overlay(default, read(top / "params" / f"{name}.yaml"))
     record(params, Params)
+    pipeline = rooted(read(top / "dvc.yaml"), f"profiles/{name}/")
+    collect, usual = pipeline["stages"]["collect"], default["collect"]["behaviour_policies"]
+    others = [dep for dep in collect["deps"] if dep not in usual]
+    collect["deps"] = [*params["collect"]["behaviour_policies"], *others]
     folder = top / "profiles" / name
     folder.mkdir(parents=True, exist_ok=True)
     _dump(params, folder / "params.yaml")
-    _dump(rooted(read(top / "dvc.yaml"), f"profiles/{name}/"), folder / "dvc.yaml")
+    _dump(pipeline, folder / "dvc.yaml")
     return folder
 
 

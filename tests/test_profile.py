@@ -47,6 +47,13 @@ def test_every_path_lies_below_the_profile(repository: Path) -> None:
     assert profile == {"stages": default["stages"]}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_collection_depends_on_the_policies_that_it_follows(name: str, repository: Path) -> None:
+    folder = write(name, repository)
+    deps = read(folder / "dvc.yaml")["stages"]["collect"]["deps"]
+    assert [dep for dep in deps if dep.endswith(".onnx")] == list(load(folder).collect.behaviour_policies)
+
+
 def test_writing_again_changes_nothing(repository: Path) -> None:
     first = {path: path.read_bytes() for path in write("tiny", repository).iterdir()}
     assert {path: path.read_bytes() for path in write("tiny", repository).iterdir()} == first
