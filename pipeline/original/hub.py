@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.original.catalogue import PRETRAINED, PRETRAINED_REVISION, SETS, HubSet
 from pipeline.schema import ConfigError
@@ -72,10 +73,14 @@ def pretrained(folder: Path | None) -> tuple[Any, Any]:
     """The tokenizer and the encoder of BERT, from a folder or from the hub. Raises `DataError`."""
     try:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
     except ImportError:
         raise DataError("LSTM and BERT read tokens, which needs transformers: pip install '.[transformers]'") from None
     if folder is not None and not (folder / "config.json").is_file():
         raise DataError(f"{folder}: no config.json; want a folder that save_pretrained wrote, as {PRETRAINED} is one")
+    logging.set_verbosity_error()  # else it tells of parts that the encoder does without
+    logging.disable_progress_bar()
+    torch.manual_seed(0)  # a checkpoint without a pooler gets a new one
     source, options = (str(folder), {}) if folder else (PRETRAINED, {"revision": PRETRAINED_REVISION})
     with told(source, f"a folder that holds {PRETRAINED}, or models.pretrained to its folder"):
         return AutoTokenizer.from_pretrained(source, **options), AutoModel.from_pretrained(source, **options)

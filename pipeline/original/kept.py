@@ -17,7 +17,7 @@ from pipeline.engines import engine, progress
 from pipeline.original.cells import paths_of
 from pipeline.original.config import TrainingConfig
 from pipeline.original.loop import train
-from pipeline.original.training import Training, code
+from pipeline.original.training import Training
 from policy import trajectories
 
 
@@ -27,8 +27,7 @@ def compute(trainings: Sequence[Training], folder: Path, config: TrainingConfig,
     One that fails leaves the others alone. Raises SystemExit where any has no result; a new run trains those alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sources = code()
-    names = {training.name(sources): training for training in trainings}
+    names = {training.name(): training for training in trainings}
     todo = {name: t for name, t in names.items() if not _sound(paths_of(folder, name)[0])}
     failures = 0
     if todo:
@@ -47,7 +46,7 @@ def compute(trainings: Sequence[Training], folder: Path, config: TrainingConfig,
     if failures:
         raise SystemExit(f"{what}: {failures} trainings failed; a new run goes on with those that have no result")
     _tidy(folder, names)
-    return [json.loads(paths_of(folder, training.name(sources))[0].read_text()) for training in trainings]
+    return [json.loads(paths_of(folder, training.name())[0].read_text()) for training in trainings]
 
 
 def _work(item: tuple[str, Training], folder: Path) -> dict[str, Any]:

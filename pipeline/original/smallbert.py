@@ -20,7 +20,9 @@ MASKED = 0.15  # share of tokens to guess (Devlin et al. 2018, section 3.1; here
 def write_bert(folder: Path, texts: Sequence[str], config: EmbeddedConfig) -> None:
     """Write tokenizer and model as save_pretrained does. The same weights every time, on one thread."""
     from transformers import BertConfig, BertForMaskedLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = _tokenizer(texts, config.vocabulary)
     torch.manual_seed(0)
     model = BertForMaskedLM(

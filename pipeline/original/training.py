@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import sources
-from pipeline.original.catalogue import MODEL_TITLES, SETS
+from pipeline.original.catalogue import MODEL_TITLES, PILOTS, SETS
 from pipeline.original.config import ModelsConfig, Setting, TrainingConfig
 from pipeline.original.sets import About
 
 # What shapes a training. The policies that decide in it count by their files' content.
 SOURCES = (
     *(f"pipeline/original/{m}.py" for m in ("drivers", "loop", "models", "sets")), "pipeline/schedules.py",
-    "policy/epochs.py", "runtime/lrpilot/*.py",
+    "policy/epochs.py",
 )  # fmt: skip
+RUNTIME = ("runtime/lrpilot/*.py", "runtime/lrpilot/models/default/policy.onnx")  # what PilotLR's trainings depend on
 ROUNDS_ALIKE = ("settings", "loader_workers", "engine", "workers", "device")  # of the parameters: change no number
 
 
@@ -48,18 +50,16 @@ class Training:
         known = SETS[self.about.name].title, MODEL_TITLES[self.model]
         return f"{known[0]}, {known[1]}, {what} from {self.learning_rate:g}, seed {self.seed}"
 
-    def name(self, code: str) -> str:
-        """16 hex digits that stand for this training as the sources of hash `code` run it."""
-        content = asdict(self) | {"code": code}
+    def name(self) -> str:
+        """16 hex digits that stand for this training, as the code of now runs it."""
+        content = asdict(self) | {"code": _code((*SOURCES, *RUNTIME) if self.scheduler in PILOTS else SOURCES)}
         content["recipe"] = {k: v for k, v in content["recipe"].items() if k not in ROUNDS_ALIKE}
         for place in ("folder", "policy"):
             del content[place]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code() -> str:
-    """Hash of the sources that shape a training."""
-    return sources.digest(SOURCES)
+_code = functools.cache(sources.digest)
 
 
 def sha256(path: Path) -> str:
