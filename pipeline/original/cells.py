@@ -1,4 +1,4 @@
-"""Which trainings the plan asks for, and those that its agents learn from."""
+"""Which trainings the plan asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from pipeline.original import sets
@@ -14,8 +13,6 @@ from pipeline.original.catalogue import AGENTS, PILOTS
 from pipeline.original.config import Original, Setting
 from pipeline.original.paths import OriginalPaths
 from pipeline.original.training import Training, sha256
-
-RECORDED = 10_000  # the first seed of recordings: agents are judged on others
 
 
 def device(name: str) -> str:
@@ -57,24 +54,6 @@ def cells(params: Original, paths: OriginalPaths) -> list[Training]:
                     policy_sha256=shas.get(scheduler, ""),
                 )
                 for rate in own for seed in range(params.plan.seeds)
-            ]  # fmt: skip
-    return found
-
-
-def recorded(params: Original, paths: OriginalPaths) -> list[Training]:
-    """What the agents learn from: every behaviour and every initial rate comes up as evenly as `record.runs` allow."""
-    config, found = params.record, []
-    for pair in pairs(params, paths):
-        for kind in AGENTS:
-            rng, own = np.random.default_rng([len(found), 7]), rates(params, pair.setting)
-            behaviours = [config.behaviours[i % len(config.behaviours)] for i in range(config.runs)]
-            order = [own[i] for _ in range(-(-config.runs // len(own))) for i in rng.permutation(len(own))]
-            found += [
-                replace(
-                    pair, scheduler=kind, learning_rate=order[i], seed=RECORDED + len(found) + i,
-                    behaviour=behaviour, exploration=(config.epsilon, config.epsilon_decay),
-                )
-                for i, behaviour in enumerate(behaviours)
             ]  # fmt: skip
     return found
 

@@ -16,6 +16,7 @@ from pipeline.original.catalogue import PRETRAINED, SETS
 from pipeline.original.config import EMBEDDED, Original, load
 from pipeline.original.mirror import write_mirror
 from pipeline.original.paths import OriginalPaths, original_root
+from pipeline.original.recordings import recorded
 from pipeline.schema import ConfigError
 
 
@@ -53,7 +54,7 @@ def main() -> None:
         except OSError as error:
             raise SystemExit(f"prepare: {error.filename}: {error.strerror}; make room or allow writing there") from None
         walls = {}
-        for name, trainings in {"record": cells.recorded(params, paths), "run": cells.cells(params, paths)}.items():
+        for name, trainings in {"record": recorded(params, paths), "run": cells.cells(params, paths)}.items():
             walls[name] = len(trainings), estimate.seconds(trainings, measured, params.training)
         metrics: dict[str, Any] = {f"{a.name}.{part}": rows for a in about for part, rows in a.rows.items()}
         metrics |= estimate.report(measured, walls)

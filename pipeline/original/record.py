@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import asdict
 
 from pipeline import tracking
-from pipeline.original.cells import recorded
 from pipeline.original.config import load
 from pipeline.original.kept import compute
 from pipeline.original.paths import original_root
+from pipeline.original.recordings import recorded
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from pipeline.original.config import EmbeddedConfig
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 HEAD = 16  # width of an attention head, or less
-LENGTH, BATCH, RATE = 64, 32, 1e-3  # of the pre-training: tokens, texts, the rate that falls linearly to 0
+LENGTH, BATCH, RATE = 48, 16, 1e-3  # of the pre-training: tokens, texts, the rate that falls linearly to 0
 MASKED = 0.15  # share of tokens to guess (Devlin et al. 2018, section 3.1; here all of them are masked)
 
 
