@@ -29,6 +29,8 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
     Raises `ConfigError` for a mirror that is none, `DataError` for a hub that does not answer and for data that are not
     as the catalogue says.
     """
+    from datasets import Image
+
     known = SETS[name]
     where = f"{name}, split {which}"
     with told(f"{where} of {known.repo}", f"a folder that holds {known.files(which)}"):
@@ -43,6 +45,8 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
         raise DataError(f"{where}: no rows; want some")
     labels = _labels(rows["label"], known, where)
     with told(f"{where}, column {known.column}", "a folder with sound files"):
+        if known.kind == "image":  # whoever wrote the file may not have said that these bytes are images
+            rows = rows.cast_column(known.column, Image())
         inputs = list(rows[known.column])
     return (_images(inputs, known, where) if known.kind == "image" else _texts(inputs, known, where)), labels
 
@@ -50,10 +54,6 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
 def _mirrored(known: HubSet, which: str, mirror: Path, cache: Path) -> Any:
     from datasets import load_dataset
 
-    if not mirror.is_dir():
-        raise ConfigError(
-            "data.mirror", repr(str(mirror)), "a folder that is there; 'embedded'; or '', for the hub itself"
-        )
     files = sorted(mirror.glob(known.files(which)))
     if not files:
         raise ConfigError("data.mirror", repr(str(mirror)), f"a folder with {known.files(which)}, as on the hub")
@@ -61,6 +61,13 @@ def _mirrored(known: HubSet, which: str, mirror: Path, cache: Path) -> Any:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
     names = [str(path) for path in files]
     return load_dataset("parquet", data_files={which: names}, split=which, cache_dir=str(cache / digest))
+
+
+def folder(mirror: str) -> Path:
+    """The folder that `data.mirror` names. Raises `ConfigError` where there is none."""
+    if not Path(mirror).is_dir():
+        raise ConfigError("data.mirror", repr(mirror), "a folder that is there; 'embedded'; or '', for the hub itself")
+    return Path(mirror)
 
 
 def _downloaded(known: HubSet, which: str) -> Any:
@@ -94,9 +101,9 @@ def told(what: str, instead: str) -> Iterator[None]:
     except (ConfigError, DataError):
         raise
     except Exception as error:  # the libraries raise errors of many kinds, some of them their own
-        if (cause := _full(error)) is not None:
-            place = cause.filename or os.environ.get("HF_HOME") or "~/.cache/huggingface"
-            raise DataError(f"{what}: {place}: no space left; make room, or set HF_HOME to a larger disk") from error
+        if full(error):
+            place = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+            raise DataError(f"{what}: no space left on device; make room in {place}, or set HF_HOME") from error
         said = " ".join(f"{type(error).__name__}: {error}".split())[:SHOWN]
         offline = " HF_HUB_OFFLINE is set: unset it to download;" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise DataError(
@@ -104,13 +111,13 @@ def told(what: str, instead: str) -> Iterator[None]:
         ) from error
 
 
-def _full(error: BaseException | None) -> OSError | None:
-    """The error of a full disk among an error and its causes."""
+def full(error: BaseException | None) -> bool:
+    """Whether a full disk is among an error and its causes; not every library passes its number on."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            return True
         error = error.__cause__ or error.__context__
-    return None
+    return False
 
 
 def _labels(found: Sequence[Any], known: HubSet, where: str) -> np.ndarray:

@@ -221,7 +221,10 @@ def train(training: Training, checkpoint: Path | None = None) -> dict[str, Any]:
             if checkpoint is not None and not loop.over:
                 content = io.BytesIO()  # torch's own writer does not tell a full disk from other mishaps
                 torch.save(loop.state_dict(), content)
-                trajectories.store(content.getvalue(), checkpoint)
+                try:
+                    trajectories.store(content.getvalue(), checkpoint)
+                except OSError as error:
+                    raise OSError(error.errno, f"{error.strerror}; make room or allow writing", str(checkpoint)) from None
         return loop.result()
 
 

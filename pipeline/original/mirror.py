@@ -14,7 +14,6 @@ import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,17 @@ def _tiles(rows: int) -> Rows:
 
 def _texts(packages: tuple[str, str], parts: Any, rows: int) -> Rows:
     """Distinct texts of two packages, equally many of both."""
-    found = [list(islice(dict.fromkeys(parts(package)), -(-rows // 2))) for package in packages]
-    return found[0] + found[1], [0] * len(found[0]) + [1] * len(found[1])
+    texts: list[str] = []
+    labels: list[int] = []
+    for label, package in enumerate(packages):
+        found: dict[str, None] = {}
+        for text in parts(package):
+            found[text] = None
+            if len(found) >= -(-rows // 2):
+                break
+        texts += found
+        labels += [label] * len(found)
+    return texts, labels
 
 
 def _paragraphs(package: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ def lay_out(params: Original, paths: OriginalPaths) -> list[sets.About]:
         write_mirror(paths.mirror, params.embedded)
         mirror = paths.mirror
     elif config.mirror:
-        mirror = Path(config.mirror)
+        mirror = hub.folder(config.mirror)
     shutil.rmtree(paths.sets, ignore_errors=True)
     paths.sets.mkdir(parents=True)
     tokenizer: Any = None
@@ -51,8 +51,10 @@ def main() -> None:
             measured = estimate.measure(list(cells.pairs(params, paths)), params.training)
         except (ConfigError, hub.DataError, EngineError) as error:
             raise SystemExit(f"prepare: {error}") from None
-        except OSError as error:
-            raise SystemExit(f"prepare: {error.filename}: {error.strerror}; make room or allow writing there") from None
+        except Exception as error:
+            if not hub.full(error):
+                raise
+            raise SystemExit(f"prepare: {paths.sets.parent}: No space left on device; make room there") from None
         walls = {}
         for name, trainings in {"record": recorded(params, paths), "run": cells.cells(params, paths)}.items():
             walls[name] = len(trainings), estimate.seconds(trainings, measured, params.training)

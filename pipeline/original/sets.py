@@ -8,6 +8,7 @@ own. `sets.json` says what there is.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.original import hub
 from pipeline.original.catalogue import SETS
 from pipeline.original.config import DataConfig
+from policy import trajectories
 
 PARTS = ("train", "val", "test")
 ORDER = 0  # seed of the order in which examples are taken: the hub's IMDB is sorted by label
@@ -63,11 +65,12 @@ def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, fol
 
     places = {"train": (x, y, order[held_out:]), "val": (x, y, order[:held_out]), "test": (test_x, test_y, kept)}
     arrays = {part: (ready(inputs, rows), labels[rows]) for part, (inputs, labels, rows) in places.items()}
-    (folder / name).mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     for part, pair in arrays.items():
         for axis, array in zip("xy", pair, strict=True):
-            np.save(folder / name / f"{part}_{axis}.npy", array)
+            content = io.BytesIO()  # numpy's own writer does not tell a full disk
+            np.save(content, array)
+            trajectories.store(content.getvalue(), folder / name / f"{part}_{axis}.npy")
             digest.update(np.ascontiguousarray(array).data)
     train = arrays["train"][0]
     image = known.kind == "image"
