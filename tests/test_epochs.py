@@ -34,7 +34,12 @@ def test_the_first_and_a_broken_observation_are_finite() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "wanted"),
-    [([2.0, 1.5, 1.75], [0.5, -0.25]), ([2.0, float("nan")], [-8.0]), ([2.0, 1e9], [-8.0]), ([2.0, float("inf")], [-8])],
+    [
+        ([2.0, 1.5, 1.75], [0.5, -0.25]),
+        ([2.0, float("nan")], [-8.0]),
+        ([2.0, 1e9], [-8.0]),
+        ([2.0, float("inf")], [-8]),
+    ],
 )
 def test_rewards_are_what_the_validation_loss_fell(losses: list[float], wanted: list[float]) -> None:
     assert epochs.rewards(losses).tolist() == pytest.approx(wanted)
@@ -53,11 +58,15 @@ def test_the_action_that_comes_nearest(kind: str, factor: float, action: float, 
 
 
 def test_rates_stay_within_bounds() -> None:
-    assert (epochs.moved(1e-3, 1.1), epochs.moved(0.9, 2.0), epochs.moved(1e-8, 0.5)) == pytest.approx((1.1e-3, 1, 1e-8))
+    assert (epochs.moved(1e-3, 1.1), epochs.moved(0.9, 2.0), epochs.moved(1e-8, 0.5)) == pytest.approx(
+        (1.1e-3, 1, 1e-8)
+    )
 
 
 @pytest.mark.parametrize(("kind", "algorithm"), [("discrete", "discretecql"), ("continuous", "td3bc")])
-def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(kind: str, algorithm: str, tmp_path: Path) -> None:
+def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(
+    kind: str, algorithm: str, tmp_path: Path
+) -> None:
     rng, episodes = np.random.default_rng(0), []
     for _ in range(30):
         actions = np.array([epochs.drawn(kind, rng) for _ in range(8)])
@@ -82,7 +91,9 @@ def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(kind: str,
 
 def test_a_file_with_other_features_is_refused(tmp_path: Path) -> None:
     nodes = [onnx.helper.make_node("Identity", ["observation"], ["factor"])]
-    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None, 1]) for n in ("observation", "factor")]
+    values = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None, 1]) for n in ("observation", "factor")
+    ]
     graph = onnx.helper.make_graph(nodes, "other", values[:1], values[1:])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "other.onnx")
     with pytest.raises(ValueError, match=r"other\.onnx: sees None, want \['progress', .*run the learn stage"):

@@ -73,7 +73,9 @@ def test_two_mirrors_are_the_same_bytes(copy: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.original.mirror", str(tmp_path / "again"), "--train", "96"]
     sizes = ["--test", "32", "--vocabulary", "300", "--hidden", "8"]
     subprocess.run([*command, *sizes], cwd=TOP, env=ENVIRONMENT, check=True)
-    first, second = ({str(p.relative_to(d)): p.read_bytes() for p in d.rglob("*.*")} for d in (copy, tmp_path / "again"))
+    first, second = (
+        {str(p.relative_to(d)): p.read_bytes() for p in d.rglob("*.*")} for d in (copy, tmp_path / "again")
+    )
     assert first == second
 
 
@@ -119,7 +121,7 @@ def test_a_loader_shuffles_by_its_generator_alone(tmp_path: Path) -> None:
 
 
 BAD_COLUMNS = [
-    ("mnist", "label", None, "mnist, split train: there is no column 'label', there are image; want 'image' and 'label'"),
+    ("mnist", "label", None, "there is no column 'label', there are image; want 'image' and 'label', as ylecun"),
     ("imdb", "text", None, "imdb, split train: there is no column 'text', there are label"),
     ("mnist", "label", lambda v: pa.array([10, *v[1:]]), "column label: row 0 has 10, want 0 to 9"),
     ("sst2", "label", lambda v: pa.array([*v[:5], -1, *v[6:]]), "column label: row 5 has -1, want 0 to 1"),
@@ -128,7 +130,9 @@ BAD_COLUMNS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "column", "values", "told"), BAD_COLUMNS, ids=[f"{c[0]}-{c[3][-24:]}" for c in BAD_COLUMNS])
+@pytest.mark.parametrize(
+    ("name", "column", "values", "told"), BAD_COLUMNS, ids=[f"{c[0]}-{c[3][-24:]}" for c in BAD_COLUMNS]
+)
 def test_columns_that_are_not_as_on_the_hub(
     name: str, column: str, values: Any, told: str, copy: Path, tmp_path: Path
 ) -> None:
@@ -164,10 +168,14 @@ def test_a_damaged_file(copy: Path, tmp_path: Path) -> None:
 
 
 def test_mirrors_that_are_none(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.mirror is '.*nowhere', want a folder that is there; 'embedded'; or ''"):
+    with pytest.raises(
+        ConfigError, match=r"data\.mirror is '.*nowhere', want a folder that is there; 'embedded'; or ''"
+    ):
         lay_out(*root(tmp_path / "a", tmp_path / "nowhere"))
     file(copy, "mnist", "test").unlink()
-    with pytest.raises(ConfigError, match=r"data\.mirror is .*, want a folder with ylecun/mnist/mnist/test-\*\.parquet"):
+    with pytest.raises(
+        ConfigError, match=r"data\.mirror is .*, want a folder with ylecun/mnist/mnist/test-\*\.parquet"
+    ):
         lay_out(*root(tmp_path / "b", copy, plan={"pairs": {"mnist": ["vgg16"]}}))
     shutil.rmtree(copy / PRETRAINED)
     with pytest.raises(hub.DataError, match=r"bert-base-uncased: no config\.json; want a folder that save_pretrained"):
@@ -197,5 +205,8 @@ def test_a_full_disk_is_told_whatever_wraps_it(name: str) -> None:
     errors = {"number": OSError(28, "x"), "text": RuntimeError("I/O error: No space left on device (os error 28)")}
     wrapped = ValueError("cannot write")
     wrapped.__cause__ = errors["number"]
-    with pytest.raises(hub.DataError, match=r"no space left on device; make room in .*, or set HF_HOME"), hub.told("x", "y"):
+    with (
+        pytest.raises(hub.DataError, match=r"no space left on device; make room in .*, or set HF_HOME"),
+        hub.told("x", "y"),
+    ):
         raise {**errors, "wrapped": wrapped}[name]

@@ -227,7 +227,9 @@ def test_a_training_that_diverges_ends_there(made: Made) -> None:
 def test_out_of_memory_names_the_fix(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And leaves the other trainings alone."""
     huge = lstm(made, 1, models=replace(made[0].models, lstm_hidden=20_000_000))
-    with pytest.raises(TooLargeError, match=r"out of memory on cpu at training\.settings\.lstm\.batch_size 4; lower it"):
+    with pytest.raises(
+        TooLargeError, match=r"out of memory on cpu at training\.settings\.lstm\.batch_size 4; lower it"
+    ):
         train(huge)
     with pytest.raises(SystemExit, match="run: 1 trainings failed; a new run goes on with those that have no result"):
         compute([huge, lstm(made, 1)], tmp_path, made[0].training, "run")
@@ -237,7 +239,9 @@ def test_out_of_memory_names_the_fix(made: Made, tmp_path: Path, capsys: pytest.
 
 def test_a_batch_larger_than_the_data(made: Made) -> None:
     training = replace(lstm(made), setting=Setting(1e-3, 87, 1))
-    with pytest.raises(ValueError, match=r"training\.settings\.lstm: batch_size 87 is more than the 86 training examples"):
+    with pytest.raises(
+        ValueError, match=r"training\.settings\.lstm: batch_size 87 is more than the 86 training examples"
+    ):
         train(training)
 
 
@@ -288,7 +292,9 @@ def test_models_fit_their_data(name: str, model: str, width: float, made: Made) 
     config = ModelsConfig(width, 8, 8, 0.5, "")
     known = about(name)
     net = build(model, known, config, made[1].sets / "bert")
-    inputs = torch.randint(1, known.vocabulary or 255, (3, *known.shape), dtype=torch.int32 if known.vocabulary else torch.uint8)
+    inputs = torch.randint(
+        1, known.vocabulary or 255, (3, *known.shape), dtype=torch.int32 if known.vocabulary else torch.uint8
+    )
     assert net(inputs).shape == (3, known.classes)
     dropouts = [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)]
     assert 0.5 in dropouts

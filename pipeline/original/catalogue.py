@@ -1,4 +1,4 @@
-"""What the experiment plan names: data sets and pre-trained weights as the Hugging Face hub has them, models, schedulers.
+"""What the experiment plan names: data sets and weights as the Hugging Face hub has them, models, schedulers.
 
 Revisions are pinned, so that a run next year sees the bytes of today.
 """

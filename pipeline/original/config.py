@@ -1,4 +1,4 @@
-"""The parameters of the original experiment as frozen dataclasses, read as strictly as `pipeline/config.py` reads its own.
+"""The parameters of the original experiment as frozen dataclasses, read as strictly as in `pipeline/config.py`.
 
 `params/seed.yaml` has the plan's values and says what each means; other profiles of it replace single ones.
 """

@@ -30,7 +30,7 @@ def episodes(results: Sequence[dict[str, Any]]) -> list[epoch_agents.Episode]:
         seen = [epochs.Seen(**{name: row[name] for name in names}) for row in result["curve"]]
         actions = [row["action"] for row in result["curve"] if "action" in row]
         observations = [epochs.observation(now, seen[max(i - 1, 0)]) for i, now in enumerate(seen[: len(actions)])]
-        # A training that diverged has no decision at its last row; one that ended with its budget has none there either.
+        # Nothing is decided at the last row, whether the budget or a divergence ended the training.
         gains = epochs.rewards([s.val_loss for s in seen[: len(actions) + 1]])
         found.append(epoch_agents.Episode(np.stack(observations), np.array(actions), gains))
     return found
@@ -44,6 +44,22 @@ def settings(config: AgentsConfig, kind: str) -> Settings:
     )  # fmt: skip
 
 
+def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, path: Path) -> dict[str, Any]:
+    """Train one agent and write its file; its figures. Raises SystemExit where the file answers otherwise than it."""
+    losses: dict[str, float] = {}
+    agent = epoch_agents.train(own, kind, settings(config, kind), config.seed, lambda _, new: losses.update(new))
+    wanted = epoch_agents.write(agent, {"kind": kind, "trained": asdict(config), "episodes": len(own)}, path)
+    policy = EpochPolicy(path)
+    parity = float(np.abs(policy(epoch_agents.examples()) - wanted[:, 0]).max())
+    if not parity <= TOLERANCE:
+        raise SystemExit(f"learn: {path} differs from its agent by {parity:.2g}, at most {TOLERANCE} is allowed")
+    answers = policy(np.concatenate([e.observations for e in own]))
+    return {name: round(value, 5) for name, value in losses.items()} | {
+        "episodes": len(own), "decisions": sum(len(e.actions) for e in own), "parity": float(f"{parity:.1g}"),
+        "mean_factor": round(float(answers.mean()), 4), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip
+
+
 def main() -> None:
     paths = original_root(__doc__)
     config = load(paths.root).agents
@@ -51,21 +67,9 @@ def main() -> None:
         results = [json.loads(path.read_text()) for path in sorted(paths.recordings.glob("*.json"))]
         metrics: dict[str, Any] = {}
         for kind in AGENTS:
-            own = episodes([result for result in results if result["scheduler"] == kind])
-            losses: dict[str, float] = {}
-            agent = epoch_agents.train(own, kind, settings(config, kind), config.seed, lambda _, new: losses.update(new))  # noqa: B023
             path: Path = getattr(paths, kind)
-            wanted = epoch_agents.write(agent, {"kind": kind, "trained": asdict(config), "episodes": len(own)}, path)
-            parity = float(np.abs(EpochPolicy(path)(epoch_agents.examples()) - wanted[:, 0]).max())
-            if not parity <= TOLERANCE:
-                raise SystemExit(f"learn: {path} differs from its agent by {parity:.2g}, at most {TOLERANCE} is allowed")
-            answers = EpochPolicy(path)(np.concatenate([e.observations for e in own]))
-            metrics |= {f"{kind}.{name}": round(value, 5) for name, value in losses.items()}
-            metrics |= {
-                f"{kind}.episodes": len(own), f"{kind}.decisions": sum(len(e.actions) for e in own),
-                f"{kind}.mean_factor": round(float(answers.mean()), 4), f"{kind}.parity": float(f"{parity:.1g}"),
-                f"{kind}.sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }  # fmt: skip
+            found = learn(kind, episodes([r for r in results if r["scheduler"] == kind]), config, path)
+            metrics |= {f"{kind}.{name}": value for name, value in found.items()}
             log.artifact(path)
         paths.learn_metrics.parent.mkdir(parents=True, exist_ok=True)
         paths.learn_metrics.write_text(json.dumps(metrics, indent=1) + "\n")

@@ -61,8 +61,8 @@ class Loop:
         self._batches, self.per_epoch = batches, len(batches)
         if not self.per_epoch:
             raise ValueError(
-                f"training.settings.{training.model}: batch_size {size} is more than the {len(parts['train'])} training "
-                f"examples of {training.about.name}; want at most as many"
+                f"training.settings.{training.model}: batch_size {size} is more than the {len(parts['train'])} "
+                f"training examples of {training.about.name}; want at most as many"
             )
         self.steps = self.per_epoch * setting.epochs
         self.optimizer = torch.optim.Adam(
@@ -172,7 +172,7 @@ class Loop:
         return torch.autocast(self.device.type, AMP.get(amp, torch.bfloat16), enabled=amp != "none")
 
     def result(self) -> dict[str, Any]:
-        """What came of it, in the names of Hugging Face's Trainer where it has one: `eval_` is of the held-out share."""
+        """What came of it, named as Hugging Face's Trainer does: `eval_` is of the held-out share."""
         training, val, test = self.training, self.evaluate("val"), self.evaluate("test")
         rows, seconds = training.about.rows["val"], max(val.seconds, 1e-9)
         return {
@@ -224,7 +224,9 @@ def train(training: Training, checkpoint: Path | None = None) -> dict[str, Any]:
                 try:
                     trajectories.store(content.getvalue(), checkpoint)
                 except OSError as error:
-                    raise OSError(error.errno, f"{error.strerror}; make room or allow writing", str(checkpoint)) from None
+                    raise OSError(
+                        error.errno, f"{error.strerror}; make room or allow writing", str(checkpoint)
+                    ) from None
         return loop.result()
 
 

@@ -85,10 +85,10 @@ def verdicts(summary: Mapping[str, Any]) -> str:
         "pair", "PilotLR", f"best traditional from {PLAN_RATE:g}", "lowest mean over rates", "at or below the best",
         "below every mean",
     ]  # fmt: skip
-    counts = [sum(v[k] for v in judged) for k in ("at_or_below_best", "below_means")]
+    best, means = (sum(v[k] for v in judged) for k in ("at_or_below_best", "below_means"))
     told = (
-        f"At or below the best traditional scheduler from the plan's {PLAN_RATE:g} in {counts[0]} of {len(judged)} pairs, "
-        f"below every traditional scheduler's mean over initial rates in {counts[1]} of {len(judged)}."
+        f"PilotLR ends at or below the best traditional scheduler from the plan's {PLAN_RATE:g} in {best} of "
+        f"{len(judged)} pairs, and below every traditional scheduler's mean over initial rates in {means}."
     )
     return f"{told}\n\n{table(head, rows)}"
 
@@ -97,8 +97,8 @@ def document(summary: Mapping[str, Any], level: str = "##") -> str:
     """All of it. Means over seeds, ± half of Student's 95 % interval."""
     seeds = max(of_pair["seeds"] for of_pair in summary.values())
     parts = [
-        f"Means over {seeds} seeds, ± half of Student's 95 % interval. `eval_` is of the held-out share, `test_` of the "
-        "test split; a training that diverged or ended above where it began counts with the loss that it began with. "
+        f"Means over {seeds} seeds, ± half of Student's 95 % interval. `eval_` is of the held-out share, `test_` of "
+        "the test split; a training that diverged or ended above where it began counts with the loss that it began with. "
         "`epochs_to_threshold`: of those that reached it, and how many did.",
         verdicts(summary),
     ]

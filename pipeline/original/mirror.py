@@ -84,7 +84,10 @@ def _tiles(rows: int) -> Rows:
     from skimage import data
     from sklearn.datasets import load_sample_image
 
-    photos = [*(getattr(data, name)() for name in PHOTOS), *(load_sample_image(f"{n}.jpg") for n in ("china", "flower"))]
+    photos = [
+        *(getattr(data, name)() for name in PHOTOS),
+        *(load_sample_image(f"{n}.jpg") for n in ("china", "flower")),
+    ]
     rng, inputs, labels = np.random.default_rng(0), [], []
     for label, photo in enumerate(photos):
         photo = photo if photo.ndim == 3 else np.repeat(photo[:, :, None], 3, 2)
@@ -131,7 +134,9 @@ def _documentation(package: str) -> Iterator[str]:
     """Docstrings of a package's sources, without the packages' names, file after file."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise FileNotFoundError(f"{package}: not installed, and its documentation is the text of the mirror; install it")
+        raise FileNotFoundError(
+            f"{package}: not installed, and its documentation is the text of the mirror; install it"
+        )
     root = Path(spec.origin).parent
     for path in sorted(root.rglob("*.py")):
         if "test" in str(path.relative_to(root)):

@@ -47,9 +47,9 @@ def _resnet18(about: About, config: ModelsConfig) -> nn.Module:
     with torch.device("meta"):
         net = resnet18()
         net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-        net.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        net.maxpool = nn.Identity()
     _materialise(net, about.shape[0], config.width)
-    net.fc = _head(net.fc.in_features, about, config)  # pyright: ignore[reportAttributeAccessIssue]
+    net.fc = _head(net.fc.in_features, about, config)
     return net
 
 
@@ -69,9 +69,9 @@ def _head(features: int, about: About, config: ModelsConfig) -> nn.Module:
 
 
 def _materialise(module: nn.Module, channels: int, share: float) -> None:
-    """Replace layers on the meta device by real ones with that share of their channels, initialised as torchvision does.
+    """Replace layers on the meta device by real ones with that share of their channels.
 
-    The first convolution takes `channels`.
+    Initialised as torchvision does; the first convolution takes `channels`.
     """
 
     def width(n: int) -> int:
@@ -81,7 +81,7 @@ def _materialise(module: nn.Module, channels: int, share: float) -> None:
         if isinstance(old, nn.Conv2d):
             inputs = channels if old.in_channels == 3 else width(old.in_channels)
             size, stride, padding = old.kernel_size, old.stride, old.padding
-            new = nn.Conv2d(inputs, width(old.out_channels), size, stride, padding, bias=old.bias is not None)  # pyright: ignore[reportArgumentType]
+            new = nn.Conv2d(inputs, width(old.out_channels), size, stride, padding, bias=old.bias is not None)
             nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
             if new.bias is not None:
                 nn.init.zeros_(new.bias)

@@ -54,8 +54,8 @@ def _tokenizer(texts: Sequence[str], size: int) -> Any:
     frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     pieces += frequent[: max(size - len(pieces), 0)]
     made = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normal, cut  # pyright: ignore[reportAttributeAccessIssue]
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))  # pyright: ignore[reportAttributeAccessIssue]
+    made.normalizer, made.pre_tokenizer = normal, cut
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=made, **names)
 

@@ -73,7 +73,7 @@ def by_rate(found: pd.DataFrame, scheduler: str) -> dict[str, float]:
     means = own.groupby("learning_rate").eval_loss.mean()
     over_rates = own.groupby("seed").eval_loss.mean()  # seeds share initialisations, so they are the units
     spread = 0.0 if scheduler in PILOTS else float(np.ptp(means))
-    return {f"{rate:g}": float(v) for rate, v in means.items()} | {  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return {f"{rate:g}": float(v) for rate, v in means.items()} | {
         "mean": float(over_rates.mean()), "half": half(over_rates), "sensitivity": spread,
     }  # fmt: skip
 
@@ -99,7 +99,7 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     for pair, found in table.groupby(PAIR, sort=False):
         own = found[found.learning_rate == found.own_rate]
         schedulers = list(dict.fromkeys(found.scheduler))
-        out[pair_name(pair)] = {  # pyright: ignore[reportArgumentType]
+        out[pair_name(pair)] = {
             "rate": float(found.own_rate.iloc[0]), "seeds": int(found.seed.nunique()),
             "initial_loss": float(found.initial_loss.mean()),
             "cells": {name: cell(own[own.scheduler == name]) for name in schedulers},

@@ -16,7 +16,10 @@ def main() -> None:
     params = load(paths.root)
     with tracking.stage(paths, "table", {"thresholds": params.plan.thresholds, "plan": asdict(params.plan)}) as log:
         results = [json.loads(path.read_text()) for path in sorted(paths.runs.glob("*.json"))]
-        order = {name: i for i, name in enumerate(params.plan.pairs)}, {s: i for i, s in enumerate(params.plan.schedulers)}
+        order = (
+            {name: i for i, name in enumerate(params.plan.pairs)},
+            {s: i for i, s in enumerate(params.plan.schedulers)},
+        )
         results.sort(
             key=lambda r: (
                 order[0][r["dataset"]], params.plan.pairs[r["dataset"]].index(r["model"]), r["epochs"],
