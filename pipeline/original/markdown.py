@@ -98,7 +98,8 @@ def document(summary: Mapping[str, Any], level: str = "##") -> str:
     seeds = max(of_pair["seeds"] for of_pair in summary.values())
     parts = [
         f"Means over {seeds} seeds, ± half of Student's 95 % interval. `eval_` is of the held-out share, `test_` of "
-        "the test split; a training that diverged or ended above where it began counts with the loss that it began with. "
+        "the test split; a training that diverged or ended above where it began counts with the loss that it began "
+        "with. "
         "`epochs_to_threshold`: of those that reached it, and how many did.",
         verdicts(summary),
     ]
