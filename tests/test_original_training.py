@@ -30,6 +30,7 @@ from pipeline.original.paths import OriginalPaths
 from pipeline.original.sets import About
 from pipeline.original.training import Training
 from pipeline.schedules import multipliers
+from pipeline.schema import ConfigError
 from policy import epoch_agents, epochs
 from policy.agents import Settings
 
@@ -119,7 +120,7 @@ def test_a_killed_run_goes_on_where_it_was(environment: dict[str, str], tmp_path
     """A real stage, killed in the middle of a training of thirty epochs, beside one that was left alone."""
     sections: dict[str, Any] = {
         "plan": {"pairs": {"imdb": ["lstm"]}, "schedulers": ["pilot"], "seeds": 2},
-        "training": {"settings": {"lstm": [{"learning_rate": 1.0e-3, "batch_size": 2, "epochs": 30}]}},
+        "training": {"settings": {"lstm": [{"learning_rate": 1.0e-3, "batch_size": 8, "epochs": 30}]}},
     }
     made = laid_out(tmp_path / "killed", **sections)
     shutil.copytree(tmp_path / "killed", tmp_path / "whole")
@@ -210,6 +211,22 @@ def test_clipping_and_mixed_precision(made: Made) -> None:
     assert clipped["eval_loss"] != plain["eval_loss"]
     half = train(lstm(made, recipe=replace(recipe, amp="bf16")))
     assert half["eval_loss"] != plain["eval_loss"] and half["eval_loss"] == pytest.approx(plain["eval_loss"], abs=0.1)
+
+
+def test_a_gradient_scaler_and_a_compiled_model(made: Made) -> None:
+    """What a GPU is for, here on the CPU: fp16 under the pilot, and torch.compile, whose dropout draws otherwise."""
+    vgg16, bert = (replace(pair(made, *p), scheduler="pilot") for p in (("mnist", "vgg16"), ("sst2", "bert")))
+    half = Loop(replace(vgg16, recipe=replace(vgg16.recipe, amp="fp16")))
+    half.epoch()
+    assert half.state_dict()["scaler"]["scale"] > 1 and not half.diverged
+    compiled = train(replace(bert, recipe=replace(bert.recipe, compile="default")))
+    assert compiled["eval_loss"] == pytest.approx(train(bert)["eval_loss"], abs=0.05)
+
+
+def test_fp16_wants_a_gpu(tmp_path: Path) -> None:
+    made = laid_out(tmp_path, training={"amp": "fp16"}, plan={"pairs": {"mnist": ["vgg16"]}})
+    with pytest.raises(ConfigError, match=r"training\.amp is 'fp16', want none or bf16 on a CPU"):
+        cells(*made)
 
 
 def test_processes_that_fetch_batches_change_nothing(made: Made, tmp_path: Path) -> None:

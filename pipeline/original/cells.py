@@ -13,6 +13,7 @@ from pipeline.original.catalogue import AGENTS, PILOTS
 from pipeline.original.config import Original, Setting
 from pipeline.original.paths import OriginalPaths
 from pipeline.original.training import Training, sha256
+from pipeline.schema import ConfigError
 
 
 def device(name: str) -> str:
@@ -21,8 +22,13 @@ def device(name: str) -> str:
 
 
 def pairs(params: Original, paths: OriginalPaths) -> Iterator[Training]:
-    """Every data set with every model of its and every setting of that, as a training at a fixed rate of its own."""
+    """Every data set with every model of its and every setting of that, as a training at a fixed rate of its own.
+
+    Raises `ConfigError` for fp16 without a GPU, which not every model has on a CPU.
+    """
     about, where = sets.read(paths.sets), device(params.training.device)
+    if (where, params.training.amp) == ("cpu", "fp16"):
+        raise ConfigError("training.amp", "'fp16'", "none or bf16 on a CPU")
     weights = sha256(paths.sets / "bert") if (paths.sets / "bert").is_dir() else ""
     for name, models in params.plan.pairs.items():
         for model in models:
