@@ -18,9 +18,10 @@ import torch
 from transformers import AutoTokenizer
 
 from closure import TOP
+from hub_server import serving
 from original import laid_out, mirror, root
 from pipeline.original import hub, sets
-from pipeline.original.catalogue import PRETRAINED, SETS
+from pipeline.original.catalogue import PRETRAINED, PRETRAINED_REVISION, SETS
 from pipeline.original.prepare import lay_out
 from pipeline.schema import ConfigError
 
@@ -187,6 +188,46 @@ def test_too_few_examples(tmp_path: Path) -> None:
         lay_out(*root(tmp_path, data={"examples": 2}, plan={"pairs": {"mnist": ["vgg16"]}}))
 
 
+FROM_THE_HUB = """
+from pathlib import Path
+from pipeline.original import hub
+from pipeline.original.catalogue import SETS
+for name, known in SETS.items():
+    for split in ("train", known.test):
+        inputs, labels = hub.split(name, split, None, Path("unused"))
+        print(name, split, len(inputs), labels.sum())
+tokenizer, encoder = hub.pretrained(None)
+print(len(tokenizer), encoder.config.hidden_size)
+"""
+
+
+def test_the_hub_is_asked_for_the_pinned_revisions_and_then_its_cache_will_do(copy: Path, tmp_path: Path) -> None:
+    """The real clients of the hub, with a server in its place."""
+    for known in SETS.values():  # configurations stand in a repository's card
+        splits = (f"  - {{split: {s}, path: {known.config}/{s}-*}}" for s in ("train", known.test))
+        card = ["---", "configs:", f"- config_name: {known.config}", "  data_files:", *splits, "---", ""]
+        (copy / known.repo / "README.md").write_text("\n".join(card))
+    command = [sys.executable, "-c", FROM_THE_HUB]
+
+    def run(**more: str) -> str:
+        environment = {k: v for k, v in ENVIRONMENT.items() if k != "HF_HUB_OFFLINE"} | {
+            "HF_HOME": str(tmp_path / "hf")
+        }
+        done = subprocess.run(command, cwd=TOP, env=environment | more, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with serving(copy) as (address, asked):
+        said = run(HF_ENDPOINT=address)
+    rows = [f"{name} {split} {n}" for name, known in SETS.items() for split, n in (("train", 96), (known.test, 32))]
+    assert [line.rpartition(" ")[0] for line in said.splitlines() if line.split()[0] in SETS] == rows
+    assert said.splitlines()[-1].split()[1] == "8"
+    for known in SETS.values():
+        assert f"datasets/{known.repo}/resolve/{known.revision}/{known.config}/train-00000-of-00001.parquet" in asked
+    assert f"{PRETRAINED}/resolve/{PRETRAINED_REVISION}/model.safetensors" in asked
+    assert run(HF_HUB_OFFLINE="1").splitlines()[-9:] == said.splitlines()[-9:]
+
+
 def test_no_network(tmp_path: Path) -> None:
     """As a stage, with the hub out of reach: a line that says what to do, and no traceback."""
     root(tmp_path, Path(""), data={"mirror": ""}, plan={"pairs": {"mnist": ["resnet18"]}})
@@ -210,3 +251,9 @@ def test_a_full_disk_is_told_whatever_wraps_it(name: str) -> None:
         hub.told("x", "y"),
     ):
         raise {**errors, "wrapped": wrapped}[name]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(hub.DataError, match=r"needs transformers: pip install '\.\[transformers\]'"):
+        hub.pretrained(None)
