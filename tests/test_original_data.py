@@ -183,6 +183,14 @@ def test_mirrors_that_are_none(copy: Path, tmp_path: Path) -> None:
         lay_out(*root(tmp_path / "c", copy, plan={"pairs": {"sst2": ["bert"]}}))
 
 
+def test_bert_from_a_folder_of_its_own(copy: Path, tmp_path: Path) -> None:
+    shutil.move(copy / PRETRAINED, tmp_path / "bert")
+    made = {"models": {"pretrained": str(tmp_path / "bert")}, "plan": {"pairs": {"sst2": ["bert"]}}}
+    params, paths = root(tmp_path / "root", copy, **made)
+    lay_out(params, paths)
+    assert (paths.sets / "bert/model.safetensors").is_file()
+
+
 def test_too_few_examples(tmp_path: Path) -> None:
     with pytest.raises(hub.DataError, match=r"mnist: 2 training examples, of which data\.validation holds 0 out"):
         lay_out(*root(tmp_path, data={"examples": 2}, plan={"pairs": {"mnist": ["vgg16"]}}))

@@ -22,9 +22,10 @@ from closure import TOP
 from original import laid_out, pair
 from pipeline.original.catalogue import MODELS, PILOTS, SETS
 from pipeline.original.cells import cells
+from pipeline.original.checkpoints import TooLargeError, train
 from pipeline.original.config import ModelsConfig, Original, Setting
 from pipeline.original.kept import compute
-from pipeline.original.loop import Loop, TooLargeError, train
+from pipeline.original.loop import Loop
 from pipeline.original.models import build
 from pipeline.original.paths import OriginalPaths
 from pipeline.original.sets import About
@@ -221,6 +222,18 @@ def test_a_gradient_scaler_and_a_compiled_model(made: Made) -> None:
     assert half.state_dict()["scaler"]["scale"] > 1 and not half.diverged
     compiled = train(replace(bert, recipe=replace(bert.recipe, compile="default")))
     assert compiled["eval_loss"] == pytest.approx(train(bert)["eval_loss"], abs=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("model", ["vgg16", "bert"])
+def test_a_gpu_trains_and_resumes(model: str, made: Made, tmp_path: Path) -> None:
+    training = replace(pair(made, "mnist" if model == "vgg16" else "sst2", model), setting=Setting(1e-3, 16, 3))
+    training = replace(training, device="cuda", scheduler="pilot", recipe=replace(training.recipe, amp="fp16"))
+    loop = Loop(training)
+    loop.epoch()
+    torch.save(loop.state_dict(), tmp_path / "state.pt")
+    result = train(training, tmp_path / "state.pt")
+    assert len(result["curve"]) == 4 and not result["diverged"]
 
 
 def test_fp16_wants_a_gpu(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline.engines import engine, progress
 from pipeline.original.cells import paths_of
+from pipeline.original.checkpoints import train
 from pipeline.original.config import TrainingConfig
-from pipeline.original.loop import train
 from pipeline.original.training import Training
 from policy import trajectories
 

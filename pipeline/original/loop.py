@@ -1,16 +1,13 @@
-"""One training, under whatever sets its learning rate: mixed precision, clipping, compilation, a checkpoint per epoch.
+"""One training, under whatever sets its learning rate: mixed precision, clipping, compilation.
 
-A training that was killed goes on at its last whole epoch and ends as if nothing had happened: what is random in an
-epoch, the order of the examples and dropout, comes from the seed and the epoch's number alone.
+What is random in an epoch, the order of the examples and dropout, comes from the seed and the epoch's number alone, so
+that a training which goes on from its state after an epoch ends as if it had never stopped.
 """
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +19,10 @@ from pipeline.original.drivers import Driver, driver
 from pipeline.original.models import build
 from pipeline.original.sets import Part, loader
 from pipeline.original.training import Training
-from policy import trajectories
 from policy.epochs import Seen
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATED = 4  # batch of an evaluation, over that of the training
-
-
-class TooLargeError(MemoryError):
-    """A training that the device has no memory for."""
 
 
 @dataclass(frozen=True)
@@ -205,43 +197,6 @@ class Loop:
 
 def _seen(row: dict[str, float]) -> Seen:
     return Seen(**{k: row[k] for k in ("progress", "lr", "grad_norm", "train_loss", "val_loss", "val_error")})
-
-
-def train(training: Training, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Run a training to its end, from its checkpoint where there is one; `Loop.result()`.
-
-    Raises `TooLargeError` where memory does not suffice, OSError where a checkpoint cannot be written.
-    """
-    with _enough_memory(training):
-        loop = Loop(training)
-        if checkpoint is not None and checkpoint.exists():
-            loop.load_state_dict(torch.load(checkpoint, map_location=loop.device, weights_only=True))
-        while not loop.over:
-            loop.epoch()
-            if checkpoint is not None and not loop.over:
-                content = io.BytesIO()  # torch's own writer does not tell a full disk from other mishaps
-                torch.save(loop.state_dict(), content)
-                try:
-                    trajectories.store(content.getvalue(), checkpoint)
-                except OSError as error:
-                    raise OSError(
-                        error.errno, f"{error.strerror}; make room or allow writing", str(checkpoint)
-                    ) from None
-        return loop.result()
-
-
-@contextmanager
-def _enough_memory(training: Training) -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        size = training.setting.batch_size
-        raise TooLargeError(
-            f"{training.title}: out of memory on {training.device} at training.settings.{training.model}.batch_size "
-            f"{size}; lower it, set training.amp to bf16, or take fewer training.workers or a smaller model"
-        ) from error
 
 
 def _may_have_children() -> None:
