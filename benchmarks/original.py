@@ -36,6 +36,7 @@ def measure(root: Path) -> dict[str, Any]:
     return {
         "torch": torch.__version__, "processor": processor(), "device": "cpu", "trainings": len(rows),
         "recorded": recorded["trainings"], "train_hours": round(float(rows.train_runtime.sum()) / 3600, 2),
+        "steps_min": int(rows.steps.min()), "steps_max": int(rows.steps.max()),
         "pairs": summary.summarise(rows),
     }  # fmt: skip
 
@@ -43,8 +44,9 @@ def measure(root: Path) -> dict[str, Any]:
 def render(results: Mapping[str, Any]) -> str:
     """The part of the page."""
     last = (
-        f"{results['trainings']} trainings, {results['train_hours']:g} hours of one core, and {results['recorded']} "
-        f"more that the agents learned from. Measured with torch {results['torch']}, one thread per training, "
+        f"{results['trainings']} trainings of {results['steps_min']} to {results['steps_max']} optimizer steps, "
+        f"{results['train_hours']:g} hours of one core, and {results['recorded']} more that the agents learned from; the "
+        f"pilot's policy was trained on 300 to 5,000 steps. Measured with torch {results['torch']}, one thread per training, "
         f"{results['processor']}. On a GPU: not measured."
     )
     return f"{markdown.document(results['pairs'], '###')}\n\n{last}"

@@ -31,7 +31,11 @@ def test_the_page_has_its_place_and_gets_the_tables(root: Path) -> None:
     results = original.measure(root)
     assert json.loads(json.dumps(results))["trainings"] == 4
     page = marked.fill((TOP / original.PAGE).read_text(encoding="utf-8"), "original", original.render(results))
-    for words in ("### MNIST × VGG-16, batch 64, 2 epochs", "4 trainings", "On a GPU: not measured."):
+    for words in (
+        "### MNIST × VGG-16, batch 64, 2 epochs",
+        "4 trainings of 20 to 20 optimizer steps",
+        "On a GPU: not measured.",
+    ):
         assert words in page
 
 
