@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks import command, spread
 from lrpilot.actions import ActionEquation
@@ -64,6 +65,7 @@ class Variant:
     action: Mapping[str, Any] = field(default_factory=dict)
     share: float = 1.0  # of the recorded tasks of each family
     families: int | None = None  # only so many of them
+    later: float = 1.0  # what actions after the first one are multiplied by
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,13 @@ EXPERIMENTS = {
         },
     ),
     "action": Experiment(
-        "Should a later action move the level, or name it?",
+        "Should a later action move the level, or name it, and how far?",
         {
             "move": PLAIN,
             "name": Variant(action={"moves": False}),
             "name, α 2.5": Variant({"alpha": 2.5}, action={"moves": False}),
+            "move half as far": Variant(later=0.5),
+            "hold what the first names": Variant(later=0.0),
         },
     ),
     "reward": Experiment(
@@ -155,6 +159,18 @@ EXPERIMENTS = {
 }
 
 
+class Later(torch.nn.Module):
+    """A network whose actions after the first one are multiplied by a factor."""
+
+    def __init__(self, network: torch.nn.Module, factor: float) -> None:
+        super().__init__()
+        self._network, self._factor = network, factor
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        first = observation[:, NAMES.index("first"), None]
+        return self._network(observation) * (first + self._factor * (1 - first))
+
+
 def made_of(variant: Variant, params: Params, seed: int, data: str) -> str:
     """Hash of everything that decides a policy."""
     config, reward = settings(variant, params)
@@ -188,7 +204,7 @@ def train(job: tuple[str, Variant, int], folder: Path, params: Params, golden: n
     protocol = Protocol(action=ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
     network = export.Masked(agents.Network(algorithm), mask(config.features))
-    export.write(network, manifest, golden, folder / f"{name}.partial")
+    export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.partial")
     (folder / f"{name}.partial").replace(folder / f"{name}.onnx")  # at once, or not at all
     return name
 

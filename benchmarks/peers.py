@@ -12,6 +12,9 @@ random_search_3 and _5 are the expected best of so many trials, drawn from the o
 loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid has).
 textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs that the policy wins.
 <name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
+constant.<group>.reached: share of the trainings whose validation loss comes down to what the task's best constant rate
+ends with; .steps: median share of its steps until then (none: more than half never do). trainings: of the shipped
+policy, whatever it is told, in the population and in a plain loop; diverged: of these.
 """
 
 from __future__ import annotations
@@ -112,7 +115,26 @@ def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
         table = part.pivot_table(index="task", columns="seed", values="regret").to_numpy()
         out[f"textbook.{schedule}.mean"] = round(float(table.mean()), 4)
         out[f"textbook.{schedule}.wins"] = round(stats.share_won(policy, table), 4)
+    shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
+    out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
+    out |= to_best_constant(rows)
     return out | {"worth": grid.worth(policy.mean()), "seeds": policy.shape[1], "torch": torch.__version__}
+
+
+def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
+    """By group how many trainings come down to the final validation loss of the best constant rate, and how soon."""
+    constant = rows[(rows.kind == "grid") & (rows.method == "constant")]
+    ends = constant.assign(val_loss=constant.val_loss.fillna(np.inf)).groupby(["task", "lr0"]).val_loss.mean()
+    target, judged, out = ends.groupby("task").min(), outcomes.judged(rows), dict[str, float]()
+    for group, part in judged[judged.group.isin(PROFILED)].groupby("group"):
+        steps = np.concatenate([
+            stats.steps_to_threshold(of.milestones.iloc[0], np.stack(of.val_curve.to_list()), target[task]) / of.n_steps
+            for task, of in part.groupby("task")
+        ])  # fmt: skip
+        out[f"constant.{group}.reached"] = round(float(np.isfinite(steps).mean()), 4)
+        if np.isfinite(median := np.median(np.nan_to_num(steps, nan=np.inf))):
+            out[f"constant.{group}.steps"] = round(float(median), 4)
+    return out
 
 
 def times(chosen: Sequence[Method]) -> dict[str, float]:
@@ -156,13 +178,24 @@ def render(r: Mapping[str, Any]) -> str:
         group = key.removesuffix(".mean")
         name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
         textbook.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
+    sooner = [["method", "reaches the best constant rate's loss", "after, of its steps"], ["---", "---:", "---:"]]
+    for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
+        steps = r.get(f"constant.{group}.steps")
+        reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
+        sooner.append([verdict.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
+    widths = {n: r[f"{SPLIT}.{n}.sensitivity"] for n in verdict.NAMES if n.startswith("baseline.")
+              and f"{SPLIT}.{n}.sensitivity" in r}  # fmt: skip
+    steadiest = min(widths, key=lambda name: widths[name])
     worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
     last = (
         f"{r[f'{SPLIT}.tasks']} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
         f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
-        f"policy; {r[f'{SPLIT}.policy.diverged']} trainings of the policy diverged. Measured with torch {r['torch']}."
+        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
+        f"initial rates the regret of a task spreads by {verdict.number(widths[steadiest], 2)} under the steadiest "
+        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"Measured with torch {r['torch']}."
     )
-    lines = ("\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, textbook))
+    lines = ("\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, textbook, sooner))
     return "\n\n".join([*lines, last])
 
 

@@ -124,6 +124,15 @@ CHANGES = {
 }  # fmt: skip
 
 
+def trained_as(name: str) -> str:
+    """The first change whose trainings are the same but for what the pilot alone is told."""
+
+    def training(change: Change) -> tuple[Any, ...]:
+        return change.families, change.training, change.optimizer, change.clip, change.told
+
+    return next(other for other, change in CHANGES.items() if training(change) == training(CHANGES[name]))
+
+
 @dataclass(frozen=True)
 class Job:
     """One training: of a change's task, by PilotLR or, with `times`, by linear decay from the textbook's rate."""
@@ -188,13 +197,14 @@ def _score(workload: Workload, model: nn.Module) -> float:
 
 
 def jobs(changes: Iterable[str], seeds: int) -> list[Job]:
-    return [
-        Job(name, task, seed, times)
+    found = [
+        Job(name if times is None else trained_as(name), task, seed, times)
         for name in changes
         for task in tasks(CHANGES[name].families or names("heldout"), 1)
         for seed in range(seeds)
         for times in (None, *TIMES)
     ]
+    return list(dict.fromkeys(found))
 
 
 def figures(found: Mapping[Job, tuple[float, float]]) -> dict[str, Any]:
@@ -203,7 +213,11 @@ def figures(found: Mapping[Job, tuple[float, float]]) -> dict[str, Any]:
     for name in dict.fromkeys(job.change for job in found):
         pilot, textbook, lost = [], [], 0
         for task in dict.fromkeys(job.task for job in found if job.change == name):
-            mine = {job: ends for job, ends in found.items() if (job.change, job.task) == (name, task)}
+            mine = {
+                job: ends
+                for job, ends in found.items()
+                if job.task == task and job.change == (name if job.times is None else trained_as(name))
+            }
             start = float(np.mean([before for _, before in mine.values()]))
             ends = {times: np.array([after for job, (after, _) in mine.items() if job.times == times])
                     for times in (None, *TIMES)}  # fmt: skip

@@ -104,4 +104,6 @@ def test_all_changes_have_their_jobs() -> None:
     assert {j.change for j in found} == set(CHANGES)
     assert len({j.task.family for j in found if j.change == "as usual"}) == 9
     assert {j.times for j in found} == {None, *TIMES}
+    # what the pilot alone is told changes nothing of linear decay, which is trained once
+    assert {j.change for j in found if j.times is not None} == set(CHANGES) - {"noisy losses", "max_lr"}
     marked.fill((TOP / robust.PAGE).read_text(encoding="utf-8"), "robust", "new")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks import experiments
 from benchmarks.experiments import EXPERIMENTS, Experiment, Variant, chosen, figures, made_of, render
@@ -68,6 +69,16 @@ def test_what_a_variant_learns_from() -> None:
     assert chosen(Variant(share=0.5), found) == [p for p in found if p.name in "ab"]
     assert {p.parent.name for p in chosen(Variant(families=2), found)} == {"f0", "f2"}
     assert [p.name for p in chosen(Variant(share=0.01), found)] == ["a"] * 4
+
+
+def test_later_actions_count_in_part() -> None:
+    seen = torch.zeros(2, len(NAMES))
+    seen[0, NAMES.index("first")] = 1.0
+    network = torch.nn.Linear(len(NAMES), 1)
+    torch.nn.init.constant_(network.bias, 0.8)
+    torch.nn.init.zeros_(network.weight)
+    for factor in (0.0, 0.5, 1.0):
+        torch.testing.assert_close(experiments.Later(network, factor)(seen)[:, 0], torch.tensor([0.8, 0.8 * factor]))
 
 
 def test_from_a_collection_to_the_table(

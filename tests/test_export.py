@@ -59,3 +59,19 @@ def test_an_export_keeps_the_networks_own_answers(recorded: Path, tmp_path: Path
         np.testing.assert_array_equal(wanted, network(torch.from_numpy(golden)).numpy()[:, 0])
     assert bundle.manifest.graph == graph_hash(onnx.load(path))
     assert main(["verify", str(path)]) == 0
+
+
+def test_large_weights_are_stored_in_half_precision_and_lose_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(len(NAMES), 64), torch.nn.ReLU(), torch.nn.Linear(64, 1))
+    before = [weights.detach().clone() for weights in network.parameters()]
+    seen, path = export.example_observations(33), tmp_path / "policy.onnx"
+    export.write(network, MANIFEST, seen[:4], path)
+    for weights, old in zip(network.parameters(), before, strict=True):
+        torch.testing.assert_close(weights.detach(), old, rtol=2**-11, atol=2**-25)  # what half precision holds
+    kinds = {tuple(t.dims): t.data_type for t in onnx.load(path).graph.initializer if t.dims}
+    assert kinds.pop((64, len(NAMES))) == onnx.TensorProto.FLOAT16
+    assert onnx.TensorProto.FLOAT16 not in kinds.values()  # small ones are not worth it
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(seen)).numpy()[:, 0]
+    np.testing.assert_allclose(load_policy(path)(seen), wanted, atol=1e-5)

@@ -45,7 +45,8 @@ def evaluation() -> pd.DataFrame:
             "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100, "steps_per_epoch": 10.0,
             "regret": regret + 0.01 * seed, "best_regret": 0.1, "error_regret": 0.2, "best_error_regret": 0.1,
             "val_loss": 1 + regret, "test_loss": 1 + regret, "steps_to_target": 50.0, "epochs_to_target": 5.0,
-            "error_gap": 0.0, "seconds": 0.1, "lr_curve": np.linspace(1e-2, 1e-4, 100),
+            "error_gap": 0.0, "seconds": 0.1, "lr_curve": np.linspace(1e-2, 1e-4, 100), "milestones": [50, 80, 100],
+            "val_curve": [1.5, 1.2, 1 + regret],
         }
         for i, task in enumerate(TASKS) for seed in SEEDS for (kind, name, lr0), regret in regrets.items()
     ]  # fmt: skip
@@ -72,16 +73,32 @@ def test_figures_by_hand(figures: dict[str, Any]) -> None:
     # from the textbook's rate: .3 on Adam's task (1e-3), .1 on SGD's (.1), against the policy's .15
     assert figures["textbook.constant.mean"] == pytest.approx(0.205)
     assert figures["textbook.constant.wins"] == 0.5
+    # the best constant rate ends at 1.2: the policy is there after 80 of 100 steps, as everybody is
+    assert figures["constant.policy.steps"] == 0.8 and figures["constant.policy.reached"] == 1.0
+    assert (figures["trainings"], figures["diverged"]) == (16, 0)
+    assert figures["heldout.baseline.constant.sensitivity"] == pytest.approx(0.2)
+
+
+def test_what_never_gets_to_the_best_constant() -> None:
+    rows = evaluation()
+    slow = (rows.method == "policy") & (rows.task == TASKS[0])
+    rows["val_curve"] = [[1.5, 1.3, 1.25] if late else curve for late, curve in zip(slow, rows.val_curve, strict=True)]
+    found = peers.to_best_constant(rows)
+    assert found["constant.policy.reached"] == 0.5
+    assert "constant.policy.steps" not in found  # the median lies between 80 % and never
 
 
 def test_the_table_has_a_row_of_each_method(figures: dict[str, Any]) -> None:
-    lines = peers.render(figures).splitlines()
-    found = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    first, _, sooner, told = peers.render(figures).split("\n\n")
+    lines = first.splitlines()
+    found = {line.split("|")[1].strip(): line for line in lines}
     assert found["**learned policy**"].endswith("| 0.15 | 0.10 | 0.20 | ×1.50 |")
     assert found["schedule-free AdamW / SGD"].endswith("| ×1.25 |")
     assert found["random search, 3 trials"].endswith("| – | – | – | – |")
-    assert "100 %" in found["Prodigy + cosine"] and "needs 3 trials" in lines[-1] and "`abababababab`" in lines[-1]
-    assert len({line.count("|") for line in lines[:12]}) == 1
+    assert "100 %" in found["Prodigy + cosine"] and len({line.count("|") for line in lines}) == 1
+    assert "needs 3 trials" in told and "`abababababab`" in told and "all its 16 trainings" in told
+    assert "spreads by 0.20 under the steadiest schedule, constant;" in told
+    assert "| learned policy | 100 % | 80 % |" in sooner.splitlines()
 
 
 def test_the_figures_are_drawn(figures: dict[str, Any], tmp_path: Path) -> None:

@@ -65,6 +65,13 @@ def test_every_path_lies_below_the_profile(name: str, file: str, artefacts: tupl
     assert profile == {"stages": default["stages"]}
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ORIGINAL])
+def test_a_collection_depends_on_the_policies_that_it_follows(name: str, repository: Path) -> None:
+    folder = write(name, repository)
+    deps = read(folder / "dvc.yaml")["stages"]["collect"]["deps"]
+    assert [dep for dep in deps if dep.endswith(".onnx")] == list(load(folder).collect.behaviour_policies)
+
+
 def test_writing_again_changes_nothing(repository: Path) -> None:
     first = {path: path.read_bytes() for path in write("tiny", repository).iterdir()}
     assert {path: path.read_bytes() for path in write("tiny", repository).iterdir()} == first
@@ -93,6 +100,13 @@ def test_odd_profiles_are_refused(content: str, told: str, repository: Path) -> 
     (repository / "params/odd.yaml").write_text(content)
     with pytest.raises(ConfigError, match=re.escape(told)):
         write("odd", repository)
+
+
+def test_a_profile_cannot_overlay_itself(repository: Path) -> None:
+    for name, base in (("one", "two"), ("two", "one")):
+        (repository / f"params/{name}.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(ConfigError, match="base is 'one', want a profile that does not overlay itself"):
+        write("one", repository)
 
 
 def test_unknown_names_are_answered_with_the_known_ones(repository: Path) -> None:

@@ -53,7 +53,7 @@ class Loop:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)
             self.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
-        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=0.5)
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=kw.pop("lr", 0.5))
         self.scheduler = PilotLR(self.optimizer, kw.pop("total_steps", N), policy, model=self.model, **kw)
         self.rates: list[float] = []
 
@@ -114,6 +114,14 @@ def test_probe_is_rolled_back_bit_for_bit(policy: Bundle, optimizer: str, scale:
     assert not any(p.grad.any() for p in loop.model.parameters())  # they belong to weights that are gone
     loop.train(N - steps)
     assert all(math.isfinite(rate) and rate > 0 for rate in loop.rates)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_initial_rate_is_no_input(policy: Bundle, optimizer: str) -> None:
+    runs = [Loop(policy, optimizer, lr=lr) for lr in (1e-5, 1e-3, 1e-1)]
+    rates = [loop.train(N) for loop in runs]
+    assert rates[0] == rates[1] == rates[2]
+    torch.testing.assert_close(tensors(runs[0])["model"], tensors(runs[2])["model"], rtol=0, atol=0)
 
 
 def test_probe_ends_early_where_the_loss_blows_up(policy: Bundle) -> None:
