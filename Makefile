@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro seed test lint deps promote overhead guards benchmark experiment robust clean
+.PHONY: help repro behaviour original test lint deps promote overhead guards benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -19,11 +19,16 @@ else
 	$(IN_VENV) dvc repro
 endif
 
-seed: $(READY) ## make the behaviour policy that the collection follows in part: two rounds, 20 minutes
-	$(IN_VENV) sh -ec 'for round in seed round1; do \
+behaviour: $(READY) ## make the behaviour policy that the collection follows in part: two rounds, 20 minutes
+	$(IN_VENV) sh -ec 'for round in round0 round1; do \
 	  python -m pipeline.profile $$round; \
 	  DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/$$round/dvc.yaml:export; \
 	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/seed.onnx; done'
+
+original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/seed-experiment.md: 40 minutes
+	$(IN_VENV) python -m pipeline.profile seed-mid
+	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/seed-mid/dvc.yaml
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.original
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q

@@ -1,4 +1,4 @@
-"""What a stage executes of this repository; `make deps` writes it into dvc.yaml."""
+"""What a stage executes of this repository; `make deps` writes it into the files that list the stages."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import grimp
 from ruamel.yaml import YAML
 
 TOP = Path(__file__).parents[1]
+PIPELINES = {"dvc.yaml": "pipeline", "pipeline/original/stages.yaml": "pipeline.original"}  # and where its stages are
 PACKAGES = {"pipeline": TOP / "pipeline", "policy": TOP / "policy", "lrpilot": TOP / "runtime/lrpilot"}
 
 
@@ -34,11 +35,11 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def update(pipeline: dict[str, Any], graph: grimp.ImportGraph) -> None:
+def update(pipeline: dict[str, Any], package: str, graph: grimp.ImportGraph) -> None:
     """Replace the .py files among the deps of every stage by the closure of its module, in place."""
     for name, stage in pipeline["stages"].items():
         others = [dep for dep in stage["deps"] if not dep.endswith(".py")]
-        stage["deps"][:] = [*others, *sorted(closure(f"pipeline.{name}", graph))]
+        stage["deps"][:] = [*others, *sorted(closure(f"{package}.{name}", graph))]
 
 
 def main() -> None:
@@ -46,9 +47,11 @@ def main() -> None:
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 110
-    pipeline = yaml.load(TOP / "dvc.yaml")
-    update(pipeline, import_graph())
-    yaml.dump(pipeline, TOP / "dvc.yaml")
+    graph = import_graph()
+    for file, package in PIPELINES.items():
+        pipeline = yaml.load(TOP / file)
+        update(pipeline, package, graph)
+        yaml.dump(pipeline, TOP / file)
 
 
 if __name__ == "__main__":

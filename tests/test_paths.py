@@ -1,4 +1,4 @@
-"""The registry of paths, dvc.yaml and .gitignore agree."""
+"""The registries of paths, the files with stages and .gitignore agree."""
 
 import subprocess
 from pathlib import Path
@@ -7,28 +7,31 @@ import pytest
 
 from closure import TOP
 from pipeline.config import read
+from pipeline.original import paths as original
 from pipeline.paths import ARTEFACTS, Artefact, Paths, parse_root
 
-STAGES = read(TOP / "dvc.yaml")["stages"]
+BOTH = {"dvc.yaml": ARTEFACTS, str(original.STAGES): original.ARTEFACTS}
+STAGES = {(file, name): stage for file in BOTH for name, stage in read(TOP / file)["stages"].items()}
 
 
-def written(stage: str) -> set[Artefact]:
-    """The artefacts that dvc.yaml names for a stage."""
+def written(file: str, stage: str) -> set[Artefact]:
+    """The artefacts that a file names for a stage."""
     found = set()
     for kind in ("outs", "metrics", "plots"):
-        for entry in STAGES[stage].get(kind, []):
+        for entry in STAGES[file, stage].get(kind, []):
             path, flags = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
             found.add(Artefact(path.removeprefix("${root}"), stage, kind, flags.get("cache", True)))
     return found
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_registry_and_outs_agree(stage: str) -> None:
-    assert written(stage) == {artefact for artefact in ARTEFACTS if artefact.stage == stage}
+@pytest.mark.parametrize(("file", "stage"), STAGES)
+def test_registry_and_outs_agree(file: str, stage: str) -> None:
+    assert written(file, stage) == {artefact for artefact in BOTH[file] if artefact.stage == stage}
 
 
-def test_every_artefact_has_a_stage() -> None:
-    assert {artefact.stage for artefact in ARTEFACTS} == set(STAGES)
+@pytest.mark.parametrize("file", BOTH)
+def test_every_artefact_has_a_stage(file: str) -> None:
+    assert {(file, artefact.stage) for artefact in BOTH[file]} == {key for key in STAGES if key[0] == file}
 
 
 @pytest.mark.parametrize("artefact", ARTEFACTS, ids=lambda artefact: artefact.path)

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from clones import repro, sh
 from lrpilot import load_policy
 from pipeline.paths import ARTEFACTS, Paths
 from pipeline.tracking import open_store
 
-TOP = Path(__file__).parents[1]
 STAGES = ("collect", "train", "export", "evaluate", "report", "register")
-
-
-def sh(clone: Path, *command: str) -> str:
-    """Output of a command in the clone, run with this Python and the clone's own packages; it must succeed."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {
-        "PATH": path,
-        "PYTHONPATH": os.pathsep.join([str(clone / "runtime"), str(clone)]),
-        "DVC_SYSTEM_CONFIG_DIR": ".dvc/profile",
-        "DVC_NO_ANALYTICS": "1",
-    }
-    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A committed copy of the working tree, after a tiny `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (TOP / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TOP / name, folder / name)
-    sh(folder, "git", "init", "-q")
-    sh(folder, "git", "add", "-A")
-    sh(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
-    sh(folder, sys.executable, "-m", "pipeline.profile", "tiny")
-    sh(folder, "dvc", "repro", "-q", "profiles/tiny/dvc.yaml")
+    repro(folder, "tiny")
     return folder
 
 

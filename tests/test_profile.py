@@ -10,24 +10,29 @@ import yaml
 
 from closure import TOP
 from pipeline.config import load, overlay, read
-from pipeline.paths import ARTEFACTS
-from pipeline.profile import write
+from pipeline.original import config as original
+from pipeline.original import paths as original_paths
+from pipeline.paths import ARTEFACTS, Artefact
+from pipeline.profile import DEFAULT, PIPELINES, write
 from pipeline.schema import ConfigError
 
-NAMES = sorted(path.stem for path in (TOP / "params").glob("*.yaml"))
+FILES = {path.stem: read(path) for path in sorted((TOP / "params").glob("*.yaml"))}
+NAMES = sorted(FILES)
+ORIGINAL = [name for name, content in FILES.items() if "seed" in (name, content.get("base"))]
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A folder with the default parameters, the profiles and the pipeline."""
-    for path in [TOP / "params.yaml", TOP / "dvc.yaml", *(TOP / "params").glob("*.yaml")]:
+    """A folder with the default parameters, the profiles and the pipelines."""
+    pipelines = (TOP / file for file in PIPELINES)
+    for path in [TOP / "params.yaml", *pipelines, *(TOP / "params").glob("*.yaml")]:
         copy = tmp_path / path.relative_to(TOP)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     return tmp_path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ORIGINAL])
 def test_parameters_are_overlaid_and_valid(name: str, repository: Path) -> None:
     folder = write(name, repository)
     assert folder == repository / "profiles" / name
@@ -35,19 +40,32 @@ def test_parameters_are_overlaid_and_valid(name: str, repository: Path) -> None:
     load(folder)
 
 
-def test_every_path_lies_below_the_profile(repository: Path) -> None:
-    text = (write("tiny", repository) / "dvc.yaml").read_text()
-    rooted = text.replace("${root}", "profiles/tiny/")
-    for artefact in ARTEFACTS:
-        assert f"profiles/tiny/{artefact.path}" in rooted
-        assert not re.search(rf"(?<!profiles/tiny/){re.escape(artefact.path)}", rooted)
-    default, profile = read(TOP / "dvc.yaml"), yaml.safe_load(text)
-    assert profile.pop("vars") == [{"root": "profiles/tiny/"}]
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_the_original_experiment_has_parameters_and_stages_of_its_own(name: str, repository: Path) -> None:
+    folder, plan = write(name, repository), dict(FILES["seed"])
+    del plan["pipeline"]
+    over = {} if name == "seed" else {k: v for k, v in FILES[name].items() if k != "base"}
+    assert read(folder / "params.yaml") == overlay(plan, over)
+    original.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "artefacts"),
+    [("tiny", DEFAULT, ARTEFACTS), ("seed", str(original_paths.STAGES), original_paths.ARTEFACTS)],
+)
+def test_every_path_lies_below_the_profile(name: str, file: str, artefacts: tuple[Artefact], repository: Path) -> None:
+    text = (write(name, repository) / "dvc.yaml").read_text()
+    rooted = text.replace("${root}", f"profiles/{name}/")
+    for artefact in artefacts:
+        assert f"profiles/{name}/{artefact.path}" in rooted
+        assert not re.search(rf"(?<!profiles/{name}/){re.escape(artefact.path)}", rooted)
+    default, profile = read(TOP / file), yaml.safe_load(text)
+    assert profile.pop("vars") == [{"root": f"profiles/{name}/"}]
     assert {stage.pop("wdir") for stage in profile["stages"].values()} == {"../.."}
     assert profile == {"stages": default["stages"]}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ORIGINAL])
 def test_a_collection_depends_on_the_policies_that_it_follows(name: str, repository: Path) -> None:
     folder = write(name, repository)
     deps = read(folder / "dvc.yaml")["stages"]["collect"]["deps"]
@@ -64,6 +82,31 @@ def test_impossible_values_are_refused_before_anything_is_written(repository: Pa
     with pytest.raises(ConfigError, match=r"train\.gamma is 2\.0, want a finite number in \(0, 1\]"):
         write("bad", repository)
     assert not (repository / "profiles").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("base: huge\n", "base is 'huge', want one of"),
+        ("pipeline: other.yaml\n", "pipeline is 'other.yaml', want one of dvc.yaml, pipeline/original/stages.yaml"),
+        ("base: seed\nplan: {pairs: {mnist: [bert]}}\n", "plan.pairs.mnist is 'bert', want a model for images"),
+        ("base: seed\nplan: {thresholds: {mnist: 0.9}}\n", "plan.thresholds.cifar10 is missing"),
+        ("base: seed\ndata: {max_tokens: {imdb: 16}}\n", "data.max_tokens.sst2 is missing"),
+        ("base: seed\ntraining: {settings: {bert: [{learning_rate: 1.0e-5}]}}\n", "batch_size is missing"),
+        ("base: seed\ncollect: {tasks: 3}\n", "collect is an unknown key"),
+    ],
+)
+def test_odd_profiles_are_refused(content: str, told: str, repository: Path) -> None:
+    (repository / "params/odd.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        write("odd", repository)
+
+
+def test_a_profile_cannot_overlay_itself(repository: Path) -> None:
+    for name, base in (("one", "two"), ("two", "one")):
+        (repository / f"params/{name}.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(ConfigError, match="base is 'one', want a profile that does not overlay itself"):
+        write("one", repository)
 
 
 def test_unknown_names_are_answered_with_the_known_ones(repository: Path) -> None:

@@ -1,0 +1,33 @@
+"""Record trainings under schedules and random actions: what the plan's agents learn from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+
+from pipeline import tracking
+from pipeline.original.config import load
+from pipeline.original.kept import compute
+from pipeline.original.paths import original_root
+from pipeline.original.recordings import recorded
+
+
+def main() -> None:
+    paths = original_root(__doc__)
+    params = load(paths.root)
+    with tracking.stage(paths, "record", asdict(params.record)) as log:
+        found = compute(recorded(params, paths), paths.recordings, params.training, "record")
+        kinds = Counter(result["scheduler"] for result in found)
+        metrics = {
+            "trainings": len(found), "decisions": sum("action" in row for r in found for row in r["curve"]),
+            "diverged": sum(result["diverged"] for result in found),
+            **{f"trainings.{kind}": count for kind, count in sorted(kinds.items())},
+        }  # fmt: skip
+        paths.record_metrics.parent.mkdir(parents=True, exist_ok=True)
+        paths.record_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
+        log.metrics(metrics)
+
+
+if __name__ == "__main__":
+    main()

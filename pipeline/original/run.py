@@ -1,0 +1,30 @@
+"""Run every cell of the plan: each pair of data set and model, scheduler, initial learning rate and seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from pipeline import tracking
+from pipeline.original.cells import cells
+from pipeline.original.config import load
+from pipeline.original.kept import compute
+from pipeline.original.paths import original_root
+
+
+def main() -> None:
+    paths = original_root(__doc__)
+    params = load(paths.root)
+    with tracking.stage(paths, "run", asdict(params.plan) | {"training": asdict(params.training)}) as log:
+        found = compute(cells(params, paths), paths.runs, params.training, "run")
+        metrics = {
+            "trainings": len(found), "diverged": sum(result["diverged"] for result in found),
+            "train_hours": round(sum(result["train_runtime"] for result in found) / 3600, 3),
+        }  # fmt: skip
+        paths.run_metrics.parent.mkdir(parents=True, exist_ok=True)
+        paths.run_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
+        log.metrics(metrics)
+
+
+if __name__ == "__main__":
+    main()
