@@ -1,5 +1,6 @@
 """Local processes: one outcome per item whatever becomes of its worker, and no process left behind."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -82,6 +83,22 @@ def test_processes_stay_for_the_next_call(local: Engine) -> None:
         return {o.result for o in local.imap_unordered(os.getpgid, [0])} and set(_workers())
 
     assert serving() == serving()
+
+
+def test_a_forgotten_call_gives_its_process_back_unharmed() -> None:
+    """The collector finalises the older objects of a cycle first: the pipe, then the call."""
+    before, here = _workers(), engine("local", 1)
+    ((_, serving),) = ((o.result, _workers() - before) for o in here.imap_unordered(double, [1]))
+    forgotten: list[object] = [here.imap_unordered(double, [2])]
+    assert next(forgotten[0]).result == 4  # type: ignore[call-overload]
+    forgotten.append(forgotten)  # a cycle
+    del forgotten
+    gc.collect()
+    assert [o.result for o in here.imap_unordered(double, [3])] == [6]
+    assert _workers() - before == serving
+    del here
+    gc.collect()
+    assert _workers() == before
 
 
 def test_closing_leaves_no_process(tmp_path: Path) -> None:

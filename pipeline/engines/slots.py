@@ -52,8 +52,11 @@ class SlotEngine(ABC):
 
     def __init__(self, size: int, time_limit: float | None) -> None:
         self.size, self.time_limit = size, time_limit
-        self._kept: list[Slot] = []
-        weakref.finalize(self, _end, self._kept)
+        self._kept: list[Slot] = []  # without an item
+        # All of them, reachable from here: the garbage collector may close the pipe of a slot that only a forgotten
+        # call still has, and leave it looking open, before that call gives the slot back.
+        self._started: list[Slot] = []
+        weakref.finalize(self, _end, self._started)
 
     @abstractmethod
     def slot(self, number: int) -> Slot:
@@ -112,14 +115,22 @@ class SlotEngine(ABC):
         finally:
             self._kept += slots
             if todo or running:
-                _end(self._kept)
+                self._end_kept()
 
     def _claim(self, n: int) -> list[Slot]:
         slots = [self._kept.pop() for _ in range(min(n, len(self._kept)))]
         for number in range(len(slots), n):
             slots.append(self.slot(number))
             slots[-1].start()
+            self._started.append(slots[-1])
         return slots
+
+    def _end_kept(self) -> None:
+        while self._kept:
+            slot = self._kept.pop()
+            if slot in self._started:  # else the engine itself has ended
+                self._started.remove(slot)
+                slot.end()
 
     def _patience(self, running: dict[Slot, _Job[Any]]) -> float | None:
         """Seconds until the first item is over its time, None for no limit."""
