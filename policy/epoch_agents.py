@@ -18,7 +18,7 @@ from policy.epochs import DISCRETE, FEATURES, SPAN
 
 import d3rlpy  # isort: skip  (after policy.agents, which quietens it)
 
-INPUT, OUTPUT = "observation", "factor"
+OUTPUT = "factor"
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,7 @@ def write(algorithm: Any, about: Mapping[str, Any], path: Path) -> np.ndarray:
     network = Factors(algorithm).eval()
     with torch.no_grad():  # also makes the scaler's tensors, which must not happen inside the exporter
         answers = network(torch.from_numpy(examples())).numpy()
-    program = torch.onnx.export(
-        network, (torch.zeros(2, len(FEATURES)),), dynamo=True, opset_version=export.OPSET, verbose=False,
-        input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-    )  # fmt: skip
-    assert program is not None
-    model = program.model_proto
-    graph = model.graph
-    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]  # stack traces with absolute paths of this machine
+    model = export.traced(network, len(FEATURES), OUTPUT)
     export.save(model, {KEY: json.dumps({"features": FEATURES, **about}, sort_keys=True)}, path)
     return answers
 

@@ -56,16 +56,27 @@ def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path
     Its weights are rounded to half precision, in place: agents differ by far more, and the file is half as large. The
     same network, manifest and observations give the same bytes.
     """
-    example = torch.zeros(2, len(NAMES))
     network.eval()
     for weights in network.parameters():
         weights.data = weights.data.half().float()
     with torch.no_grad():
         # d3rlpy's scalers make their tensors on first use; that must not happen inside the exporter.
         answers = network(torch.from_numpy(golden))
+    model = traced(network, len(NAMES), OUTPUT)
+    _halve(model)
+    graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
+    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers.numpy()[:, 0]))
+    save(model, {KEY: manifest.to_json()}, path)
+
+
+def traced(network: torch.nn.Module, features: int, output: str) -> onnx.ModelProto:
+    """A network as an ONNX model, from `INPUT` (n, features) to `output` (n, 1), with nothing of this machine in it.
+
+    It must have answered once: d3rlpy's scalers make their tensors then, which must not happen inside the exporter.
+    """
     program = torch.onnx.export(
-        network, (example,), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
-        output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        network, (torch.zeros(2, features),), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
+        output_names=[output], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
     )  # fmt: skip
     assert program is not None
     model = program.model_proto
@@ -73,10 +84,7 @@ def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path
     for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]  # stack traces with absolute paths of this machine
     del model.metadata_props[:]
-    _halve(model)
-    graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
-    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers.numpy()[:, 0]))
-    save(model, {KEY: manifest.to_json()}, path)
+    return model
 
 
 def _halve(model: onnx.ModelProto) -> None:
