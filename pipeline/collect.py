@@ -32,6 +32,7 @@ from pipeline.recording import Spec, code, record
 from pipeline.workloads.registry import family
 from policy import trajectories
 
+GOLDEN = (5**0.5 - 1) / 2
 UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's
 REMEDIES = {
     "raised": "mend the family, or take it out of collect.families",
@@ -42,23 +43,24 @@ REMEDIES = {
 
 
 def plan(config: CollectConfig) -> list[Spec]:
-    """The tasks of a collection: every family gets its share, in an order drawn from the seed."""
-    rng = np.random.default_rng(config.seed)
-    weights = np.array(list(config.families.values()))
-    # Systematic sampling: each family's count is its exact share, rounded.
-    points = (np.arange(config.tasks) + rng.random()) / config.tasks
-    picks = rng.permutation(np.searchsorted(np.cumsum(weights / weights.sum()), points, side="right"))
-    names = list(config.families)
+    """The tasks of a collection; those of a smaller one of the same seed are the first of them.
+
+    Families come by their shares, each about evenly spaced: place i is the fractional part of i times the golden ratio,
+    the sequence that leaves the smallest gaps.
+    """
+    names, weights = list(config.families), np.array(list(config.families.values()))
+    edges = np.cumsum(weights / weights.sum())[:-1]
+    places = (np.random.default_rng(config.seed).random() + np.arange(config.tasks) * GOLDEN) % 1
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
-    sources = code()
-    return [
-        Spec(
-            family(names[min(i, len(names) - 1)]).name, int(rng.integers(2**31)), config.runs_per_task,
+    specs = []
+    for i, name in enumerate(names[j] for j in np.searchsorted(edges, places, side="right")):
+        rng = np.random.default_rng([config.seed, i])
+        specs.append(Spec(
+            family(name).name, int(rng.integers(2**31)), config.runs_per_task,
             bool(rng.random() >= config.no_probe_share), tuple(config.schedules.items()), policies,
-            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, sources,
-        )
-        for i in picks
-    ]  # fmt: skip
+            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code(name),
+        ))  # fmt: skip
+    return specs
 
 
 def _graph(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from policy import trajectories
 # What shapes a recorded training (features do, since policies follow them). The reward is computed from the recording.
 SOURCES = (
     "pipeline/behaviour.py", "pipeline/recording.py", "pipeline/schedules.py", "pipeline/simulate.py",
-    "pipeline/workloads/*.py", "policy/trajectories.py",
+    *sources.TRAINING, "policy/trajectories.py",
     *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
 )  # fmt: skip
 
@@ -49,9 +50,10 @@ class Spec:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def code() -> str:
-    """Hash of the sources that shape a recording."""
-    return sources.digest(SOURCES)
+@cache
+def code(name: str) -> str:
+    """Hash of the sources that shape a recording of that family."""
+    return sources.digest(SOURCES, family(name).sample.__module__)
 
 
 def record(spec: Spec) -> bytes:

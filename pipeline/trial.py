@@ -29,13 +29,14 @@ from pipeline.simulate import Act, Recording, follow, follow_policy, hold_level,
 from pipeline.splits import Task
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
+from pipeline.workloads.registry import family
 
 MILESTONES = 20  # evenly spaced points of a run at which its validation loss is noted
 VAL_EXAMPLES = 256
 CURVE_POINTS = 100  # of a learning-rate curve, evenly spaced in progress
 
 # What decides a run's numbers, by what drives it.
-FOLLOW = (*(f"pipeline/{name}.py" for name in ("trial", "schedules", "shapes", "simulate")), *sources.WORKLOADS)
+FOLLOW = (*(f"pipeline/{name}.py" for name in ("trial", "schedules", "shapes", "simulate")), *sources.TRAINING)
 DRIVE = ("runtime/lrpilot/*.py",)
 LOOP = ("pipeline/rivals.py",)
 
@@ -65,13 +66,17 @@ class Method:
         how = {k: v for k, v in asdict(self).items() if k not in ("kind", "name") and v not in (None, False)}
         if self.policy is not None:
             how["policy"] = _graph(self.policy)
+        own = [self.loop.partition(":")[0]] if self.loop and ":" in self.loop else []
+        return how | {"own": [_source(module) for module in own]}
+
+    def code(self) -> tuple[str, ...]:
+        """The files that decide its numbers, but for those of the family."""
         patterns = FOLLOW
         if self.loop is not None:
             patterns += LOOP
         if self.policy is not None or self.rule is not None:
             patterns += DRIVE
-        own = [self.loop.partition(":")[0]] if self.loop and ":" in self.loop else []
-        return how | {"code": _code(patterns), "own": [_source(module) for module in own]}
+        return patterns
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,13 @@ class Run:
 
     def key(self) -> str:
         """Stands for everything that decides what comes of it."""
-        content = {"task": asdict(self.task), "method": self.method.content(), "seed": self.seed}
-        return _key(content | {"device": self.device})
+        content = {"method": self.method.content(), "seed": self.seed, "device": self.device}
+        return _key(content, self.task, self.method.code())
 
 
-def _key(content: dict[str, Any]) -> str:
-    content = content | {"torch": torch.__version__}
+def _key(content: dict[str, Any], task: Task, patterns: tuple[str, ...]) -> str:
+    code = _code(patterns, family(task.family).sample.__module__)
+    content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -215,7 +221,7 @@ def _rows(workload: Workload, record: Recording, runs: int, seconds: float) -> l
 
 def untrained(task: Task, seeds: int, device: str) -> str:
     """Stands for everything that decides what `about` says."""
-    return _key({"task": asdict(task), "seeds": seeds, "device": device, "code": _code(FOLLOW)})
+    return _key({"seeds": seeds, "device": device}, task, FOLLOW)
 
 
 def about(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
