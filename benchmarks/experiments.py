@@ -198,8 +198,7 @@ def train(job: tuple[str, Variant, int], folder: Path, params: Params, golden: n
     config, reward = settings(variant, params)
     data = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
     data = data.limited(config.features)
-    fields = {k: v for k, v in asdict(config).items() if k in agents.Settings.__dataclass_fields__}
-    algorithm = agents.train(data, agents.Settings(**fields), seed)
+    algorithm = agents.train(data, agents.Settings.of(config), seed)
     told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "seed": seed}
     protocol = Protocol(action=ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})

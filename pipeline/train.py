@@ -31,10 +31,9 @@ def train_one(job: tuple[str, int], store: Path, agent: Path, config: TrainConfi
     name, seed = job
     data = Store.open(store).masked(Masks(config.mask_validation, config.mask_epochs), seed)
     data = data.limited(dataset.BLIND if name == BLIND else config.features)
-    fields = {k: v for k, v in asdict(config).items() if k in agents.Settings.__dataclass_fields__}
     curve: Curve = []
     algorithm = agents.train(
-        data, agents.Settings(**fields), seed, lambda s, losses: curve.append({"step": s} | losses), config.device
+        data, agents.Settings.of(config), seed, lambda s, losses: curve.append({"step": s} | losses), config.device
     )
     agents.save(algorithm, agent / f"{name}.d3")
     runs = np.arange(len(data.variants))

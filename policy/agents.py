@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Settings:
     n_step: int
     alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term
     hidden: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: Any) -> Settings:
+        """Those of a dataclass that holds others as well."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
 
 ALGORITHMS: dict[str, Callable[[Settings, dict[str, Any]], Any]] = {
@@ -198,7 +203,7 @@ def train(
     steps = settings.steps // per_epoch * per_epoch  # d3rlpy trains whole epochs only
     algorithm.fit(
         Transitions(data, settings), n_steps=steps, n_steps_per_epoch=per_epoch, show_progress=False,
-        logger_adapter=_Notes(note),
+        logger_adapter=Notes(note),
     )  # fmt: skip
     return algorithm
 
@@ -216,13 +221,13 @@ def create(data: View, settings: Settings, device: str) -> Any:
     return config.create(device="cuda:0" if cuda else "cpu")
 
 
-class _Notes:
+class Notes:
     """A d3rlpy logger adapter, and its own factory, that passes each epoch's losses on."""
 
     def __init__(self, note: Callable[[int, dict[str, float]], None]) -> None:
         self._note, self._losses = note, {}
 
-    def create(self, algo: Any, experiment_name: str, n_steps_per_epoch: int) -> _Notes:
+    def create(self, algo: Any, experiment_name: str, n_steps_per_epoch: int) -> Notes:
         return self
 
     def write_params(self, params: dict[str, Any]) -> None: ...

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from policy import agents, export
-from policy.agents import ALGORITHMS, Settings
+from policy import export
+from policy.agents import ALGORITHMS, Notes, Settings
 from policy.epoch_policy import KEY
 from policy.epochs import DISCRETE, FEATURES, SPAN
 
@@ -62,7 +62,7 @@ def train(
     per_epoch = max(settings.steps // 10, 1)
     algorithm.fit(
         buffer, n_steps=settings.steps // per_epoch * per_epoch, n_steps_per_epoch=per_epoch, show_progress=False,
-        logger_adapter=agents._Notes(note),
+        logger_adapter=Notes(note),
     )  # fmt: skip
     return algorithm
 
