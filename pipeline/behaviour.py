@@ -16,8 +16,10 @@ from lrpilot.pilot import Pilot
 from pipeline.schedules import epsilon, explore, multipliers
 
 POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
-SHIFT, JITTER = 0.45, 0.08  # decades: scale of the level shift of a run that follows a policy, its noise per decision
-TAIL = 3  # degrees of freedom of the shift: where a policy is wrong, it is wrong by a decade
+SHIFT, JITTER = (
+    0.5,
+    0.08,
+)  # decades: sd of the level shift of a run that follows a policy, and of its noise per decision
 
 
 class Behaviour:
@@ -49,7 +51,7 @@ class Behaviour:
         self._asked = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
         self._follows = np.array([n == POLICY for n in self.names])
         # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
-        self._shift = SHIFT * rng.standard_t(TAIL, runs) * (rng.random(runs) < 0.8)
+        self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
         self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
         self._jitter = JITTER * rng.choice([0.0, 1.0, 2.0], runs)
         self.shows_validation = rng.random(runs) < 0.5

@@ -17,7 +17,6 @@ ALWAYS = {"base", "models", "sampling"}
         ("spirals", {"synthetic"}),
         ("overfit", {"overfit", "data", "synthetic"}),
         ("markov_rnn", {"sequences", "text"}),
-        ("deep_mlp", {"deep", "data", "text", "finetune", "synthetic"}),
     ],
 )
 def test_a_family_depends_on_its_module_and_what_that_imports(family: str, others: set[str]) -> None:

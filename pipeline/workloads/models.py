@@ -130,11 +130,11 @@ class Recurrent(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, causal or not, and a two-layer MLP, each with a residual connection: (B, T, d) -> (B, T, d)."""
+    """Causal attention and a two-layer MLP, each with a residual connection: (B, T, d) -> (B, T, d)."""
 
-    def __init__(self, d: int, heads: int, post_norm: bool, causal: bool = True) -> None:
+    def __init__(self, d: int, heads: int, post_norm: bool) -> None:
         super().__init__()
-        self.heads, self.post_norm, self.causal = heads, post_norm, causal
+        self.heads, self.post_norm = heads, post_norm
         self.qkv, self.mix = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.up, self.down = nn.Linear(d, 2 * d), nn.Linear(2 * d, d)
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -150,10 +150,9 @@ class Block(nn.Module):
         b, t, d = x.shape
         # (B, T, 3 d) -> three of (B, heads, T, d / heads)
         q, k, v = (part.reshape(b, t, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        scores = q @ k.transpose(-1, -2) / math.sqrt(d // self.heads)
-        if self.causal:
-            scores = scores + torch.full((t, t), -torch.inf).triu(1)
-        return self.mix((torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(b, t, d))
+        future = torch.full((t, t), -torch.inf).triu(1)
+        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(d // self.heads) + future, -1)
+        return self.mix((weights @ v).transpose(1, 2).reshape(b, t, d))
 
 
 class Transformer(nn.Module):
@@ -186,62 +185,3 @@ class Bag(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.embedding(tokens).mean(1))
-
-
-class Encoder(nn.Module):
-    """Transformer classifier: tokens (B, T) -> logits (B, n_out), from the mean over the places."""
-
-    def __init__(
-        self, vocabulary: int, length: int, n_out: int, d: int, blocks: int, heads: int, post_norm: bool
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, d)
-        self.positions = nn.Parameter(0.1 * torch.randn(length, d))
-        self.blocks = nn.ModuleList(Block(d, heads, post_norm, causal=False) for _ in range(blocks))
-        self.norm = nn.Identity() if post_norm else nn.LayerNorm(d)
-        self.head = nn.Linear(d, n_out)
-        nn.init.normal_(self.embedding.weight, std=0.3)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens) + self.positions
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x).mean(1))
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation by the statistics of the batch at hand, in evaluation too: no buffers. (B, C, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True)
-
-
-class DeepConvNet(nn.Module):
-    """Stages of 3 x 3 convolutions, each at half the side and twice the channels: images (B, c, h, w) -> (B, n_out).
-
-    Plain with a hidden layer before the head (VGG), or with batch normalisation and residual connections (ResNet).
-    """
-
-    def __init__(self, side: int, channels: int, width: int, stages: int, layers: int, n_out: int, plain: bool) -> None:
-        super().__init__()
-        self.plain, self.layers = plain, layers
-        widths = [channels, *(width << (i // layers) for i in range(stages * layers))]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.Identity() if plain else BatchNorm(b) for b in widths[1:])
-        for layer in self.convs:
-            _initialise(layer, math.sqrt(2))
-        n_in = widths[-1] * ((side >> stages) ** 2 if plain else 1)
-        self.hidden = nn.Linear(n_in, 2 * widths[-1]) if plain else nn.Identity()
-        self.head = nn.Linear(2 * widths[-1] if plain else n_in, n_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for i, (layer, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            z = norm(layer(x))
-            x = torch.relu(z if self.plain or z.shape != x.shape else x + z)
-            if (i + 1) % self.layers == 0:
-                x = nn.functional.avg_pool2d(x, 2)
-        return self.head(torch.relu(self.hidden(x.flatten(1)))) if self.plain else self.head(x.mean((2, 3)))

@@ -6,10 +6,10 @@ No data set stands in two splits: "train" feeds the collection, "selection" the 
 
 from __future__ import annotations
 
-from pipeline.workloads import bags, deep, finetune, overfit, sequences, synthetic, tabular, vision
+from pipeline.workloads import bags, finetune, overfit, sequences, synthetic, tabular, vision
 from pipeline.workloads.base import Family
 
-_MODULES = (tabular, synthetic, vision, overfit, sequences, bags, finetune, deep)
+_MODULES = (tabular, synthetic, vision, overfit, sequences, bags, finetune)
 FAMILIES: dict[str, Family] = {family.name: family for module in _MODULES for family in module.FAMILIES}
 
 

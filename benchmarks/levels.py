@@ -1,0 +1,172 @@
+"""How well the level of a training can be known before it begins.
+
+    python -m benchmarks.levels                         # a minute, from the last `make repro`; benchmarks/results/
+    python -m benchmarks.levels --root profiles/release # levels.json, docs/experiments.md
+
+Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
+interpolation between them. A rule names a level from what is observed at the first decision; its regret is the mean
+over the tasks of what holding that level comes to. Gradient-boosted trees learn rules from parts of the observation
+and answer for tasks that they were not fitted on (4 folds). Figures, as <rule>.<figure>:
+
+    mean, low, high    regret in units of the task's room, 0 to 1.5, with a 95 % interval over the tasks
+    minus, minus_low, minus_high    the same less that of `finder_tenth`, by pairs
+
+and tasks, data. `best` picks the best of a task's own runs afterwards: no rule can, for part of it is luck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from benchmarks import command
+from lrpilot import load_policy
+from lrpilot.actions import ActionEquation
+from lrpilot.features import NAMES
+from pipeline import verdict
+from pipeline.engines import engine, results
+from pipeline.paths import Paths
+from policy import mdp, trajectories
+from policy.dataset import Task, mask, observations
+
+OUT, PAGE = Path("benchmarks/results/levels.json"), Path("docs/experiments.md")
+HELD = "linear"  # the behaviour that holds its level
+FOLDS, RESAMPLES, WORST = 4, 2000, 1.5
+GRID = np.linspace(-1, 1, 41) * ActionEquation().span  # decades from the anchor
+SMOOTH = 5  # points of the grid over which a learned regret is averaged
+PARTS = {
+    "learned: clock": ("clock",),
+    "learned: and probe": ("clock", "probe"),
+    "learned: and size of the data": ("clock", "probe", "epochs"),
+}
+TEXT = {
+    "best": "best of the task's own runs, afterwards", "policy": "shipped policy's first action",
+    "same": "one level for all", "finder_steepest": "finder: steepest descent",
+    "finder_tenth": "finder: a tenth of the blow-up",
+    "learned: and family": "learned: and the family's name",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Held:
+    """The runs of a task that held a level: levels (n,) in decades from the anchor, ascending, regrets (n,)."""
+
+    family: str
+    observation: np.ndarray  # (F,) at the first decision
+    levels: np.ndarray
+    regrets: np.ndarray
+
+    def regret(self, level: float) -> float:
+        """What holding `level` would come to."""
+        return float(np.interp(level, self.levels, self.regrets))
+
+
+def read(path: Path) -> Held | None:
+    """Of a recorded task; None where it was not probed, or less than three runs held a level."""
+    table = trajectories.read(path)
+    task, first = Task(table), table.filter(np.equal(table["decision"].to_numpy(), 0))
+    which = np.array(first["schedule"].to_pylist()) == HELD
+    if not task.probed or which.sum() < 3:
+        return None
+    val = task.column("val_loss")
+    loss0 = mdp.initial_loss(val[0], task.baseline_loss)
+    final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])
+    room = max(loss0 - mdp.best_loss(final, loss0), mdp.ROOM * loss0)
+    regret = np.nan_to_num((final - mdp.best_loss(final, loss0)) / room, nan=WORST).clip(0, WORST)
+    level = first["level"].to_numpy() - first["anchor"].to_numpy()
+    order = np.flatnonzero(which)[np.argsort(level[which])]
+    seen = observations(task, np.zeros((task.length, task.runs), bool))[0]
+    return Held(path.parent.name, seen[order[0]], level[order], regret[order])
+
+
+def learned(tasks: Sequence[Held], seen: np.ndarray) -> np.ndarray:
+    """Levels (tasks,) that look best to trees which were fitted on other tasks; seen (tasks, F')."""
+    fold, out = np.random.default_rng(0).permutation(len(tasks)) % FOLDS, np.empty(len(tasks))
+    for k in range(FOLDS):
+        fit = [(np.append(x, z), r) for task, x, f in zip(tasks, seen, fold, strict=True) if f != k
+               for z, r in zip(task.levels, task.regrets, strict=True)]  # fmt: skip
+        trees = HistGradientBoostingRegressor(
+            learning_rate=0.06, max_iter=250, max_leaf_nodes=16, l2_regularization=1.0, random_state=0
+        )
+        trees.fit(np.stack([x for x, _ in fit]), np.array([r for _, r in fit]))
+        for i in np.flatnonzero(fold == k):
+            asked = trees.predict(np.column_stack([np.tile(seen[i], (len(GRID), 1)), GRID]))
+            padded = np.pad(asked, SMOOTH // 2, mode="edge")
+            out[i] = GRID[np.convolve(padded, np.ones(SMOOTH), "valid").argmin()]
+    return out
+
+
+def same(tasks: Sequence[Held]) -> np.ndarray:
+    """The one level that is best for all of them, (tasks,); chosen on the tasks that it is judged on."""
+    table = np.array([[task.regret(z) for z in GRID] for task in tasks])
+    return np.full(len(tasks), GRID[table.mean(0).argmin()])
+
+
+def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """Regrets (tasks,) of every rule."""
+    seen = np.stack([task.observation for task in tasks])
+    names = sorted({task.family for task in tasks})
+    family = np.array([[task.family == name for name in names] for task in tasks], float)
+    equation, told = ActionEquation(), seen[:, mask(PARTS["learned: and size of the data"]) > 0]
+    levels = {
+        "same": same(tasks),
+        "finder_steepest": equation.below_blowup + seen[:, NAMES.index("probe_steepest")],
+        "finder_tenth": np.full(len(tasks), equation.below_blowup - 1.0),
+        **{name: learned(tasks, seen[:, mask(groups) > 0]) for name, groups in PARTS.items()},
+        "learned: and family": learned(tasks, np.hstack([told, family])),
+        "policy": equation.span * np.clip(policy(seen), -1, 1),
+    }
+    out = {name: np.array([t.regret(z) for t, z in zip(tasks, level, strict=True)]) for name, level in levels.items()}
+    return out | {"best": np.array([task.regrets.min() for task in tasks])}
+
+
+def figures(regrets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """All figures, flat."""
+    rng, out = np.random.default_rng(0), dict[str, Any]()
+    for name, values in regrets.items():
+        means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
+        gap = values - regrets["finder_tenth"]
+        gaps = rng.choice(gap, (RESAMPLES, len(gap))).mean(1)
+        for key, value, drawn in (("", values.mean(), means), ("minus", gap.mean(), gaps)):
+            low, high = np.quantile(drawn, (0.025, 0.975))
+            prefix = f"{name}.{key}_" if key else f"{name}."
+            out |= {f"{name}.{key or 'mean'}": float(value), f"{prefix}low": float(low), f"{prefix}high": float(high)}
+    return out
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each rule, the worst first."""
+    names = sorted((key.rpartition(".")[0] for key in r if key.endswith(".mean")), key=lambda name: -r[f"{name}.mean"])
+    rows = [["the level is", "mean regret", "95 %", "less than the finder's (95 %)"], ["---", *["---:"] * 3]]
+    for name in names:
+        low, high = (verdict.number(r[f"{name}.minus_{end}"], sign=True) for end in ("low", "high"))
+        gap = "–" if name == "finder_tenth" else f"{verdict.number(r[f'{name}.minus'], sign=True)} ({low} to {high})"
+        interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
+        rows.append([TEXT.get(name, name), verdict.number(r[f"{name}.mean"]), interval, gap])
+    last = f"{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="How well a training's level can be known before it begins.")
+    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
+    args = parser.parse_args(argv)
+    found = trajectories.files(Paths(args.root).trajectories)
+    tasks = [held for held in results(engine("local").imap_unordered(read, found)) if held is not None]
+    tasks.sort(key=lambda task: task.observation.tobytes())  # as workers finish is no order
+    told = {"tasks": len(tasks), "data": trajectories.fingerprint(found)}
+    measured = figures(rules(tasks, load_policy("default"))) | told
+    command.write(measured, render(measured), args.out, PAGE if args.out == OUT else None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
