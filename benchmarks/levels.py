@@ -1,7 +1,7 @@
 """How well the level of a training can be known before it begins.
 
-    python -m benchmarks.levels                         # a minute, from the last `make repro`; benchmarks/results/
-    python -m benchmarks.levels --root profiles/release # levels.json, docs/experiments.md
+    python -m benchmarks.levels    # a minute, from the last `make repro`; benchmarks/results/levels.json,
+                                   # docs/experiments.md
 
 Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
 interpolation between them. A rule names a level from what is observed at the first decision; its regret is the mean
