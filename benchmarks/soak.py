@@ -35,6 +35,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,12 @@ def digest(path: Path) -> str:
 
 def workers(driver: int) -> list[psutil.Process]:
     """Processes that the local engine of a process runs."""
-    return [p for p in psutil.Process(driver).children() if "spawn_main" in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process(driver).children():
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @dataclass
