@@ -30,7 +30,7 @@ from benchmarks import command
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES
-from pipeline import verdict
+from pipeline import stats, verdict
 from pipeline.engines import engine, results
 from pipeline.paths import Paths
 from policy import mdp, trajectories
@@ -38,7 +38,7 @@ from policy.dataset import Task, mask, observations
 
 OUT, PAGE = Path("benchmarks/results/levels.json"), Path("docs/experiments.md")
 HELD = "linear"  # the behaviour that holds its level
-FOLDS, RESAMPLES, WORST = 4, 2000, 1.5
+FOLDS, RESAMPLES = 4, 2000
 GRID = np.linspace(-1, 1, 41) * ActionEquation().span  # decades from the anchor
 SMOOTH = 5  # points of the grid over which a learned regret is averaged
 PARTS = {
@@ -71,16 +71,15 @@ class Held:
 def read(path: Path) -> Held | None:
     """Of a recorded task; None where it was not probed, or less than three runs held a level."""
     table = trajectories.read(path)
-    task, first = Task(table), table.filter(np.equal(table["decision"].to_numpy(), 0))
-    which = np.array(first["schedule"].to_pylist()) == HELD
+    task, first = Task(table), np.equal(table["decision"].to_numpy(), 0)
+    which = np.array(table["schedule"].filter(first).to_pylist()) == HELD
     if not task.probed or which.sum() < 3:
         return None
     val = task.column("val_loss")
     loss0 = mdp.initial_loss(val[0], task.baseline_loss)
     final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])
-    room = max(loss0 - mdp.best_loss(final, loss0), mdp.ROOM * loss0)
-    regret = np.nan_to_num((final - mdp.best_loss(final, loss0)) / room, nan=WORST).clip(0, WORST)
-    level = first["level"].to_numpy() - first["anchor"].to_numpy()
+    regret = np.nan_to_num(mdp.regret(final, loss0, mdp.best_loss(final, loss0)), nan=mdp.WORST)
+    level = task.column("level")[0] - task.column("anchor")[0]
     order = np.flatnonzero(which)[np.argsort(level[which])]
     seen = observations(task, np.zeros((task.length, task.runs), bool))[0]
     return Held(path.parent.name, seen[order[0]], level[order], regret[order])
@@ -130,14 +129,14 @@ def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> 
 def figures(regrets: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """All figures, flat."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
+    finder = regrets["finder_tenth"][None]  # one stratum: tasks are resampled
     for name, values in regrets.items():
-        means = rng.choice(values, (RESAMPLES, len(values))).mean(1)
-        gap = values - regrets["finder_tenth"]
-        gaps = rng.choice(gap, (RESAMPLES, len(gap))).mean(1)
-        for key, value, drawn in (("", values.mean(), means), ("minus", gap.mean(), gaps)):
-            low, high = np.quantile(drawn, (0.025, 0.975))
-            prefix = f"{name}.{key}_" if key else f"{name}."
-            out |= {f"{name}.{key or 'mean'}": float(value), f"{prefix}low": float(low), f"{prefix}high": float(high)}
+        mean = stats.mean_estimate(values[None], n_resamples=RESAMPLES, rng=rng)
+        gap = stats.difference_estimate(values[None], finder, n_resamples=RESAMPLES, rng=rng)
+        out |= {
+            f"{name}.mean": mean.value, f"{name}.low": mean.low, f"{name}.high": mean.high,
+            f"{name}.minus": gap.value, f"{name}.minus_low": gap.low, f"{name}.minus_high": gap.high,
+        }  # fmt: skip
     return out
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROOM = 0.01  # least (L0 - Lbest) / L0: where no run gained more, rounding errors must not decide
+WORST = 1.5  # regret at most
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,17 @@ def best_loss(final: np.ndarray, loss0: float) -> float:
     return float(min(finite.min(), loss0)) if len(finite) else loss0
 
 
+def regret(val_loss: np.ndarray, loss0: float, best: float) -> np.ndarray:
+    """(V - Lbest) / (L0 - Lbest) of validation losses, any shape, within 0 and `WORST`; nan stays nan."""
+    return np.clip((val_loss - best) / max(loss0 - best, ROOM * loss0), 0.0, WORST)
+
+
 def potential(val_loss: np.ndarray, loss0: float, best: float, reward: Reward) -> np.ndarray:
     """phi of validation losses, any shape; not finite -> floor."""
     with np.errstate(all="ignore"):
         gain = np.clip(np.log10(loss0 / np.maximum(val_loss, 1e-12)), -1.0, 3.0)
-        regret = np.clip((val_loss - best) / max(loss0 - best, ROOM * loss0), 0.0, 1.5)
-        phi = reward.loss_weight * gain - reward.regret_weight * np.log10(regret + reward.knee)
+        missing = np.log10(regret(val_loss, loss0, best) + reward.knee)
+        phi = reward.loss_weight * gain - reward.regret_weight * missing
     return np.where(np.isfinite(val_loss), np.maximum(phi, reward.floor), reward.floor)
 
 

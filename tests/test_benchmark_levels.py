@@ -13,7 +13,7 @@ from pipeline import verdict
 from pipeline.collect import plan
 from pipeline.config import load
 from pipeline.recording import record
-from policy import trajectories
+from policy import mdp, trajectories
 from tiny import write_params
 
 
@@ -75,7 +75,7 @@ def test_a_recorded_task_is_read(tmp_path: Path) -> None:
     found = read(path)
     assert found is not None and found.family == "spirals"
     assert len(found.levels) == len(found.regrets) == 5 and (np.diff(found.levels) >= 0).all()
-    assert found.regrets.min() >= 0 and found.regrets.max() <= levels.WORST
+    assert found.regrets.min() >= 0 and found.regrets.max() <= mdp.WORST
     assert found.observation[NAMES.index("first")] == 1
     trajectories.store(record(replace(spec, runs=2)), path)
     assert read(path) is None
