@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +32,6 @@ from pipeline.recording import Spec, code, record
 from pipeline.workloads.registry import family
 from policy import trajectories
 
-GOLDEN = (5**0.5 - 1) / 2
 UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's
 REMEDIES = {
     "raised": "mend the family, or take it out of collect.families",
@@ -43,17 +42,10 @@ REMEDIES = {
 
 
 def plan(config: CollectConfig) -> list[Spec]:
-    """The tasks of a collection; those of a smaller one of the same seed are the first of them.
-
-    Families come by their shares, each about evenly spaced: place i is the fractional part of i times the golden ratio,
-    the sequence that leaves the smallest gaps.
-    """
-    names, weights = list(config.families), np.array(list(config.families.values()))
-    edges = np.cumsum(weights / weights.sum())[:-1]
-    places = (np.random.default_rng(config.seed).random() + np.arange(config.tasks) * GOLDEN) % 1
+    """The tasks of a collection; those of a smaller one of the same seed are the first of them."""
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     specs = []
-    for i, name in enumerate(names[j] for j in np.searchsorted(edges, places, side="right")):
+    for i, name in enumerate(turns(config.families, config.tasks)):
         rng = np.random.default_rng([config.seed, i])
         specs.append(Spec(
             family(name).name, int(rng.integers(2**31)), config.runs_per_task,
@@ -61,6 +53,21 @@ def plan(config: CollectConfig) -> list[Spec]:
             (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code(name),
         ))  # fmt: skip
     return specs
+
+
+def turns(weights: Mapping[str, float], count: int) -> list[str]:
+    """Names in proportion to their weights: after any number of turns each is less than one turn from its share.
+
+    A name's k-th turn opens where its share exceeds k - 1 and is due where it reaches k; of the open ones the first
+    due comes next (proportionate progress: Baruah et al. 1996, Algorithmica 15; one processor).
+    """
+    names, share = list(weights), np.array(list(weights.values())) / sum(weights.values())
+    had, out = np.zeros(len(names), int), []
+    for turn in range(1, count + 1):
+        due = np.where(share * turn > had, (had + 1) / share, np.inf)
+        had[due.argmin()] += 1
+        out.append(names[due.argmin()])
+    return out
 
 
 def _graph(path: str) -> str:

@@ -3,17 +3,19 @@
 import json
 import shutil
 import sys
-from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bundles import write_bundle
 from closure import TOP
 from pipeline import collect, recording, sources
-from pipeline.collect import plan
+from pipeline.collect import plan, turns
 from pipeline.config import CollectConfig, load
 from pipeline.paths import Paths
 from pipeline.recording import Spec
@@ -76,14 +78,20 @@ def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monke
     assert {name for name in weights if before[name] != after[name]} == {"overfit"}
 
 
-@pytest.mark.parametrize("tasks", [1, 4, 7, 40])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_families_get_their_share(tmp_path: Path, tasks: int, seed: int) -> None:
-    weights = {"spirals": 2.0, "illconditioned": 1.0, "regression": 1.0}
-    counts = Counter(spec.family for spec in plan(config(tmp_path, families=weights, tasks=tasks, seed=seed)))
-    assert counts.total() == tasks
-    for name, weight in weights.items():
-        assert abs(counts[name] - tasks * weight / 4) < 1.5  # the places' discrepancy, at either end
+@given(st.lists(st.floats(0.01, 10.0), min_size=1, max_size=25), st.integers(1, 120))
+def test_families_get_their_share(weights: list[float], tasks: int) -> None:
+    """However many come, from however uneven weights."""
+    names = [f"family {i}" for i in range(len(weights))]
+    found = turns(dict(zip(names, weights, strict=True)), tasks)
+    assert len(found) == tasks
+    had = np.cumsum([[turn == name for name in names] for turn in found], axis=0)
+    share = np.arange(1, tasks + 1)[:, None] * np.array(weights) / sum(weights)
+    assert np.abs(had - share).max() < 1 + 1e-9
+
+
+def test_turns_by_hand() -> None:
+    """Shares 1/2, 1/4, 1/4: a is due at 2, 4, 6 and 8, b and c at 4 and 8."""
+    assert turns({"a": 2.0, "b": 1.0, "c": 1.0}, 8) == ["a", "b", "a", "c"] * 2
 
 
 def test_an_unknown_family_is_refused_before_anything_runs(tmp_path: Path) -> None:
