@@ -29,10 +29,11 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from benchmarks import command
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES
+from lrpilot.features import PROBE_NAMES
 from pipeline import stats, verdict
 from pipeline.engines import engine, results
 from pipeline.paths import Paths
+from pipeline.trial import FINDERS
 from policy import mdp, trajectories
 from policy.dataset import Task, mask, observations
 
@@ -116,8 +117,7 @@ def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> 
     equation, told = ActionEquation(), seen[:, mask(PARTS["learned: and size of the data"]) > 0]
     levels = {
         "same": same(tasks),
-        "finder_steepest": equation.below_blowup + seen[:, NAMES.index("probe_steepest")],
-        "finder_tenth": np.full(len(tasks), equation.below_blowup - 1.0),
+        **{name: rule(seen[:, -len(PROBE_NAMES) :]) for name, rule in FINDERS.items()},
         **{name: learned(tasks, seen[:, mask(groups) > 0]) for name, groups in PARTS.items()},
         "learned: and family": learned(tasks, np.hstack([told, family])),
         "policy": equation.span * np.clip(policy(seen), -1, 1),

@@ -1,7 +1,8 @@
 """Trainings of a benchmark, each kept under the hash of what decides it: what was trained once is not trained again.
 
-Those whose rates are known beforehand train together, a population at a time, and so do all seeds of a method inside
-the decision process; the rest one by one. This process alone writes, as results come: a kill costs what is in training.
+Those whose rates are known beforehand train together, a population at a time, and so do those that policies of one
+decision process drive, and all seeds of a rule inside it; the rest one by one. This process alone writes, as results
+come: a kill costs what is in training.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
         method = run.method
-        own = () if method.follows() else (method, run.seed) if method.loop else (method,)
-        groups.setdefault((run.task, run.device, *own), []).append(run)
+        alone = (method, run.seed) if method.loop else ()
+        groups.setdefault((run.task, run.device, *method.together(), *alone), []).append(run)
     parts = [tuple(group[i : i + MEMBERS]) for group in groups.values() for i in range(0, len(group), MEMBERS)]
     length = _steps(run.task for run in runs)
     return sorted(parts, key=lambda part: -length(part[0].task))

@@ -53,7 +53,7 @@ def simulate(
     probed: bool = True,
     val_examples: int = 128,
     show_validation: bool | np.ndarray = True,
-    show_epochs: bool = True,
+    show_epochs: bool | np.ndarray = True,
     milestones: Sequence[int] = (),
     test: bool = False,
     device: str = "cpu",
@@ -62,16 +62,16 @@ def simulate(
 
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
     all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
-    at the end on all. With `milestones`, completed steps, it is measured and given there instead. `show_epochs`: the
-    pilot is told the length of an epoch and the number of examples.
+    at the end on all. With `milestones`, completed steps, it is measured and given there instead. Where `show_epochs`,
+    () or (K,), the pilot is told the length of an epoch and the number of examples.
     """
     n, k, scored = workload.n_steps, len(seeds), workload.scored(val_examples)
     shown = np.broadcast_to(show_validation, k)
+    told = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed,
-        steps_per_epoch=workload.steps_per_epoch if show_epochs else None,
-        examples=len(workload.train) if show_epochs else None, fetch=_numbers,
+        steps_per_epoch=told[0], examples=told[1], fetch=_numbers,
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params

@@ -11,7 +11,7 @@ import importlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from lrpilot import load_policy
-from lrpilot.features import NAMES
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.actions import ActionEquation
+from lrpilot.features import NAMES, PROBE_NAMES
+from lrpilot.pilot import Policy, Protocol
 from pipeline import rivals, shapes, sources
 from pipeline.schedules import multipliers
 from pipeline.simulate import Act, Recording, follow, follow_policy, hold_level, simulate
@@ -61,6 +62,12 @@ class Method:
         """Whether its rates are known beforehand."""
         return self.schedule is not None or self.shape is not None or self.curve is not None
 
+    def together(self) -> tuple[Hashable, ...]:
+        """Equal for methods whose runs of one task train in one population; of rivals' loops each run trains alone."""
+        if self.follows():
+            return ()
+        return ("policies", _graph(self.policy)[1]) if self.policy is not None else (self,)
+
     def content(self) -> dict[str, Any]:
         """All that decides what it does, whatever it is called here."""
         how = {k: v for k, v in asdict(self).items() if k not in ("kind", "name") and v not in (None, False)}
@@ -95,7 +102,7 @@ class Run:
 
 
 def _key(content: dict[str, Any], task: Task, patterns: tuple[str, ...]) -> str:
-    code = _code(patterns, family(task.family).sample.__module__)
+    code = _code(patterns, family(task.family).module)
     content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -117,7 +124,7 @@ def _source(module: str) -> str:
 
 
 def execute(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Train runs of one task, whose methods all follow known rates, or are all the same; a row for each."""
+    """Train runs of one task, equal in `Method.together`; a row for each."""
     workload, method = runs[0].task.sample(), runs[0].method
     begin = time.perf_counter()
     if method.follows():
@@ -157,29 +164,39 @@ def _follow(runs: Sequence[Run], workload: Workload) -> Recording:
 
 
 def _drive(runs: Sequence[Run], workload: Workload) -> Recording:
-    method = runs[0].method
-    if method.policy is None:
-        assert method.rule is not None
-        protocol, act = Protocol(), RULES[method.rule]()
+    methods = [run.method for run in runs]
+    if methods[0].policy is None:
+        assert methods[0].rule is not None
+        protocol, act = Protocol(), RULES[methods[0].rule]()
     else:
-        bundle = load_policy(method.policy)
-        protocol, act = bundle.protocol, follow_policy(bundle)
+        bundles = {path: load_policy(path) for path in dict.fromkeys(m.policy for m in methods if m.policy)}
+        protocol = bundles[methods[0].policy].protocol
+        act = follow_policy(side_by_side([bundles[m.policy] for m in methods if m.policy]))
     return simulate(
         workload, [run.seed for run in runs], protocol, act, val_examples=VAL_EXAMPLES, test=True,
-        show_validation=method.validation, show_epochs=method.epochs, milestones=milestones(workload.n_steps),
-        device=runs[0].device,
+        show_validation=np.array([m.validation for m in methods]), show_epochs=np.array([m.epochs for m in methods]),
+        milestones=milestones(workload.n_steps), device=runs[0].device,
     )  # fmt: skip
 
 
-def _steepest(pilot: Pilot) -> np.ndarray:
-    return pilot.anchor + pilot.protocol.action.below_blowup + pilot.observer.probe[:, _PROBE["steepest"]]
+def side_by_side(policies: Sequence[Policy]) -> Policy:
+    """One policy for a population in which each of `policies` drives one run."""
+    rows: dict[int, list[int]] = {}
+    for i, policy in enumerate(policies):
+        rows.setdefault(id(policy), []).append(i)
+
+    def policy(seen: np.ndarray) -> np.ndarray:
+        out = np.empty(len(seen))
+        for mine in rows.values():
+            out[mine] = np.ravel(policies[mine[0]](seen[mine]))
+        return out
+
+    return policy
 
 
-def _tenth(pilot: Pilot) -> np.ndarray:
-    return pilot.anchor + pilot.protocol.action.below_blowup - 1.0
-
-
-_PROBE = {"steepest": [n for n in NAMES if n.startswith("probe")].index("probe_steepest")}
+def _find(rule: Callable[[np.ndarray], np.ndarray]) -> Act:
+    """The level that a finder's rule names, then linear decay."""
+    return hold_level(lambda pilot: pilot.anchor + rule(pilot.observer.probe))
 
 
 def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Callable[[np.ndarray], np.ndarray]:
@@ -196,9 +213,14 @@ def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Callable[[n
     return policy
 
 
+# Rules of the LR finder, which name a level from a range test: (n, len(PROBE_NAMES)) -> (n,) decades over the anchor.
+FINDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "finder_steepest": lambda probe: ActionEquation().below_blowup + probe[:, PROBE_NAMES.index("probe_steepest")],
+    "finder_tenth": lambda probe: np.full(len(probe), ActionEquation().below_blowup - 1.0),  # a tenth of the blow-up
+}
+
 RULES: dict[str, Callable[[], Act]] = {
-    "finder_steepest": partial(hold_level, _steepest),  # the range test's steepest descent, then linear decay
-    "finder_tenth": partial(hold_level, _tenth),  # a tenth of its blow-up, then linear decay
+    **{name: partial(_find, rule) for name, rule in FINDERS.items()},
     "random_init": lambda: follow_policy(random_network(0)),
 }
 

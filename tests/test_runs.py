@@ -22,6 +22,7 @@ FIRST, SECOND = tasks(("illconditioned",), 2)
 SCHEDULES = [Method("grid", name, 1e-2, schedule=name) for name in ("constant", "linear")]
 FINDER = Method("rival", "finder_tenth", rule="finder_tenth")
 LOOP = Method("rival", "untouched", loop="untouched")
+POLICIES = [Method("policy", name, policy="default", validation=name == "told") for name in ("policy", "told")]
 
 
 class Here:
@@ -39,9 +40,9 @@ class Here:
 
 def test_what_trains_together() -> None:
     seeds = range(5)
-    runs = [Run(t, m, s) for t in (FIRST, SECOND) for m in (*SCHEDULES, FINDER, LOOP) for s in seeds]
+    runs = [Run(t, m, s) for t in (FIRST, SECOND) for m in (*SCHEDULES, *POLICIES, FINDER, LOOP) for s in seeds]
     found = batches(runs)
-    assert sorted(map(len, found)) == [1] * 10 + [5, 5] + [10, 10]
+    assert sorted(map(len, found)) == [1] * 10 + [5, 5] + [10, 10, 10, 10]
     assert sorted(run.key() for part in found for run in part) == sorted(run.key() for run in runs)
     assert all(len({run.task for run in part}) == 1 for part in found)
     steps = [part[0].task.sample().n_steps for part in found]

@@ -20,7 +20,7 @@ ALWAYS = {"base", "models", "sampling"}
     ],
 )
 def test_a_family_depends_on_its_module_and_what_that_imports(family: str, others: set[str]) -> None:
-    found = sources.imported(FAMILIES[family].sample.__module__)
+    found = sources.imported(FAMILIES[family].module)
     assert {path.stem for path in found} == ALWAYS | others
 
 

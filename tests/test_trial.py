@@ -71,6 +71,17 @@ def test_a_policy_is_judged_in_its_own_decision_process(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.log10(np.divide(found[1], found[0])), 1.0, atol=1e-5)
 
 
+def test_policies_train_side_by_side_as_they_do_alone(tmp_path: Path) -> None:
+    """Other answers, other things told, in one population."""
+    paths = [str(write_bundle(tmp_path / f"{bias}.onnx", bias=bias)) for bias in (-0.3, 0.2)]
+    methods = [Method("policy", path, policy=path, epochs=told, validation=told) for path in paths for told in (0, 1)]
+    together, alone = trained(*methods), [row for method in methods for row in trained(method)]
+    assert len({row["test_loss"] for row in together}) == 4
+    for mine, wanted in zip(together, alone, strict=True):
+        assert mine["test_loss"] == pytest.approx(wanted["test_loss"], rel=1e-5)
+        assert mine["lr_curve"] == pytest.approx(wanted["lr_curve"], rel=1e-5)
+
+
 def test_a_policy_is_told_what_its_method_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`validation` shows as many validation losses as there are milestones, `epochs` the length of an epoch."""
     told: dict[str, tuple[int, bool]] = {}
@@ -95,7 +106,7 @@ def test_a_policy_is_told_what_its_method_says(tmp_path: Path, monkeypatch: pyte
             patch.setattr(Pilot, "__init__", note)
             heard = 0
             trained(Method("policy", name, policy=policy, **extra), seeds=(0,))
-        told[name] = heard, epochs[0] is not None
+        told[name] = heard, bool(np.isfinite(epochs[0]).all())
     assert told == {"default": (0, False), "val": (MILESTONES, False), "epochs": (0, True)}
 
 

@@ -93,3 +93,8 @@ class Family:
     name: str
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
     sample: Callable[[np.random.Generator], Workload]
+
+    @property
+    def module(self) -> str:
+        """Full name of the module that defines it."""
+        return self.sample.__module__
