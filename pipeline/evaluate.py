@@ -6,7 +6,6 @@ with no setting per task. What is run stands in `pipeline/benchmark.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -95,13 +94,12 @@ def main() -> None:
             found = summarise(part, config.bootstrap)
             metrics |= {f"{split}.{k}": v for k, v in found.items()}
             means += [(split, k.removesuffix(".mean"), v) for k, v in found.items() if k.endswith(".mean")]
-        for path in (paths.evaluation, paths.evaluate_metrics, paths.regret_plot):
+        for path in (paths.evaluation, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.evaluation, compression="zstd")
-        paths.evaluate_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
         plot = pd.DataFrame(means, columns=["split", "method", "regret"])
         plot.to_csv(paths.regret_plot, index=False, lineterminator="\n")
-        log.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        log.write(metrics, paths.evaluate_metrics)
         log.tags({"benchmark": metrics["benchmark"]})
         log.artifact(paths.evaluation)
 

@@ -54,9 +54,7 @@ def main() -> None:
             "parity": float(f"{difference:.1g}"), "bytes": len(content), "agents": len(trained),
             "sha256": hashlib.sha256(content).hexdigest(),
         }  # fmt: skip
-        paths.export_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.export_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics({k: v for k, v in metrics.items() if not isinstance(v, str)})
+        log.write(metrics, paths.export_metrics)
         log.tags({"sha256": metrics["sha256"]})
         log.artifact(paths.policy)
 

@@ -6,7 +6,6 @@ selection split is lower than the champion's on an equal benchmark.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -56,9 +55,7 @@ def register(paths: Paths) -> dict[str, Any]:
             "reason": reason,
             "sha256": sha256,
         }
-        paths.register_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.register_metrics.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        log.metrics(result)
+        log.write(result, paths.register_metrics)
         log.tags({"lrpilot.policy": f"{params.model}/{version.version}"})
         log.artifact(paths.register_metrics)
     return result

@@ -7,6 +7,7 @@ ancestor's process id, with the host and the root, is a tag of the run.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import os
@@ -143,6 +144,12 @@ class StageLog:
         ]
         for batch in _batches(logged):
             self.store.client.log_batch(self.run_id, metrics=batch)
+
+    def write(self, values: Mapping[str, Any], path: Path) -> None:
+        """Write a stage's figures as JSON, which DVC shows, and log its numbers."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        self.metrics(values)
 
     def artifact(self, path: Path) -> None:
         """Log a file or a folder as <stage>/<its name>."""

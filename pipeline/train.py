@@ -71,9 +71,7 @@ def main() -> None:
             "files": len(found), "optimizers": sorted(optimizers),
         }  # fmt: skip
         (paths.agent / "training.json").write_text(json.dumps(provenance, indent=1, sort_keys=True) + "\n")
-        paths.train_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.train_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(metrics, paths.train_metrics)
         log.tags({tracking.DATA: data})
         log.artifact(paths.train_curve)
 

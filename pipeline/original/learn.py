@@ -71,9 +71,7 @@ def main() -> None:
             found = learn(kind, episodes([r for r in results if r["scheduler"] == kind]), config, path)
             metrics |= {f"{kind}.{name}": value for name, value in found.items()}
             log.artifact(path)
-        paths.learn_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.learn_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(metrics, paths.learn_metrics)
 
 
 if __name__ == "__main__":

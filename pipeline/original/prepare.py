@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import asdict
@@ -60,9 +59,7 @@ def main() -> None:
             walls[name] = len(trainings), estimate.seconds(trainings, measured, params.training)
         metrics: dict[str, Any] = {f"{a.name}.{part}": rows for a in about for part, rows in a.rows.items()}
         metrics |= estimate.report(measured, walls)
-        paths.prepare_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.prepare_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(metrics, paths.prepare_metrics)
         log.tags({tracking.DATA: sets.fingerprint(about)})
 
 

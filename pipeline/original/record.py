@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 
@@ -24,9 +23,7 @@ def main() -> None:
             "diverged": sum(result["diverged"] for result in found),
             **{f"trainings.{kind}": count for kind, count in sorted(kinds.items())},
         }  # fmt: skip
-        paths.record_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.record_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(metrics, paths.record_metrics)
 
 
 if __name__ == "__main__":

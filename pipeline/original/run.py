@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 from pipeline import tracking
@@ -21,9 +20,7 @@ def main() -> None:
             "trainings": len(found), "diverged": sum(result["diverged"] for result in found),
             "train_hours": round(sum(result["train_runtime"] for result in found) / 3600, 3),
         }  # fmt: skip
-        paths.run_metrics.parent.mkdir(parents=True, exist_ok=True)
-        paths.run_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(metrics, paths.run_metrics)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,11 @@ def main() -> None:
         )  # fmt: skip
         rows = summary.rows(results, params.plan.thresholds)
         found = summary.summarise(rows)
-        for path in (paths.rows, paths.results, paths.table_metrics):
+        for path in (paths.rows, paths.results):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.rows, compression="zstd")
         paths.results.write_text(markdown.document(found) + "\n", encoding="utf-8")
-        metrics = summary.flat(found)
-        paths.table_metrics.write_text(json.dumps(metrics, indent=1) + "\n")
-        log.metrics(metrics)
+        log.write(summary.flat(found), paths.table_metrics)
         log.artifact(paths.results)
         log.artifact(paths.rows)
 
