@@ -56,6 +56,7 @@ class Method:
     policy: str | None = None  # path of a bundle
     validation: bool = False  # shows the validation loss to the policy, at the milestones
     epochs: bool = False  # tells the policy how long an epoch is
+    unprobed: bool = False  # the policy begins without a probe
     loop: str | None = None  # of rivals.RIVALS, or module:factory; trained one by one. "pilot" follows `policy`
 
     def follows(self) -> bool:
@@ -66,7 +67,7 @@ class Method:
         """Equal for methods whose runs of one task train in one population; of rivals' loops each run trains alone."""
         if self.follows():
             return ()
-        return ("policies", _graph(self.policy)[1]) if self.policy is not None else (self,)
+        return ("policies", _graph(self.policy)[1], self.unprobed) if self.policy is not None else (self,)
 
     def content(self) -> dict[str, Any]:
         """All that decides what it does, whatever it is called here."""
@@ -173,9 +174,10 @@ def _drive(runs: Sequence[Run], workload: Workload) -> Recording:
         protocol = bundles[methods[0].policy].protocol
         act = follow_policy(side_by_side([bundles[m.policy] for m in methods if m.policy]))
     return simulate(
-        workload, [run.seed for run in runs], protocol, act, val_examples=VAL_EXAMPLES, test=True,
-        show_validation=np.array([m.validation for m in methods]), show_epochs=np.array([m.epochs for m in methods]),
-        milestones=milestones(workload.n_steps), device=runs[0].device,
+        workload, [run.seed for run in runs], protocol, act, probed=not methods[0].unprobed,
+        val_examples=VAL_EXAMPLES, show_validation=np.array([m.validation for m in methods]),
+        show_epochs=np.array([m.epochs for m in methods]), milestones=milestones(workload.n_steps), test=True,
+        device=runs[0].device,
     )  # fmt: skip
 
 

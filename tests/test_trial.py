@@ -45,7 +45,7 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
     found = dict(zip(("cosine", "searched", "mean_lr"), trained(*known, seeds=(0,)), strict=True))
     for method in (
         learned, replace(learned, name="policy_val", validation=True),
-        replace(learned, name="policy_steps", epochs=False),
+        replace(learned, name="policy_steps", epochs=False), replace(learned, name="unprobed", unprobed=True),
         Method("control", "random_init", rule="random_init"), FINDER,
         Method("rival", "finder_steepest", rule="finder_steepest"), LOOP,
         Method("loop", "pilot", policy=policy, loop="pilot"),
@@ -59,7 +59,7 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
     assert found["finder_tenth"]["test_loss"] != found["finder_steepest"]["test_loss"]
     assert found["pilot"]["test_loss"] == pytest.approx(found["policy"]["test_loss"], rel=1e-3)  # the public scheduler
     assert found["pilot"]["val_curve"] == pytest.approx(found["policy"]["val_curve"], rel=1e-3)
-    assert [row["probe_steps"] > 0 for row in (found["policy"], found["cosine"])] == [True, False]
+    assert [found[name]["probe_steps"] > 0 for name in ("policy", "unprobed", "cosine")] == [True, False, False]
 
 
 def test_a_policy_is_judged_in_its_own_decision_process(tmp_path: Path) -> None:
