@@ -7,9 +7,10 @@ Every variant trains one agent for each of SEEDS; each agent is a policy of its 
 seen. A policy runs on all tasks of the selection split: as it comes (told the training loss and the size of the
 data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean, .low, .high (95 %
 interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error, .val
-(validation loss shown), .steps (not told how many data there are), .agents (mean of each), and but for the first,
-.minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the benchmark are, and
-policies in .experiments_cache, by the hash of what they were made of.
+(validation loss shown), .steps (not told how many data there are), .agents (mean of each), .promised (what its critics
+say that its first actions are worth, on the recorded tasks, in units of the reward; null without critics), and but for
+the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the benchmark
+are, agents and policies in .experiments_cache, by the hash of what they were made of.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 import torch
 
 from benchmarks import command, spread
+from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, Variant
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import sources, stats, verdict
 from pipeline.benchmark import Bench, add_regret, oracles, train_grid, with_facts
-from pipeline.config import FEATURES, Params, RewardConfig, TrainConfig, load
+from pipeline.config import Params, RewardConfig, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import BENCHMARK_CACHE, Paths
@@ -45,118 +49,20 @@ from pipeline.workloads.registry import names
 from policy import agents, export, trajectories
 from policy.dataset import mask
 from policy.mdp import Reward
-from policy.store import Masks, Store, build
+from policy.store import Masks, Store, View, build
 
 RESULTS, PAGE = Path("benchmarks/results/experiments"), Path("docs/experiments.md")
-POLICIES, STORE = Path(".experiments_cache"), "store"
+WORK, STORE = Path(".experiments_cache"), "store"
 SPLIT = "selection"
 SEEDS = (10, 11, 12)  # of training
 RUNS = 3  # evaluation seeds
 CODE = ("policy/*.py", "benchmarks/experiments.py")
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Variant:
-    """How a policy is made: what differs from params.yaml."""
-
-    train: Mapping[str, Any] = field(default_factory=dict)
-    reward: Mapping[str, Any] = field(default_factory=dict)
-    action: Mapping[str, Any] = field(default_factory=dict)
-    share: float = 1.0  # of the recorded tasks of each family
-    families: int | None = None  # only so many of them
-    later: float = 1.0  # what actions after the first one are multiplied by
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A question, and the variants that answer it; the first is what the others are compared with."""
-
-    question: str
-    variants: Mapping[str, Variant]
-
-
-PLAIN = Variant()
-OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
-
-EXPERIMENTS = {
-    "algorithm": Experiment(
-        "Which of d3rlpy's algorithms?",
-        {
-            "TD3+BC, full returns, α 8": PLAIN,
-            "TD3+BC, α 2.5": Variant({"alpha": 2.5}),
-            "TD3+BC, α 20": Variant({"alpha": 20.0}),
-            "TD3+BC, 1-step": Variant({"n_step": 1}),
-            "TD3+BC, 8-step": Variant({"n_step": 8}),
-            "IQL": Variant({"algorithm": "iql"}),
-            "CQL, α 1": Variant({"algorithm": "cql", "alpha": 1.0}),
-            "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
-            "BC": Variant({"algorithm": "bc"}),
-        },
-    ),
-    "action": Experiment(
-        "Should a later action move the level, or name it, and how far?",
-        {
-            "move": PLAIN,
-            "name": Variant(action={"moves": False}),
-            "name, α 2.5": Variant({"alpha": 2.5}, action={"moves": False}),
-            "move half as far": Variant(later=0.5),
-            "hold what the first names": Variant(later=0.0),
-        },
-    ),
-    "reward": Experiment(
-        "What should a decision be paid for?",
-        {
-            "regret, nearly linear": PLAIN,
-            "regret, knee 0.3": Variant(reward={"regret_weight": 1.0, "knee": 0.3}),
-            "log regret": Variant(reward={"regret_weight": 1.0, "knee": 0.03}),
-            "log loss": Variant(reward={"loss_weight": 1.0, "regret_weight": 0.0}),
-            "log loss and log regret": Variant(reward={"loss_weight": 0.7, "regret_weight": 0.5, "knee": 0.03}),
-        },
-    ),
-    "features": Experiment(
-        "Which groups of features does it need?",
-        {
-            "all": PLAIN,
-            "clock": Variant({"features": ("clock",)}),
-            "clock, epochs, probe": Variant({"features": OPEN}),
-            "and validation loss": Variant({"features": (*OPEN, "validation")}),
-            "and losses": Variant({"features": (*OPEN, "loss")}),
-            "and losses, gradients, updates": Variant({"features": (*OPEN, "loss", "sketch")}),
-            "and level": Variant({"features": (*OPEN, "level")}),
-            "all but the probe": Variant({"features": tuple(f for f in FEATURES if f != "probe")}),
-        },
-    ),
-    "masks": Experiment(
-        "How often should training hide what the default call does not tell?",
-        {
-            "validation half, data a third": PLAIN,
-            "always": Variant({"mask_validation": 1.0, "mask_epochs": 1.0}),
-            "four of five": Variant({"mask_validation": 0.8, "mask_epochs": 0.8}),
-        },
-    ),
-    "data": Experiment(
-        "How many recorded tasks, from how many families?",
-        {
-            "all": PLAIN,
-            "half of the tasks": Variant(share=0.5),
-            "a quarter": Variant(share=0.25),
-            "a tenth": Variant(share=0.1),
-            "half of the families": Variant(families=10),
-        },
-    ),
-    "network": Experiment(
-        "How large a network, trained for how long?",
-        {
-            "2 × 96, 8,000 steps": PLAIN,
-            "2 × 32": Variant({"hidden": (32, 32)}),
-            "2 × 256": Variant({"hidden": (256, 256)}),
-            "3 × 96": Variant({"hidden": (96, 96, 96)}),
-            "4,000 steps": Variant({"steps": 4000}),
-            "16,000 steps": Variant({"steps": 16000}),
-        },
-    ),
+MODES: dict[str, dict[str, bool]] = {  # what a policy is told
+    "policy": {"epochs": True},
+    "val": {"epochs": True, "validation": True},
+    "steps": {},
 }
+RESAMPLES = 2000
 
 
 class Later(torch.nn.Module):
@@ -171,16 +77,31 @@ class Later(torch.nn.Module):
         return self._network(observation) * (first + self._factor * (1 - first))
 
 
-def made_of(variant: Variant, params: Params, seed: int, data: str) -> str:
-    """Hash of everything that decides a policy."""
-    config, reward = settings(variant, params)
-    content = asdict(variant) | {"params": asdict(config), "reward": asdict(reward)}
-    content |= {"seed": seed, "data": data, "code": sources.digest(CODE)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def settings(variant: Variant, params: Params) -> tuple[TrainConfig, RewardConfig]:
     return replace(params.train, **variant.train), replace(params.reward, **variant.reward)
+
+
+def named(content: Mapping[str, Any]) -> str:
+    """16 hex digits that stand for it, as the code of now makes something of it."""
+    told = json.dumps(content | {"code": sources.digest(CODE)}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
+    """By training seed the name of its agent: a hash of everything that decides it."""
+    config, reward = settings(variant, params)
+    content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
+    content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
+    return {seed: named(content | {"seed": seed}) for seed in SEEDS}
+
+
+def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[str, ...]]:
+    """By name of each of its policies the agents that make it."""
+    if variant.rule is not None:
+        return {}
+    found = tuple(agents_of(variant, params, data).values())
+    parts = [found] if variant.agents else [(agent,) for agent in found]
+    return {named({"agents": part, "later": variant.later, "how": variant.agents}): part for part in parts}
 
 
 def chosen(variant: Variant, found: Sequence[Path]) -> list[Path]:
@@ -192,61 +113,138 @@ def chosen(variant: Variant, found: Sequence[Path]) -> list[Path]:
     return [p for name in kept for p in by_family[name][: max(round(variant.share * len(by_family[name])), 1)]]
 
 
-def train(job: tuple[str, Variant, int], folder: Path, params: Params, golden: np.ndarray) -> str:
-    """Train one agent on the store below `folder` and export it there as a policy; its name."""
-    name, variant, seed = job
-    config, reward = settings(variant, params)
-    data = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
-    data = data.limited(config.features)
+def lacking(path: Path, without: str, folder: Path) -> Path | None:
+    """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
+    table = trajectories.read(path)
+    column = "reason" if without == DIVERGED else "schedule"
+    out = table.filter(pc.equal(table[column], without))["run_id"].unique()
+    left = table.filter(pc.invert(pc.is_in(table["run_id"], value_set=out)))
+    if trajectories.count_runs(left) < 2:
+        return None
+    copy = folder / path.parent.name / path.name
+    trajectories.store(trajectories.encode(left), copy)
+    return copy
+
+
+def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
+    """The last store that was built below `folder`, as an agent of that seed sees it."""
+    config, _ = settings(variant, params)
+    store = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
+    return store.limited(config.features)
+
+
+def train(job: tuple[str, int], variant: Variant, params: Params, folder: Path) -> str:
+    """Train one agent on the store, and note what its own critics promise; its name."""
+    name, seed = job
+    config, _ = settings(variant, params)
+    data = view(variant, params, seed, folder)
     algorithm = agents.train(data, agents.Settings.of(config), seed)
-    told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "seed": seed}
-    protocol = Protocol(action=ActionEquation(**variant.action))
-    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
-    network = export.Masked(agents.Network(algorithm), mask(config.features))
-    export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.partial")
-    (folder / f"{name}.partial").replace(folder / f"{name}.onnx")  # at once, or not at all
+    agents.save(algorithm, folder / f"{name}.partial")
+    promised = {"promised": promise(algorithm, data) if config.algorithm != "bc" else None}  # bc has no critics
+    (folder / f"{name}.json").write_text(json.dumps(promised) + "\n", encoding="utf-8")
+    (folder / f"{name}.partial").replace(folder / f"{name}.d3")  # at once, or not at all
     return name
 
 
-def policies(variants: Iterable[Variant], root: Path) -> dict[tuple[int, int], str]:
-    """By number of the variant and training seed the path of its policy, trained where there is none."""
+def promise(algorithm: Any, data: View) -> float:
+    """The mean value that an agent's critics give to what it does first in the recorded tasks."""
+    starts = data.store.starts[:-1]
+    seen = data.observations(starts, np.arange(len(starts)))
+    return float(np.mean(algorithm.predict_value(seen, algorithm.predict(seen))))
+
+
+def write(
+    job: tuple[str, int, Sequence[str]], variant: Variant, params: Params, golden: np.ndarray, folder: Path
+) -> str:
+    """Export agents as one policy; its name."""
+    name, seed, parts = job
+    config, reward = settings(variant, params)
+    trained = [agents.load(folder / f"{part}.d3") for part in parts]
+    if variant.agents == DISTILLED:
+        trained = [distil(trained, view(variant, params, seed, folder), replace(config, algorithm="bc"), seed)]
+    told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
+    protocol = Protocol(action=ActionEquation(**variant.action))
+    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
+    network = export.Masked(export.Mean([agents.Network(a) for a in trained]), mask(config.features))
+    export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
+    (folder / f"{name}.written").replace(folder / f"{name}.onnx")
+    return name
+
+
+def distil(trained: Sequence[Any], data: View, config: TrainConfig, seed: int) -> Any:
+    """An agent that was taught to answer as the mean of others does, on all recorded decisions."""
+    actions = np.zeros_like(data.store.actions)
+    rows, runs = data.rows_of(np.arange(len(data.variants)))
+    for part in np.array_split(np.arange(len(rows)), max(len(rows) // 50_000, 1)):
+        seen = data.observations(rows[part], runs[part])
+        actions[rows[part]] = np.mean([agents.predict(a, seen) for a in trained], axis=0)
+    taught = replace(data, store=replace(data.store, actions=actions))
+    return agents.train(taught, agents.Settings.of(config), seed)
+
+
+def make(variants: Iterable[Variant], root: Path) -> None:
+    """Train and export what is missing of all variants."""
     paths, params = Paths(root), load(root)
     found = trajectories.files(paths.trajectories)
     data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
-    pool, out = engine("local"), {}
+    pool = engine("local")
+
+    def run(work: Callable[[Any], str], jobs: Sequence[Any], what: str) -> None:
+        list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "agents"))
+
     for i, variant in enumerate(variants):
-        jobs = {seed: made_of(variant, params, seed, data) for seed in SEEDS}
-        todo = [(name, variant, seed) for seed, name in jobs.items() if not (POLICIES / f"{name}.onnx").exists()]
-        if todo:
-            store = POLICIES / STORE
-            store.mkdir(parents=True, exist_ok=True)
-            reward = Reward(**asdict(settings(variant, params)[1]))
-            equation = ActionEquation(**variant.action)
-            build(
-                chosen(variant, found), reward, store,
-                lambda fn, items: results(pool.imap_unordered(fn, items)), equation,
-            )  # fmt: skip
-            work = partial(train, folder=POLICIES, params=params, golden=golden)
-            list(progress(results(pool.imap_unordered(work, todo)), len(todo), f"variant {i}", lambda _: 1.0, "agents"))
-        out |= {(i, seed): str(POLICIES / f"{name}.onnx") for seed, name in jobs.items()}
+        policies = policies_of(variant, params, data)
+        todo = [(name, SEEDS[0], parts) for name, parts in policies.items() if not (WORK / f"{name}.onnx").exists()]
+        wanted = agents_of(variant, params, data) if policies else {}
+        untrained = [(name, seed) for seed, name in wanted.items() if not (WORK / f"{name}.d3").exists()]
+        if untrained or (todo and variant.agents == DISTILLED):
+            (WORK / STORE).mkdir(parents=True, exist_ok=True)
+            reward, equation = Reward(**asdict(settings(variant, params)[1])), ActionEquation(**variant.action)
+            with tempfile.TemporaryDirectory(dir=WORK) as folder:
+                learned = chosen(variant, found)
+                if variant.without:
+                    copies = (lacking(path, variant.without, Path(folder)) for path in learned)
+                    learned = [copy for copy in copies if copy is not None]
+                build(
+                    learned, reward, WORK / STORE, lambda fn, items: results(pool.imap_unordered(fn, items)), equation
+                )
+        run(partial(train, variant=variant, params=params, folder=WORK), untrained, f"variant {i}, train")
+        run(partial(write, variant=variant, params=params, golden=golden, folder=WORK), todo, f"variant {i}, export")
+
+
+def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
+    """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
+    out = []
+    for mode, told in MODES.items():
+        for i, variant in enumerate(variants):
+            made = policies_of(variant, params, data)
+            out += [
+                Method(mode, f"{i}.{j}", policy=str(WORK / f"{name}.onnx"), unprobed=variant.unprobed, **told)
+                for j, name in enumerate(made)
+            ]
+            out += [Method(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
     return out
 
 
-def judge(made: Mapping[tuple[int, int], str]) -> pd.DataFrame:
-    """All runs of all policies on the selection split, with their regrets."""
+def judge(judged: Sequence[Method]) -> pd.DataFrame:
+    """All their runs on the selection split, with their regrets."""
     bench = Bench(
         tasks(names(SPLIT), spread.full(SPLIT)), RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
     )
     _, runs = oracles(bench, train_grid(bench))
-    methods = [
-        Method(mode, f"{i}.{seed}", policy=path, validation=mode == "val", epochs=mode != "steps")
-        for (i, seed), path in made.items()
-        for mode in ("policy", "val", "steps")
-    ]
-    runs += [r for t in bench.tasks for r in bench.runs(methods, t)]
+    runs += [r for t in bench.tasks for r in bench.runs(judged, t)]
     rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
     split = rows.method[rows.kind != "oracle"].str.partition(".")
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
+
+
+def promises(variant: Variant, params: Params, data: str) -> float | None:
+    """Mean of what the critics of a variant's agents promise; None where it has none."""
+    if variant.rule or variant.agents == DISTILLED:
+        return None
+    told = [json.loads((WORK / f"{name}.json").read_text()) for name in agents_of(variant, params, data).values()]
+    values = [value["promised"] for value in told if value["promised"] is not None]
+    return float(np.mean(values)) if values else None
 
 
 def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
@@ -270,7 +268,8 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
             f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
         }  # fmt: skip
         if i:
-            gap = stats.difference_estimate(table, tables[0], n_resamples=RESAMPLES, rng=rng)
+            beside = np.tile(table, (1, tables[0].shape[1] // table.shape[1]))  # one policy beside several agents
+            gap = stats.difference_estimate(beside, tables[0], n_resamples=RESAMPLES, rng=rng)
             out |= {f"{label}.minus": gap.value, f"{label}.minus_low": gap.low, f"{label}.minus_high": gap.high}
     return out
 
@@ -278,7 +277,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
     """Markdown: a row of each variant."""
     head = ["variant", "mean regret", "95 %", "single agents", "minus the first (95 %)", "worst family",
-            "best checkpoint", "error", "with validation loss", "not told of the data"]  # fmt: skip
+            "best checkpoint", "error", "with validation loss", "not told of the data", "critics promise"]  # fmt: skip
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for label in labels:
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
@@ -290,7 +289,7 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
             ", ".join(f"{value:.3f}" for value in of["agents"]), gap,
             *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
-            *(verdict.number(of[key]) for key in ("val", "steps")),
+            *(verdict.number(of[key]) for key in ("val", "steps", "promised")),
         ])  # fmt: skip
     last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
@@ -306,10 +305,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     experiment = EXPERIMENTS[args.name]
     labels = [*experiment.variants]
-    made = policies(experiment.variants.values(), args.root)
-    rows = judge(made)
+    variants, params = [*experiment.variants.values()], load(args.root)
+    make(variants, args.root)
     data = trajectories.fingerprint(trajectories.files(Paths(args.root).trajectories))
+    rows = judge(methods(variants, params, data))
     found = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
+    found |= {f"{label}.promised": promises(v, params, data) for label, v in experiment.variants.items()}
     command.write(found, render(found, labels), RESULTS / f"{args.name}.json", PAGE)
     return 0
 

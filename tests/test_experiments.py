@@ -1,6 +1,7 @@
 """Experiments: their figures by hand, and one from the collection to the table on a tiny world."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,16 @@ import pytest
 import torch
 
 from benchmarks import experiments
-from benchmarks.experiments import EXPERIMENTS, Experiment, Variant, chosen, figures, made_of, render
+from benchmarks.experiments import agents_of, chosen, figures, lacking, methods, policies_of, render
+from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, Experiment, Variant
 from closure import TOP
 from lrpilot import load_policy
 from lrpilot.features import NAMES
 from pipeline import benchmark, collect, marked
 from pipeline.config import load
+from pipeline.recording import record
 from pipeline.splits import tasks
+from policy import trajectories
 from policy.dataset import mask
 from tiny import write_params
 
@@ -41,10 +45,20 @@ def test_figures_by_hand() -> None:
     assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
     assert found["b.worst"] == pytest.approx(0.41)
     assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
-    lines = render(found | {"tasks": 2, "runs": 2, "data": "ab" * 32}, ("a", "b")).splitlines()
+    told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": 0.25, "b.promised": None}
+    lines = render(found | told, ("a", "b")).splitlines()
     assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
-    assert {line.count("|") for line in lines[:4]} == {11}
+    assert lines[2].endswith("| 0.250 |") and lines[3].endswith("| – |")
+    assert {line.count("|") for line in lines[:4]} == {12}
+
+
+def test_one_policy_stands_beside_several_agents() -> None:
+    """It has as many runs as one agent, and is compared with each of them."""
+    table = rows()
+    found = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"))
+    assert found["b.agents"] == pytest.approx([0.35])
+    assert found["b.minus"] == pytest.approx(0.35 - 0.41)
 
 
 def test_the_page_has_a_place_for_every_experiment() -> None:
@@ -59,8 +73,27 @@ def test_variants_are_what_the_parameters_allow(name: str) -> None:
     params = load(TOP)
     for variant in EXPERIMENTS[name].variants.values():
         experiments.settings(variant, params)
-    made = {made_of(v, params, 0, "data") for v in EXPERIMENTS[name].variants.values()}
-    assert len(made) == len(EXPERIMENTS[name].variants)
+    judged = methods([*EXPERIMENTS[name].variants.values()], params, "data")
+    made = {(m.policy, m.unprobed, m.rule, m.kind) for m in judged}
+    assert len(made) == len(judged)  # no two variants are the same
+
+
+def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
+    params = load(TOP)
+
+    def agents(variant: Variant) -> set[str]:
+        return {name for parts in policies_of(variant, params, "data").values() for name in parts}
+
+    assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
+    assert [len(policies_of(v, params, "data")) for v in (PLAIN, Variant(agents=MEAN), Variant(rule="x"))] == [3, 1, 0]
+    for other in (
+        Variant({"alpha": 1.0}),
+        Variant(reward={"knee": 0.1}),
+        Variant(share=0.5),
+        Variant(without="policy"),
+    ):
+        assert not agents(PLAIN) & agents(other)
+    assert agents_of(PLAIN, params, "data") != agents_of(PLAIN, params, "other data")
 
 
 def test_what_a_variant_learns_from() -> None:
@@ -69,6 +102,23 @@ def test_what_a_variant_learns_from() -> None:
     assert chosen(Variant(share=0.5), found) == [p for p in found if p.name in "ab"]
     assert {p.parent.name for p in chosen(Variant(families=2), found)} == {"f0", "f2"}
     assert [p.name for p in chosen(Variant(share=0.01), found)] == ["a"] * 4
+
+
+def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
+    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5})).collect
+    path = tmp_path / "data/trajectories/spirals/a.parquet"
+    (spec,) = collect.plan(config)
+    trajectories.store(record(replace(spec, runs=8)), path)
+    runs = trajectories.read(path).group_by("run_id").aggregate([("schedule", "first"), ("reason", "last")]).to_pylist()
+    copy = lacking(path, "constant", tmp_path / "copies")
+    assert copy is not None and copy.parent.name == "spirals"
+    left = trajectories.read(copy)
+    assert set(left["run_id"].to_pylist()) == {run["run_id"] for run in runs if run["schedule_first"] == "linear"}
+    unbroken = lacking(path, DIVERGED, tmp_path / "copies")
+    assert unbroken is not None
+    assert "diverged" not in trajectories.read(unbroken)["reason"].to_pylist()
+    trajectories.store(record(replace(spec, runs=2, schedules=(("constant", 1.0),))), path)
+    assert lacking(path, "constant", tmp_path / "copies") is None
 
 
 def test_later_actions_count_in_part() -> None:
@@ -90,11 +140,15 @@ def test_from_a_collection_to_the_table(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     collect.main()
     small = {"steps": 20, "batch_size": 32, "hidden": (8,)}
-    variants = {"all": Variant(small), "blind": Variant(small | {"features": ("clock",)})}
+    variants = {
+        "all": Variant(small), "blind": Variant(small | {"features": ("clock",)}),
+        "distilled": Variant(small, agents=DISTILLED), "unprobed": Variant(small, unprobed=True),
+        "finder": Variant(rule="finder_tenth"),
+    }  # fmt: skip
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": Experiment("?", variants)})
     monkeypatch.setattr(experiments, "SEEDS", (0, 1))
     monkeypatch.setattr(experiments, "RUNS", 2)
-    monkeypatch.setattr(experiments, "POLICIES", tmp_path / "policies")
+    monkeypatch.setattr(experiments, "WORK", tmp_path / "policies")
     monkeypatch.setattr(experiments, "BENCHMARK_CACHE", tmp_path / "kept")
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
     monkeypatch.setattr(experiments, "PAGE", tmp_path / "page.md")
@@ -105,9 +159,13 @@ def test_from_a_collection_to_the_table(
     assert experiments.main(["small", "--root", str(root)]) == 0
     found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
     assert len(found["all.agents"]) == 2 and found["tasks"] == 2
+    assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 1]
+    assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
+    assert found["finder.promised"] is None is found["distilled.promised"]
+    assert found["finder.val"] == found["finder.mean"]  # it knows nothing of either
     assert "| blind |" in (tmp_path / "page.md").read_text()
     paths = sorted((tmp_path / "policies").glob("*.onnx"))
-    assert len(paths) == 4
+    assert len(paths) == 5
     seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
     seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
     assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2

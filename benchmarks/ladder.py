@@ -1,0 +1,133 @@
+"""The questions of the experiments, and the variants of a policy that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import FEATURES
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a policy is made, and how it is used: what differs from params.yaml and from the default call."""
+
+    train: Mapping[str, Any] = field(default_factory=dict)
+    reward: Mapping[str, Any] = field(default_factory=dict)
+    action: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0  # of the recorded tasks of each family
+    families: int | None = None  # only so many of them
+    without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED
+    later: float = 1.0  # what actions after the first one are multiplied by
+    agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
+    unprobed: bool = False  # used without a probe
+    rule: str | None = None  # of `trial.RULES`, in the place of a policy
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, and the variants that answer it; the first is what the others are compared with."""
+
+    question: str
+    variants: Mapping[str, Variant]
+
+
+PLAIN = Variant()
+DIVERGED, MEAN, DISTILLED = "diverged", "mean", "distilled"
+OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
+
+EXPERIMENTS = {
+    "probe": Experiment(
+        "Is a probe that is rolled back worth its steps?",
+        {
+            "probe": PLAIN,
+            "none": Variant(unprobed=True),
+            "its blow-up alone": Variant({"features": tuple(f for f in FEATURES if f != "probe")}),
+            "probe, then hold the first level": Variant(later=0.0),
+            "finder: steepest descent": Variant(rule="finder_steepest"),
+            "finder: a tenth of the blow-up": Variant(rule="finder_tenth"),
+        },
+    ),
+    "algorithm": Experiment(
+        "Which of d3rlpy's algorithms?",
+        {
+            "TD3+BC, full returns, α 8": PLAIN,
+            "TD3+BC, α 2.5": Variant({"alpha": 2.5}),
+            "TD3+BC, α 20": Variant({"alpha": 20.0}),
+            "TD3+BC, 1-step": Variant({"n_step": 1}),
+            "TD3+BC, 8-step": Variant({"n_step": 8}),
+            "IQL": Variant({"algorithm": "iql"}),
+            "CQL, α 1": Variant({"algorithm": "cql", "alpha": 1.0}),
+            "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
+            "BC": Variant({"algorithm": "bc"}),
+        },
+    ),
+    "action": Experiment(
+        "Should a later action move the level, or name it, and how far?",
+        {
+            "move": PLAIN,
+            "name": Variant(action={"moves": False}),
+            "name, α 2.5": Variant({"alpha": 2.5}, action={"moves": False}),
+            "move half as far": Variant(later=0.5),
+            "hold what the first names": Variant(later=0.0),
+        },
+    ),
+    "reward": Experiment(
+        "What should a decision be paid for?",
+        {
+            "regret, nearly linear": PLAIN,
+            "regret, knee 0.3": Variant(reward={"regret_weight": 1.0, "knee": 0.3}),
+            "log regret": Variant(reward={"regret_weight": 1.0, "knee": 0.03}),
+            "log loss": Variant(reward={"loss_weight": 1.0, "regret_weight": 0.0}),
+            "log loss and log regret": Variant(reward={"loss_weight": 0.7, "regret_weight": 0.5, "knee": 0.03}),
+        },
+    ),
+    "features": Experiment(
+        "Which groups of features does it need?",
+        {
+            "all": PLAIN,
+            "clock": Variant({"features": ("clock",)}),
+            "clock, epochs, probe": Variant({"features": OPEN}),
+            "and validation loss": Variant({"features": (*OPEN, "validation")}),
+            "and losses": Variant({"features": (*OPEN, "loss")}),
+            "and losses, gradients, updates": Variant({"features": (*OPEN, "loss", "sketch")}),
+            "and level": Variant({"features": (*OPEN, "level")}),
+        },
+    ),
+    "masks": Experiment(
+        "How often should training hide what the default call does not tell?",
+        {
+            "validation half, data a third": PLAIN,
+            "always": Variant({"mask_validation": 1.0, "mask_epochs": 1.0}),
+            "four of five": Variant({"mask_validation": 0.8, "mask_epochs": 0.8}),
+        },
+    ),
+    "data": Experiment(
+        "How many recorded tasks, from how many families, with which runs?",
+        {
+            "all": PLAIN,
+            "half of the tasks": Variant(share=0.5),
+            "a quarter": Variant(share=0.25),
+            "a tenth": Variant(share=0.1),
+            "half of the families": Variant(families=10),
+            "without runs that diverged": Variant(without=DIVERGED),
+            "without runs that follow a policy": Variant(without="policy"),
+        },
+    ),
+    "network": Experiment(
+        "How large a network, trained for how long?",
+        {
+            "2 × 96, 8,000 steps": PLAIN,
+            "2 × 32": Variant({"hidden": (32, 32)}),
+            "2 × 256": Variant({"hidden": (256, 256)}),
+            "3 × 96": Variant({"hidden": (96, 96, 96)}),
+            "4,000 steps": Variant({"steps": 4000}),
+            "16,000 steps": Variant({"steps": 16000}),
+        },
+    ),
+    "agents": Experiment(
+        "One agent, several, or one that imitates several?",
+        {"one": PLAIN, "mean of three": Variant(agents=MEAN), "their mean, distilled": Variant(agents=DISTILLED)},
+    ),
+}
