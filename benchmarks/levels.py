@@ -6,7 +6,9 @@
 Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
 interpolation between them. A rule names a level from what is observed at the first decision; its regret is the mean
 over the tasks of what holding that level comes to. Gradient-boosted trees learn rules from parts of the observation
-and answer for tasks that they were not fitted on (4 folds). Figures, as <rule>.<figure>:
+and answer for tasks that they were not fitted on (4 folds); also from what no observation holds: how large the model
+is, and at which rates the probe, run again, moves the weights by given shares of their norm. Figures, as
+<rule>.<figure>:
 
     mean, low, high    regret in units of the task's room, 0 to 1.5, with a 95 % interval over the tasks
     minus, minus_low, minus_high    the same less that of `finder_tenth`, by pairs
@@ -24,16 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks import command
-from lrpilot import load_policy
-from lrpilot.actions import ActionEquation
+from lrpilot import load_policy, probe
+from lrpilot.actions import ActionEquation, reference
+from lrpilot.cadence import Cadence
 from lrpilot.features import PROBE_NAMES
+from lrpilot.pilot import Protocol
 from pipeline import stats, verdict
 from pipeline.engines import engine, results
 from pipeline.paths import Paths
 from pipeline.trial import FINDERS
+from pipeline.workloads.population import Population
+from pipeline.workloads.registry import family
 from policy import mdp, trajectories
 from policy.dataset import Task, mask, observations
 
@@ -41,6 +48,7 @@ OUT, PAGE = Path("benchmarks/results/levels.json"), Path("docs/experiments.md")
 HELD = "linear"  # the behaviour that holds its level
 FOLDS, RESAMPLES = 4, 2000
 GRID = np.linspace(-1, 1, 41) * ActionEquation().span  # decades from the anchor
+MOVED = (0.003, 0.03, 0.3)  # of the norm of the weights
 SMOOTH = 5  # points of the grid over which a learned regret is averaged
 PARTS = {
     "learned: clock": ("clock",),
@@ -52,6 +60,8 @@ TEXT = {
     "same": "one level for all", "finder_steepest": "finder: steepest descent",
     "finder_tenth": "finder: a tenth of the blow-up",
     "learned: and family": "learned: and the family's name",
+    "learned: and moved": "learned: and how far rates move the weights",
+    "learned: and weights": "learned: and the number of weights",
 }  # fmt: skip
 
 
@@ -61,6 +71,7 @@ class Held:
 
     family: str
     observation: np.ndarray  # (F,) at the first decision
+    beside: Mapping[str, np.ndarray]  # what the observation does not hold, by name
     levels: np.ndarray
     regrets: np.ndarray
 
@@ -83,7 +94,26 @@ def read(path: Path) -> Held | None:
     level = task.column("level")[0] - task.column("anchor")[0]
     order = np.flatnonzero(which)[np.argsort(level[which])]
     seen = observations(task, np.zeros((task.length, task.runs), bool))[0]
-    return Held(path.parent.name, seen[order[0]], level[order], regret[order])
+    anchor = float(task.column("anchor")[0, order[0]])
+    beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[0]), anchor)
+    return Held(path.parent.name, seen[order[0]], beside, level[order], regret[order])
+
+
+def weights(name: str, seed: int, steps: int, anchor: float) -> dict[str, np.ndarray]:
+    """Of the first run of a task: log10 of the number of weights; the levels, in decades from the anchor, after which
+    the steps of its probe have moved them by each of MOVED."""
+    torch.set_num_threads(1)
+    workload = family(name).sample(np.random.default_rng(seed))
+    population = Population(workload, [seed])
+    start = population.state.weights.clone()
+    z = probe.levels(Cadence(Protocol().cadence, workload.n_steps, True).probe_steps)[:steps]
+    moved = np.empty(steps)
+    for step, level in enumerate(z):
+        population.train_step(step, np.array([10 ** (reference(workload.optimizer) + level)]))
+        moved[step] = float((population.state.weights - start).norm() / start.norm())
+    farthest = np.maximum.accumulate(np.nan_to_num(moved, nan=np.inf, posinf=1e9).clip(1e-9, 1e9))
+    reached = np.interp(np.log10(MOVED), np.log10(farthest), z) - anchor
+    return {"size": np.array([np.log10(population.n_params)]), "moved": reached}
 
 
 def learned(tasks: Sequence[Held], seen: np.ndarray) -> np.ndarray:
@@ -113,13 +143,16 @@ def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> 
     """Regrets (tasks,) of every rule."""
     seen = np.stack([task.observation for task in tasks])
     names = sorted({task.family for task in tasks})
-    family = np.array([[task.family == name for name in names] for task in tasks], float)
+    named = np.array([[task.family == name for name in names] for task in tasks], float)
+    moved, size = (np.stack([task.beside[key] for task in tasks]) for key in ("moved", "size"))
     equation, told = ActionEquation(), seen[:, mask(PARTS["learned: and size of the data"]) > 0]
     levels = {
         "same": same(tasks),
         **{name: rule(seen[:, -len(PROBE_NAMES) :]) for name, rule in FINDERS.items()},
         **{name: learned(tasks, seen[:, mask(groups) > 0]) for name, groups in PARTS.items()},
-        "learned: and family": learned(tasks, np.hstack([told, family])),
+        "learned: and family": learned(tasks, np.hstack([told, named])),
+        "learned: and moved": learned(tasks, np.hstack([told, moved])),
+        "learned: and weights": learned(tasks, np.hstack([told, size])),
         "policy": equation.span * np.clip(policy(seen), -1, 1),
     }
     out = {name: np.array([t.regret(z) for t, z in zip(tasks, level, strict=True)]) for name, level in levels.items()}

@@ -21,7 +21,7 @@ def held(best: float, steepest: float = 0.0, family: str = "a") -> Held:
     """A task whose regret is the distance from its best level, which the feature "log_epochs" tells."""
     seen, at = np.zeros(len(NAMES), np.float32), np.linspace(-2.5, 2.5, 6)
     seen[NAMES.index("log_epochs")], seen[NAMES.index("probe_steepest")] = best, steepest
-    return Held(family, seen, at, np.abs(at - best).clip(0, 1.5))
+    return Held(family, seen, {"size": np.array([best]), "moved": np.zeros(3)}, at, np.abs(at - best).clip(0, 1.5))
 
 
 WORLD = [held(best) for best in np.random.default_rng(0).choice([-1.5, -0.5, 0.5, 1.5], 200)]
@@ -58,6 +58,16 @@ def test_rules_by_hand() -> None:
     assert found["best"] == pytest.approx(np.zeros(8))
 
 
+def test_the_weights_move_as_the_probe_moved_them() -> None:
+    """Gradient descent: each share of the norm is reached at a level that moves them that far, and not below it."""
+    found = levels.weights("illconditioned", 7, 12, 0.0)
+    again = levels.weights("illconditioned", 7, 12, 1.5)
+    assert found["moved"] - again["moved"] == pytest.approx(np.full(3, 1.5))
+    assert (np.diff(found["moved"]) > 0).all()
+    shorter = levels.weights("illconditioned", 7, 2, 0.0)  # its rates move nothing yet
+    assert len(set(shorter["moved"])) == 1
+
+
 def test_figures_and_table() -> None:
     found = figures({"finder_tenth": np.full(50, 0.5), "best": np.full(50, 0.25)}) | {"tasks": 50, "data": "f" * 64}
     assert [found[f"best.{key}"] for key in ("mean", "low", "high", "minus")] == [0.25, 0.25, 0.25, -0.25]
@@ -77,5 +87,6 @@ def test_a_recorded_task_is_read(tmp_path: Path) -> None:
     assert len(found.levels) == len(found.regrets) == 5 and (np.diff(found.levels) >= 0).all()
     assert found.regrets.min() >= 0 and found.regrets.max() <= mdp.WORST
     assert found.observation[NAMES.index("first")] == 1
+    assert (np.diff(found.beside["moved"]) >= 0).all() and found.beside["size"][0] > 1
     trajectories.store(record(replace(spec, runs=2)), path)
     assert read(path) is None
