@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
+import pyarrow as pa
 import torch
 
 from benchmarks import command, spread
@@ -57,11 +57,7 @@ SPLIT = "selection"
 SEEDS = (10, 11, 12)  # of training
 RUNS = 2  # evaluation seeds: those of training matter more
 CODE = ("policy/*.py", "benchmarks/experiments.py")
-MODES: dict[str, dict[str, bool]] = {  # what a policy is told
-    "policy": {"epochs": True},
-    "val": {"epochs": True, "validation": True},
-    "steps": {},
-}
+MODES = {"policy": (True, False), "val": (True, True), "steps": (False, False)}  # told of the data, the validation loss
 RESAMPLES = 2000
 
 
@@ -81,7 +77,7 @@ def settings(variant: Variant, params: Params) -> tuple[TrainConfig, RewardConfi
     return replace(params.train, **variant.train), replace(params.reward, **variant.reward)
 
 
-def named(content: Mapping[str, Any]) -> str:
+def named(content: dict[str, Any]) -> str:
     """16 hex digits that stand for it, as the code of now makes something of it."""
     told = json.dumps(content | {"code": sources.digest(CODE)}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -117,8 +113,8 @@ def lacking(path: Path, without: str, folder: Path) -> Path | None:
     """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
     table = trajectories.read(path)
     column = "reason" if without == DIVERGED else "schedule"
-    out = table.filter(pc.equal(table[column], without))["run_id"].unique()
-    left = table.filter(pc.invert(pc.is_in(table["run_id"], value_set=out)))
+    runs, marked = (np.array(table[name].to_pylist()) for name in ("run_id", column))
+    left = table.filter(pa.array(~np.isin(runs, runs[marked == without])))
     if trajectories.count_runs(left) < 2:
         return None
     copy = folder / path.parent.name / path.name
@@ -215,11 +211,18 @@ def make(variants: Iterable[Variant], root: Path) -> None:
 def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
     """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
     out = []
-    for mode, told in MODES.items():
+    for mode, (epochs, validation) in MODES.items():
         for i, variant in enumerate(variants):
             made = policies_of(variant, params, data)
             out += [
-                Method(mode, f"{i}.{j}", policy=str(WORK / f"{name}.onnx"), unprobed=variant.unprobed, **told)
+                Method(
+                    mode,
+                    f"{i}.{j}",
+                    policy=str(WORK / f"{name}.onnx"),
+                    unprobed=variant.unprobed,
+                    epochs=epochs,
+                    validation=validation,
+                )
                 for j, name in enumerate(made)
             ]
             out += [Method(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []

@@ -144,6 +144,9 @@ def simulate(
             record.steps.append(np.full(k, pilot.step))
             if not last:
                 act(pilot, np.ones(k, bool))
+                if pilot.restarts.any():
+                    mine = population.members
+                    population.state.restore(saved.select(mine), pilot.restarts[mine])
             record.telemetry.append(seen)
             record.levels.append(pilot.level.copy())
             record.rates.append(pilot.learning_rates())

@@ -1,5 +1,6 @@
 """The scheduler in a plain torch loop and the simulated training that a policy learns from decide alike."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bundles import write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
 from lrpilot.features import NAMES
+from lrpilot.pilot import Pilot
 from lrpilot.torch import PilotLR
 from pipeline.simulate import follow_policy, simulate
 from pipeline.workloads.base import Data, Workload
@@ -121,3 +123,30 @@ def test_plain_loop_equals_simulation(
     assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
     if blown:
         assert scheduler.pilot.probe_used[0] < scheduler.pilot.cadence.probe_steps
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_both_begin_again_where_nothing_is_learned(tmp_path: Path, optimizer: str) -> None:
+    """A loss that can hardly fall; in the simulation beside runs of another level and another start."""
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return 1.0 + 0.01 * torch.tanh(outputs[:, 0] * (y - 1)).mean()
+
+    workload, holds = replace(problem(optimizer, 400, 1.0), loss=loss), Bundle(write_bundle(tmp_path / "policy.onnx"))
+    rates, scheduler = plain_loop(workload, SEED, holds, True, False)
+    assert [d.event for d in scheduler.history].count("no_progress") == 1
+
+    def act(pilot: Pilot, which: np.ndarray) -> None:
+        others = np.array([0.0, -1.0, 0.0]) * (pilot.interval is None)
+        pilot.decide(lambda seen: holds(seen) + others, which)
+
+    record = simulate(workload, [SEED, SEED, SEED + 1], holds.protocol, act, val_examples=80, test=True)
+    assert record.lr_curve is not None and record.test_loss is not None
+    np.testing.assert_allclose(rates, record.lr_curve[:, 0], rtol=1e-4)
+    assert (
+        record.lr_curve[300, 0] < 0.11 * record.lr_curve[99, 0]
+        and record.lr_curve[300, 1] > 0.3 * record.lr_curve[99, 1]
+    )
+    alone = simulate(workload, [SEED], holds.protocol, follow_policy(holds), val_examples=80, test=True)
+    assert alone.test_loss is not None
+    np.testing.assert_allclose(alone.test_loss, record.test_loss[:1], rtol=1e-6)

@@ -3,6 +3,7 @@
 Guards act at decisions only, on the telemetry of the interval that ended, so they never make a step wait for the
 device. Each decision of each run has at most one event; where several fit, the first of this list:
 
+    no_progress           nothing was learned so far: back to the start, lower (`lrpilot.restart` judges)
     loss_nonfinite        the interval's mean loss is nan or inf: cut the level as far as one decision can;
                           where its last losses are finite again: back off
     gradient_nonfinite    the gradient norm is nan or inf: cut
@@ -13,7 +14,7 @@ device. Each decision of each run has at most one event; where several fit, the 
     policy_failed         the policy raised: the built-in schedule
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
-    recovery              the policy asks for more than a back-off still allows: as much as that
+    recovery              the policy asks for more than a back-off or a restart still allows: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the linear envelope; at decision 0 there is none to hold, and the range test's classical rule
@@ -41,7 +42,7 @@ RECOVER = 0.25  # decades per decision
 PATIENCE = 4  # consecutive events of the loss after which the learning rate is not their cause
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
-STATE = ("past", "scale", "streak", "lid", "release")
+STATE = ("past", "scale", "streak", "lid", "release", "ceiling")
 
 
 class GuardError(RuntimeError):
@@ -58,6 +59,7 @@ class Guard:
         self.streak = np.zeros(runs)  # consecutive decisions at which the loss or the gradient had an event
         self.lid = np.full(runs, np.inf)  # highest level that is allowed
         self.release = np.full(runs, np.inf)  # level at which the lid is taken off
+        self.ceiling = np.full(runs, np.inf)  # level that is not exceeded any more
 
     def check(
         self,
@@ -84,6 +86,7 @@ class Guard:
             if interval is not None:
                 found = self._watch(interval, loss0, np.full(level.shape, missing))
                 loud = bool(np.concatenate([*found.values()]).any() or self.streak.any() or self.lid.min() < np.inf)
+                loud |= bool(self.ceiling.min() < np.inf)
                 cap = self._cap(interval, found, level, anchor) if loud else cap
                 self._memorise(interval, found)
         if sane.all() and not (loud or failed):
@@ -142,7 +145,7 @@ class Guard:
         self.release = np.where(lowered & np.isinf(self.lid), level, self.release)
         risen = self.lid + np.where(event | missing, 0.0, RECOVER)
         self.lid = np.where(lowered, lower, np.where(risen < self.release, risen, np.inf))
-        return np.where(event, np.minimum(self.lid, level), self.lid)
+        return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)
 
     def _memorise(self, interval: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
         mean, last, noise = (interval[name] for name in ("loss_mean", "loss_last", "loss_noise"))

@@ -23,6 +23,7 @@ from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.features import NAMES, Observer
 from lrpilot.guard import Guard, GuardError
 from lrpilot.history import Decision, History
+from lrpilot.restart import LOWER, Restart
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
@@ -73,6 +74,8 @@ class Pilot:
         self._fetch = fetch
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
         self.guard = Guard(runs, protocol.action)
+        self.restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
+        self.restarts = np.zeros(runs, bool)  # whose weights are to go back, by the last decision, to where they began
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
         self.level = np.full(runs, self.protocol.action.anchor)
@@ -245,12 +248,27 @@ class Pilot:
                 answer, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
                 missing=self._missing, failed=failed,
             )  # fmt: skip
+            action, events = self._second_chance(action, events)
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before = self.learning_rate()
         self.act(action, which)
         if which is None or which[0]:
             self._record(seen, answer, action, events[0], before)
+
+    def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
+        """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""
+        seen = self.observer
+        self.restarts = self.restart.judge(
+            self.step / self.total_steps, seen.losses, seen.loss0, self.level, self.highest, self.anchor
+        )
+        if not self.restarts.any():
+            return action, events
+        wanted = np.where(self.restarts, self.highest - LOWER, np.inf)
+        self.guard.ceiling = np.minimum(self.guard.ceiling, wanted)
+        lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
+        told = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
+        return np.where(self.restarts, lower, action), told
 
     def _ask(self, policy: Policy, seen: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""
@@ -294,6 +312,7 @@ class Pilot:
             "missing": self._missing,
             "val": np.broadcast_to(np.asarray(self.pending_validation, np.float64), self.runs).tolist(),
             "guard": self.guard.state_dict(),
+            "waiting": self.restart.waiting.tolist(),
             "history": self.history.state(),
         }
 
@@ -325,6 +344,7 @@ class Pilot:
         self.kept = [np.array(row, np.float64) for row in state["losses"]]
         self.pending_validation = np.array(state["val"], np.float64)
         self.guard.load_state_dict(state["guard"])
+        self.restart.waiting = np.array(state["waiting"], bool)
         self.history = History.from_state(state["history"])
         self._place()
 

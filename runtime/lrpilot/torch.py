@@ -65,7 +65,8 @@ class PilotLR(LRScheduler):
     Unless `probe=False` or the training is shorter than 64 steps, it begins with the probe: a short range
     test on the training's own batches, after which parameters, optimizer state and, with `model`, buffers are
     put back. The loss must be passed to `step()` meanwhile, else the probe is left out. A GradScaler's scale is
-    not put back; it finds its own.
+    not put back; it finds its own. Where nothing is learned in the first quarter, they are put back once more, and
+    the training begins again at a tenth of its rate (see `lrpilot.restart`).
 
     In a distributed training every rank builds one and calls it alike; rank 0 decides.
 
@@ -77,7 +78,8 @@ class PilotLR(LRScheduler):
         steps_per_epoch: optimizer steps per pass over the data; by default what the caller's DataLoader says, if one
             that shuffles is at hand and `total_steps` are whole passes over it (see `lrpilot.loader`).
         examples: of the training data; by default those of that DataLoader.
-        probe: whether to begin with the probe; until it ends, a copy of the parameters lies in host memory.
+        probe: whether to begin with the probe; until the loss has fallen by some percent afterwards, a copy of the
+            parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
         strict: raise where otherwise a guard acts or a fallback is taken with a warning.
         guards: whether guards have the last word on the policy's answers (docs/guards.md).
@@ -122,7 +124,7 @@ class PilotLR(LRScheduler):
             self._options |= {"steps_per_epoch": found[0], "examples": found[1] if examples is None else examples}
         self.pilot = self._new_pilot(steps, probe)
         self._meter, self._inbox = Meter(optimizer), losses.Inbox()
-        self._snapshot: Snapshot | None = None  # where the probe began, until it ends
+        self._snapshot: Snapshot | None = None  # where the probe began, until the training has learned something
         self._pending = False  # an optimizer step was made and is not completed
         self._rates = Rates(optimizer)
         self._told: list[str] = []  # warnings given
@@ -247,10 +249,10 @@ class PilotLR(LRScheduler):
         return [*self._rates.of(self.pilot.learning_rate())]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values and, while the probe runs, its copy's tensors: `weights_only=True` loads it.
+        """Plain Python values and, while there is one, the tensors of the copy: `weights_only=True` loads it.
 
-        In a distributed training rank 0's is the state of all; but while the probe runs on sharded parameters each
-        rank's copy is its own shards', so each rank must save and load its own.
+        In a distributed training rank 0's is the state of all; but while there is a copy of sharded parameters, each
+        rank's is of its own shards, so each rank must save and load its own.
         """
         return {
             "pilot": self.pilot.state_dict(),
@@ -288,8 +290,8 @@ class PilotLR(LRScheduler):
         shard = self._meter.sampler.shard
         if state_dict["snapshot"] is not None and state_dict["shard"] != shard:
             raise ValueError(
-                f"shard: the saved state holds the probe's copy of rank, ranks {state_dict['shard']}, this is {shard}; "
-                "while the probe runs each rank must save and load its own state: one file per rank, or save after it"
+                f"shard: the saved state holds the copy of rank, ranks {state_dict['shard']}, this is {shard}; "
+                "while there is one each rank must save and load its own state: one file per rank, or save later"
             )
         self._meter.load_state_dict(state_dict["meter"])
         total, planned = self.pilot.planned[0], state_dict["pilot"]["planned"]
@@ -437,6 +439,10 @@ class PilotLR(LRScheduler):
 
     def _decide(self) -> None:
         self._ask()
+        if self._snapshot is not None and self.pilot.restarts[0]:
+            self._snapshot.restore(self.optimizer, self.model)
+        if not self.pilot.restart.waiting[0]:
+            self._snapshot = None
         self._tell()
 
     def _ask(self) -> None:
@@ -487,7 +493,6 @@ class PilotLR(LRScheduler):
             return
         begin = time.perf_counter()
         self._snapshot.restore(self.optimizer, self.model)
-        self._snapshot = None
         took = time.perf_counter() - begin
         LOG.info(
             "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",

@@ -61,6 +61,7 @@ FACTS = (
 SOURCES = {"loss_": "loss_mean", "grad_": "grad_norm", "update_": "update_norm", "weight_": "weight_norm"}
 
 EVENTS = {
+    "no_progress": "nothing was learned; the training begins again, a decade lower",
     "loss_nonfinite": "the interval's loss is nan or inf",
     "gradient_nonfinite": "the gradient norm is nan or inf",
     "loss_missing": "no loss was reported in the interval",
@@ -70,7 +71,7 @@ EVENTS = {
     "policy_failed": "the policy raised; the built-in schedule answers",
     "action_nonfinite": "the policy answered nan or inf; the built-in schedule answers",
     "action_out_of_bounds": "the policy answered outside [-1, 1]; the built-in schedule answers",
-    "recovery": "after a cut the level climbs no faster than this",
+    "recovery": "after a cut the level climbs no faster than this, after a restart no higher",
 }
 
 

@@ -1,0 +1,51 @@
+"""A second chance: a training that has learned nothing goes back to its start, at a tenth of its rate.
+
+Some models collapse at rates that do not blow their loss up: classifiers whose loss then stays at chance, transformers
+that are fine-tuned among them. There a probe sees no edge, and no lower rate brings back what is lost; the weights from
+before the probe do. They are kept until the training has learned something, mostly for a few decisions.
+
+A training has learned once its loss, the mean over the intervals that the observer remembers, lies a share `LEARNED`
+of the loss before training below that. One that has not when `DUE` of its steps are made is sent back, if its level is
+near the highest so far and not below the anchor: a policy that has lowered the level has seen something, and where the
+level is low to begin with, going lower is no remedy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+DUE = 0.25  # share of the steps
+LEARNED = 0.03  # of the loss before training
+NEAR = 0.5  # decades below the highest level, and below the anchor
+LOWER = 1.0  # decades below the highest level at which a training begins again, and which it may not exceed
+
+
+class Restart:
+    """Which of `runs` trainings may still be sent back."""
+
+    def __init__(self, runs: int, possible: bool) -> None:
+        self.waiting = np.full(runs, possible)  # (runs,) those that have not learned yet: their start is to be kept
+
+    def judge(
+        self,
+        progress: float,
+        losses: np.ndarray,
+        loss0: np.ndarray,
+        level: np.ndarray,
+        highest: np.ndarray,
+        anchor: np.ndarray,
+    ) -> np.ndarray:
+        """(runs,) bool: which trainings are to go back to their start now; none does so twice.
+
+        progress: share of the steps made; losses (n, runs): mean losses of the last intervals, latest first, nan for
+        those before the training; loss0 (runs,): loss before training; level, highest, anchor (runs,): in decades.
+        """
+        if not self.waiting.any():
+            return self.waiting
+        gained = loss0 - losses.mean(axis=0)  # nan until there are as many intervals
+        self.waiting &= ~(gained >= LEARNED * np.abs(loss0))
+        if progress < DUE:
+            return np.zeros_like(self.waiting)
+        back = self.waiting & np.isfinite(gained) & (level > np.maximum(highest, anchor) - NEAR)
+        self.waiting = np.zeros_like(back)
+        return back
