@@ -1,6 +1,6 @@
 """How well the level of a training can be known before it begins.
 
-    python -m benchmarks.levels    # a minute, from the last `make repro`; benchmarks/results/levels.json,
+    python -m benchmarks.levels    # two minutes, from the last `make repro`; benchmarks/results/levels.json,
                                    # docs/experiments.md
 
 Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
@@ -94,17 +94,18 @@ def read(path: Path) -> Held | None:
     level = task.column("level")[0] - task.column("anchor")[0]
     order = np.flatnonzero(which)[np.argsort(level[which])]
     seen = observations(task, np.zeros((task.length, task.runs), bool))[0]
-    anchor = float(task.column("anchor")[0, order[0]])
-    beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[0]), anchor)
-    return Held(path.parent.name, seen[order[0]], beside, level[order], regret[order])
+    run = int(order[0])  # the one whose observation stands for the task
+    anchor = float(task.column("anchor")[0, run])
+    beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[run]), anchor, run)
+    return Held(path.parent.name, seen[run], beside, level[order], regret[order])
 
 
-def weights(name: str, seed: int, steps: int, anchor: float) -> dict[str, np.ndarray]:
-    """Of the first run of a task: log10 of the number of weights; the levels, in decades from the anchor, after which
-    the steps of its probe have moved them by each of MOVED."""
+def weights(name: str, seed: int, steps: int, anchor: float, run: int = 0) -> dict[str, np.ndarray]:
+    """Of a run of the task that `seed` draws: log10 of the number of weights; the levels, in decades from the anchor,
+    after which the steps of its probe have moved them by each of MOVED."""
     torch.set_num_threads(1)
     workload = family(name).sample(np.random.default_rng(seed))
-    population = Population(workload, [seed])
+    population = Population(workload, [seed + run])
     start = population.state.weights.clone()
     z = probe.levels(Cadence(Protocol().cadence, workload.n_steps, True).probe_steps)[:steps]
     moved = np.empty(steps)
