@@ -85,8 +85,8 @@ class Guard:
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if interval is not None:
                 found = self._watch(interval, loss0, np.full(level.shape, missing))
-                loud = bool(np.concatenate([*found.values()]).any() or self.streak.any() or self.lid.min() < np.inf)
-                loud |= bool(self.ceiling.min() < np.inf)
+                bounded = min(self.lid.min(), self.ceiling.min()) < np.inf
+                loud = bool(bounded or self.streak.any() or np.concatenate([*found.values()]).any())
                 cap = self._cap(interval, found, level, anchor) if loud else cap
                 self._memorise(interval, found)
         if sane.all() and not (loud or failed):
@@ -104,6 +104,10 @@ class Guard:
             "recovery": over,
         }
         return safe, [str(name) or None for name in np.select([*found.values()], [*found], "")]
+
+    def keep_below(self, level: np.ndarray) -> None:
+        """Allow no level above `level` (runs,) at any later decision; inf: as before."""
+        self.ceiling = np.minimum(self.ceiling, level)
 
     def _watch(self, interval: dict[str, np.ndarray], loss0: np.ndarray, missing: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss and the gradient did: events in order of precedence, each (runs,) bool."""

@@ -265,7 +265,7 @@ class Pilot:
         if not self.restarts.any():
             return action, events
         wanted = np.where(self.restarts, self.highest - LOWER, np.inf)
-        self.guard.ceiling = np.minimum(self.guard.ceiling, wanted)
+        self.guard.keep_below(wanted)
         lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
         told = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
         return np.where(self.restarts, lower, action), told
@@ -312,7 +312,7 @@ class Pilot:
             "missing": self._missing,
             "val": np.broadcast_to(np.asarray(self.pending_validation, np.float64), self.runs).tolist(),
             "guard": self.guard.state_dict(),
-            "waiting": self.restart.waiting.tolist(),
+            "restart": self.restart.state_dict(),
             "history": self.history.state(),
         }
 
@@ -344,7 +344,7 @@ class Pilot:
         self.kept = [np.array(row, np.float64) for row in state["losses"]]
         self.pending_validation = np.array(state["val"], np.float64)
         self.guard.load_state_dict(state["guard"])
-        self.restart.waiting = np.array(state["waiting"], bool)
+        self.restart.load_state_dict(state["restart"])
         self.history = History.from_state(state["history"])
         self._place()
 

@@ -12,6 +12,8 @@ level is low to begin with, going lower is no remedy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 DUE = 0.25  # share of the steps
@@ -49,3 +51,11 @@ class Restart:
         back = self.waiting & np.isfinite(gained) & (level > np.maximum(highest, anchor) - NEAR)
         self.waiting = np.zeros_like(back)
         return back
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which trainings may still be sent back, as a list of bools."""
+        return {"waiting": self.waiting.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state of as many runs."""
+        self.waiting = np.array(state["waiting"], bool).reshape(self.waiting.shape)
