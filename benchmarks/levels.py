@@ -87,10 +87,7 @@ def read(path: Path) -> Held | None:
     which = np.array(table["schedule"].filter(first).to_pylist()) == HELD
     if not task.probed or which.sum() < 3:
         return None
-    val = task.column("val_loss")
-    loss0 = mdp.initial_loss(val[0], task.baseline_loss)
-    final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])
-    regret = np.nan_to_num(mdp.regret(final, loss0, mdp.best_loss(final, loss0)), nan=mdp.WORST)
+    regret = ends(task)
     level = task.column("level")[0] - task.column("anchor")[0]
     order = np.flatnonzero(which)[np.argsort(level[which])]
     seen = observations(task, np.zeros((task.length, task.runs), bool))[0]
@@ -98,6 +95,14 @@ def read(path: Path) -> Held | None:
     anchor = float(task.column("anchor")[0, run])
     beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[run]), anchor, run)
     return Held(path.parent.name, seen[run], beside, level[order], regret[order])
+
+
+def ends(task: Task) -> np.ndarray:
+    """(runs,) regrets of a recorded task's runs against the best of them."""
+    val = task.column("val_loss")
+    loss0 = mdp.initial_loss(val[0], task.baseline_loss)
+    final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])
+    return np.nan_to_num(mdp.regret(final, loss0, mdp.best_loss(final, loss0)), nan=mdp.WORST)
 
 
 def weights(name: str, seed: int, steps: int, anchor: float, run: int = 0) -> dict[str, np.ndarray]:
@@ -117,21 +122,29 @@ def weights(name: str, seed: int, steps: int, anchor: float, run: int = 0) -> di
     return {"size": np.array([np.log10(population.n_params)]), "moved": reached}
 
 
+def folds(tasks: int, split: int) -> np.ndarray:
+    """(tasks,) which of FOLDS parts each task is in; `split`: which of the ways to part them."""
+    return np.random.default_rng(split).permutation(tasks) % FOLDS
+
+
+def trees() -> HistGradientBoostingRegressor:
+    return HistGradientBoostingRegressor(
+        learning_rate=0.06, max_iter=250, max_leaf_nodes=16, l2_regularization=1.0, random_state=0
+    )
+
+
 def learned(tasks: Sequence[Held], seen: np.ndarray, split: int = 0) -> np.ndarray:
     """Levels (tasks,) that look best to trees which were fitted on other tasks; seen (tasks, F').
 
     `split`: which of the ways to part the tasks.
     """
-    fold, out = np.random.default_rng(split).permutation(len(tasks)) % FOLDS, np.empty(len(tasks))
+    fold, out = folds(len(tasks), split), np.empty(len(tasks))
     for k in range(FOLDS):
         fit = [(np.append(x, z), r) for task, x, f in zip(tasks, seen, fold, strict=True) if f != k
                for z, r in zip(task.levels, task.regrets, strict=True)]  # fmt: skip
-        trees = HistGradientBoostingRegressor(
-            learning_rate=0.06, max_iter=250, max_leaf_nodes=16, l2_regularization=1.0, random_state=0
-        )
-        trees.fit(np.stack([x for x, _ in fit]), np.array([r for _, r in fit]))
+        model = trees().fit(np.stack([x for x, _ in fit]), np.array([r for _, r in fit]))
         for i in np.flatnonzero(fold == k):
-            asked = trees.predict(np.column_stack([np.tile(seen[i], (len(GRID), 1)), GRID]))
+            asked = model.predict(np.column_stack([np.tile(seen[i], (len(GRID), 1)), GRID]))
             padded = np.pad(asked, SMOOTH // 2, mode="edge")
             out[i] = GRID[np.convolve(padded, np.ones(SMOOTH), "valid").argmin()]
     return out
