@@ -7,10 +7,10 @@ Every variant trains one agent for each of SEEDS; each agent is a policy of its 
 seen. A policy runs on all tasks of the selection split: as it comes (told the training loss and the size of the
 data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean, .low, .high (95 %
 interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error, .val
-(validation loss shown), .steps (not told how many data there are), .agents (mean of each), .promised (what its critics
-say that its first actions are worth, on the recorded tasks, in units of the reward; null without critics), and but for
-the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the benchmark
-are, agents and policies in .experiments_cache, by the hash of what they were made of.
+(validation loss shown), .steps (not told how many data there are), .agents (mean of each), .promised (what the critics
+of each say that its first actions are worth, on the recorded tasks, in units of the reward; null without critics), and
+but for the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the
+benchmark are, agents and policies in .experiments_cache, by the hash of what they were made of.
 """
 
 from __future__ import annotations
@@ -241,13 +241,12 @@ def judge(judged: Sequence[Method]) -> pd.DataFrame:
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
 
 
-def promises(variant: Variant, params: Params, data: str) -> float | None:
-    """Mean of what the critics of a variant's agents promise; None where it has none."""
+def promises(variant: Variant, params: Params, data: str) -> list[float] | None:
+    """What the critics of each of a variant's agents promise; None where it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
     told = [json.loads((WORK / f"{name}.json").read_text()) for name in agents_of(variant, params, data).values()]
-    values = [value["promised"] for value in told if value["promised"] is not None]
-    return float(np.mean(values)) if values else None
+    return None if told[0]["promised"] is None else [value["promised"] for value in told]
 
 
 def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
@@ -292,7 +291,8 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
             ", ".join(f"{value:.3f}" for value in of["agents"]), gap,
             *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
-            *(verdict.number(of[key]) for key in ("val", "steps", "promised")),
+            *(verdict.number(of[key]) for key in ("val", "steps")),
+            "–" if of["promised"] is None else verdict.number(float(np.mean(of["promised"]))),
         ])  # fmt: skip
     last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])

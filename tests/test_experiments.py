@@ -45,7 +45,7 @@ def test_figures_by_hand() -> None:
     assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
     assert found["b.worst"] == pytest.approx(0.41)
     assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
-    told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": 0.25, "b.promised": None}
+    told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
     lines = render(found | told, ("a", "b")).splitlines()
     assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
@@ -159,7 +159,7 @@ def test_from_a_collection_to_the_table(
     (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
     assert experiments.main(["small", "--root", str(root)]) == 0
     found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
-    assert len(found["all.agents"]) == 2 and found["tasks"] == 2
+    assert len(found["all.agents"]) == len(found["all.promised"]) == 2 and found["tasks"] == 2
     assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 1]
     assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
     assert found["finder.promised"] is None is found["distilled.promised"]
