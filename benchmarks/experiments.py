@@ -10,7 +10,8 @@ interval, training seeds and evaluation seeds resampled), .worst (family), .best
 (validation loss shown), .steps (not told how many data there are), .agents (mean of each), .promised (what the critics
 of each say that its first actions are worth, on the recorded tasks, in units of the reward; null without critics), and
 but for the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the
-benchmark are, agents and policies in .experiments_cache, by the hash of what they were made of.
+benchmark are; agents, policies and tasks that were recorded anew in .experiments_cache, by the hash of what they were
+made of.
 """
 
 from __future__ import annotations
@@ -34,15 +35,18 @@ import torch
 from benchmarks import command, spread
 from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, Variant
 from lrpilot.actions import ActionEquation
+from lrpilot.cadence import CadenceSpec
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import sources, stats, verdict
 from pipeline.benchmark import Bench, add_regret, oracles, train_grid, with_facts
-from pipeline.config import Params, RewardConfig, TrainConfig, load
+from pipeline.collect import plan
+from pipeline.config import CollectConfig, Params, RewardConfig, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.recording import record
 from pipeline.splits import tasks
 from pipeline.trial import Method
 from pipeline.workloads.registry import names
@@ -88,6 +92,7 @@ def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
     config, reward = settings(variant, params)
     content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
     content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
+    content |= {"cadence": dict(variant.cadence)} if variant.cadence else {}
     return {seed: named(content | {"seed": seed}) for seed in SEEDS}
 
 
@@ -120,6 +125,16 @@ def lacking(path: Path, without: str, folder: Path) -> Path | None:
     copy = folder / path.parent.name / path.name
     trajectories.store(trajectories.encode(left), copy)
     return copy
+
+
+def anew(path: Path, variant: Variant, config: CollectConfig, folder: Path) -> Path:
+    """The recorded task at `path`, recorded below `folder` in a variant's cadence."""
+    cadence = named({"cadence": dict(variant.cadence)})
+    other = folder / cadence / path.parent.name / path.name
+    if not other.exists():
+        spec = next(spec for spec in plan(config) if spec.name() == path.stem)
+        trajectories.store(record(spec, CadenceSpec(**variant.cadence)), other)
+    return other
 
 
 def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
@@ -159,7 +174,7 @@ def write(
     if variant.agents == DISTILLED:
         trained = [distil(trained, view(variant, params, seed, folder), replace(config, algorithm="bc"), seed)]
     told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
-    protocol = Protocol(action=ActionEquation(**variant.action))
+    protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
     network = export.Masked(export.Mean([agents.Network(a) for a in trained]), mask(config.features))
     export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
@@ -185,8 +200,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
     data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
     pool = engine("local")
 
-    def run(work: Callable[[Any], str], jobs: Sequence[Any], what: str) -> None:
-        list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "agents"))
+    def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
+        return list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "pieces"))
 
     for i, variant in enumerate(variants):
         policies = policies_of(variant, params, data)
@@ -198,6 +213,9 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             reward, equation = Reward(**asdict(settings(variant, params)[1])), ActionEquation(**variant.action)
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
                 learned = chosen(variant, found)
+                if variant.cadence:
+                    again = partial(anew, variant=variant, config=params.collect, folder=WORK)
+                    learned = sorted(run(again, learned, f"variant {i}, record"))
                 if variant.without:
                     copies = (lacking(path, variant.without, Path(folder)) for path in learned)
                     learned = [copy for copy in copies if copy is not None]

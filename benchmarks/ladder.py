@@ -18,6 +18,7 @@ class Variant:
     action: Mapping[str, Any] = field(default_factory=dict)
     share: float = 1.0  # of the recorded tasks of each family
     families: int | None = None  # only so many of them
+    cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
     without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
@@ -34,6 +35,7 @@ class Experiment:
 
 
 PLAIN = Variant()
+QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
 DIVERGED, MEAN, DISTILLED = "diverged", "mean", "distilled"
 OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 
@@ -47,6 +49,25 @@ EXPERIMENTS = {
             "probe, then hold the first level": Variant(later=0.0),
             "finder: steepest descent": Variant(rule="finder_steepest"),
             "finder: a tenth of the blow-up": Variant(rule="finder_tenth"),
+        },
+    ),
+    "length": Experiment(
+        "How long should the probe be?",
+        {
+            "5 % of the steps, 16 to 240": Variant(share=QUARTER),
+            "2 %, 8 to 96": Variant(share=QUARTER, cadence={"probe_fraction": 0.02, "probe_min": 8, "probe_max": 96}),
+            "10 %, 32 to 480": Variant(
+                share=QUARTER, cadence={"probe_fraction": 0.1, "probe_min": 32, "probe_max": 480}
+            ),
+        },
+    ),
+    "cadence": Experiment(
+        "How often should it decide?",
+        {
+            "44 times": Variant(share=QUARTER),
+            "30": Variant(share=QUARTER, cadence={"early": 8, "late": 21}),
+            "60": Variant({"n_step": 60}, share=QUARTER, cadence={"early": 15, "late": 44}),
+            "120": Variant({"n_step": 120}, share=QUARTER, cadence={"early": 30, "late": 89}),
         },
     ),
     "algorithm": Experiment(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lrpilot import load_policy, telemetry
 from lrpilot.bundle import Bundle
+from lrpilot.cadence import CadenceSpec
 from lrpilot.pilot import Protocol
 from pipeline import sources
 from pipeline.behaviour import Behaviour
@@ -56,8 +57,8 @@ def code(name: str) -> str:
     return sources.digest(SOURCES, family(name).module)
 
 
-def record(spec: Spec) -> bytes:
-    """Run one task; the content of its file.
+def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
+    """Run one task, in another cadence than policies have by default if one is given; the content of its file.
 
     Raises ValueError where a policy that it follows is another than the spec says.
     """
@@ -70,7 +71,7 @@ def record(spec: Spec) -> bytes:
     recording = simulate(
         workload,
         seeds,
-        Protocol(),
+        Protocol(cadence or CadenceSpec()),
         behaviour.act,
         probed=spec.probed,
         val_examples=spec.val_examples,

@@ -91,6 +91,7 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
         Variant(reward={"knee": 0.1}),
         Variant(share=0.5),
         Variant(without="policy"),
+        Variant(cadence={"late": 21}),
     ):
         assert not agents(PLAIN) & agents(other)
     assert agents_of(PLAIN, params, "data") != agents_of(PLAIN, params, "other data")
@@ -122,6 +123,20 @@ def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
     assert lacking(path, "constant", tmp_path / "copies") is None
 
 
+def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
+    config = load(write_params(tmp_path, tasks=1)).collect
+    (spec,) = collect.plan(config)
+    path, variant = tmp_path / spec.family / f"{spec.name()}.parquet", Variant(cadence={"early": 2, "late": 5})
+    trajectories.store(record(spec), path)
+    other = experiments.anew(path, variant, config, tmp_path / "work")
+    usual, fewer = (trajectories.read(p) for p in (path, other))
+    assert max(usual["decision"].to_pylist()) > 7 == max(fewer["decision"].to_pylist())
+    assert all(usual[name].unique() == fewer[name].unique() for name in ("run_id", "seed", "schedule"))
+    before = other.stat().st_mtime_ns
+    assert experiments.anew(path, variant, config, tmp_path / "work") == other
+    assert other.stat().st_mtime_ns == before
+
+
 def test_later_actions_count_in_part() -> None:
     seen = torch.zeros(2, len(NAMES))
     seen[0, NAMES.index("first")] = 1.0
@@ -144,7 +159,7 @@ def test_from_a_collection_to_the_table(
     variants = {
         "all": Variant(small), "blind": Variant(small | {"features": ("clock",)}),
         "distilled": Variant(small, agents=DISTILLED), "unprobed": Variant(small, unprobed=True),
-        "finder": Variant(rule="finder_tenth"),
+        "often": Variant(small, cadence={"late": 40}), "finder": Variant(rule="finder_tenth"),
     }  # fmt: skip
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": Experiment("?", variants)})
     monkeypatch.setattr(experiments, "SEEDS", (0, 1))
@@ -160,13 +175,13 @@ def test_from_a_collection_to_the_table(
     assert experiments.main(["small", "--root", str(root)]) == 0
     found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
     assert len(found["all.agents"]) == len(found["all.promised"]) == 2 and found["tasks"] == 2
-    assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 1]
+    assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 2, 1]
     assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
     assert found["finder.promised"] is None is found["distilled.promised"]
     assert found["finder.val"] == found["finder.mean"]  # it knows nothing of either
     assert "| blind |" in (tmp_path / "page.md").read_text()
     paths = sorted((tmp_path / "policies").glob("*.onnx"))
-    assert len(paths) == 5
+    assert len(paths) == 7
     seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
     seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
     assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2
