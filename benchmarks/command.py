@@ -1,4 +1,4 @@
-"""The command line that benchmarks with bars share."""
+"""The command lines that benchmarks share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import marked
+from pipeline.paths import Paths
+from policy import trajectories
 
 
 def run(
@@ -32,6 +34,25 @@ def run(
     told = missed(results)
     print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
     return int(args.check and bool(told))
+
+
+def of_collection(
+    argv: Sequence[str] | None,
+    what: str,
+    out: Path,
+    page: Path,
+    measure: Callable[[list[Path]], dict[str, Any]],
+    render: Callable[[Mapping[str, Any]], str],
+) -> int:
+    """The same for what is measured on the recorded tasks of a profile; their fingerprint is a figure, too."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
+    parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
+    args = parser.parse_args(argv)
+    found = trajectories.files(Paths(args.root).trajectories)
+    results = measure(found) | {"data": trajectories.fingerprint(found)}
+    write(results, render(results), args.out, page if args.out == out else None)
+    return 0
 
 
 def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) -> None:

@@ -16,7 +16,6 @@ and tasks, runs, data.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from benchmarks import command
 from benchmarks.levels import HELD, RESAMPLES, SPLITS, ends, folds, trees
 from pipeline import stats, verdict
 from pipeline.engines import engine, results
-from pipeline.paths import Paths
 from policy import trajectories
 from policy.dataset import Task, observations
 
@@ -117,19 +115,17 @@ def render(r: Mapping[str, Any]) -> str:
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What of a training's past helps to foretell its end.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    args = parser.parse_args(argv)
-    files = trajectories.files(Paths(args.root).trajectories)
-    tasks = [past for past in results(engine("local").imap_unordered(read, files)) if past is not None]
+def measure(found: Sequence[Path]) -> dict[str, Any]:
+    """All figures of recorded tasks."""
+    tasks = [past for past in results(engine("local").imap_unordered(read, found)) if past is not None]
     tasks.sort(key=lambda task: task.regrets.tobytes())  # as workers finish is no order
     runs = sum(len(task.regrets) // len(AT) for task in tasks)
-    told = {"tasks": len(tasks), "runs": runs, "data": trajectories.fingerprint(files)}
-    measured = figures({name: errors(tasks, *how) for name, how in SEEN.items()}) | told
-    command.write(measured, render(measured), args.out, PAGE if args.out == OUT else None)
-    return 0
+    return figures({name: errors(tasks, *how) for name, how in SEEN.items()}) | {"tasks": len(tasks), "runs": runs}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    what = "What of a training's past helps to foretell its end."
+    return command.of_collection(argv, what, OUT, PAGE, measure, render)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ and tasks, data. `best` picks the best of a task's own runs afterwards: no rule 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ from lrpilot.features import PROBE_NAMES
 from lrpilot.pilot import Protocol
 from pipeline import stats, verdict
 from pipeline.engines import engine, results
-from pipeline.paths import Paths
 from pipeline.trial import FINDERS
 from pipeline.workloads.population import Population
 from pipeline.workloads.registry import family
@@ -212,18 +210,16 @@ def render(r: Mapping[str, Any]) -> str:
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="How well a training's level can be known before it begins.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    args = parser.parse_args(argv)
-    found = trajectories.files(Paths(args.root).trajectories)
+def measure(found: Sequence[Path]) -> dict[str, Any]:
+    """All figures of recorded tasks."""
     tasks = [held for held in results(engine("local").imap_unordered(read, found)) if held is not None]
     tasks.sort(key=lambda task: task.observation.tobytes())  # as workers finish is no order
-    told = {"tasks": len(tasks), "data": trajectories.fingerprint(found)}
-    measured = figures(rules(tasks, load_policy("default"))) | told
-    command.write(measured, render(measured), args.out, PAGE if args.out == OUT else None)
-    return 0
+    return figures(rules(tasks, load_policy("default"))) | {"tasks": len(tasks)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    what = "How well a training's level can be known before it begins."
+    return command.of_collection(argv, what, OUT, PAGE, measure, render)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,9 @@ import pytest
 from benchmarks import foretell
 from benchmarks.foretell import AT, FIRST, MEMORY, SEEN, Past, errors, figures, read, render
 from lrpilot.features import NAMES
-from pipeline.collect import plan
-from pipeline.config import load
-from pipeline.recording import record
-from policy import mdp, trajectories
+from policy import mdp
 from policy.dataset import GROUPS
-from tiny import write_params
+from tiny import held_runs
 
 
 def world(tasks: int = 60) -> list[Past]:
@@ -52,11 +49,7 @@ def test_figures_and_table() -> None:
 
 
 def test_a_recorded_task_is_read(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0)).collect
-    path = tmp_path / "data/trajectories/spirals/a.parquet"
-    (spec,) = plan(config)
-    trajectories.store(record(replace(spec, runs=5)), path)
-    found = read(path)
+    found = read(held_runs(tmp_path, 5))
     assert found is not None
     n = len(found.regrets)
     assert n % len(AT) == 0 and found.seen(2, True).shape == (n, 2 * len(NAMES))
@@ -66,5 +59,4 @@ def test_a_recorded_task_is_read(tmp_path: Path) -> None:
     clock = found.hidden[..., NAMES.index("progress")]
     assert (np.diff(clock, axis=1) < 0).all(), "latest first"
     assert len(np.unique(clock[:, 0])) == len(AT)
-    trajectories.store(record(replace(spec, runs=1)), path)
-    assert read(path) is None
+    assert read(held_runs(tmp_path, 1)) is None

@@ -1,6 +1,5 @@
 """What a level comes to by a task's own runs, and rules that name one."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,8 @@ from benchmarks import levels
 from benchmarks.levels import Held, figures, learned, read, render, rules, same
 from lrpilot.features import NAMES
 from pipeline import verdict
-from pipeline.collect import plan
-from pipeline.config import load
-from pipeline.recording import record
-from policy import mdp, trajectories
-from tiny import write_params
+from policy import mdp
+from tiny import held_runs
 
 
 def held(best: float, steepest: float = 0.0, family: str = "a") -> Held:
@@ -78,15 +74,10 @@ def test_figures_and_table() -> None:
 
 
 def test_a_recorded_task_is_read(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0)).collect
-    path = tmp_path / "data/trajectories/spirals/a.parquet"
-    (spec,) = plan(config)
-    trajectories.store(record(replace(spec, runs=5)), path)
-    found = read(path)
+    found = read(held_runs(tmp_path, 5))
     assert found is not None and found.family == "spirals"
     assert len(found.levels) == len(found.regrets) == 5 and (np.diff(found.levels) >= 0).all()
     assert found.regrets.min() >= 0 and found.regrets.max() <= mdp.WORST
     assert found.observation[NAMES.index("first")] == 1
     assert (np.diff(found.beside["moved"]) >= 0).all() and found.beside["size"][0] > 1
-    trajectories.store(record(replace(spec, runs=2)), path)
-    assert read(path) is None
+    assert read(held_runs(tmp_path, 2)) is None

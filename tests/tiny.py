@@ -1,5 +1,6 @@
 """Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import torch
 import yaml
 
 from closure import TOP
-from pipeline.config import overlay, read
+from pipeline import collect
+from pipeline.config import load, overlay, read
+from pipeline.recording import record
 from pipeline.workloads.base import Data, Workload
+from policy import trajectories
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
 
@@ -46,9 +50,18 @@ def world(optimizer: str = "adam", n_steps: int = 200, weight_decay: float = 0.0
     )  # fmt: skip
 
 
-def write_params(root: Path, **collect: Any) -> Path:
+def write_params(root: Path, **changed: Any) -> Path:
     """Write ROOT/params.yaml: the default profile with a collection of seconds; returns ROOT."""
     root.mkdir(parents=True, exist_ok=True)
-    content = overlay(read(TOP / "params.yaml"), {"collect": COLLECT | collect})
+    content = overlay(read(TOP / "params.yaml"), {"collect": COLLECT | changed})
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return root
+
+
+def held_runs(root: Path, runs: int) -> Path:
+    """Record a probed task whose runs hold their levels below ROOT; its file."""
+    config = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0)).collect
+    path = root / "data/trajectories/spirals/a.parquet"
+    (spec,) = collect.plan(config)
+    trajectories.store(record(replace(spec, runs=runs)), path)
+    return path
