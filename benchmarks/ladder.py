@@ -79,7 +79,7 @@ EXPERIMENTS = {
             "TD3+BC, 1-step": Variant({"n_step": 1}),
             "TD3+BC, 8-step": Variant({"n_step": 8}),
             "IQL": Variant({"algorithm": "iql"}),
-            "CQL, α 1": Variant({"algorithm": "cql", "alpha": 1.0}),
+            "CQL, α 1, 2,000 steps": Variant({"algorithm": "cql", "alpha": 1.0, "steps": 2000}),  # 14 times as slow
             "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
             "BC": Variant({"algorithm": "bc"}),
         },
