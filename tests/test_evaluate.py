@@ -1,7 +1,5 @@
 """The evaluation's figures, of runs worked by hand."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,15 +8,9 @@ from closure import TOP
 from pipeline.config import load
 from pipeline.evaluate import bench, contrasts, per_method, summarise
 from pipeline.splits import tasks
+from rows import row
 
 nan = float("nan")
-
-
-def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[str, Any]:
-    return {
-        "family": "f", "kind": kind, "method": method, "lr0": lr0, "seed": seed, "val_loss": 0.5, "test_loss": 0.5,
-        "n_steps": 30, "steps_per_epoch": 5.0, "seconds": 0.1,
-    } | values  # fmt: skip
 
 
 def two_tasks() -> pd.DataFrame:
