@@ -4,226 +4,48 @@
                                                # of docs/experiments.md that has its name; no name: lists them
 
 Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
-seen. A policy runs on all tasks of the selection split: as it comes (told the training loss and the size of the
-data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean, .low, .high (95 %
-interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error, .val
-(validation loss shown), .steps (not told how many data there are), .agents (mean of each), .promised (what the critics
-of each say that its first actions are worth, on the recorded tasks, in units of the reward; null without critics), and
-but for the first, .minus, .minus_low, .minus_high (its regret minus the first's). Trainings are kept, as those of the
-benchmark are; agents, policies and tasks that were recorded anew in .experiments_cache, by the hash of what they were
-made of.
+seen, and their mean is one more. A policy runs on all tasks of the selection split: as it comes (told the training loss
+and the size of the data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean,
+.low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error,
+.val (validation loss shown), .steps (not told how many data there are), .agents (mean of each), .together (the policy
+that is the mean of them), .promised (what the critics of each say that its first actions are worth, on the recorded
+tasks, in units of the reward; null without critics), and but for the first, .minus, .minus_low, .minus_high (its regret
+minus the first's). Trainings are kept, as those of the benchmark are, and what `making` makes.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import torch
 
 from benchmarks import command, spread
-from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, Variant
-from lrpilot.actions import ActionEquation
-from lrpilot.cadence import CadenceSpec
-from lrpilot.features import NAMES, VERSION
-from lrpilot.manifest import FORMAT, Manifest
-from lrpilot.pilot import Protocol
-from pipeline import sources, stats, verdict
+from benchmarks.ladder import DISTILLED, EXPERIMENTS, Variant
+from benchmarks.making import WORK, agents_of, make, policies_of, together
+from pipeline import stats, verdict
 from pipeline.benchmark import Bench, add_regret, oracles, train_grid, with_facts
-from pipeline.collect import plan
-from pipeline.config import CollectConfig, Params, RewardConfig, TrainConfig, load
-from pipeline.engines import engine, progress, results
-from pipeline.export import GOLDEN
+from pipeline.config import Params, load
+from pipeline.engines import engine
 from pipeline.paths import BENCHMARK_CACHE, Paths
-from pipeline.recording import record
 from pipeline.splits import tasks
 from pipeline.trial import Method
 from pipeline.workloads.registry import names
-from policy import agents, export, trajectories
-from policy.dataset import mask
-from policy.mdp import Reward
-from policy.store import Masks, Store, View, build
+from policy import trajectories
 
 RESULTS, PAGE = Path("benchmarks/results/experiments"), Path("docs/experiments.md")
-WORK, STORE = Path(".experiments_cache"), "store"
 SPLIT = "selection"
-SEEDS = (10, 11, 12)  # of training
 RUNS = 2  # evaluation seeds: those of training matter more
-CODE = ("policy/*.py", "benchmarks/experiments.py")
-MODES = {"policy": (True, False), "val": (True, True), "steps": (False, False)}  # told of the data, the validation loss
+TOGETHER = "together"  # as it comes, of all training seeds in one
+MODES = {  # told of the data, the validation loss
+    "policy": (True, False), "val": (True, True), "steps": (False, False), TOGETHER: (True, False),
+}  # fmt: skip
 RESAMPLES = 2000
-
-
-class Later(torch.nn.Module):
-    """A network whose actions after the first one are multiplied by a factor."""
-
-    def __init__(self, network: torch.nn.Module, factor: float) -> None:
-        super().__init__()
-        self._network, self._factor = network, factor
-
-    def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        first = observation[:, NAMES.index("first"), None]
-        return self._network(observation) * (first + self._factor * (1 - first))
-
-
-def settings(variant: Variant, params: Params) -> tuple[TrainConfig, RewardConfig]:
-    return replace(params.train, **variant.train), replace(params.reward, **variant.reward)
-
-
-def named(content: dict[str, Any]) -> str:
-    """16 hex digits that stand for it, as the code of now makes something of it."""
-    told = json.dumps(content | {"code": sources.digest(CODE)}, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
-    """By training seed the name of its agent: a hash of everything that decides it."""
-    config, reward = settings(variant, params)
-    content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
-    content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
-    content |= {"cadence": dict(variant.cadence)} if variant.cadence else {}
-    return {seed: named(content | {"seed": seed}) for seed in SEEDS}
-
-
-def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[str, ...]]:
-    """By name of each of its policies the agents that make it."""
-    if variant.rule is not None:
-        return {}
-    found = tuple(agents_of(variant, params, data).values())
-    parts = [found] if variant.agents else [(agent,) for agent in found]
-    return {named({"agents": part, "later": variant.later, "how": variant.agents}): part for part in parts}
-
-
-def chosen(variant: Variant, found: Sequence[Path]) -> list[Path]:
-    """The recorded tasks that a variant learns from: the first ones of each family, whose names are hashes."""
-    by_family: dict[str, list[Path]] = {}
-    for path in sorted(found):
-        by_family.setdefault(path.parent.name, []).append(path)
-    kept = sorted(by_family)[:: max(len(by_family) // (variant.families or len(by_family)), 1)]
-    return [p for name in kept for p in by_family[name][: max(round(variant.share * len(by_family[name])), 1)]]
-
-
-def lacking(path: Path, without: str, folder: Path) -> Path | None:
-    """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
-    table = trajectories.read(path)
-    column = "reason" if without == DIVERGED else "schedule"
-    runs, marked = (np.array(table[name].to_pylist()) for name in ("run_id", column))
-    left = table.filter(pa.array(~np.isin(runs, runs[marked == without])))
-    if trajectories.count_runs(left) < 2:
-        return None
-    copy = folder / path.parent.name / path.name
-    trajectories.store(trajectories.encode(left), copy)
-    return copy
-
-
-def anew(path: Path, variant: Variant, config: CollectConfig, folder: Path) -> Path:
-    """The recorded task at `path`, recorded below `folder` in a variant's cadence."""
-    cadence = named({"cadence": dict(variant.cadence)})
-    other = folder / cadence / path.parent.name / path.name
-    if not other.exists():
-        spec = next(spec for spec in plan(config) if spec.name() == path.stem)
-        trajectories.store(record(spec, CadenceSpec(**variant.cadence)), other)
-    return other
-
-
-def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
-    """The last store that was built below `folder`, as an agent of that seed sees it."""
-    config, _ = settings(variant, params)
-    store = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
-    return store.limited(config.features)
-
-
-def train(job: tuple[str, int], variant: Variant, params: Params, folder: Path) -> str:
-    """Train one agent on the store, and note what its own critics promise; its name."""
-    name, seed = job
-    config, _ = settings(variant, params)
-    data = view(variant, params, seed, folder)
-    algorithm = agents.train(data, agents.Settings.of(config), seed)
-    agents.save(algorithm, folder / f"{name}.partial")
-    promised = {"promised": promise(algorithm, data) if config.algorithm != "bc" else None}  # bc has no critics
-    (folder / f"{name}.json").write_text(json.dumps(promised) + "\n", encoding="utf-8")
-    (folder / f"{name}.partial").replace(folder / f"{name}.d3")  # at once, or not at all
-    return name
-
-
-def promise(algorithm: Any, data: View) -> float:
-    """The mean value that an agent's critics give to what it does first in the recorded tasks."""
-    starts = data.store.starts[:-1]
-    seen = data.observations(starts, np.arange(len(starts)))
-    return float(np.mean(algorithm.predict_value(seen, algorithm.predict(seen))))
-
-
-def write(
-    job: tuple[str, int, Sequence[str]], variant: Variant, params: Params, golden: np.ndarray, folder: Path
-) -> str:
-    """Export agents as one policy; its name."""
-    name, seed, parts = job
-    config, reward = settings(variant, params)
-    trained = [agents.load(folder / f"{part}.d3") for part in parts]
-    if variant.agents == DISTILLED:
-        trained = [distil(trained, view(variant, params, seed, folder), replace(config, algorithm="bc"), seed)]
-    told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
-    protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
-    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
-    network = export.Masked(export.Mean([agents.Network(a) for a in trained]), mask(config.features))
-    export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
-    (folder / f"{name}.written").replace(folder / f"{name}.onnx")
-    return name
-
-
-def distil(trained: Sequence[Any], data: View, config: TrainConfig, seed: int) -> Any:
-    """An agent that was taught to answer as the mean of others does, on all recorded decisions."""
-    actions = np.zeros_like(data.store.actions)
-    rows, runs = data.rows_of(np.arange(len(data.variants)))
-    for part in np.array_split(np.arange(len(rows)), max(len(rows) // 50_000, 1)):
-        seen = data.observations(rows[part], runs[part])
-        actions[rows[part]] = np.mean([agents.predict(a, seen) for a in trained], axis=0)
-    taught = replace(data, store=replace(data.store, actions=actions))
-    return agents.train(taught, agents.Settings.of(config), seed)
-
-
-def make(variants: Iterable[Variant], root: Path) -> None:
-    """Train and export what is missing of all variants."""
-    paths, params = Paths(root), load(root)
-    found = trajectories.files(paths.trajectories)
-    data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
-    pool = engine("local")
-
-    def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
-        return list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "pieces"))
-
-    for i, variant in enumerate(variants):
-        policies = policies_of(variant, params, data)
-        todo = [(name, SEEDS[0], parts) for name, parts in policies.items() if not (WORK / f"{name}.onnx").exists()]
-        wanted = agents_of(variant, params, data) if policies else {}
-        untrained = [(name, seed) for seed, name in wanted.items() if not (WORK / f"{name}.d3").exists()]
-        if untrained or (todo and variant.agents == DISTILLED):
-            (WORK / STORE).mkdir(parents=True, exist_ok=True)
-            reward, equation = Reward(**asdict(settings(variant, params)[1])), ActionEquation(**variant.action)
-            with tempfile.TemporaryDirectory(dir=WORK) as folder:
-                learned = chosen(variant, found)
-                if variant.cadence:
-                    again = partial(anew, variant=variant, config=params.collect, folder=WORK)
-                    learned = sorted(run(again, learned, f"variant {i}, record"))
-                if variant.without:
-                    copies = (lacking(path, variant.without, Path(folder)) for path in learned)
-                    learned = [copy for copy in copies if copy is not None]
-                build(
-                    learned, reward, WORK / STORE, lambda fn, items: results(pool.imap_unordered(fn, items)), equation
-                )
-        run(partial(train, variant=variant, params=params, folder=WORK), untrained, f"variant {i}, train")
-        run(partial(write, variant=variant, params=params, golden=golden, folder=WORK), todo, f"variant {i}, export")
 
 
 def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
@@ -231,7 +53,9 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
     out = []
     for mode, (epochs, validation) in MODES.items():
         for i, variant in enumerate(variants):
-            made = policies_of(variant, params, data)
+            if mode == TOGETHER and (variant.agents or variant.rule):
+                continue
+            made = policies_of(together(variant) if mode == TOGETHER else variant, params, data)
             out += [
                 Method(
                     mode,
@@ -285,6 +109,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
             f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
             f"{label}.val": float(told["val"].mean()), f"{label}.steps": float(told["steps"].mean()),
+            f"{label}.together": float(told[TOGETHER].mean()) if TOGETHER in told else None,
             f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
         }  # fmt: skip
         if i:
@@ -296,8 +121,9 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
     """Markdown: a row of each variant."""
-    head = ["variant", "mean regret", "95 %", "single agents", "minus the first (95 %)", "worst family",
-            "best checkpoint", "error", "with validation loss", "not told of the data", "critics promise"]  # fmt: skip
+    head = ["variant", "mean regret", "95 %", "single agents", "the three together", "minus the first (95 %)",
+            "worst family", "best checkpoint", "error", "with validation loss", "not told of the data",
+            "critics promise"]  # fmt: skip
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for label in labels:
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
@@ -307,7 +133,7 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
             gap = f"{verdict.number(of['minus'], sign=True)} ({low} to {high})"
         rows.append([
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
-            ", ".join(f"{value:.3f}" for value in of["agents"]), gap,
+            ", ".join(f"{value:.3f}" for value in of["agents"]), verdict.number(of["together"]), gap,
             *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
             *(verdict.number(of[key]) for key in ("val", "steps")),
             "–" if of["promised"] is None else verdict.number(float(np.mean(of["promised"]))),

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import experiments
-from benchmarks.experiments import agents_of, chosen, figures, lacking, methods, policies_of, render
+from benchmarks import experiments, making
+from benchmarks.experiments import figures, methods, render
 from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, Experiment, Variant
+from benchmarks.making import agents_of, anew, chosen, lacking, policies_of, together
 from closure import TOP
 from lrpilot import load_policy
 from lrpilot.features import NAMES
@@ -29,7 +30,7 @@ def rows() -> pd.DataFrame:
     """Two variants, two agents each; the second is .1 better, but on one task."""
     found = []
     for variant, agent, seed, task in np.ndindex(2, 2, 2, 2):
-        for kind, better in {"policy": 0.0, "val": 0.2, "steps": -0.3}.items():
+        for kind, better in {"policy": 0.0, "val": 0.2, "steps": -0.3, "together": 0.1}.items():
             regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - better
             found.append({
                 "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
@@ -43,14 +44,15 @@ def test_figures_by_hand() -> None:
     assert found["a.mean"] == pytest.approx(0.41) and found["b.mean"] == pytest.approx(0.36)
     assert found["a.agents"] == pytest.approx([0.4, 0.42])
     assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
+    assert found["b.together"] == pytest.approx(0.26)
     assert found["b.worst"] == pytest.approx(0.41)
     assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
     told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
     lines = render(found | told, ("a", "b")).splitlines()
-    assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | – |" in lines[2]
+    assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | 0.310 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
     assert lines[2].endswith("| 0.250 |") and lines[3].endswith("| – |")
-    assert {line.count("|") for line in lines[:4]} == {12}
+    assert {line.count("|") for line in lines[:4]} == {13}
 
 
 def test_one_policy_stands_beside_several_agents() -> None:
@@ -72,7 +74,7 @@ def test_the_page_has_a_place_for_every_experiment() -> None:
 def test_variants_are_what_the_parameters_allow(name: str) -> None:
     params = load(TOP)
     for variant in EXPERIMENTS[name].variants.values():
-        experiments.settings(variant, params)
+        making.settings(variant, params)
     judged = methods([*EXPERIMENTS[name].variants.values()], params, "data")
     made = {(m.policy, m.unprobed, m.rule, m.kind) for m in judged}
     assert len(made) == len(judged)  # no two variants are the same
@@ -85,6 +87,7 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
         return {name for parts in policies_of(variant, params, "data").values() for name in parts}
 
     assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
+    assert agents(together(PLAIN)) == agents(PLAIN) and together(Variant(agents=DISTILLED)).agents == DISTILLED
     assert [len(policies_of(v, params, "data")) for v in (PLAIN, Variant(agents=MEAN), Variant(rule="x"))] == [3, 1, 0]
     for other in (
         Variant({"alpha": 1.0}),
@@ -128,12 +131,12 @@ def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
     (spec,) = collect.plan(config)
     path, variant = tmp_path / spec.family / f"{spec.name()}.parquet", Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
-    other = experiments.anew(path, variant, config, tmp_path / "work")
+    other = anew(path, variant, config, tmp_path / "work")
     usual, fewer = (trajectories.read(p) for p in (path, other))
     assert max(usual["decision"].to_pylist()) > 7 == max(fewer["decision"].to_pylist())
     assert all(usual[name].unique() == fewer[name].unique() for name in ("run_id", "seed", "schedule"))
     before = other.stat().st_mtime_ns
-    assert experiments.anew(path, variant, config, tmp_path / "work") == other
+    assert anew(path, variant, config, tmp_path / "work") == other
     assert other.stat().st_mtime_ns == before
 
 
@@ -144,7 +147,7 @@ def test_later_actions_count_in_part() -> None:
     torch.nn.init.constant_(network.bias, 0.8)
     torch.nn.init.zeros_(network.weight)
     for factor in (0.0, 0.5, 1.0):
-        torch.testing.assert_close(experiments.Later(network, factor)(seen)[:, 0], torch.tensor([0.8, 0.8 * factor]))
+        torch.testing.assert_close(making.Later(network, factor)(seen)[:, 0], torch.tensor([0.8, 0.8 * factor]))
 
 
 def test_from_a_collection_to_the_table(
@@ -162,8 +165,9 @@ def test_from_a_collection_to_the_table(
         "often": Variant(small, cadence={"late": 40}), "finder": Variant(rule="finder_tenth"),
     }  # fmt: skip
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"small": Experiment("?", variants)})
-    monkeypatch.setattr(experiments, "SEEDS", (0, 1))
+    monkeypatch.setattr(making, "SEEDS", (0, 1))
     monkeypatch.setattr(experiments, "RUNS", 2)
+    monkeypatch.setattr(making, "WORK", tmp_path / "policies")
     monkeypatch.setattr(experiments, "WORK", tmp_path / "policies")
     monkeypatch.setattr(experiments, "BENCHMARK_CACHE", tmp_path / "kept")
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
@@ -177,11 +181,12 @@ def test_from_a_collection_to_the_table(
     assert len(found["all.agents"]) == len(found["all.promised"]) == 2 and found["tasks"] == 2
     assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 2, 1]
     assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
+    assert found["all.together"] not in (None, found["all.mean"]) and found["finder.together"] is None
     assert found["finder.promised"] is None is found["distilled.promised"]
     assert found["finder.val"] == found["finder.mean"]  # it knows nothing of either
     assert "| blind |" in (tmp_path / "page.md").read_text()
     paths = sorted((tmp_path / "policies").glob("*.onnx"))
-    assert len(paths) == 7
+    assert len(paths) == 10
     seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
     seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
     assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2

@@ -1,0 +1,207 @@
+"""From a variant to its policies: agents that are trained on a part of a collection, and exported alone and together.
+
+What is made is kept in `WORK`, by the hash of what it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.ladder import DISTILLED, DIVERGED, MEAN, Variant
+from lrpilot.actions import ActionEquation
+from lrpilot.cadence import CadenceSpec
+from lrpilot.features import NAMES, VERSION
+from lrpilot.manifest import FORMAT, Manifest
+from lrpilot.pilot import Protocol
+from pipeline import sources
+from pipeline.collect import plan
+from pipeline.config import CollectConfig, Params, RewardConfig, TrainConfig, load
+from pipeline.engines import engine, progress, results
+from pipeline.export import GOLDEN
+from pipeline.paths import Paths
+from pipeline.recording import record
+from policy import agents, export, trajectories
+from policy.dataset import mask
+from policy.mdp import Reward
+from policy.store import Masks, Store, View, build
+
+WORK, STORE = Path(".experiments_cache"), "store"
+SEEDS = (10, 11, 12)  # of training
+CODE = ("policy/*.py", "benchmarks/making.py")
+
+
+class Later(torch.nn.Module):
+    """A network whose actions after the first one are multiplied by a factor."""
+
+    def __init__(self, network: torch.nn.Module, factor: float) -> None:
+        super().__init__()
+        self._network, self._factor = network, factor
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        first = observation[:, NAMES.index("first"), None]
+        return self._network(observation) * (first + self._factor * (1 - first))
+
+
+def settings(variant: Variant, params: Params) -> tuple[TrainConfig, RewardConfig]:
+    return replace(params.train, **variant.train), replace(params.reward, **variant.reward)
+
+
+def named(content: dict[str, Any]) -> str:
+    """16 hex digits that stand for it, as the code of now makes something of it."""
+    told = json.dumps(content | {"code": sources.digest(CODE)}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
+    """By training seed the name of its agent: a hash of everything that decides it."""
+    config, reward = settings(variant, params)
+    content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
+    content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
+    content |= {"cadence": dict(variant.cadence)} if variant.cadence else {}
+    return {seed: named(content | {"seed": seed}) for seed in SEEDS}
+
+
+def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[str, ...]]:
+    """By name of each of its policies the agents that make it."""
+    if variant.rule is not None:
+        return {}
+    found = tuple(agents_of(variant, params, data).values())
+    parts = [found] if variant.agents else [(agent,) for agent in found]
+    return {named({"agents": part, "later": variant.later, "how": variant.agents}): part for part in parts}
+
+
+def together(variant: Variant) -> Variant:
+    """The same with one policy alone, which all training seeds make."""
+    return replace(variant, agents=variant.agents or MEAN)
+
+
+def chosen(variant: Variant, found: Sequence[Path]) -> list[Path]:
+    """The recorded tasks that a variant learns from: the first ones of each family, whose names are hashes."""
+    by_family: dict[str, list[Path]] = {}
+    for path in sorted(found):
+        by_family.setdefault(path.parent.name, []).append(path)
+    kept = sorted(by_family)[:: max(len(by_family) // (variant.families or len(by_family)), 1)]
+    return [p for name in kept for p in by_family[name][: max(round(variant.share * len(by_family[name])), 1)]]
+
+
+def lacking(path: Path, without: str, folder: Path) -> Path | None:
+    """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
+    table = trajectories.read(path)
+    column = "reason" if without == DIVERGED else "schedule"
+    runs, marked = (np.array(table[name].to_pylist()) for name in ("run_id", column))
+    left = table.filter(pa.array(~np.isin(runs, runs[marked == without])))
+    if trajectories.count_runs(left) < 2:
+        return None
+    copy = folder / path.parent.name / path.name
+    trajectories.store(trajectories.encode(left), copy)
+    return copy
+
+
+def anew(path: Path, variant: Variant, config: CollectConfig, folder: Path) -> Path:
+    """The recorded task at `path`, recorded below `folder` in a variant's cadence."""
+    cadence = named({"cadence": dict(variant.cadence)})
+    other = folder / cadence / path.parent.name / path.name
+    if not other.exists():
+        spec = next(spec for spec in plan(config) if spec.name() == path.stem)
+        trajectories.store(record(spec, CadenceSpec(**variant.cadence)), other)
+    return other
+
+
+def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
+    """The last store that was built below `folder`, as an agent of that seed sees it."""
+    config, _ = settings(variant, params)
+    store = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
+    return store.limited(config.features)
+
+
+def train(job: tuple[str, int], variant: Variant, params: Params, folder: Path) -> str:
+    """Train one agent on the store, and note what its own critics promise; its name."""
+    name, seed = job
+    config, _ = settings(variant, params)
+    data = view(variant, params, seed, folder)
+    algorithm = agents.train(data, agents.Settings.of(config), seed)
+    agents.save(algorithm, folder / f"{name}.partial")
+    promised = {"promised": promise(algorithm, data) if config.algorithm != "bc" else None}  # bc has no critics
+    (folder / f"{name}.json").write_text(json.dumps(promised) + "\n", encoding="utf-8")
+    (folder / f"{name}.partial").replace(folder / f"{name}.d3")  # at once, or not at all
+    return name
+
+
+def promise(algorithm: Any, data: View) -> float:
+    """The mean value that an agent's critics give to what it does first in the recorded tasks."""
+    starts = data.store.starts[:-1]
+    seen = data.observations(starts, np.arange(len(starts)))
+    return float(np.mean(algorithm.predict_value(seen, algorithm.predict(seen))))
+
+
+def write(
+    job: tuple[str, int, Sequence[str]], variant: Variant, params: Params, golden: np.ndarray, folder: Path
+) -> str:
+    """Export agents as one policy; its name."""
+    name, seed, parts = job
+    config, reward = settings(variant, params)
+    trained = [agents.load(folder / f"{part}.d3") for part in parts]
+    if variant.agents == DISTILLED:
+        trained = [distil(trained, view(variant, params, seed, folder), replace(config, algorithm="bc"), seed)]
+    told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
+    protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
+    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
+    network = export.Masked(export.Mean([agents.Network(a) for a in trained]), mask(config.features))
+    export.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
+    (folder / f"{name}.written").replace(folder / f"{name}.onnx")
+    return name
+
+
+def distil(trained: Sequence[Any], data: View, config: TrainConfig, seed: int) -> Any:
+    """An agent that was taught to answer as the mean of others does, on all recorded decisions."""
+    actions = np.zeros_like(data.store.actions)
+    rows, runs = data.rows_of(np.arange(len(data.variants)))
+    for part in np.array_split(np.arange(len(rows)), max(len(rows) // 50_000, 1)):
+        seen = data.observations(rows[part], runs[part])
+        actions[rows[part]] = np.mean([agents.predict(a, seen) for a in trained], axis=0)
+    taught = replace(data, store=replace(data.store, actions=actions))
+    return agents.train(taught, agents.Settings.of(config), seed)
+
+
+def make(variants: Iterable[Variant], root: Path) -> None:
+    """Train and export what is missing of all variants."""
+    paths, params = Paths(root), load(root)
+    found = trajectories.files(paths.trajectories)
+    data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
+    pool = engine("local")
+
+    def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
+        return list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "pieces"))
+
+    for i, variant in enumerate(variants):
+        policies = policies_of(variant, params, data) | policies_of(together(variant), params, data)
+        todo = [(name, SEEDS[0], parts) for name, parts in policies.items() if not (WORK / f"{name}.onnx").exists()]
+        wanted = agents_of(variant, params, data) if policies else {}
+        untrained = [(name, seed) for seed, name in wanted.items() if not (WORK / f"{name}.d3").exists()]
+        if untrained or (todo and variant.agents == DISTILLED):
+            (WORK / STORE).mkdir(parents=True, exist_ok=True)
+            reward, equation = Reward(**asdict(settings(variant, params)[1])), ActionEquation(**variant.action)
+            with tempfile.TemporaryDirectory(dir=WORK) as folder:
+                learned = chosen(variant, found)
+                if variant.cadence:
+                    again = partial(anew, variant=variant, config=params.collect, folder=WORK)
+                    learned = sorted(run(again, learned, f"variant {i}, record"))
+                if variant.without:
+                    copies = (lacking(path, variant.without, Path(folder)) for path in learned)
+                    learned = [copy for copy in copies if copy is not None]
+                build(
+                    learned, reward, WORK / STORE, lambda fn, items: results(pool.imap_unordered(fn, items)), equation
+                )
+        run(partial(train, variant=variant, params=params, folder=WORK), untrained, f"variant {i}, train")
+        run(partial(write, variant=variant, params=params, golden=golden, folder=WORK), todo, f"variant {i}, export")
