@@ -114,6 +114,9 @@ EXPERIMENTS = {
             "and losses": Variant({"features": (*OPEN, "loss")}),
             "and losses, gradients, updates": Variant({"features": (*OPEN, "loss", "sketch")}),
             "and level": Variant({"features": (*OPEN, "level")}),
+            "and level, validation loss": Variant({"features": (*OPEN, "level", "validation")}),
+            "and level, losses": Variant({"features": (*OPEN, "level", "loss")}),
+            "and level, gradients, updates": Variant({"features": (*OPEN, "level", "sketch")}),
         },
     ),
     "masks": Experiment(
