@@ -1,7 +1,7 @@
 """Whether critics choose agents as well as trainings do: their promises beside the regrets, over all experiments.
 
-    python -m benchmarks.promises    # seconds; reads benchmarks/results/experiments, writes
-                                     # benchmarks/results/promises.json, docs/experiments.md
+    python -m benchmarks.promises    # seconds; reads what benchmarks/results/experiments has of the last collection,
+                                     # writes benchmarks/results/promises.json, docs/experiments.md
 
 Every agent of the experiments whose critics were paid in the same units, and which was used as it was trained, counts
 once: what its own critics promise (an estimate without a single new training, of fitted values as in Fujimoto & Gu
@@ -15,7 +15,6 @@ once: what its own critics promise (an estimate without a single new training, o
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from benchmarks import command
 from benchmarks.experiments import PAGE, RESULTS
 from benchmarks.ladder import EXPERIMENTS, Variant
 from pipeline import verdict
+from policy import trajectories
 
 OUT = Path("benchmarks/results/promises.json")
 RESAMPLES = 2000
@@ -39,11 +39,13 @@ def comparable(variant: Variant) -> bool:
     return variant == Variant(variant.train, action=variant.action)
 
 
-def pairs(results: Path) -> Iterator[tuple[float, float]]:
-    """Promise and mean regret of every agent of the experiments that were made."""
+def pairs(results: Path, data: str) -> Iterator[tuple[float, float]]:
+    """Promise and mean regret of every agent of the experiments that were made from a collection, by fingerprint."""
     for name, experiment in EXPERIMENTS.items():
         path = results / f"{name}.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if found.get("data") != data:
+            continue
         for label, variant in experiment.variants.items():
             promised = found.get(f"{label}.promised")
             if comparable(variant) and promised is not None:
@@ -80,12 +82,12 @@ def render(r: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Whether critics choose agents as well as trainings do.")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    args = parser.parse_args(argv)
-    found = figures([*pairs(RESULTS)])
-    command.write(found, render(found), args.out, PAGE if args.out == OUT else None)
-    return 0
+    def measure(found: list[Path]) -> dict[str, Any]:
+        return figures([*pairs(RESULTS, trajectories.fingerprint(found))])
+
+    return command.of_collection(
+        argv, "Whether critics choose agents as well as trainings do.", OUT, PAGE, measure, render
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,11 @@ def test_what_can_be_compared(variant: Variant, wanted: bool) -> None:
 def test_agents_of_the_experiments_that_were_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = {"a": PLAIN, "b": Variant({"algorithm": "bc"}), "c": Variant(reward=REWARD)}
     monkeypatch.setattr(promises, "EXPERIMENTS", {"x": Experiment("?", variants), "y": Experiment("?", {"a": PLAIN})})
-    told = {"a.promised": [0.1, 0.2], "a.agents": [0.5, 0.4], "b.promised": None, "b.agents": [1.0, 1.0]}
+    told: dict[str, Any] = {"data": "new"}
+    told |= {"a.promised": [0.1, 0.2], "a.agents": [0.5, 0.4], "b.promised": None, "b.agents": [1.0, 1.0]}
     (tmp_path / "x.json").write_text(json.dumps(told | {"c.promised": [9.0], "c.agents": [0.0]}))
-    assert list(pairs(tmp_path)) == [(0.1, 0.5), (0.2, 0.4)]
+    (tmp_path / "y.json").write_text(json.dumps({"data": "old", "a.promised": [0.0], "a.agents": [0.0]}))
+    assert list(pairs(tmp_path, "new")) == [(0.1, 0.5), (0.2, 0.4)]
 
 
 def test_figures_by_hand() -> None:
