@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
-from benchmarks.levels import HELD, RESAMPLES, SPLITS, ends, folds, trees
+from benchmarks.levels import RESAMPLES, SPLITS, ends, folds, holding, trees
 from pipeline import stats, verdict
 from pipeline.engines import engine, results
 from policy import trajectories
@@ -61,15 +61,14 @@ class Past:
 def read(path: Path) -> Past | None:
     """Of a recorded task; None where fewer than two runs held their level to the end."""
     table = trajectories.read(path)
-    task, first = Task(table), np.equal(table["decision"].to_numpy(), 0)
-    which = np.array(table["schedule"].filter(first).to_pylist()) == HELD
-    runs = np.flatnonzero(which & ~task.diverged)
+    task = Task(table)
+    runs = np.flatnonzero(holding(table) & ~task.diverged)
     if len(runs) < 2 or task.length <= AT[-1] + 1:
         return None
     none = np.zeros((task.length, task.runs), bool)
     hidden, shown = (
-        np.concatenate([observations(task, show)[np.arange(at, at - MEMORY, -1)][:, runs].swapaxes(0, 1) for at in AT])
-        for show in (none, ~none)
+        np.concatenate([seen[at : at - MEMORY : -1].swapaxes(0, 1) for at in AT])
+        for seen in (observations(task, show)[:, runs] for show in (none, ~none))
     )
     return Past(hidden, shown, np.tile(ends(task)[runs], len(AT)))
 
@@ -107,8 +106,8 @@ def render(r: Mapping[str, Any]) -> str:
     for name in SEEN:
         more = "–"
         if name != FIRST:
-            low, high = (verdict.number(r[f"{name}.more_{end}"], sign=True) for end in ("low", "high"))
-            more = f"{verdict.number(r[f'{name}.more'], sign=True)} ({low} to {high})"
+            within = verdict.interval(r[f"{name}.more_low"], r[f"{name}.more_high"], sign=True)
+            more = f"{verdict.number(r[f'{name}.more'], sign=True)} ({within})"
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         rows.append([name, verdict.number(r[f"{name}.share"]), interval, more])
     last = f"{r['runs']} runs of {r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."

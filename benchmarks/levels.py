@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -81,8 +82,7 @@ class Held:
 def read(path: Path) -> Held | None:
     """Of a recorded task; None where it was not probed, or less than three runs held a level."""
     table = trajectories.read(path)
-    task, first = Task(table), np.equal(table["decision"].to_numpy(), 0)
-    which = np.array(table["schedule"].filter(first).to_pylist()) == HELD
+    task, which = Task(table), holding(table)
     if not task.probed or which.sum() < 3:
         return None
     regret = ends(task)
@@ -93,6 +93,12 @@ def read(path: Path) -> Held | None:
     anchor = float(task.column("anchor")[0, run])
     beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[run]), anchor, run)
     return Held(path.parent.name, seen[run], beside, level[order], regret[order])
+
+
+def holding(table: pa.Table) -> np.ndarray:
+    """(runs,) bool: which runs of a recorded task held their level."""
+    first = np.equal(table["decision"].to_numpy(), 0)
+    return np.array(table["schedule"].filter(first).to_pylist()) == HELD
 
 
 def ends(task: Task) -> np.ndarray:
@@ -202,8 +208,8 @@ def render(r: Mapping[str, Any]) -> str:
     names = sorted((key.rpartition(".")[0] for key in r if key.endswith(".mean")), key=lambda name: -r[f"{name}.mean"])
     rows = [["the level is", "mean regret", "95 %", "less than the finder's (95 %)"], ["---", *["---:"] * 3]]
     for name in names:
-        low, high = (verdict.number(r[f"{name}.minus_{end}"], sign=True) for end in ("low", "high"))
-        gap = "–" if name == "finder_tenth" else f"{verdict.number(r[f'{name}.minus'], sign=True)} ({low} to {high})"
+        within = verdict.interval(r[f"{name}.minus_low"], r[f"{name}.minus_high"], sign=True)
+        gap = "–" if name == "finder_tenth" else f"{verdict.number(r[f'{name}.minus'], sign=True)} ({within})"
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         rows.append([TEXT.get(name, name), verdict.number(r[f"{name}.mean"]), interval, gap])
     last = f"{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."

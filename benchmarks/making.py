@@ -26,11 +26,11 @@ from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import sources
 from pipeline.collect import plan
-from pipeline.config import CollectConfig, Params, RewardConfig, TrainConfig, load
+from pipeline.config import Params, RewardConfig, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import Paths
-from pipeline.recording import record
+from pipeline.recording import Spec, record
 from policy import agents, export, trajectories
 from policy.dataset import mask
 from policy.mdp import Reward
@@ -68,7 +68,7 @@ def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
     config, reward = settings(variant, params)
     content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
     content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
-    content |= {"cadence": dict(variant.cadence)} if variant.cadence else {}
+    content |= {"cadence": dict(variant.cadence)}
     return {seed: named(content | {"seed": seed}) for seed in SEEDS}
 
 
@@ -108,14 +108,12 @@ def lacking(path: Path, without: str, folder: Path) -> Path | None:
     return copy
 
 
-def anew(path: Path, variant: Variant, config: CollectConfig, folder: Path) -> Path:
-    """The recorded task at `path`, recorded below `folder` in a variant's cadence."""
-    cadence = named({"cadence": dict(variant.cadence)})
-    other = folder / cadence / path.parent.name / path.name
-    if not other.exists():
-        spec = next(spec for spec in plan(config) if spec.name() == path.stem)
-        trajectories.store(record(spec, CadenceSpec(**variant.cadence)), other)
-    return other
+def anew(spec: Spec, variant: Variant, folder: Path) -> Path:
+    """A task of the collection, recorded below `folder` in a variant's cadence."""
+    path = folder / named({"cadence": dict(variant.cadence)}) / spec.family / f"{spec.name()}.parquet"
+    if not path.exists():
+        trajectories.store(record(spec, CadenceSpec(**variant.cadence)), path)
+    return path
 
 
 def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
@@ -195,8 +193,9 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
                 learned = chosen(variant, found)
                 if variant.cadence:
-                    again = partial(anew, variant=variant, config=params.collect, folder=WORK)
-                    learned = sorted(run(again, learned, f"variant {i}, record"))
+                    stems = {path.stem for path in learned}
+                    specs = [spec for spec in plan(params.collect) if spec.name() in stems]
+                    learned = sorted(run(partial(anew, variant=variant, folder=WORK), specs, f"variant {i}, record"))
                 if variant.without:
                     copies = (lacking(path, variant.without, Path(folder)) for path in learned)
                     learned = [copy for copy in copies if copy is not None]

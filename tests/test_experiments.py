@@ -131,12 +131,12 @@ def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
     (spec,) = collect.plan(config)
     path, variant = tmp_path / spec.family / f"{spec.name()}.parquet", Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
-    other = anew(path, variant, config, tmp_path / "work")
+    other = anew(spec, variant, tmp_path / "work")
     usual, fewer = (trajectories.read(p) for p in (path, other))
     assert max(usual["decision"].to_pylist()) > 7 == max(fewer["decision"].to_pylist())
     assert all(usual[name].unique() == fewer[name].unique() for name in ("run_id", "seed", "schedule"))
     before = other.stat().st_mtime_ns
-    assert anew(path, variant, config, tmp_path / "work") == other
+    assert anew(spec, variant, tmp_path / "work") == other
     assert other.stat().st_mtime_ns == before
 
 
