@@ -69,6 +69,7 @@ class TrainConfig:
     n_step: Count  # decisions per bootstrapped return
     alpha: NonNegative
     hidden: tuple[Count, ...]  # widths of the hidden layers
+    dropout: Annotated[float, Range(0, 0.9)]  # share of the hidden units left out while training
     features: Annotated[tuple[Annotated[str, OneOf(FEATURES)], ...], NonEmpty()]  # groups of them that the agents see
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch

@@ -50,6 +50,7 @@ class Settings:
     n_step: int
     alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term
     hidden: tuple[int, ...]
+    dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
 
     @classmethod
     def of(cls, config: Any) -> Settings:
@@ -214,7 +215,9 @@ def create(data: View, settings: Settings, device: str) -> Any:
     common: dict[str, Any] = {
         "batch_size": settings.batch_size, "gamma": settings.gamma,
         "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(mean=mean, std=std),
-        "encoder_factory": d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden)),
+        "encoder_factory": d3rlpy.models.VectorEncoderFactory(
+            hidden_units=list(settings.hidden), dropout_rate=settings.dropout or None
+        ),
     }  # fmt: skip
     config = ALGORITHMS[settings.algorithm](settings, common)
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())

@@ -99,6 +99,19 @@ def test_a_saved_agent_answers_as_before(pairs: dict[str, list[Any]], tmp_path: 
         )
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_units_are_dropped_in_training_alone(algorithm: str, tmp_path: Path) -> None:
+    plain, dropping = (agents.train(DATA, replace(SETTINGS, algorithm=algorithm, dropout=d), 0) for d in (0.0, 0.5))
+    seen = export.example_observations(9)
+    answers = agents.predict(dropping, seen)
+    np.testing.assert_array_equal(agents.predict(dropping, seen), answers)
+    agents.save(dropping, tmp_path / "agent.d3")
+    export.write(agents.Network(agents.load(tmp_path / "agent.d3")), MANIFEST, GOLDEN, tmp_path / "policy.onnx")
+    np.testing.assert_allclose(load_policy(tmp_path / "policy.onnx")(seen), answers, atol=2e-3)  # halved weights
+    weights = [next(iter(a.impl.modules.get_torch_modules().values())).state_dict() for a in (plain, dropping)]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_training_takes_its_steps_and_tells_its_losses() -> None:
     told: list[tuple[int, dict[str, float]]] = []
     agent = agents.train(DATA, replace(SETTINGS, steps=40), 0, lambda step, losses: told.append((step, losses)))
