@@ -41,16 +41,19 @@ def of_collection(
     what: str,
     out: Path,
     page: Path,
-    measure: Callable[[list[Path]], dict[str, Any]],
+    measure: Callable[[list[Path], Path], dict[str, Any]],
     render: Callable[[Mapping[str, Any]], str],
 ) -> int:
-    """The same for what is measured on the recorded tasks of a profile; their fingerprint is a figure, too."""
+    """The same for what is measured on the recorded tasks of a profile; their fingerprint is a figure, too.
+
+    `measure` is given their files and the root of the profile.
+    """
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
     parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
     args = parser.parse_args(argv)
     found = trajectories.files(Paths(args.root).trajectories)
-    results = measure(found) | {"data": trajectories.fingerprint(found)}
+    results = measure(found, args.root) | {"data": trajectories.fingerprint(found)}
     write(results, render(results), args.out, page if args.out == out else None)
     return 0
 

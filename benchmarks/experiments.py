@@ -129,8 +129,7 @@ def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
         gap = "–"
         if "minus" in of:
-            within = verdict.interval(of["minus_low"], of["minus_high"], sign=True)
-            gap = f"{verdict.number(of['minus'], sign=True)} ({within})"
+            gap = verdict.difference(of["minus"], of["minus_low"], of["minus_high"])
         rows.append([
             label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
             ", ".join(f"{value:.3f}" for value in of["agents"]), verdict.number(of["together"]), gap,

@@ -106,8 +106,7 @@ def render(r: Mapping[str, Any]) -> str:
     for name in SEEN:
         more = "–"
         if name != FIRST:
-            within = verdict.interval(r[f"{name}.more_low"], r[f"{name}.more_high"], sign=True)
-            more = f"{verdict.number(r[f'{name}.more'], sign=True)} ({within})"
+            more = verdict.difference(*(r[f"{name}.{key}"] for key in ("more", "more_low", "more_high")))
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         rows.append([name, verdict.number(r[f"{name}.share"]), interval, more])
     last = f"{r['runs']} runs of {r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
@@ -124,7 +123,7 @@ def measure(found: Sequence[Path]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     what = "What of a training's past helps to foretell its end."
-    return command.of_collection(argv, what, OUT, PAGE, measure, render)
+    return command.of_collection(argv, what, OUT, PAGE, lambda found, _: measure(found), render)
 
 
 if __name__ == "__main__":

@@ -208,8 +208,8 @@ def render(r: Mapping[str, Any]) -> str:
     names = sorted((key.rpartition(".")[0] for key in r if key.endswith(".mean")), key=lambda name: -r[f"{name}.mean"])
     rows = [["the level is", "mean regret", "95 %", "less than the finder's (95 %)"], ["---", *["---:"] * 3]]
     for name in names:
-        within = verdict.interval(r[f"{name}.minus_low"], r[f"{name}.minus_high"], sign=True)
-        gap = "–" if name == "finder_tenth" else f"{verdict.number(r[f'{name}.minus'], sign=True)} ({within})"
+        minus = verdict.difference(*(r[f"{name}.{key}"] for key in ("minus", "minus_low", "minus_high")))
+        gap = "–" if name == "finder_tenth" else minus
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         rows.append([TEXT.get(name, name), verdict.number(r[f"{name}.mean"]), interval, gap])
     last = f"{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
@@ -225,7 +225,7 @@ def measure(found: Sequence[Path]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     what = "How well a training's level can be known before it begins."
-    return command.of_collection(argv, what, OUT, PAGE, measure, render)
+    return command.of_collection(argv, what, OUT, PAGE, lambda found, _: measure(found), render)
 
 
 if __name__ == "__main__":

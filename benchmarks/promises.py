@@ -82,7 +82,7 @@ def render(r: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    def measure(found: list[Path]) -> dict[str, Any]:
+    def measure(found: list[Path], _: Path) -> dict[str, Any]:
         return figures([*pairs(RESULTS, trajectories.fingerprint(found))])
 
     return command.of_collection(

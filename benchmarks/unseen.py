@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
+from benchmarks.making import WORK
 from pipeline import stats, verdict
 from pipeline.config import Params, TrainConfig, load
 from pipeline.engines import engine, progress, results
@@ -76,7 +77,8 @@ def errors(algorithm: Any, view: View) -> Errors:
 
     def by_task(which: np.ndarray) -> np.ndarray:
         squares, of = (said - wanted)[which] ** 2 / wanted[which].var(), tasks[runs[which]]
-        return np.array([squares[of == task].mean() for task in np.unique(of)])
+        of = np.unique(of, return_inverse=True)[1]
+        return np.bincount(of, squares) / np.bincount(of)
 
     return by_task(np.ones(len(rows), bool)), by_task(first)
 
@@ -90,10 +92,10 @@ def train(job: tuple[str, TrainConfig, int], folder: Path) -> tuple[str, Errors,
     return name, errors(algorithm, seen), errors(algorithm, unseen)
 
 
-def figures(found: Sequence[tuple[str, Errors, Errors]]) -> dict[str, Any]:
+def figures(found: Sequence[tuple[str, Errors, Errors]], names: Iterable[str]) -> dict[str, Any]:
     """All figures, flat."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
-    for name in dict.fromkeys(name for name, _, _ in found):
+    for name in names:
         seen = np.mean([np.mean(mine[0]) for label, mine, _ in found if label == name])
         others = [theirs for label, _, theirs in found if label == name]
         share = stats.mean_estimate(
@@ -110,7 +112,8 @@ def figures(found: Sequence[tuple[str, Errors, Errors]]) -> dict[str, Any]:
 def measure(found: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], params: Params) -> dict[str, Any]:
     """All figures of recorded tasks, for variants of how `params` has agents trained."""
     pool = engine("local")
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    WORK.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
         for name in ("seen", "unseen"):
             (store := Path(folder, name)).mkdir()
             paths = part(found, name == "unseen")
@@ -120,10 +123,8 @@ def measure(found: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], pa
         jobs = [(name, replace(params.train, **of), seed) for name, of in variants.items() for seed in SEEDS]
         work = partial(train, folder=Path(folder))
         done = results(pool.imap_unordered(work, jobs))
-        trained = sorted(
-            progress(done, len(jobs), "unseen", lambda _: 1.0, "agents"), key=lambda t: [*variants].index(t[0])
-        )
-    return figures(trained) | {"tasks": len(found)}
+        trained = list(progress(done, len(jobs), "unseen", lambda _: 1.0, "agents"))
+    return figures(trained, variants) | {"tasks": len(found)}
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -141,7 +142,9 @@ def render(r: Mapping[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     what = "What an agent's critics know of tasks that they did not learn from."
-    return command.of_collection(argv, what, OUT, PAGE, lambda found: measure(found, VARIANTS, load(Path("."))), render)
+    return command.of_collection(
+        argv, what, OUT, PAGE, lambda found, root: measure(found, VARIANTS, load(root)), render
+    )
 
 
 if __name__ == "__main__":

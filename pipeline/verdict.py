@@ -187,7 +187,12 @@ def gap(score: Score) -> str:
     """The policy's regret minus this one's, with its interval."""
     if score.gap is None:
         return number(None)
-    return f"{number(score.gap, sign=True)} ({interval(score.gap_low, score.gap_high, sign=True)})"
+    return difference(score.gap, score.gap_low, score.gap_high)
+
+
+def difference(value: float | None, low: float | None, high: float | None) -> str:
+    """With its sign, and the interval in brackets."""
+    return f"{number(value, sign=True)} ({interval(low, high, sign=True)})"
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:

@@ -209,15 +209,18 @@ def train(
     return algorithm
 
 
+def encoder(settings: Settings) -> Any:
+    """The hidden layers of actors and critics."""
+    return d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden), dropout_rate=settings.dropout or None)
+
+
 def create(data: View, settings: Settings, device: str) -> Any:
     """An untrained d3rlpy algorithm that knows the scale of the data's observations."""
     mean, std = data.moments()  # as d3rlpy would find them, episode by episode
     common: dict[str, Any] = {
         "batch_size": settings.batch_size, "gamma": settings.gamma,
         "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(mean=mean, std=std),
-        "encoder_factory": d3rlpy.models.VectorEncoderFactory(
-            hidden_units=list(settings.hidden), dropout_rate=settings.dropout or None
-        ),
+        "encoder_factory": encoder(settings),
     }  # fmt: skip
     config = ALGORITHMS[settings.algorithm](settings, common)
     cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from policy import export
-from policy.agents import ALGORITHMS, Notes, Settings
+from policy.agents import ALGORITHMS, Notes, Settings, encoder
 from policy.epoch_policy import KEY
 from policy.epochs import DISCRETE, FEATURES, SPAN
 
@@ -44,7 +44,7 @@ def train(
         "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(
             mean=seen.mean(0, np.float64), std=seen.std(0, dtype=np.float64)
         ),
-        "encoder_factory": d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden)),
+        "encoder_factory": encoder(settings),
     }  # fmt: skip
     buffer = d3rlpy.dataset.ReplayBuffer(
         d3rlpy.dataset.InfiniteBuffer(),

@@ -82,5 +82,5 @@ def test_from_the_collection_to_the_table(tmp_path: Path, monkeypatch: pytest.Mo
 def test_figures_are_means_over_the_seeds() -> None:
     one = np.array([0.25, 0.75]), np.array([0.5, 0.5])
     two = np.array([0.75, 0.75]), np.array([1.0, 1.0])
-    found = figures([("a", one, two) for _ in SEEDS])
+    found = figures([("a", one, two) for _ in SEEDS], ["a"])
     assert (found["a.seen"], found["a.unseen"], found["a.first"]) == pytest.approx((0.5, 0.25, 0.0))
