@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from policy import agents, export, trajectories
 from policy.dataset import mask
 from policy.mdp import Reward
 from policy.store import Masks, Store, View, build
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # all results, and progress of a name
 
 WORK, STORE = Path(".experiments_cache"), "store"
 SEEDS = (10, 11, 12)  # of training
@@ -123,9 +126,9 @@ def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
     return store.limited(config.features)
 
 
-def train(job: tuple[str, int], variant: Variant, params: Params, folder: Path) -> str:
+def train(job: tuple[str, int, Variant], params: Params, folder: Path) -> str:
     """Train one agent on the store, and note what its own critics promise; its name."""
-    name, seed = job
+    name, seed, variant = job
     config, _ = settings(variant, params)
     data = view(variant, params, seed, folder)
     algorithm = agents.train(data, agents.Settings.of(config), seed)
@@ -143,15 +146,13 @@ def promise(algorithm: Any, data: View) -> float:
     return float(np.mean(algorithm.predict_value(seen, algorithm.predict(seen))))
 
 
-def write(
-    job: tuple[str, int, Sequence[str]], variant: Variant, params: Params, golden: np.ndarray, folder: Path
-) -> str:
+def write(job: tuple[str, Sequence[str], Variant], params: Params, golden: np.ndarray, folder: Path) -> str:
     """Export agents as one policy; its name."""
-    name, seed, parts = job
+    name, parts, variant = job
     config, reward = settings(variant, params)
     trained = [agents.load(folder / f"{part}.d3") for part in parts]
     if variant.agents == DISTILLED:
-        trained = [distil(trained, view(variant, params, seed, folder), replace(config, algorithm="bc"), seed)]
+        trained = [distil(trained, view(variant, params, SEEDS[0], folder), replace(config, algorithm="bc"), SEEDS[0])]
     told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
@@ -172,35 +173,53 @@ def distil(trained: Sequence[Any], data: View, config: TrainConfig, seed: int) -
     return agents.train(taught, agents.Settings.of(config), seed)
 
 
+def learned(variant: Variant, params: Params, found: Sequence[Path], folder: Path, run: Run) -> list[Path]:
+    """The files that a variant learns from; those that are made for it lie below `folder`, or are kept."""
+    paths = chosen(variant, found)
+    if variant.cadence:
+        stems = {path.stem for path in paths}
+        specs = [spec for spec in plan(params.collect) if spec.name() in stems]
+        paths = sorted(run(partial(anew, variant=variant, folder=WORK), specs, "record"))
+    if variant.without:
+        copies = (lacking(path, variant.without, folder) for path in paths)
+        paths = [copy for copy in copies if copy is not None]
+    return paths
+
+
 def make(variants: Iterable[Variant], root: Path) -> None:
-    """Train and export what is missing of all variants."""
+    """Train and export what is missing of all variants, those that learn from one store side by side."""
     paths, params = Paths(root), load(root)
     found = trajectories.files(paths.trajectories)
     data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
     pool = engine("local")
 
-    def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
-        return list(progress(results(pool.imap_unordered(work, jobs)), len(jobs), what, lambda _: 1.0, "pieces"))
+    def imap(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        return results(pool.imap_unordered(work, jobs))
 
-    for i, variant in enumerate(variants):
-        policies = policies_of(variant, params, data) | policies_of(together(variant), params, data)
-        todo = [(name, SEEDS[0], parts) for name, parts in policies.items() if not (WORK / f"{name}.onnx").exists()]
-        wanted = agents_of(variant, params, data) if policies else {}
-        untrained = [(name, seed) for seed, name in wanted.items() if not (WORK / f"{name}.d3").exists()]
-        if untrained or (todo and variant.agents == DISTILLED):
+    def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
+        return list(progress(imap(work, jobs), len(jobs), what, lambda _: 1.0, "pieces"))
+
+    def store_of(variant: Variant) -> str:
+        told = {name: getattr(variant, name) for name in ("share", "families", "cadence", "without", "action")}
+        return json.dumps(told | {"reward": asdict(settings(variant, params)[1])})
+
+    for _, group in groupby(sorted(variants, key=store_of), store_of):
+        same = [variant for variant in group if policies_of(variant, params, data)]
+        agents_left, policies_left = dict[str, tuple[str, int, Variant]](), dict[str, tuple[str, Any, Variant]]()
+        for variant in same:
+            wanted = agents_of(variant, params, data)
+            agents_left |= {name: (name, seed, variant) for seed, name in wanted.items() if not _made(name, "d3")}
+            for how in (variant, together(variant)):
+                policies = policies_of(how, params, data)
+                policies_left |= {name: (name, of, how) for name, of in policies.items() if not _made(name, "onnx")}
+        if agents_left or any(how.agents == DISTILLED for *_, how in policies_left.values()):
             (WORK / STORE).mkdir(parents=True, exist_ok=True)
-            reward, equation = Reward(**asdict(settings(variant, params)[1])), ActionEquation(**variant.action)
+            reward, equation = Reward(**asdict(settings(same[0], params)[1])), ActionEquation(**same[0].action)
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
-                learned = chosen(variant, found)
-                if variant.cadence:
-                    stems = {path.stem for path in learned}
-                    specs = [spec for spec in plan(params.collect) if spec.name() in stems]
-                    learned = sorted(run(partial(anew, variant=variant, folder=WORK), specs, f"variant {i}, record"))
-                if variant.without:
-                    copies = (lacking(path, variant.without, Path(folder)) for path in learned)
-                    learned = [copy for copy in copies if copy is not None]
-                build(
-                    learned, reward, WORK / STORE, lambda fn, items: results(pool.imap_unordered(fn, items)), equation
-                )
-        run(partial(train, variant=variant, params=params, folder=WORK), untrained, f"variant {i}, train")
-        run(partial(write, variant=variant, params=params, golden=golden, folder=WORK), todo, f"variant {i}, export")
+                build(learned(same[0], params, found, Path(folder), run), reward, WORK / STORE, imap, equation)
+        run(partial(train, params=params, folder=WORK), [*agents_left.values()], "train")
+        run(partial(write, params=params, golden=golden, folder=WORK), [*policies_left.values()], "export")
+
+
+def _made(name: str, kind: str) -> bool:
+    return (WORK / f"{name}.{kind}").exists()
