@@ -31,7 +31,7 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.original
 
 test: lint ## lint, then the tests
-	$(IN_VENV) pytest -q
+	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## style, types and the direction of imports
 	$(IN_VENV) ruff check .
