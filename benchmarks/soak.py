@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -65,11 +66,12 @@ class Effort:
 
     minutes: float
     every_s: float
+    kills: int  # at most
     collect: Mapping[str, Any]  # in place of the default profile's
 
 
-FULL = Effort(20, 20, {"tasks": 160})
-QUICK = Effort(0, 5, {"tasks": 12, "runs_per_task": 3, "families": {"illconditioned": 1.0, "spirals": 1.0}})
+FULL = Effort(20, 20, sys.maxsize, {"tasks": 160})
+QUICK = Effort(0, 5, 3, {"tasks": 12, "runs_per_task": 3, "families": {"illconditioned": 1.0, "spirals": 1.0}})
 
 
 @dataclass
@@ -110,9 +112,10 @@ def workers(driver: int) -> list[psutil.Process]:
 
 @dataclass
 class Killer:
-    """Kills a process every so many seconds."""
+    """Kills a process every so many seconds, so many at most."""
 
     every: float
+    most: int
     rng: random.Random
     workers: int = 0
     drivers: int = 0
@@ -120,7 +123,7 @@ class Killer:
 
     def strike(self, driver: subprocess.Popen[bytes]) -> None:
         """Kill, if it is time, the driver or one of its workers."""
-        if time.monotonic() < self._next:
+        if time.monotonic() < self._next or self.workers + self.drivers >= self.most:
             return
         victims = workers(driver.pid)
         if self.rng.random() < DRIVER:
@@ -187,7 +190,7 @@ def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
     effort = QUICK if quick else FULL
     begin, totals, wall = time.monotonic(), dict[str, int](), 0.0
-    killer, deadline = Killer(effort.every_s, random.Random(0)), begin + 60 * effort.minutes
+    killer, deadline = Killer(effort.every_s, effort.kills, random.Random(0)), begin + 60 * effort.minutes
     while not totals or time.monotonic() < deadline:
         with tempfile.TemporaryDirectory(prefix="soak-") as made:
             root, start = Path(made), time.monotonic()
@@ -195,7 +198,7 @@ def measure(quick: bool) -> dict[str, Any]:
             params = overlay(read(Path("params.yaml")), {"collect": changes})
             (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
-            watch, given_up = collect(root, killer, max(deadline, start + 60 if quick else 0))
+            watch, given_up = collect(root, killer, math.inf if quick else deadline)
             wall += time.monotonic() - start
             for key, value in (check(root, watch) | {"given_up": given_up}).items():
                 totals[key] = totals.get(key, 0) + value

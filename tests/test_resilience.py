@@ -188,7 +188,7 @@ def test_a_full_disk(store: Path, tmp_path: Path, wanted: dict[str, str], monkey
 
 def test_families_that_raise_hang_or_die(tmp_path: Path) -> None:
     families = {"illconditioned": 2.0, "raises": 1.0, "hangs": 1.0, "dies": 1.0}
-    root = write_params(tmp_path, families=families, tasks=5, workers=2, time_limit=10)
+    root = write_params(tmp_path, families=families, tasks=5, workers=2, time_limit=30)
     with started(root, "faulty") as process:
         _, told = process.communicate(timeout=300)
     assert process.returncode == 1
