@@ -37,6 +37,7 @@ class Experiment:
 PLAIN = Variant()
 QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
 DIVERGED, MEAN, DISTILLED = "diverged", "mean", "distilled"
+FULL = {"n_step": 44}  # as many as there are decisions: full returns, nothing bootstrapped
 OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 
 EXPERIMENTS = {
@@ -63,25 +64,38 @@ EXPERIMENTS = {
     ),
     "cadence": Experiment(
         "How often should it decide?",
-        {
+        {  # critics take over after the same share of the decisions
             "44 times": Variant(share=QUARTER),
-            "30": Variant(share=QUARTER, cadence={"early": 8, "late": 21}),
-            "60": Variant({"n_step": 60}, share=QUARTER, cadence={"early": 15, "late": 44}),
-            "120": Variant({"n_step": 120}, share=QUARTER, cadence={"early": 30, "late": 89}),
+            "30": Variant({"n_step": 5}, share=QUARTER, cadence={"early": 8, "late": 21}),
+            "60": Variant({"n_step": 11}, share=QUARTER, cadence={"early": 15, "late": 44}),
+            "120": Variant({"n_step": 22}, share=QUARTER, cadence={"early": 30, "late": 89}),
         },
     ),
     "algorithm": Experiment(
         "Which of d3rlpy's algorithms?",
         {
-            "TD3+BC, full returns, α 8": PLAIN,
-            "TD3+BC, α 2.5": Variant({"alpha": 2.5}),
-            "TD3+BC, α 20": Variant({"alpha": 20.0}),
+            "TD3+BC, full returns, α 8": Variant(FULL),
+            "TD3+BC, α 2.5": Variant(FULL | {"alpha": 2.5}),
+            "TD3+BC, α 20": Variant(FULL | {"alpha": 20.0}),
             "TD3+BC, 1-step": Variant({"n_step": 1}),
             "TD3+BC, 8-step": Variant({"n_step": 8}),
-            "IQL": Variant({"algorithm": "iql"}),
-            "CQL, α 1, 2,000 steps": Variant({"algorithm": "cql", "alpha": 1.0, "steps": 2000}),  # 14 times as slow
-            "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
-            "BC": Variant({"algorithm": "bc"}),
+            "IQL": Variant(FULL | {"algorithm": "iql"}),
+            # 14 times as slow
+            "CQL, α 1, 2,000 steps": Variant(FULL | {"algorithm": "cql", "alpha": 1.0, "steps": 2000}),
+            "discrete CQL, α 0.1": Variant(FULL | {"algorithm": "discretecql", "alpha": 0.1}),
+            "BC": Variant(FULL | {"algorithm": "bc"}),
+        },
+    ),
+    "horizon": Experiment(
+        "How much of a return should be left to the critics, and with what against learning by heart?",
+        {
+            "full returns": Variant(FULL),
+            "4-step": Variant({"n_step": 4}),
+            "8-step": Variant({"n_step": 8}),
+            "16-step": Variant({"n_step": 16}),
+            "8-step, α 2.5": Variant({"n_step": 8, "alpha": 2.5}),
+            "8-step, dropout 0.2": Variant({"n_step": 8, "dropout": 0.2}),
+            "8-step, dropout 0.2, α 2.5": Variant({"n_step": 8, "dropout": 0.2, "alpha": 2.5}),
         },
     ),
     "action": Experiment(
