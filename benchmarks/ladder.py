@@ -64,11 +64,11 @@ EXPERIMENTS = {
     ),
     "cadence": Experiment(
         "How often should it decide?",
-        {  # critics take over after the same share of the decisions
+        {
             "44 times": Variant(share=QUARTER),
-            "30": Variant({"n_step": 5}, share=QUARTER, cadence={"early": 8, "late": 21}),
-            "60": Variant({"n_step": 11}, share=QUARTER, cadence={"early": 15, "late": 44}),
-            "120": Variant({"n_step": 22}, share=QUARTER, cadence={"early": 30, "late": 89}),
+            "30": Variant(share=QUARTER, cadence={"early": 8, "late": 21}),
+            "60": Variant({"n_step": 60}, share=QUARTER, cadence={"early": 15, "late": 44}),
+            "120": Variant({"n_step": 120}, share=QUARTER, cadence={"early": 30, "late": 89}),
         },
     ),
     "algorithm": Experiment(
@@ -93,6 +93,9 @@ EXPERIMENTS = {
             "4-step": Variant({"n_step": 4}),
             "8-step": Variant({"n_step": 8}),
             "16-step": Variant({"n_step": 16}),
+            "2-step, α 2.5": Variant({"n_step": 2, "alpha": 2.5}),
+            "4-step, α 2.5": Variant({"n_step": 4, "alpha": 2.5}),
+            "4-step, α 1": Variant({"n_step": 4, "alpha": 1.0}),
             "8-step, α 2.5": Variant({"n_step": 8, "alpha": 2.5}),
             "8-step, dropout 0.2": Variant({"n_step": 8, "dropout": 0.2}),
             "8-step, dropout 0.2, α 2.5": Variant({"n_step": 8, "dropout": 0.2, "alpha": 2.5}),
