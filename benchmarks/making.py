@@ -66,12 +66,17 @@ def named(content: dict[str, Any]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def store_of(variant: Variant, params: Params) -> dict[str, Any]:
+    """Everything that decides, of one collection, the store that a variant learns from."""
+    told = {name: getattr(variant, name) for name in ("share", "families", "without")}
+    told |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
+    return told | {"reward": asdict(settings(variant, params)[1])}
+
+
 def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
     """By training seed the name of its agent: a hash of everything that decides it."""
-    config, reward = settings(variant, params)
-    content = {"train": asdict(config), "reward": asdict(reward), "action": dict(variant.action), "data": data}
-    content |= {name: getattr(variant, name) for name in ("share", "families", "without")}
-    content |= {"cadence": dict(variant.cadence)}
+    config, _ = settings(variant, params)
+    content = store_of(variant, params) | {"train": asdict(config), "data": data}
     return {seed: named(content | {"seed": seed}) for seed in SEEDS}
 
 
@@ -199,12 +204,12 @@ def make(variants: Iterable[Variant], root: Path) -> None:
     def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
         return list(progress(imap(work, jobs), len(jobs), what, lambda _: 1.0, "pieces"))
 
-    def store_of(variant: Variant) -> str:
-        told = {name: getattr(variant, name) for name in ("share", "families", "cadence", "without", "action")}
-        return json.dumps(told | {"reward": asdict(settings(variant, params)[1])})
+    def store(variant: Variant) -> str:
+        return json.dumps(store_of(variant, params), sort_keys=True)
 
-    for _, group in groupby(sorted(variants, key=store_of), store_of):
-        same = [variant for variant in group if policies_of(variant, params, data)]
+    learning = [variant for variant in variants if variant.rule is None]
+    for _, group in groupby(sorted(learning, key=store), store):
+        same = [*group]
         agents_left, policies_left = dict[str, tuple[str, int, Variant]](), dict[str, tuple[str, Any, Variant]]()
         for variant in same:
             wanted = agents_of(variant, params, data)
