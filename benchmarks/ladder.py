@@ -37,7 +37,7 @@ class Experiment:
 PLAIN = Variant()
 QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
 DIVERGED, MEAN, DISTILLED = "diverged", "mean", "distilled"
-FULL = {"n_step": 44}  # as many as there are decisions: full returns, nothing bootstrapped
+FULL = {"n_step": 44, "alpha": 8.0}  # as many steps as there are decisions: full returns, nothing bootstrapped
 OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 
 EXPERIMENTS = {
@@ -64,11 +64,11 @@ EXPERIMENTS = {
     ),
     "cadence": Experiment(
         "How often should it decide?",
-        {
+        {  # critics take over after the same share of a run
             "44 times": Variant(share=QUARTER),
-            "30": Variant(share=QUARTER, cadence={"early": 8, "late": 21}),
-            "60": Variant({"n_step": 60}, share=QUARTER, cadence={"early": 15, "late": 44}),
-            "120": Variant({"n_step": 120}, share=QUARTER, cadence={"early": 30, "late": 89}),
+            "30": Variant({"n_step": 5}, share=QUARTER, cadence={"early": 8, "late": 21}),
+            "60": Variant({"n_step": 11}, share=QUARTER, cadence={"early": 15, "late": 44}),
+            "120": Variant({"n_step": 22}, share=QUARTER, cadence={"early": 30, "late": 89}),
         },
     ),
     "algorithm": Experiment(
@@ -77,8 +77,8 @@ EXPERIMENTS = {
             "TD3+BC, full returns, α 8": Variant(FULL),
             "TD3+BC, α 2.5": Variant(FULL | {"alpha": 2.5}),
             "TD3+BC, α 20": Variant(FULL | {"alpha": 20.0}),
-            "TD3+BC, 1-step": Variant({"n_step": 1}),
-            "TD3+BC, 8-step": Variant({"n_step": 8}),
+            "TD3+BC, 1-step": Variant({"n_step": 1, "alpha": 8.0}),
+            "TD3+BC, 8-step": Variant({"n_step": 8, "alpha": 8.0}),
             "IQL": Variant(FULL | {"algorithm": "iql"}),
             # 14 times as slow
             "CQL, α 1, 2,000 steps": Variant(FULL | {"algorithm": "cql", "alpha": 1.0, "steps": 2000}),
@@ -90,14 +90,14 @@ EXPERIMENTS = {
         "How much of a return should be left to the critics, and with what against learning by heart?",
         {
             "full returns": Variant(FULL),
-            "4-step": Variant({"n_step": 4}),
-            "8-step": Variant({"n_step": 8}),
-            "16-step": Variant({"n_step": 16}),
+            "4-step": Variant({"n_step": 4, "alpha": 8.0}),
+            "8-step": Variant({"n_step": 8, "alpha": 8.0}),
+            "16-step": Variant({"n_step": 16, "alpha": 8.0}),
             "2-step, α 2.5": Variant({"n_step": 2, "alpha": 2.5}),
             "4-step, α 2.5": Variant({"n_step": 4, "alpha": 2.5}),
             "4-step, α 1": Variant({"n_step": 4, "alpha": 1.0}),
             "8-step, α 2.5": Variant({"n_step": 8, "alpha": 2.5}),
-            "8-step, dropout 0.2": Variant({"n_step": 8, "dropout": 0.2}),
+            "8-step, dropout 0.2": Variant({"n_step": 8, "dropout": 0.2, "alpha": 8.0}),
             "8-step, dropout 0.2, α 2.5": Variant({"n_step": 8, "dropout": 0.2, "alpha": 2.5}),
         },
     ),
@@ -106,7 +106,6 @@ EXPERIMENTS = {
         {
             "move": PLAIN,
             "name": Variant(action={"moves": False}),
-            "name, α 2.5": Variant({"alpha": 2.5}, action={"moves": False}),
             "move half as far": Variant(later=0.5),
             "hold what the first names": Variant(later=0.0),
         },
@@ -167,7 +166,6 @@ EXPERIMENTS = {
             "16,000 steps": Variant({"steps": 16000}),
             "dropout 0.1": Variant({"dropout": 0.1}),
             "dropout 0.2": Variant({"dropout": 0.2}),
-            "dropout 0.4": Variant({"dropout": 0.4}),
         },
     ),
     "agents": Experiment(
