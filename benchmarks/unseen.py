@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
+from benchmarks.ladder import FULL
 from benchmarks.making import WORK
 from pipeline import stats, verdict
 from pipeline.config import Params, TrainConfig, load
@@ -42,13 +43,13 @@ PARTS = 5  # of the tasks, one of which is not learned from
 RUNS = 2000  # of each kind, at most, that critics are asked about
 RESAMPLES = 2000
 VARIANTS: dict[str, dict[str, Any]] = {
-    "no dropout": {"dropout": 0.0},
-    "no dropout, 3,000 steps": {"dropout": 0.0, "steps": 3000},
-    "no dropout, 2 × 32": {"dropout": 0.0, "hidden": (32, 32)},
-    "dropout 0.1": {"dropout": 0.1},
-    "dropout 0.2": {"dropout": 0.2},
-    "dropout 0.3": {"dropout": 0.3},
-    "dropout 0.3, 2 × 256": {"dropout": 0.3, "hidden": (256, 256)},
+    "full returns": FULL,
+    "3,000 steps": FULL | {"steps": 3000},
+    "2 × 32": FULL | {"hidden": (32, 32)},
+    "dropout 0.1": FULL | {"dropout": 0.1},
+    "dropout 0.2": FULL | {"dropout": 0.2},
+    "dropout 0.3": FULL | {"dropout": 0.3},
+    "8-step, α 2.5": {"n_step": 8, "alpha": 2.5},  # whose critics say what the agent would get, not what the run got
 }
 
 Errors = tuple[np.ndarray, np.ndarray]  # (tasks,) mean squared errors in units of the variance: all, first decisions
