@@ -25,7 +25,7 @@ behaviour: $(READY) ## make the behaviour policy that the collection follows in 
 	  DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/$$round/dvc.yaml:export; \
 	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/seed.onnx; done'
 
-original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/seed-experiment.md: 40 minutes
+original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/seed-experiment.md: an hour
 	$(IN_VENV) python -m pipeline.profile seed-mid
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/seed-mid/dvc.yaml
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.original
