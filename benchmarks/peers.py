@@ -3,7 +3,7 @@
     python -m benchmarks.peers                                    # an hour, a minute from the cache; writes
                                                                   # benchmarks/results/peers.json, docs/benchmark.md,
                                                                   # docs/images, and the README's table
-    python -m benchmarks.peers --fast                             # 3 minutes: one task of each family, printed
+    python -m benchmarks.peers --fast                             # 3 minutes: a short task of each family, printed
     python -m benchmarks.peers --scheduler my_module:my_factory   # one's own as well, printed
 
 The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
@@ -20,6 +20,7 @@ policy, whatever it is told, in the population and in a plain loop; diverged: of
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ from pipeline.engines import engine
 from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.rivals import RIVALS, TEXTBOOK, recipe
-from pipeline.splits import tasks
+from pipeline.runs import kept
+from pipeline.splits import MANIFEST, Task, tasks
 from pipeline.trial import Method, Run, execute
 from pipeline.workloads.registry import names
 
@@ -46,6 +48,7 @@ OUT, PAGE, IMAGES = Path("benchmarks/results/peers.json"), Path("docs/benchmark.
 SPLIT = "heldout"
 TRIALS = (3, 5)
 TIMED, ROUNDS = "mnist_mlp", 3  # the family on whose first task trainings are timed, and how often
+FAST = (2, 1)  # seeds that judge and seeds that choose, of the quick form
 PROFILED = (  # methods in the figures, beside the best schedule
     verdict.POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
     "rival.schedule_free",
@@ -54,15 +57,23 @@ THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
 def held_out(root: Path, fast: bool) -> Bench:
-    """All held-out tasks; or one of each family, on the seeds of the evaluate stage."""
+    """All held-out tasks; or of each family the shortest, on few seeds."""
     config = load(root).evaluate
-    per_family, seeds, tuning_seeds = spread.full(SPLIT), spread.SEEDS, spread.TUNING_SEEDS
-    if fast:
-        per_family, seeds, tuning_seeds = 1, config.seeds, config.tuning_seeds
+    chosen = tasks(names(SPLIT), spread.full(SPLIT))
     return Bench(
-        tasks(names(SPLIT), per_family), seeds, tuning_seeds, config.learning_rates,
-        engine("local", config.workers), BENCHMARK_CACHE,
+        shortest(chosen) if fast else chosen, *(FAST if fast else (spread.SEEDS, spread.TUNING_SEEDS)),
+        config.learning_rates, engine("local", config.workers), BENCHMARK_CACHE,
     )  # fmt: skip
+
+
+def shortest(chosen: Sequence[Task]) -> list[Task]:
+    """Of each family the task with the fewest steps."""
+    frozen = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
+    steps = {(name, entry["seed"]): entry["n_steps"] for name, entries in frozen.items() for entry in entries}
+    found: dict[str, Task] = {}
+    for task in sorted(chosen, key=lambda task: steps[task.family, task.seed]):
+        found.setdefault(task.family, task)
+    return [*found.values()]
 
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
@@ -137,27 +148,33 @@ def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
     return out
 
 
-def times(chosen: Sequence[Method]) -> dict[str, float]:
+def times(bench: Bench, chosen: Sequence[Method], rounds: int = ROUNDS) -> dict[str, float]:
     """<name>.time of what trains in a plain loop: of a training, over the loop without any scheduler.
 
-    Median of ROUNDS rounds after a first one, in each of which all of them train in turn, in this process.
+    Median of so many rounds after a first one, in each of which all of them train in turn, in this process. Kept with
+    the trainings: a run from the cache tells what the machine took that trained them.
     """
-    (task,), loops = tasks((TIMED,), 1), [method for method in chosen if method.loop is not None]
-    threads = torch.get_num_threads()
-    rounds = [[execute([Run(task, method, 0)])[0]["seconds"] for method in loops] for _ in range(ROUNDS + 1)][1:]
-    torch.set_num_threads(threads)
-    seconds = np.array(rounds)
-    ratio = np.median(seconds / seconds[:, [[m.name for m in loops].index("untouched")]], axis=0)
-    return {f"{method.name}.time": round(float(value), 3) for method, value in zip(loops, ratio, strict=True)}
+    task = next(task for task in bench.tasks if task.family == TIMED)
+    runs = [Run(task, method, 0) for method in chosen if method.loop is not None]
+    with kept(bench.cache) as known:
+        key = ("times", rounds, *(run.key() for run in runs))
+        if (seconds := known.get(key)) is None:
+            threads = torch.get_num_threads()
+            seconds = [[execute([run])[0]["seconds"] for run in runs] for _ in range(rounds + 1)][1:]
+            torch.set_num_threads(threads)
+            known[key] = seconds
+    table, loops = np.array(seconds), [run.method.name for run in runs]
+    ratio = np.median(table / table[:, [loops.index("untouched")]], axis=0)
+    return {f"{name}.time": round(float(value), 3) for name, value in zip(loops, ratio, strict=True)}
 
 
-def measure(root: Path, bench: Bench, schedulers: Sequence[str], search: bool) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train what the cache does not hold; all figures, and the runs behind them."""
+def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train what the cache does not hold; all figures, and the runs behind them. The quick form searches no floor."""
     paths, config = Paths(root), load(root).evaluate
     chosen = methods(paths, schedulers)
-    rows = compare(bench, chosen, search=search)
+    rows = compare(bench, chosen, search=not fast)
     fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
-    return figures(rows, config.bootstrap) | times(chosen) | fixed, rows
+    return figures(rows, config.bootstrap) | times(bench, chosen, 1 if fast else ROUNDS) | fixed, rows
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -220,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
     )
-    parser.add_argument("--fast", action="store_true", help="one task of each family")
+    parser.add_argument("--fast", action="store_true", help="a short task of each family, on two seeds")
     parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")
     parser.add_argument("--out", type=Path, help=f"where the figures go (default: {OUT}, or nowhere with an option)")
     args = parser.parse_args(argv)
@@ -234,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = not args.scheduler and not args.fast and args.root == Path(".") and args.out is None
     bench = held_out(args.root, args.fast)
     try:
-        found, rows = measure(args.root, bench, args.scheduler, search=not args.fast)
+        found, rows = measure(args.root, bench, args.scheduler, args.fast)
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
     if whole:

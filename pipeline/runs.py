@@ -25,9 +25,9 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
 
     Raises EngineError where a training cannot be run; those before it are kept.
     """
-    with _kept(folder) as kept:
+    with kept(folder) as cache:
         keys = [run.key() for run in runs]
-        found = {key: kept.get(key) for key in dict.fromkeys(keys)}
+        found = {key: cache.get(key) for key in dict.fromkeys(keys)}
         missing = {key: run for key, run in zip(keys, runs, strict=True) if found[key] is None}
         key_of = {run: key for key, run in missing.items()}
         work = batches([*missing.values()])
@@ -38,9 +38,9 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
                 raise EngineError(
                     f"{what}: {first.task.name}, {first.method.name}: {outcome.failure.told}"
                 ) from outcome.failure.error
-            with kept.transact():
+            with cache.transact():
                 for run, row in zip(outcome.item, outcome.result, strict=True):
-                    found[key_of[run]] = kept[key_of[run]] = row
+                    found[key_of[run]] = cache[key_of[run]] = row
     named = [
         {"split": run.task.split, "task": run.task.name, "kind": run.method.kind, "method": run.method.name,
          "lr0": run.method.lr0, "seed": run.seed} | found[key]
@@ -51,17 +51,18 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
 
 def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.DataFrame:
     """What `trial.about` says of each task, by its name."""
-    with _kept(folder) as kept:
+    with kept(folder) as cache:
         rows = []
         for task in tasks:
             key = untrained(task, seeds, device)
-            if (row := kept.get(key)) is None:
-                row = kept[key] = about(task, range(seeds), device)
+            if (row := cache.get(key)) is None:
+                row = cache[key] = about(task, range(seeds), device)
             rows.append(row)
     return pd.DataFrame(rows).set_index("task")
 
 
-def _kept(folder: Path) -> diskcache.Cache:
+def kept(folder: Path) -> diskcache.Cache:
+    """What was trained or measured once, by its key; nothing is ever dropped."""
     return diskcache.Cache(str(folder), eviction_policy="none", size_limit=2**40)
 
 

@@ -16,8 +16,11 @@ from closure import TOP
 from lrpilot import load_policy
 from pipeline import benchmark, marked, outcomes
 from pipeline.config import read
+from pipeline.engines import engine
 from pipeline.paths import Paths
 from pipeline.rivals import RIVALS
+from pipeline.splits import tasks
+from pipeline.trial import Method
 from tiny import write_params
 
 TASKS = ("autompg-3", "mnist_mlp-1")
@@ -118,7 +121,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
     monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
     monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
-    monkeypatch.setattr("pipeline.evaluate.BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(peers, "BENCHMARK_CACHE", tmp_path / "kept")
     monkeypatch.setattr(peers, "TIMED", "autompg")
     monkeypatch.setattr(peers, "ROUNDS", 1)
     paths = Paths(write_params(tmp_path))
@@ -177,3 +180,20 @@ def test_the_page_and_its_figures_are_the_shipped_policys() -> None:
 
 def test_loops_are_no_methods_that_compete() -> None:
     assert "loop" not in set(outcomes.judged(evaluation()).kind)
+
+
+def test_the_quick_form_has_the_shortest_task_of_each_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    every, quick = (peers.held_out(Path("."), fast) for fast in (False, True))
+    assert len(quick.tasks) == len({task.family for task in every.tasks}) and set(quick.tasks) <= set(every.tasks)
+    for chosen in quick.tasks:
+        others = [task.sample().n_steps for task in every.tasks if task.family == chosen.family]
+        assert chosen.sample().n_steps == min(others)
+
+
+def test_times_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = benchmark.Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "kept")
+    loops = [Method("loop", name, loop=name) for name in ("untouched", "plateau")]
+    first = peers.times(bench, loops)
+    monkeypatch.setattr(peers, "execute", None)
+    assert peers.times(bench, loops) == first and first["untouched.time"] == 1.0
