@@ -144,7 +144,6 @@ def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str], monkey
     r: dict[str, Any] = json.loads(out.read_text())
     wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
     found = {key.removeprefix("heldout.").rpartition(".")[0] for key in r if key.endswith(".mean")}
-    assert r["untouched.time"] == 1.0 and all(r[f"{name}.time"] > 0 for name in ("pilot", "prodigy", "mine:constant"))
     assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_steps", "control.mean_lr"} <= found
     assert r["policy"] == load_policy("default").manifest.graph
     told = capsys.readouterr().out
@@ -185,7 +184,8 @@ def test_loops_are_no_methods_that_compete() -> None:
 def test_the_quick_form_has_the_shortest_task_of_each_family(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     every, quick = (peers.held_out(Path("."), fast) for fast in (False, True))
-    assert len(quick.tasks) == len({task.family for task in every.tasks}) and set(quick.tasks) <= set(every.tasks)
+    assert {task.family for task in every.tasks} - {task.family for task in quick.tasks} == set(peers.SLOW)
+    assert len(quick.tasks) == 7 and set(quick.tasks) <= set(every.tasks)
     for chosen in quick.tasks:
         others = [task.sample().n_steps for task in every.tasks if task.family == chosen.family]
         assert chosen.sample().n_steps == min(others)
