@@ -20,7 +20,6 @@ policy, whatever it is told, in the population and in a plain loop; diverged: of
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.rivals import RIVALS, TEXTBOOK, recipe
 from pipeline.runs import kept
-from pipeline.splits import MANIFEST, Task, tasks
+from pipeline.splits import Task, tasks
 from pipeline.trial import Method, Run, execute
 from pipeline.workloads.registry import names
 
@@ -69,10 +68,8 @@ def held_out(root: Path, fast: bool) -> Bench:
 
 def shortest(chosen: Sequence[Task]) -> list[Task]:
     """Of each family the task with the fewest steps."""
-    frozen = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
-    steps = {(name, entry["seed"]): entry["n_steps"] for name, entries in frozen.items() for entry in entries}
-    found: dict[str, Task] = {}
-    for task in sorted(chosen, key=lambda task: steps[task.family, task.seed]):
+    told, found = zip(spread.entries(chosen), chosen, strict=True), dict[str, Task]()
+    for _, task in sorted(told, key=lambda pair: pair[0]["n_steps"]):
         found.setdefault(task.family, task)
     return [*found.values()]
 

@@ -92,12 +92,17 @@ def _of_optimizer(rows: pd.DataFrame) -> tuple[dict[str, Any], np.ndarray]:
     return figures, regret
 
 
+def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
+    """What the file of frozen tasks says of each of these."""
+    frozen = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
+    return [next(e for e in frozen[task.family] if e["seed"] == task.seed) for task in chosen]
+
+
 def ranges(chosen: Sequence[Task]) -> dict[str, list[float]]:
     """Lowest and highest of what the tasks of each split are."""
-    entries = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
-    out = {}
+    told, out = [*zip(chosen, entries(chosen), strict=True)], {}
     for split in SPLITS:
-        mine = [e for t in chosen if t.split == split for e in entries[t.family] if e["seed"] == t.seed]
+        mine = [entry for task, entry in told if task.split == split]
         out |= {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
         out[f"{split}.families"] = len({t.family for t in chosen if t.split == split})
     return out

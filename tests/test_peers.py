@@ -20,7 +20,6 @@ from pipeline.engines import engine
 from pipeline.paths import Paths
 from pipeline.rivals import RIVALS
 from pipeline.splits import tasks
-from pipeline.trial import Method
 from tiny import write_params
 
 TASKS = ("autompg-3", "mnist_mlp-1")
@@ -193,7 +192,9 @@ def test_the_quick_form_has_the_shortest_task_of_each_family(monkeypatch: pytest
 
 def test_times_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = benchmark.Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "kept")
-    loops = [Method("loop", name, loop=name) for name in ("untouched", "plateau")]
-    first = peers.times(bench, loops)
-    monkeypatch.setattr(peers, "execute", None)
-    assert peers.times(bench, loops) == first and first["untouched.time"] == 1.0
+    chosen = peers.methods(Paths(root), ["mine:constant"])
+    first = peers.times(bench, chosen)
+    assert first["untouched.time"] == 1.0
+    assert all(first[f"{name}.time"] > 0 for name in ("pilot", "prodigy", "mine:constant"))
+    monkeypatch.setattr(peers, "execute", None)  # nothing trains again
+    assert peers.times(bench, chosen) == first
