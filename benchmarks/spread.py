@@ -1,6 +1,6 @@
 """Whether there is anything to win: how far the best learning rates of the benchmark's tasks lie apart.
 
-    python -m benchmarks.spread            # 30 minutes, seconds from the cache; writes benchmarks/results/spread.json,
+    python -m benchmarks.spread            # 20 minutes, seconds from the cache; writes benchmarks/results/spread.json,
                                            # docs/benchmark.md, pipeline/calibrated.json
     python -m benchmarks.spread --check    # and fails where a bar is missed
 

@@ -25,7 +25,7 @@ from pipeline.workloads.registry import FAMILIES, family, names
 
 MANIFEST = Path(__file__).with_name("splits.json")
 SEED = 2
-ROUNDS = {"train": 2, "selection": 2, "heldout": 2}  # tasks of every family and optimizer
+ROUNDS = {"train": 1, "selection": 2, "heldout": 2}  # tasks of every family and optimizer
 SPLITS = tuple(ROUNDS)
 
 

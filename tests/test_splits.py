@@ -58,7 +58,7 @@ def test_tasks_come_from_the_file_as_long_as_it_has_some() -> None:
 
 def test_other_seeds_draw_other_tasks() -> None:
     assert not set(draw("illconditioned", 1, 7)) & set(draw("illconditioned", 1, 8))
-    assert draw("illconditioned", ROUNDS["train"]) == tasks(("illconditioned",), 6)
+    assert draw("illconditioned", ROUNDS["train"]) == tasks(("illconditioned",), 3)
 
 
 def test_an_unknown_family_is_refused() -> None:
