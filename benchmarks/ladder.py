@@ -164,8 +164,6 @@ EXPERIMENTS = {
             "3 × 96": Variant({"hidden": (96, 96, 96)}),
             "4,000 steps": Variant({"steps": 4000}),
             "16,000 steps": Variant({"steps": 16000}),
-            "dropout 0.1": Variant({"dropout": 0.1}),
-            "dropout 0.2": Variant({"dropout": 0.2}),
         },
     ),
     "agents": Experiment(
