@@ -19,7 +19,7 @@ class Variant:
     share: float = 1.0  # of the recorded tasks of each family
     families: int | None = None  # only so many of them
     cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
-    without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED
+    without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED, or WORSE
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
     unprobed: bool = False  # used without a probe
@@ -36,7 +36,8 @@ class Experiment:
 
 PLAIN = Variant()
 QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
-DIVERGED, MEAN, DISTILLED = "diverged", "mean", "distilled"
+DIVERGED, WORSE = "diverged", "worse"  # worse: than the best quarter of their task, by the final validation loss
+MEAN, DISTILLED = "mean", "distilled"
 FULL = {"n_step": 44, "alpha": 8.0}  # as many steps as there are decisions: full returns, nothing bootstrapped
 OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 
@@ -99,6 +100,16 @@ EXPERIMENTS = {
             "8-step, α 2.5": Variant({"n_step": 8, "alpha": 2.5}),
             "8-step, dropout 0.2": Variant({"n_step": 8, "dropout": 0.2, "alpha": 8.0}),
             "8-step, dropout 0.2, α 2.5": Variant({"n_step": 8, "dropout": 0.2, "alpha": 2.5}),
+        },
+    ),
+    "imitation": Experiment(
+        "Is it enough to imitate the better runs?",
+        {
+            "TD3+BC": PLAIN,
+            "IQL": Variant({"algorithm": "iql"}),
+            "AWAC, λ 1": Variant({"algorithm": "awac", "alpha": 1.0}),
+            "BC": Variant({"algorithm": "bc"}),
+            "BC, of the best quarter of each task's runs": Variant({"algorithm": "bc"}, without=WORSE),
         },
     ),
     "action": Experiment(

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from benchmarks.ladder import DISTILLED, DIVERGED, MEAN, Variant
+from benchmarks.ladder import DISTILLED, DIVERGED, MEAN, WORSE, Variant
 from lrpilot.actions import ActionEquation
 from lrpilot.cadence import CadenceSpec
 from lrpilot.features import NAMES, VERSION
@@ -41,6 +41,7 @@ Run = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # all res
 
 WORK, STORE = Path(".experiments_cache"), "store"
 SEEDS = (10, 11, 12)  # of training
+BEST = 4  # of so many runs of a task one is not WORSE
 CODE = ("policy/*.py", "benchmarks/making.py")
 
 
@@ -106,14 +107,24 @@ def chosen(variant: Variant, found: Sequence[Path]) -> list[Path]:
 def lacking(path: Path, without: str, folder: Path) -> Path | None:
     """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
     table = trajectories.read(path)
-    column = "reason" if without == DIVERGED else "schedule"
-    runs, marked = (np.array(table[name].to_pylist()) for name in ("run_id", column))
-    left = table.filter(pa.array(~np.isin(runs, runs[marked == without])))
+    runs = np.array(table["run_id"].to_pylist())
+    left = table.filter(pa.array(~np.isin(runs, _left_out(table, runs, without))))
     if trajectories.count_runs(left) < 2:
         return None
     copy = folder / path.parent.name / path.name
     trajectories.store(trajectories.encode(left), copy)
     return copy
+
+
+def _left_out(table: pa.Table, runs: np.ndarray, without: str) -> np.ndarray:
+    """Names of the runs that a variant leaves out; `runs` has that of each row."""
+    if without == WORSE:
+        last = np.flatnonzero(runs != np.append(runs[1:], ""))  # a run's last row
+        final, reason = (np.array(table[name].to_pylist())[last] for name in ("val_loss", "reason"))
+        ranked = np.argsort(np.where(reason == DIVERGED, np.inf, final.astype(float)), kind="stable")
+        return runs[last[ranked[max(len(last) // BEST, 2) :]]]
+    column = "reason" if without == DIVERGED else "schedule"
+    return runs[np.array(table[column].to_pylist()) == without]
 
 
 def anew(spec: Spec, variant: Variant, folder: Path) -> Path:

@@ -60,7 +60,7 @@ class RewardConfig:
 class TrainConfig:
     """The offline agent; one is trained per seed."""
 
-    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "discretecql"))]
+    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "awac", "discretecql"))]
     seeds: Annotated[tuple[Natural, ...], NonEmpty()]
     steps: Count  # gradient steps
     batch_size: Count  # transitions

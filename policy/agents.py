@@ -48,7 +48,9 @@ class Settings:
     learning_rate: float
     gamma: float
     n_step: int
-    alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term
+    alpha: (
+        float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: lambda
+    )
     hidden: tuple[int, ...]
     dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
 
@@ -71,6 +73,10 @@ ALGORITHMS: dict[str, Callable[[Settings, dict[str, Any]], Any]] = {
     ),
     "td3bc": lambda s, common: d3rlpy.algos.TD3PlusBCConfig(
         actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, alpha=s.alpha,
+        critic_encoder_factory=common["encoder_factory"], **_actor(common),
+    ),
+    "awac": lambda s, common: d3rlpy.algos.AWACConfig(
+        actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, lam=s.alpha,
         critic_encoder_factory=common["encoder_factory"], **_actor(common),
     ),
     "discretecql": lambda s, common: d3rlpy.algos.DiscreteCQLConfig(

@@ -31,7 +31,7 @@ FAULTS = [  # section, key, value, what the message says
         "train",
         "algorithm",
         "ppo",
-        "train.algorithm is 'ppo', want a text that is one of bc, iql, cql, td3bc, disc",
+        "train.algorithm is 'ppo', want a text that is one of bc, iql, cql, td3bc, awac, disc",
     ),
     ("train", "hidden", 64, "train.hidden is 64, want a list, each an integer at least 1"),
     ("train", "dropout", 1.0, "train.dropout is 1.0, want a finite number in [0, 0.9]"),

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import experiments, making
 from benchmarks.experiments import figures, methods, render
-from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, Experiment, Variant
+from benchmarks.ladder import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, WORSE, Experiment, Variant
 from benchmarks.making import agents_of, anew, chosen, lacking, policies_of, together
 from closure import TOP
 from lrpilot import load_policy
@@ -122,6 +122,11 @@ def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
     unbroken = lacking(path, DIVERGED, tmp_path / "copies")
     assert unbroken is not None
     assert "diverged" not in trajectories.read(unbroken)["reason"].to_pylist()
+    better = lacking(path, WORSE, tmp_path / "copies")
+    assert better is not None
+    ended = [row for row in trajectories.read(path).to_pylist() if row["reason"] == "budget"]
+    first, second, *_ = sorted(ended, key=lambda row: row["val_loss"])  # of eight runs, a quarter
+    assert set(trajectories.read(better)["run_id"].to_pylist()) == {first["run_id"], second["run_id"]}
     trajectories.store(record(replace(spec, runs=2, schedules=(("constant", 1.0),))), path)
     assert lacking(path, "constant", tmp_path / "copies") is None
 
