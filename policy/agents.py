@@ -48,9 +48,7 @@ class Settings:
     learning_rate: float
     gamma: float
     n_step: int
-    alpha: (
-        float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: lambda
-    )
+    alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: λ
     hidden: tuple[int, ...]
     dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
 
