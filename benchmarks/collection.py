@@ -272,12 +272,12 @@ def workers(load: float) -> dict[str, float]:
     ratios: list[float] = []
     engines = [engine("local", n) for n in (1, 2)]
     for some in engines:
-        list(results(some.imap_unordered(partial(piece, n_steps=2), range(4))))  # imports
+        list(results(some, partial(piece, n_steps=2), range(4)))  # imports
     for _ in range(5):
         walls: list[float] = []
         for some in engines:
             begin = time.perf_counter()
-            list(results(some.imap_unordered(partial(piece, n_steps=PIECE_STEPS), range(PIECES))))
+            list(results(some, partial(piece, n_steps=PIECE_STEPS), range(PIECES)))
             walls.append(time.perf_counter() - begin)
         ratios.append(walls[0] / walls[1])
     return estimate("workers_speedup", np.array(ratios)) | {"workers_meaningful": 1, **mix()}
@@ -286,9 +286,9 @@ def workers(load: float) -> dict[str, float]:
 def mix() -> dict[str, float]:
     """What two workers that have started record of the default profile's mix of families."""
     tasks, pool = plan(config.load(Path()).collect)[:MIX], engine("local", 2)
-    list(results(pool.imap_unordered(record, tasks[:2])))
+    list(results(pool, record, tasks[:2]))
     begin, runs = time.perf_counter(), sum(spec.runs for spec in tasks)
-    for _ in results(pool.imap_unordered(record, tasks)):
+    for _ in results(pool, record, tasks):
         pass
     return {
         "mix_tasks": len(tasks), "mix_runs": runs, "mix_runs_per_hour": 3600 * runs / (time.perf_counter() - begin)

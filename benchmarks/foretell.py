@@ -115,7 +115,7 @@ def render(r: Mapping[str, Any]) -> str:
 
 def measure(found: Sequence[Path]) -> dict[str, Any]:
     """All figures of recorded tasks."""
-    tasks = [past for past in results(engine("local").imap_unordered(read, found)) if past is not None]
+    tasks = [past for past in results(engine("local"), read, found) if past is not None]
     tasks.sort(key=lambda task: task.regrets.tobytes())  # as workers finish is no order
     runs = sum(len(task.regrets) // len(AT) for task in tasks)
     return figures({name: errors(tasks, *how) for name, how in SEEN.items()}) | {"tasks": len(tasks), "runs": runs}

@@ -218,7 +218,7 @@ def render(r: Mapping[str, Any]) -> str:
 
 def measure(found: Sequence[Path]) -> dict[str, Any]:
     """All figures of recorded tasks."""
-    tasks = [held for held in results(engine("local").imap_unordered(read, found)) if held is not None]
+    tasks = [held for held in results(engine("local"), read, found) if held is not None]
     tasks.sort(key=lambda task: task.observation.tobytes())  # as workers finish is no order
     return figures(rules(tasks, load_policy("default"))) | {"tasks": len(tasks)}
 

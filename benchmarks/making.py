@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -209,11 +209,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
     data, golden = trajectories.fingerprint(found), export.recorded_observations(paths.trajectories, GOLDEN)
     pool = engine("local")
 
-    def imap(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
-        return results(pool.imap_unordered(work, jobs))
-
     def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
-        return list(progress(imap(work, jobs), len(jobs), what, lambda _: 1.0, "pieces"))
+        return list(progress(results(pool, work, jobs), len(jobs), what, lambda _: 1.0, "pieces"))
 
     def store(variant: Variant) -> str:
         return json.dumps(store_of(variant, params), sort_keys=True)
@@ -232,7 +229,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             (WORK / STORE).mkdir(parents=True, exist_ok=True)
             reward, equation = Reward(**asdict(settings(same[0], params)[1])), ActionEquation(**same[0].action)
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
-                build(learned(same[0], params, found, Path(folder), run), reward, WORK / STORE, imap, equation)
+                files = learned(same[0], params, found, Path(folder), run)
+                build(files, reward, WORK / STORE, partial(results, pool), equation)
         run(partial(train, params=params, folder=WORK), [*agents_left.values()], "train")
         run(partial(write, params=params, golden=golden, folder=WORK), [*policies_left.values()], "export")
 

@@ -82,7 +82,7 @@ FULL = Effort(steps=50, rounds=10, cold=20)
 def recorded() -> list[pa.Table]:
     """Some tasks of the default profile."""
     collect = replace(config.load(Path()).collect, tasks=RECORDED, runs_per_task=RUNS)
-    contents = results(engine("local").imap_unordered(record, plan(collect)))
+    contents = results(engine("local"), record, plan(collect))
     return [pq.read_table(pa.BufferReader(content)) for content in contents]
 
 
@@ -227,7 +227,7 @@ def measure(runs: int, where: Path) -> dict[str, Any]:
             path.mkdir()
         made = generate(runs, recorded(), folder)
         work = partial(prove, store=store, small=small, effort=FULL)
-        (proven,) = results(engine("local", 1).imap_unordered(work, [folder]))
+        (proven,) = results(engine("local", 1), work, [folder])
     return made | {"limit_bytes": LIMIT} | proven | environment()
 
 

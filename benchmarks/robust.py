@@ -252,8 +252,8 @@ def render(r: Mapping[str, Any]) -> str:
 
 def measure(quick: bool) -> dict[str, Any]:
     todo = jobs(["dropout"] if quick else CHANGES, 2 if quick else SEEDS)
-    work = engine("local").imap_unordered(_named, todo)
-    return figures(dict(progress(results(work), len(todo), "robust", lambda _: 1.0, "trainings")))
+    done = results(engine("local"), _named, todo)
+    return figures(dict(progress(done, len(todo), "robust", lambda _: 1.0, "trainings")))
 
 
 def _named(job: Job) -> tuple[Job, tuple[float, float]]:

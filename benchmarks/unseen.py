@@ -118,12 +118,10 @@ def measure(found: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], pa
         for name in ("seen", "unseen"):
             (store := Path(folder, name)).mkdir()
             paths = part(found, name == "unseen")
-            build(
-                paths, Reward(**asdict(params.reward)), store, lambda fn, items: results(pool.imap_unordered(fn, items))
-            )
+            build(paths, Reward(**asdict(params.reward)), store, partial(results, pool))
         jobs = [(name, replace(params.train, **of), seed) for name, of in variants.items() for seed in SEEDS]
         work = partial(train, folder=Path(folder))
-        done = results(pool.imap_unordered(work, jobs))
+        done = results(pool, work, jobs)
         trained = list(progress(done, len(jobs), "unseen", lambda _: 1.0, "agents"))
     return figures(trained, variants) | {"tasks": len(found)}
 

@@ -57,9 +57,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=paths.agent, prefix="store-") as folder:
             store = Path(folder)
             reward = Reward(**asdict(params.reward))
-            optimizers = build(found, reward, store, lambda fn, items: results(pool.imap_unordered(fn, items)))
+            optimizers = build(found, reward, store, partial(results, pool))
             work = partial(train_one, store=store, agent=paths.agent, config=config)
-            done = results(pool.imap_unordered(work, jobs))
+            done = results(pool, work, jobs)
             trained = sorted(progress(done, len(jobs), "train", lambda _: 1.0, "agents"))
         metrics: dict[str, Any] = {"steps": trained[0][1][-1]["step"], "agents": len(config.seeds)}
         for name, curve, distance in trained:

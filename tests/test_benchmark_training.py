@@ -54,7 +54,7 @@ def proven(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         path.mkdir()
     made = million.generate(10, [table], folder)
     work = partial(million.prove, store=store, small=small, effort=million.Effort(2, 2, 2))
-    (found,) = results(engine("local", 1).imap_unordered(work, [folder]))
+    (found,) = results(engine("local", 1), work, [folder])
     return made | found | {"limit_bytes": million.LIMIT} | million.environment()
 
 

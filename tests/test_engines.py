@@ -71,7 +71,7 @@ def test_nothing_to_do(local: Engine) -> None:
 
 def test_results(local: Engine) -> None:
     """The first failure raises, and shows the worker's error with its traceback."""
-    wanted = results(local.imap_unordered(do, [Chore("raises", partial(fail, KeyError("gone")))]))
+    wanted = results(local, do, [Chore("raises", partial(fail, KeyError("gone")))])
     with pytest.raises(EngineError, match=r"Chore.*KeyError: 'gone'") as error:
         next(wanted)
     assert isinstance(error.value.__cause__, KeyError)
@@ -113,7 +113,7 @@ def test_closing_leaves_no_process(tmp_path: Path) -> None:
 
 def test_worker_is_settled_and_ends_with_the_engine() -> None:
     before = _workers()
-    assert list(results(engine("local", 1).imap_unordered(settled, [0]))) == [(1, True)]
+    assert list(results(engine("local", 1), settled, [0])) == [(1, True)]
     assert _workers() == before
 
 

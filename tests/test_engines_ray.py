@@ -55,8 +55,8 @@ def test_nothing_besides(came: list[Outcome]) -> None:
 
 def test_workers_are_settled_and_equal_local_ones(cluster: Any) -> None:
     here = engine("ray")
-    assert list(results(here.imap_unordered(settled, [0]))) == [(1, True)]
-    trained = [set(results(some.imap_unordered(train, range(3)))) for some in (here, engine("local", 2))]
+    assert list(results(here, settled, [0])) == [(1, True)]
+    trained = [set(results(some, train, range(3))) for some in (here, engine("local", 2))]
     assert len(trained[0]) == 3
     assert trained[0] == trained[1]
 
@@ -73,7 +73,7 @@ def test_nodes_get_the_code(cluster: Any) -> None:
         inside = all(Path(str(m.__file__)).is_relative_to(Path.cwd()) for m in modules)
         return sorted(os.listdir()), inside, sorted(map(str, Path("policy").rglob("*.onnx")))
 
-    ((files, inside, bundles),) = results(engine("ray").imap_unordered(look, [0]))
+    ((files, inside, bundles),) = results(engine("ray"), look, [0])
     assert files == ["pipeline", "policy", "runtime"]
     assert inside
     assert bundles == ["policy/behaviour/seed.onnx"]
@@ -81,7 +81,7 @@ def test_nodes_get_the_code(cluster: Any) -> None:
 
 def test_each_worker_has_its_gpu(cluster: Any) -> None:
     here = engine("ray", device="cuda")
-    (seen,) = results(here.imap_unordered(lambda name: os.environ[name], ["CUDA_VISIBLE_DEVICES"]))
+    (seen,) = results(here, lambda name: os.environ[name], ["CUDA_VISIBLE_DEVICES"])
     assert seen == "0"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -49,9 +49,9 @@ class Engine(Protocol):
         ...
 
 
-def results(outcomes: Iterable[Outcome[Item, Result]]) -> Iterator[Result]:
-    """The results, for a caller that needs every one: the first failure raises `EngineError`, from the error there."""
-    for outcome in outcomes:
+def results(engine: Engine, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results alone, for a caller that needs every one: the first failure raises `EngineError`, from its error."""
+    for outcome in engine.imap_unordered(fn, items):
         if outcome.failure is not None:
             raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.told}") from outcome.failure.error
         yield outcome.result  # type: ignore[misc]  # None is a result, too

@@ -24,7 +24,7 @@ def rehearse(training: Training) -> tuple[Training, float, float]:
 def measure(pairs: Sequence[Training], config: TrainingConfig) -> dict[str, tuple[float, float]]:
     """By pair, seconds of a step and of a validation. Raises `EngineError` where one cannot be trained."""
     pool = engine(config.engine, config.workers, device=device(config.device))
-    return {key(pair): (step, val) for pair, step, val in results(pool.imap_unordered(rehearse, list(pairs)))}
+    return {key(pair): (step, val) for pair, step, val in results(pool, rehearse, list(pairs))}
 
 
 def key(training: Training) -> str:
