@@ -1,16 +1,16 @@
 """What critics know of tasks that they did not learn from."""
 
-from dataclasses import replace
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import unseen
 from benchmarks.training import drawn
-from benchmarks.unseen import SEEDS, errors, figures, measure, part, render, returns
+from benchmarks.unseen import SEEDS, errors, figures, part, render, returns
 from closure import TOP
 from pipeline import collect
-from pipeline.config import load
 from pipeline.paths import Paths
 from policy import trajectories
 from policy.store import Masks, View
@@ -69,10 +69,14 @@ def test_from_the_collection_to_the_table(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.argv", ["collect", "--root", str(root)])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     collect.main()
-    params = load(root)
-    params = replace(params, train=replace(params.train, steps=40, batch_size=32, hidden=(8,)))
-    found = trajectories.files(Paths(root).trajectories)
-    told = measure(found, {"none": {"dropout": 0.0}, "half": {"dropout": 0.5}}, params) | {"data": "f" * 64}
+    small = {"steps": 40, "batch_size": 32, "hidden": (8,)}
+    variants = {name: small | {"dropout": share} for name, share in (("none", 0.0), ("half", 0.5))}
+    monkeypatch.setattr(unseen, "VARIANTS", variants)
+    page = (TOP / unseen.PAGE).read_bytes()
+    assert unseen.main(["--root", str(root), "--out", str(tmp_path / "unseen.json")]) == 0
+    told = json.loads((tmp_path / "unseen.json").read_text())
+    assert told["data"] == trajectories.fingerprint(trajectories.files(Paths(root).trajectories))
+    assert (TOP / unseen.PAGE).read_bytes() == page  # which tells of the default profile
     assert told["tasks"] == 6 and np.isfinite([v for v in told.values() if isinstance(v, float)]).all()
     assert told["none.seen"] != told["half.seen"]
     lines = render(told).splitlines()
