@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from benchmarks import command
 from lrpilot.actions import envelope
 from lrpilot.torch import PilotLR
-from pipeline import rivals, stats, verdict
+from pipeline import loops, rivals, stats, verdict
 from pipeline.engines import engine, progress, results
 from pipeline.splits import Task, tasks
 from pipeline.workloads.base import Workload
@@ -191,7 +191,7 @@ def _scheduler(
 
 def _score(workload: Workload, model: nn.Module) -> float:
     model.eval()
-    loss, _ = rivals.score(workload, model, workload.test)
+    loss, _ = loops.score(workload, model, workload.test)
     model.train()
     return loss
 

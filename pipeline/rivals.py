@@ -1,28 +1,24 @@
 """Rivals that are not a schedule: optimizers that find their own rate, schedulers that watch a loss.
 
-A population cannot train them exactly, so each training runs by itself, in the loop that everybody writes, from the
-initial weights and through the batches that every other method has. Their packages' defaults stand, as with users who
-do not tune; where a rate must be given, it is the textbook's.
+Their packages' defaults stand, as with users who do not tune; where a rate must be given, it is the textbook's.
+`loops.py` trains them.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from lrpilot.torch import PilotLR
-from pipeline.simulate import Recording
-from pipeline.workloads.base import Data, Workload
+from pipeline.workloads.base import Workload
 
 TEXTBOOK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.1}
 MOMENTUM = 0.9
@@ -147,82 +143,3 @@ def recipe(name: str, policy: str | None = None) -> Recipe:
         return partial(_pilot, policy=policy or "default")
     module, _, factory = name.partition(":")
     return of_scheduler(getattr(importlib.import_module(module), factory))
-
-
-def train(
-    workload: Workload, seeds: Sequence[int], recipe: Recipe, val_examples: int, milestones: Sequence[int]
-) -> Recording:
-    """One training per seed, on one thread of the CPU, then its test; see `simulate.Recording`.
-
-    The validation loss is taken at `milestones`, completed steps; a scheduler that watches it hears of it then. A
-    training whose batch loss is not finite ends there, and what would have come is nan.
-    """
-    runs = [_run(workload, seed, recipe, workload.scored(val_examples), set(milestones)) for seed in seeds]
-    curve, rates, val, test, best = zip(*runs, strict=True)
-    (val_loss, val_error), (test_loss, test_error), (best_loss, best_error) = map(np.transpose, (val, test, best))
-    return Recording(
-        np.isfinite(val_loss), val_loss=[val_loss], val_error=[val_error], test_loss=test_loss, test_error=test_error,
-        best_loss=best_loss, best_error=best_error, curve=np.stack(curve, axis=1), lr_curve=np.stack(rates, axis=1),
-    )  # fmt: skip
-
-
-Scores = tuple[float, float]  # loss, error rate
-
-
-def _run(
-    workload: Workload, seed: int, recipe: Recipe, scored: int, milestones: set[int]
-) -> tuple[np.ndarray, np.ndarray, Scores, Scores, Scores]:
-    model = workload.initialise(seed)
-    lowest, best = np.inf, score(workload, model, workload.test)
-    driver = recipe([*model.parameters()], workload)
-    optimizer, scheduler, x, y = driver.optimizer, driver.scheduler, workload.train.x, workload.train.y
-    rates, curve = np.full(workload.n_steps, np.nan), np.full(len(milestones), np.nan)
-    taken = 0
-    if hasattr(optimizer, "train"):
-        optimizer.train()
-    for step, batch in enumerate(torch.from_numpy(workload.batches(seed)), start=1):
-        rates[step - 1] = _rate(optimizer)
-        loss = workload.loss(model(x[batch]), y[batch])
-        if not torch.isfinite(loss):
-            nothing = (np.nan, np.nan)
-            return curve, rates, nothing, nothing, best
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if scheduler is not None and driver.told != "validation":
-            scheduler.step(*([loss] if driver.told == "loss" else []))
-        if step in milestones:
-            with _evaluating(optimizer):
-                curve[taken], _ = score(workload, model, workload.val, scored)
-                if curve[taken] < lowest:
-                    lowest, best = curve[taken], score(workload, model, workload.test)
-            if driver.told == "validation":
-                scheduler.step(curve[taken])
-            taken += 1
-    with _evaluating(optimizer):
-        return curve, rates, score(workload, model, workload.val), score(workload, model, workload.test), best
-
-
-def _rate(optimizer: Any) -> float:
-    """Of the first group; an optimizer that finds its own scale `d` multiplies by it."""
-    group = optimizer.param_groups[0]
-    return float(group["lr"]) * float(group.get("d", 1.0))
-
-
-@contextmanager
-def _evaluating(optimizer: Any) -> Any:
-    """Schedule-free optimizers keep other weights for evaluation than for training."""
-    if not hasattr(optimizer, "eval"):
-        yield
-        return
-    optimizer.eval()
-    yield
-    optimizer.train()
-
-
-@torch.no_grad()
-def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> Scores:
-    """Mean loss and error rate on the first `limit` examples; nan error where the workload has none."""
-    outputs: Tensor = model(data.x[:limit])
-    loss, y = workload.loss(outputs, data.y[:limit]).item(), data.y[:limit]
-    return loss, np.nan if workload.error is None else workload.error(outputs, y).item()

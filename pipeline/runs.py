@@ -1,8 +1,8 @@
 """Trainings of a benchmark, each kept under the hash of what decides it: what was trained once is not trained again.
 
 Those whose rates are known beforehand train together, a population at a time, and so do those that policies of one
-decision process drive, and all seeds of a rule inside it; the rest one by one. This process alone writes, as results
-come: a kill costs what is in training.
+decision process drive, all seeds of a rule inside it, and the rivals; the rest one by one. This process alone writes,
+as results come: a kill costs what is in training.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
         method = run.method
-        alone = (method, run.seed) if method.loop else ()
+        alone = (method, run.seed) if method.alone() else ()
         groups.setdefault((run.task, run.device, *method.together(), *alone), []).append(run)
     parts = [tuple(group[i : i + MEMBERS]) for group in groups.values() for i in range(0, len(group), MEMBERS)]
     length = _steps(run.task for run in runs)

@@ -24,7 +24,7 @@ from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, PROBE_NAMES
 from lrpilot.pilot import Policy, Protocol
-from pipeline import rivals, shapes, sources
+from pipeline import loops, rivals, shapes, sources
 from pipeline.schedules import multipliers
 from pipeline.simulate import Act, Recording, follow, follow_policy, hold_level, simulate
 from pipeline.splits import Task
@@ -39,7 +39,7 @@ CURVE_POINTS = 100  # of a learning-rate curve, evenly spaced in progress
 # What decides a run's numbers, by what drives it.
 FOLLOW = (*(f"pipeline/{name}.py" for name in ("trial", "schedules", "shapes", "simulate")), *sources.TRAINING)
 DRIVE = ("runtime/lrpilot/*.py",)
-LOOP = ("pipeline/rivals.py",)
+LOOP = ("pipeline/rivals.py", "pipeline/loops.py")
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,22 @@ class Method:
     validation: bool = False  # shows the validation loss to the policy, at the milestones
     epochs: bool = False  # tells the policy how long an epoch is
     unprobed: bool = False  # the policy begins without a probe
-    loop: str | None = None  # of rivals.RIVALS, or module:factory; trained one by one. "pilot" follows `policy`
+    loop: str | None = None  # of rivals.RIVALS, or module:factory; "pilot" follows `policy`
 
     def follows(self) -> bool:
         """Whether its rates are known beforehand."""
         return self.schedule is not None or self.shape is not None or self.curve is not None
 
+    def alone(self) -> bool:
+        """Whether each of its runs trains by itself: in a loop, under what may look at a model's tensors."""
+        return self.loop is not None and self.loop not in rivals.RIVALS
+
     def together(self) -> tuple[Hashable, ...]:
-        """Equal for methods whose runs of one task train in one population; of rivals' loops each run trains alone."""
+        """Equal for methods whose runs of one task train in one population, unless they train alone."""
         if self.follows():
             return ()
+        if self.loop is not None:
+            return ("rivals",)
         return ("policies", _graph(self.policy)[1], self.unprobed) if self.policy is not None else (self,)
 
     def content(self) -> dict[str, Any]:
@@ -131,10 +137,7 @@ def execute(runs: Sequence[Run]) -> list[dict[str, Any]]:
     if method.follows():
         record = _follow(runs, workload)
     elif method.loop is not None:
-        torch.set_num_threads(1)
-        seeds = [run.seed for run in runs]
-        recipe = rivals.recipe(method.loop, method.policy)
-        record = rivals.train(workload, seeds, recipe, VAL_EXAMPLES, milestones(workload.n_steps))
+        record = _loop(runs, workload)
     else:
         record = _drive(runs, workload)
     return _rows(workload, record, len(runs), (time.perf_counter() - begin) / len(runs))
@@ -162,6 +165,12 @@ def _follow(runs: Sequence[Run], workload: Workload) -> Recording:
     return follow(
         workload, seeds, table, val_examples=VAL_EXAMPLES, milestones=milestones(n), device=runs[0].device
     )  # fmt: skip
+
+
+def _loop(runs: Sequence[Run], workload: Workload) -> Recording:
+    torch.set_num_threads(1)
+    recipes = [rivals.recipe(run.method.loop, run.method.policy) for run in runs if run.method.loop]
+    return loops.train(workload, [run.seed for run in runs], recipes, VAL_EXAMPLES, milestones(workload.n_steps))
 
 
 def _drive(runs: Sequence[Run], workload: Workload) -> Recording:

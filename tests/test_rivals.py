@@ -1,5 +1,6 @@
 """Rivals train as their users would have them: torch's schedulers step for step, the others through their packages."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +10,29 @@ import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
 from lrpilot.torch import PilotLR
-from pipeline.rivals import RIVALS, TEXTBOOK, Driver, of_scheduler, plain, score, train
+from pipeline import loops
+from pipeline.loops import score
+from pipeline.rivals import RIVALS, TEXTBOOK, Driver, Recipe, of_scheduler, plain
 from pipeline.schedules import multipliers
-from pipeline.simulate import follow
+from pipeline.simulate import Recording, follow
 from pipeline.splits import tasks
+from pipeline.workloads.base import Workload
 from pipeline.workloads.registry import FAMILIES
 from tiny import world
 
 N, POINTS, SEEDS = 120, (40, 80, 120), (0, 3)
+STEADY = ("untouched", "plateau", "greedy", "schedule_free")  # the others' rates are at the edge of stability
+FIGURES = ("lr_curve", "curve", "val_loss", "val_error", "test_loss", "test_error", "best_loss", "best_error")
+
+
+def alone(workload: Workload, seed: int, recipe: Recipe, points: Sequence[int] = POINTS) -> Recording:
+    """In the loop that everybody writes."""
+    return loops.train(workload, [seed], [recipe], 64, points)
+
+
+def figures(*found: Recording) -> dict[str, np.ndarray]:
+    """By name what trainings left behind, the runs last."""
+    return {name: np.concatenate([np.array(getattr(of, name)) for of in found], axis=-1) for name in FIGURES}
 
 
 class Told:
@@ -45,15 +61,11 @@ class ToldNothing(Told):
 def test_torchs_scheduler_equals_the_population(optimizer: str) -> None:
     """CosineAnnealingLR itself, in the plain loop, against the schedule as the grid trains it."""
     workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
-    cosine = of_scheduler(CosineAnnealingLR)
-    found = train(workload, SEEDS, cosine, 64, POINTS)
+    found = figures(*(alone(workload, seed, of_scheduler(CosineAnnealingLR)) for seed in SEEDS))
     rates = np.repeat(TEXTBOOK[optimizer] * multipliers("cosine", N)[:, None], len(SEEDS), axis=1)
-    wanted = follow(workload, SEEDS, rates, val_examples=64, milestones=POINTS)
-    for name in ("lr_curve", "curve", "test_loss", "test_error"):
-        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-3, err_msg=name)
-    np.testing.assert_allclose(found.val_loss, wanted.val_loss, rtol=1e-3)
-    np.testing.assert_allclose(found.val_error, wanted.val_error, rtol=1e-3)
-    assert found.alive.all()
+    wanted = figures(follow(workload, SEEDS, rates, val_examples=64, milestones=POINTS))
+    for name in FIGURES:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, err_msg=name)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -61,39 +73,38 @@ def test_the_plain_loop_equals_the_population(name: str) -> None:
     """On the benchmark's first task of every family, to the end of a whole training of two members."""
     workload = tasks((name,), 1)[0].sample()
     n, lr = workload.n_steps, 0.3 * TEXTBOOK[workload.optimizer]
-    found = train(workload, SEEDS, of_scheduler(lambda optimizer, _: ConstantLR(optimizer, 0.3, 10**9)), 64, (n,))
-    wanted = follow(workload, SEEDS, np.full((n, len(SEEDS)), lr), val_examples=64, milestones=(n,))
+    steady = of_scheduler(lambda optimizer, _: ConstantLR(optimizer, 0.3, 10**9))
+    found = figures(*(alone(workload, seed, steady, (n,)) for seed in SEEDS))
+    wanted = figures(follow(workload, SEEDS, np.full((n, len(SEEDS)), lr), val_examples=64, milestones=(n,)))
     for figure in ("curve", "test_loss", "val_loss"):
-        np.testing.assert_allclose(getattr(found, figure), getattr(wanted, figure), rtol=1e-3, err_msg=figure)
+        np.testing.assert_allclose(found[figure], wanted[figure], rtol=1e-3, err_msg=figure)
 
 
 @pytest.mark.parametrize("optimizer", TEXTBOOK)
-@pytest.mark.parametrize("name", RIVALS)
-def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
-    workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
-    found = train(workload, SEEDS, RIVALS[name], 64, POINTS)
-    begin = [score(workload, workload.initialise(seed), workload.test)[0] for seed in SEEDS]
-    assert found.curve is not None and found.curve.shape == (3, 2)
-    assert found.lr_curve is not None and found.lr_curve.shape == (N, 2) and (found.lr_curve > 0).all()
-    assert (np.abs(np.asarray(found.test_loss) - begin) > 0.01).all()  # for better or, in so few steps, for worse
-    again = train(workload, SEEDS[1:], RIVALS[name], 64, POINTS)
-    np.testing.assert_array_equal(again.test_loss, np.asarray(found.test_loss)[1:])
+@pytest.mark.parametrize(("names", "n"), [(tuple(RIVALS), 32), (STEADY, N)])
+def test_side_by_side_rivals_train_as_they_do_alone(names: Sequence[str], n: int, optimizer: str) -> None:
+    """In one population, two seeds of each. Where a rate is near the edge, rounding grows with every step."""
+    workload, points = world(optimizer, n, 0.05 if optimizer == "adamw" else 0.0), range(1, n + 1)
+    pairs = [(seed, RIVALS[name]) for name in names for seed in SEEDS]
+    found = figures(loops.train(workload, *zip(*pairs, strict=True), 64, points))
+    wanted = figures(*(alone(workload, *pair, points) for pair in pairs))
+    assert found["curve"].shape == found["lr_curve"].shape == (n, len(pairs)) and (found["lr_curve"] > 0).all()
+    assert len({*found["test_loss"].round(9).tolist()}) >= len(pairs) - 2  # what never plateaus is as untouched
+    for name in FIGURES:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, err_msg=name)
 
 
 def test_plateau_falls_where_nothing_improves() -> None:
     still = replace(world("adam", N), loss=lambda outputs, y: (outputs * 0).sum() + 1)
-    found = train(still, (0,), RIVALS["plateau"], 64, range(1, N + 1))
-    assert found.lr_curve is not None
-    rates = found.lr_curve[:, 0]  # patience 10, then a tenth
-    assert rates[:12].tolist() == [1e-3] * 12
+    rates = figures(alone(still, 0, RIVALS["plateau"], range(1, N + 1)))["lr_curve"][:, 0]
+    assert rates[:12].tolist() == [1e-3] * 12  # patience 10, then a tenth
     assert rates[12] == pytest.approx(1e-4)
 
 
 def test_prodigy_finds_a_rate_of_its_own() -> None:
-    found = train(world("adam", N), (0,), RIVALS["prodigy"], 64, POINTS)
-    assert found.lr_curve is not None
-    assert found.lr_curve[0, 0] == pytest.approx(1e-6)
-    assert found.lr_curve[-1, 0] > 1e-5
+    rates = figures(alone(world("adam", N), 0, RIVALS["prodigy"]))["lr_curve"]
+    assert rates[0, 0] == pytest.approx(1e-6)
+    assert rates[-1, 0] > 1e-5
 
 
 def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
@@ -103,7 +114,7 @@ def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
         kept.append((params, RIVALS["schedule_free"](params, workload)))
         return kept[0][1]
 
-    found = train(workload, (0,), recipe, 64, POINTS)
+    found = alone(workload, 0, recipe)
     (params, driver), model = kept[0], workload.initialise(0)
 
     def loss() -> float:
@@ -125,7 +136,7 @@ def test_a_scheduler_hears_what_it_asks_for(kind: type[Told], calls: int) -> Non
         made.append(kind(optimizer, total_steps))
         return made[0]
 
-    found = train(world("adam", N), (0,), of_scheduler(factory), 64, POINTS)
+    found = alone(world("adam", N), 0, of_scheduler(factory))
     (scheduler,) = made
     assert len(scheduler.heard) == calls
     assert np.isnan(scheduler.heard).all() == (kind is ToldNothing)
@@ -134,19 +145,26 @@ def test_a_scheduler_hears_what_it_asks_for(kind: type[Told], calls: int) -> Non
 
 
 def test_the_pilot_runs_as_anybodys_scheduler() -> None:
-    found = train(world("adam", N), (0,), of_scheduler(lambda optimizer, n: PilotLR(optimizer, n)), 64, POINTS)
+    found = alone(world("adam", N), 0, of_scheduler(lambda optimizer, n: PilotLR(optimizer, n)))
     assert found.lr_curve is not None and len(np.unique(found.lr_curve)) > 50
     assert found.alive.all()
 
 
-def test_a_divergence_ends_the_training() -> None:
-    def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
-        optimizer = plain(params, workload)
-        optimizer.param_groups[0]["lr"] = 1e30
-        return Driver(optimizer)
+def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
+    optimizer = plain(params, workload)
+    optimizer.param_groups[0]["lr"] = 1e30
+    return Driver(optimizer)
 
+
+@pytest.mark.parametrize("beside", [[], [RIVALS["untouched"], RIVALS["plateau"]]])
+def test_a_divergence_ends_the_training_alone(beside: list[Recipe]) -> None:
     workload = replace(world("sgd", N), loss=lambda outputs, y: (outputs.sum(-1) - y).square().mean())
-    found = train(workload, SEEDS, far, 64, POINTS)
-    assert not found.alive.any()
-    assert np.isnan(np.asarray(found.test_loss)).all() and np.isnan(np.asarray(found.curve)).all()
-    assert found.lr_curve is not None and np.isnan(found.lr_curve[-1]).all()
+    recipes = [far, *beside]
+    found = loops.train(workload, range(len(recipes)), recipes, 64, POINTS)
+    assert found.alive.tolist() == [False] + [True] * len(beside)
+    told = figures(found)
+    for name in ("test_loss", "val_loss", "curve"):
+        assert np.isnan(told[name][..., 0]).all() and np.isfinite(told[name][..., 1:]).all()
+    assert np.isnan(told["lr_curve"][-1]).tolist() == [True] + [False] * len(beside)
+    start = score(workload, workload.initialise(0), workload.test)[0]
+    assert told["best_loss"][0] == pytest.approx(start)  # no milestone was better

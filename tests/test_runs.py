@@ -21,7 +21,8 @@ from pipeline.trial import Method, Run
 FIRST, SECOND = tasks(("illconditioned",), 2)
 SCHEDULES = [Method("grid", name, 1e-2, schedule=name) for name in ("constant", "linear")]
 FINDER = Method("rival", "finder_tenth", rule="finder_tenth")
-LOOP = Method("rival", "untouched", loop="untouched")
+LOOPS = [Method("rival", name, loop=name) for name in ("untouched", "prodigy")]
+PILOT = Method("loop", "pilot", policy="default", loop="pilot")
 POLICIES = [Method("policy", name, policy="default", validation=name == "told") for name in ("policy", "told")]
 
 
@@ -40,9 +41,10 @@ class Here:
 
 def test_what_trains_together() -> None:
     seeds = range(5)
-    runs = [Run(t, m, s) for t in (FIRST, SECOND) for m in (*SCHEDULES, *POLICIES, FINDER, LOOP) for s in seeds]
+    methods = (*SCHEDULES, *POLICIES, FINDER, *LOOPS, PILOT)
+    runs = [Run(task, method, seed) for task in (FIRST, SECOND) for method in methods for seed in seeds]
     found = batches(runs)
-    assert sorted(map(len, found)) == [1] * 10 + [5, 5] + [10, 10, 10, 10]
+    assert sorted(map(len, found)) == [1] * 10 + [5, 5] + [10] * 6
     assert sorted(run.key() for part in found for run in part) == sorted(run.key() for run in runs)
     assert all(len({run.task for run in part}) == 1 for part in found)
     steps = [part[0].task.sample().n_steps for part in found]
@@ -75,8 +77,8 @@ def test_what_is_kept_is_not_trained_again(tmp_path: Path) -> None:
 
 
 def test_a_failure_names_the_run_and_keeps_the_others(tmp_path: Path) -> None:
-    runs = [Run(FIRST, LOOP, seed) for seed in range(4)]
-    with pytest.raises(EngineError, match=f"test: {FIRST.name}, untouched: boom"):
+    runs = [Run(FIRST, PILOT, seed) for seed in range(4)]
+    with pytest.raises(EngineError, match=f"test: {FIRST.name}, pilot: boom"):
         compute(runs, Here(fails=2), tmp_path, "test")
     rest = Here()
     compute(runs, rest, tmp_path, "test")
@@ -108,7 +110,8 @@ from pipeline.splits import tasks
 from pipeline.trial import Method, Run
 if __name__ == "__main__":
     (task,) = tasks(("illconditioned",), 1)
-    runs = [Run(task, Method("rival", "untouched", loop="untouched"), seed) for seed in range(400)]
+    pilot = Method("loop", "pilot", policy="default", loop="pilot")
+    runs = [Run(task, pilot, seed) for seed in range(400)]
     compute(runs, engine("local", 1), Path(sys.argv[1]), "test")
 """
 
@@ -125,7 +128,7 @@ def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     survived = kept(tmp_path)
     assert 5 <= survived < 400
-    runs = [Run(FIRST, LOOP, seed) for seed in range(survived + 3)]
+    runs = [Run(FIRST, PILOT, seed) for seed in range(survived + 3)]
     rest = Here()
     compute(runs, rest, tmp_path / "kept", "test")
     assert [part[0].seed for part in rest.given] == [survived, survived + 1, survived + 2]
