@@ -42,7 +42,7 @@ def _alone(workload: Workload, seed: int, recipe: Recipe, scored: int, milestone
     model = workload.initialise(seed)
     lowest, best = np.inf, score(workload, model, workload.test)
     driver = recipe([*model.parameters()], workload)
-    optimizer, scheduler, x, y = driver.optimizer, driver.scheduler, workload.train.x, workload.train.y
+    optimizer, x, y = driver.optimizer, workload.train.x, workload.train.y
     rates, curve = np.full(workload.n_steps, np.nan), np.full(len(milestones), np.nan)
     taken = 0
     _training(optimizer)
@@ -55,15 +55,13 @@ def _alone(workload: Workload, seed: int, recipe: Recipe, scored: int, milestone
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if scheduler is not None and driver.told != "validation":
-            scheduler.step(*([loss] if driver.told == "loss" else []))
+        driver.after_step(loss)
         if step in milestones:
             with _evaluating(optimizer):
                 curve[taken], _ = score(workload, model, workload.val, scored)
                 if curve[taken] < lowest:
                     lowest, best = curve[taken], score(workload, model, workload.test)
-            if driver.told == "validation":
-                scheduler.step(curve[taken])
+            driver.after_validation(curve[taken])
             taken += 1
     else:
         with _evaluating(optimizer):
@@ -103,15 +101,13 @@ def _together(
         loss = population.train_step(step, rates[step])
         population.alive &= torch.isfinite(loss).numpy()
         for i, driver in population.each():
-            if driver.scheduler is not None and driver.told != "validation":
-                driver.scheduler.step(*([loss[i]] if driver.told == "loss" else []))
+            driver.after_step(loss[i])
         if step + 1 in milestones:
             with _evaluating(*optimizers):
                 curve.append(np.where(population.alive, population.score(workload.val, scored)[0], np.nan))
                 best.see(curve[-1])
             for i, driver in population.each():
-                if driver.told == "validation":
-                    driver.scheduler.step(curve[-1][i])
+                driver.after_validation(curve[-1][i])
     with _evaluating(*optimizers):
         val, test = (np.where(population.alive, population.score(of), np.nan) for of in (workload.val, workload.test))
     return _recording(np.stack(curve), rates, val, test, best.score(workload.test))

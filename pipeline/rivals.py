@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from lrpilot.torch import PilotLR
@@ -34,6 +34,16 @@ class Driver:
     optimizer: Any
     scheduler: Any = None
     told: Told = "nothing"  # at every step: nothing or the batch loss; or now and then a validation loss
+
+    def after_step(self, loss: Tensor) -> None:
+        """Let the scheduler step, unless it waits for a validation loss."""
+        if self.scheduler is not None and self.told != "validation":
+            self.scheduler.step(*([loss] if self.told == "loss" else []))
+
+    def after_validation(self, val_loss: float) -> None:
+        """Let the scheduler step that waits for a validation loss."""
+        if self.told == "validation":
+            self.scheduler.step(val_loss)
 
 
 Recipe = Callable[[list[nn.Parameter], Workload], Driver]

@@ -66,6 +66,7 @@ def test_torchs_scheduler_equals_the_population(optimizer: str) -> None:
     wanted = figures(follow(workload, SEEDS, rates, val_examples=64, milestones=POINTS))
     for name in FIGURES:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, err_msg=name)
+    assert np.isfinite(found["val_loss"]).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -78,6 +79,21 @@ def test_the_plain_loop_equals_the_population(name: str) -> None:
     wanted = figures(follow(workload, SEEDS, np.full((n, len(SEEDS)), lr), val_examples=64, milestones=(n,)))
     for figure in ("curve", "test_loss", "val_loss"):
         np.testing.assert_allclose(found[figure], wanted[figure], rtol=1e-3, err_msg=figure)
+
+
+@pytest.mark.parametrize("optimizer", TEXTBOOK)
+@pytest.mark.parametrize("name", RIVALS)
+def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
+    workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
+    found = figures(*(alone(workload, seed, RIVALS[name]) for seed in SEEDS))
+    begin = [score(workload, workload.initialise(seed), workload.test)[0] for seed in SEEDS]
+    assert found["curve"].shape == (3, 2)
+    assert found["lr_curve"].shape == (N, 2) and (found["lr_curve"] > 0).all()
+    assert (np.abs(found["test_loss"] - begin) > 0.01).all()  # for better or, in so few steps, for worse
+    again = figures(alone(workload, SEEDS[1], RIVALS[name]))
+    np.testing.assert_array_equal(again["test_loss"], found["test_loss"][1:])
+    together = figures(loops.train(workload, SEEDS, [RIVALS[name]] * 2, 64, POINTS))
+    assert (np.abs(together["test_loss"] - begin) > 0.01).all()
 
 
 @pytest.mark.parametrize("optimizer", TEXTBOOK)
@@ -156,15 +172,14 @@ def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
     return Driver(optimizer)
 
 
-@pytest.mark.parametrize("beside", [[], [RIVALS["untouched"], RIVALS["plateau"]]])
-def test_a_divergence_ends_the_training_alone(beside: list[Recipe]) -> None:
+@pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"], RIVALS["plateau"]]])
+def test_a_divergence_ends_the_training_alone(recipes: list[Recipe]) -> None:
     workload = replace(world("sgd", N), loss=lambda outputs, y: (outputs.sum(-1) - y).square().mean())
-    recipes = [far, *beside]
-    found = loops.train(workload, range(len(recipes)), recipes, 64, POINTS)
-    assert found.alive.tolist() == [False] + [True] * len(beside)
+    found, ended = loops.train(workload, range(len(recipes)), recipes, 64, POINTS), [of is far for of in recipes]
+    assert (~found.alive).tolist() == ended
     told = figures(found)
     for name in ("test_loss", "val_loss", "curve"):
-        assert np.isnan(told[name][..., 0]).all() and np.isfinite(told[name][..., 1:]).all()
-    assert np.isnan(told["lr_curve"][-1]).tolist() == [True] + [False] * len(beside)
+        assert (np.isnan(told[name]) == ended).all()
+    assert np.isnan(told["lr_curve"][-1]).tolist() == ended
     start = score(workload, workload.initialise(0), workload.test)[0]
     assert told["best_loss"][0] == pytest.approx(start)  # no milestone was better
