@@ -52,7 +52,7 @@ guards: $(READY) ## inject faults into trainings, with guards and without, and w
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guard_thresholds
 
-benchmark: $(READY) ## the shipped policy beside all rivals, on all held-out tasks: one to two hours, then kept
+benchmark: $(READY) ## the shipped policy beside all rivals, on all held-out tasks: an hour and a half, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.peers
 

@@ -1,6 +1,6 @@
 """The benchmark: the policy beside schedules, rivals, random search, controls, and anybody's own scheduler.
 
-    python -m benchmarks.peers                                    # an hour, a minute from the cache; writes
+    python -m benchmarks.peers                                    # 50 minutes, one from the cache; writes
                                                                   # benchmarks/results/peers.json, docs/benchmark.md,
                                                                   # docs/images, and the README's table
     python -m benchmarks.peers --fast                             # 2 minutes: seven short tasks, printed

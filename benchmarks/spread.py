@@ -1,6 +1,6 @@
 """Whether there is anything to win: how far the best learning rates of the benchmark's tasks lie apart.
 
-    python -m benchmarks.spread            # 20 minutes, seconds from the cache; writes benchmarks/results/spread.json,
+    python -m benchmarks.spread            # 45 minutes, seconds from the cache; writes benchmarks/results/spread.json,
                                            # docs/benchmark.md, pipeline/calibrated.json
     python -m benchmarks.spread --check    # and fails where a bar is missed
 
@@ -14,10 +14,10 @@ split and optimizer, as <split>.<optimizer>.<figure>:
     schedule, lr       the single best configuration, chosen on these very tasks
     mean, worst        its regret: over the tasks, and of the task where it is worst
 
-and for every split, over its optimizers, <split>.mean and <split>.worst, <split>.families, how many, and of its tasks
-<split>.<n_steps, epochs, batch_size, parameters>, lowest and highest. Of no split: quick, seeds, left_out (tasks on
-which no training improves on its start) and torch. The single best configurations of the training split are the
-calibrated schedule, a rival.
+and for every split, over its optimizers, <split>.mean and <split>.worst, <split>.families, how many, <split>.seeds of
+each configuration, and of its tasks <split>.<n_steps, epochs, batch_size, parameters>, lowest and highest. Of no split:
+quick, left_out (tasks on which no training improves on its start) and torch. The single best configurations of the
+training split are the calibrated schedule, a rival.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from pipeline.workloads.registry import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")
 SEEDS, TUNING_SEEDS = 5, 3
+CHOOSE = {"train": 2, "selection": 2, "heldout": TUNING_SEEDS}  # seeds of the grids; held-out ones judge others too
 HOPELESS = 0.9  # regret of a task's best constant rate from which on no constant rate suits it
 DECADES = 2.0  # bar, of every split and optimizer
 HELD_OUT = {"mean": 0.04, "worst": 0.12}  # bars, of the single best configuration
@@ -49,12 +50,10 @@ QUICK = {"train": ("illconditioned",), "selection": ("diabetes",), "heldout": ("
 RANGES = ("n_steps", "epochs", "batch_size", "parameters")
 
 
-def bench(quick: bool) -> Bench:
-    """The tasks of all splits."""
-    chosen = [
-        task for split in SPLITS for task in tasks(QUICK[split] if quick else names(split), 1 if quick else full(split))
-    ]
-    return Bench(chosen, 2 if quick else SEEDS, 2 if quick else TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE)
+def bench(split: str, quick: bool) -> Bench:
+    """The tasks of a split."""
+    chosen = tasks(QUICK[split] if quick else names(split), 1 if quick else full(split))
+    return Bench(chosen, 2 if quick else SEEDS, 2 if quick else CHOOSE[split], (), engine("local"), BENCHMARK_CACHE)
 
 
 def full(split: str) -> int:
@@ -98,25 +97,25 @@ def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
     return [next(e for e in frozen[task.family] if e["seed"] == task.seed) for task in chosen]
 
 
-def ranges(chosen: Sequence[Task]) -> dict[str, list[float]]:
-    """Lowest and highest of what the tasks of each split are."""
-    told, out = [*zip(chosen, entries(chosen), strict=True)], {}
-    for split in SPLITS:
-        mine = [entry for task, entry in told if task.split == split]
-        out |= {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
-        out[f"{split}.families"] = len({t.family for t in chosen if t.split == split})
-    return out
+def sizes(split: str, measured: Bench) -> dict[str, Any]:
+    """Lowest and highest of what the tasks of a split are; its families and seeds."""
+    mine = entries(measured.tasks)
+    out: dict[str, Any] = {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
+    families = len({task.family for task in measured.tasks})
+    return out | {f"{split}.families": families, f"{split}.seeds": measured.tuning_seeds}
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat; the calibrated schedule goes to its file."""
-    measured = bench(quick)
-    rows = against_oracle(measured)
-    left_out = len(measured.tasks) - rows.task.nunique()
-    found = figures(rows) | ranges(measured.tasks)
+    benches = {split: bench(split, quick) for split in SPLITS}
+    rows = pd.concat([against_oracle(measured) for measured in benches.values()], ignore_index=True)
+    left_out = sum(len(measured.tasks) for measured in benches.values()) - rows.task.nunique()
+    found = figures(rows)
+    for split, measured in benches.items():
+        found |= sizes(split, measured)
     if not quick:
         CALIBRATED.write_text(json.dumps(calibrated(found), indent=1) + "\n", encoding="utf-8")
-    return {"quick": quick, "seeds": TUNING_SEEDS, "left_out": left_out, "torch": torch.__version__} | found
+    return {"quick": quick, "left_out": left_out, "torch": torch.__version__} | found
 
 
 def calibrated(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -133,10 +132,12 @@ def missed(r: Mapping[str, Any]) -> list[str]:
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: what the tasks are; a row of each split and optimizer, and of each split."""
-    sizes = [["split", "families", "steps", "epochs", "batch", "parameters"], ["---", *["---:"] * 5]]
+    head = ["split", "families", "steps", "epochs", "batch", "parameters", "seeds"]
+    splits = [head, ["---", *["---:"] * (len(head) - 1)]]
     for split in SPLITS:
         spans = (r[f"{split}.{what}"] for what in RANGES)
-        sizes.append([split, str(r[f"{split}.families"]), *(f"{low:,.4g} to {high:,.6g}" for low, high in spans)])
+        ranges = (f"{low:,.4g} to {high:,.6g}" for low, high in spans)
+        splits.append([split, str(r[f"{split}.families"]), *ranges, str(r[f"{split}.seeds"])])
     head = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
     rows = [head, ["---", "---", *["---:"] * 6]]
     for split in SPLITS:
@@ -149,8 +150,8 @@ def render(r: Mapping[str, Any]) -> str:
         if f"{split}.mean" in r:
             mean, worst = (f"{r[f'{split}.{key}']:.3f}" for key in ("mean", "worst"))
             rows.append([f"**{split}**", "all", "", "", "", "one per optimizer", mean, worst])
-    last = f"{r['seeds']} seeds of each configuration; tasks left out: {r['left_out']}; torch {r['torch']}."
-    tables = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (sizes, rows)]
+    last = f"Seeds: of each configuration. Tasks left out: {r['left_out']}; torch {r['torch']}."
+    tables = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (splits, rows)]
     return "\n\n".join([*tables, last])
 
 

@@ -13,7 +13,7 @@ from pipeline import benchmark, marked
 from pipeline.splits import ROUNDS
 
 FIGURES = {"tasks", "lowest", "highest", "decades", "schedule", "lr", "mean", "worst"}
-SIZES = {"n_steps", "epochs", "batch_size", "parameters", "families"}
+SIZES = {"n_steps", "epochs", "batch_size", "parameters", "families", "seeds"}
 
 
 def rows() -> pd.DataFrame:
@@ -55,9 +55,11 @@ def test_the_calibrated_schedule_is_the_training_splits_single_best() -> None:
 
 
 def test_it_trains_on_every_task() -> None:
-    planned = spread.bench(quick=False)
-    counts = {split: sum(task.split == split for task in planned.tasks) for split in ROUNDS}
-    assert counts == {"train": 21 * 3, "selection": 6 * 6, "heldout": 9 * 6}
+    planned = {split: spread.bench(split, quick=False).tasks for split in ROUNDS}
+    assert {split: len(found) for split, found in planned.items()} == {
+        "train": 21 * 3, "selection": 6 * 6, "heldout": 9 * 6,
+    }  # fmt: skip
+    assert all(task.split == split for split, found in planned.items() for task in found)
 
 
 def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,19 +73,19 @@ def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.Mo
     assert spread.main(["--quick", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     (optimizer,) = {key.split(".")[1] for key in found if key.endswith(".decades")}
-    common = {"quick", "seeds", "left_out", "torch", "train.mean", "train.worst"}
+    common = {"quick", "left_out", "torch", "train.mean", "train.worst"}
     assert set(found) == common | {f"train.{optimizer}.{key}" for key in FIGURES} | {f"train.{key}" for key in SIZES}
     documented = spread.__doc__ or ""
-    assert all(key in documented for key in FIGURES | SIZES | {"seeds", "left_out", "quick"})
+    assert all(key in documented for key in FIGURES | SIZES | {"left_out", "quick"})
     assert benchmark.CALIBRATED.read_bytes() == before
 
 
 def test_the_table_has_a_row_for_every_optimizer_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spread, "SPLITS", ("heldout",))
-    sizes = {f"heldout.{key}": [1, 2000] for key in SIZES} | {"heldout.families": 3}
-    result: dict[str, Any] = spread.figures(rows()) | sizes | {"seeds": 2, "left_out": 0, "torch": "2"}
+    sizes = {f"heldout.{key}": [1, 2000] for key in SIZES} | {"heldout.families": 3, "heldout.seeds": 2}
+    result: dict[str, Any] = spread.figures(rows()) | sizes | {"left_out": 0, "torch": "2"}
     lines = spread.render(result).splitlines()
-    assert lines[2] == "| heldout | 3 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 |"
+    assert lines[2] == "| heldout | 3 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 | 1 to 2,000 | 2 |"
     assert lines[6].startswith("| heldout | adam | 2 | 0.001 to 0.001 | 0.0 | linear, 0.01 | 0.400 |")
     assert lines[7].startswith("| heldout | sgd | 2 | 0.001 to 1 | 3.0 | linear, 1 | 0.250 | 0.300 |")
     assert lines[8].startswith("| **heldout** | all |")
