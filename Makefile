@@ -59,7 +59,7 @@ benchmark: $(READY) ## the shipped policy beside all rivals, on all held-out tas
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.experiments $(NAME)
 
-robust: $(READY) ## the shipped policy in trainings other than those it learned from: minutes
+robust: $(READY) ## the shipped policy in trainings other than those it learned from: half an hour, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust
 
 clean: ## remove builds and caches; data, results and .venv stay

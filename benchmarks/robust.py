@@ -6,6 +6,7 @@ Every row changes one thing of held-out trainings in a plain loop: what the pilo
 `PilotLR` with the shipped policy runs as it comes. Regret is normalised by the best rate of linear decay for the
 changed training, chosen on the seeds that it is judged on: a hard bar. Textbook: linear decay from the optimizer's
 usual rate, 1e-3 for Adam and AdamW, 0.1 for SGD.
+Trainings are kept in `.benchmark_cache`: another policy costs its own alone, and a killed run goes on.
 Keys, for every change: <change>.pilot, .low, .high (95 %), .worst (task), .textbook, .tasks, .diverged (of `runs`).
 """
 
@@ -15,6 +16,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,16 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks import command
+from lrpilot import load_policy
 from lrpilot.actions import envelope
 from lrpilot.torch import PilotLR
-from pipeline import loops, rivals, stats, verdict
+from pipeline import loops, rivals, sources, stats, verdict
 from pipeline.engines import engine, progress, results
+from pipeline.paths import BENCHMARK_CACHE
+from pipeline.runs import kept
 from pipeline.splits import Task, tasks
 from pipeline.workloads.base import Workload
-from pipeline.workloads.registry import names
+from pipeline.workloads.registry import family, names
 
 OUT, PAGE = Path("benchmarks/results/robust.json"), Path("docs/robustness.md")
 SEEDS = 3
@@ -39,6 +44,8 @@ TIMES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # the textbook's rate: lin
 FLAT = ("mnist_mlp", "mnist_overfit", "autompg", "photo_pixels")  # families of vectors, for which any MLP will do
 MEMORY = 0.95  # of the mean that losses are made noisier around
 RESAMPLES = 2000
+CODE = ("benchmarks/robust.py", "pipeline/rivals.py", "pipeline/loops.py", *sources.TRAINING)  # of all trainings
+DECAY, PILOT = ("runtime/lrpilot/actions.py",), ("runtime/lrpilot/*.py",)  # of those that each drives
 
 Optimizers = Callable[[list[nn.Parameter], Workload], torch.optim.Optimizer]
 
@@ -251,9 +258,28 @@ def render(r: Mapping[str, Any]) -> str:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    todo = jobs(["dropout"] if quick else CHANGES, 2 if quick else SEEDS)
-    done = results(engine("local"), _named, todo)
-    return figures(dict(progress(done, len(todo), "robust", lambda _: 1.0, "trainings")))
+    return figures(trained(jobs(["dropout"] if quick else CHANGES, 2 if quick else SEEDS), BENCHMARK_CACHE))
+
+
+def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]:
+    """What came of each; those that `folder` does not hold are trained, and kept there as they end."""
+    with kept(folder) as known:
+        keys = {job: key(job) for job in todo}
+        found = {job: known.get(key) for job, key in keys.items()}
+        missing = [job for job in todo if found[job] is None]
+        done = results(engine("local"), _named, missing)
+        for job, ends in progress(done, len(missing), "robust", lambda _: 1.0, "trainings"):
+            found[job] = known[keys[job]] = ends
+    return found
+
+
+def key(job: Job) -> tuple[str, ...]:
+    """Stands for everything that decides what comes of a training."""
+    policy, code = ("", DECAY) if job.times is not None else (load_policy("default").manifest.graph, PILOT)
+    return "robust", repr(job), policy, _digest(CODE + code, family(job.task.family).module), torch.__version__
+
+
+_digest = cache(sources.digest)
 
 
 def _named(job: Job) -> tuple[Job, tuple[float, float]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import robust
-from benchmarks.robust import CHANGES, TIMES, Change, Job, figures, jobs, render, train
+from benchmarks.robust import CHANGES, TIMES, Change, Job, figures, jobs, key, render, train, trained
 from closure import TOP
+from lrpilot import load_policy
 from lrpilot.torch import PilotLR
 from pipeline import marked
-from pipeline.splits import Task
+from pipeline.runs import kept
+from pipeline.splits import Task, tasks
 from pipeline.workloads.base import Workload
 from tiny import world
 
@@ -97,6 +100,26 @@ def test_figures_by_hand() -> None:
     assert r["clipping.pilot"] == pytest.approx((0.5 + 1.0) / 2)
     assert (r["clipping.tasks"], r["clipping.runs"], r["clipping.diverged"]) == (1, 2, 1)
     assert render(r).splitlines()[2].startswith("| clipping: gradients clipped to a norm of 0.1 | 1 | 0.750 |")
+
+
+def test_a_training_is_kept(tmp_path: Path) -> None:
+    (task,) = tasks(("diabetes",), 1)
+    todo = [Job("clipping", task, 0, times) for times in (None, 1.0)]
+    found = trained(todo, tmp_path)
+    assert [*found] == todo and all(math.isfinite(end) for ends in found.values() for end in ends)
+    with kept(tmp_path) as known:
+        assert {*known} == {key(job) for job in todo}
+        known[key(todo[0])] = (9.0, 9.0)
+    assert trained(todo, tmp_path) == found | {todo[0]: (9.0, 9.0)}
+
+
+def test_another_policy_changes_the_keys_of_its_own_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = tasks(("diabetes",), 1)
+    todo = [Job(change, task, 0, times) for change in ("clipping", "as usual") for times in (None, 1.0)]
+    before = [key(job) for job in todo]
+    assert len({*before}) == 4
+    monkeypatch.setattr(robust, "load_policy", lambda _: load_policy(TOP / "policy/behaviour/seed.onnx"))
+    assert [key(job) == old for job, old in zip(todo, before, strict=True)] == [False, True, False, True]
 
 
 def test_all_changes_have_their_jobs() -> None:
