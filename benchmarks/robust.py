@@ -265,7 +265,7 @@ def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]
     """What came of each; those that `folder` does not hold are trained, and kept there as they end."""
     with kept(folder) as known:
         keys = {job: key(job) for job in todo}
-        found: dict[Job, Any] = {job: known.get(key) for job, key in keys.items()}
+        found: dict[Job, Any] = {job: known.get(name) for job, name in keys.items()}
         missing = [job for job in todo if found[job] is None]
         done = results(engine("local"), _named, missing)
         for job, ends in progress(done, len(missing), "robust", lambda _: 1.0, "trainings"):

@@ -138,8 +138,8 @@ def render(r: Mapping[str, Any]) -> str:
         spans = (r[f"{split}.{what}"] for what in RANGES)
         ranges = (f"{low:,.4g} to {high:,.6g}" for low, high in spans)
         splits.append([split, str(r[f"{split}.families"]), *ranges, str(r[f"{split}.seeds"])])
-    head = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
-    rows = [head, ["---", "---", *["---:"] * 6]]
+    tops = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
+    rows = [tops, ["---", "---", *["---:"] * 6]]
     for split in SPLITS:
         for optimizer in (o for o in OPTIMIZERS if f"{split}.{o}.tasks" in r):
             found = {k.rpartition(".")[2]: v for k, v in r.items() if k.startswith(f"{split}.{optimizer}.")}
