@@ -13,7 +13,7 @@ help: ## list what there is
 
 repro: $(READY) ## run the pipeline: data, policy, evaluation, report (PROFILE=name: as params/name.yaml says)
 ifdef PROFILE
-	$(IN_VENV) python -m pipeline.profile "$(PROFILE)"
+	$(IN_VENV) python -m tools.profile "$(PROFILE)"
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro "$(ROOT)/dvc.yaml"
 else
 	$(IN_VENV) dvc repro
@@ -21,14 +21,14 @@ endif
 
 behaviour: $(READY) ## make the behaviour policy that the collection follows in part: two rounds, 20 minutes
 	$(IN_VENV) sh -ec 'for round in round0 round1; do \
-	  python -m pipeline.profile $$round; \
+	  python -m tools.profile $$round; \
 	  DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/$$round/dvc.yaml:export; \
-	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/seed.onnx; done'
+	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/initial.onnx; done'
 
-original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/seed-experiment.md: an hour
-	$(IN_VENV) python -m pipeline.profile seed-mid
-	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/seed-mid/dvc.yaml
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.original
+original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/original-experiment.md: an hour
+	$(IN_VENV) python -m tools.profile plan-mid
+	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/plan-mid/dvc.yaml
+	$(IN_VENV) PYTHONPATH=. python -m experiments.original.page
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -40,24 +40,24 @@ lint: $(READY) ## style, types and the direction of imports
 	$(IN_VENV) lint-imports
 
 deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of imports)
-	$(IN_VENV) PYTHONPATH=. python tests/closure.py
+	$(IN_VENV) PYTHONPATH=. python tools/stage_deps.py
 
 promote: $(READY) ## make the policy of the last repro (of PROFILE=name) the one that lrpilot ships
-	$(IN_VENV) python -m pipeline.promote --root "$(ROOT)"
+	$(IN_VENV) python -m tools.promote --root "$(ROOT)"
 
 overhead: $(READY) ## measure what the scheduler costs, and say which bar it misses: 8 minutes on an idle machine
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.overhead --check
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.overhead.measure --check
 
 guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: 7 minutes
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guard_thresholds
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.injected
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.thresholds
 
 benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals, on all held-out tasks: an hour and a half, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.peers
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.lr_benchmark
 
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.experiments $(NAME)
+	$(IN_VENV) PYTHONPATH=. python -m experiments.policy.variant_study $(NAME)
 
 robust: $(READY) ## the shipped policy in trainings other than those it learned from: half an hour, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust

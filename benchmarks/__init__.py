@@ -1,1 +1,1 @@
-"""What the scheduler costs a training, measured by commands: `python -m benchmarks.overhead`."""
+"""What the scheduler costs a training, measured by commands: `python -m benchmarks.overhead.measure`."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import marked
 from pipeline.paths import Paths
+from pipeline.reporting import markdown
 from policy import trajectories
 
 
@@ -63,5 +63,5 @@ def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) 
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if page is not None:
-        page.write_text(marked.fill(page.read_text(encoding="utf-8"), out.stem, table), encoding="utf-8")
+        page.write_text(markdown.fill(page.read_text(encoding="utf-8"), out.stem, table), encoding="utf-8")
     print(table)

@@ -30,13 +30,15 @@ from benchmarks import command
 from lrpilot import load_policy
 from lrpilot.actions import envelope
 from lrpilot.torch import PilotLR
-from pipeline import loops, rivals, sources, stats, verdict
+from pipeline import code_hash
 from pipeline.engines import engine, progress, results
+from pipeline.evaluation import loops, rivals, stats
+from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
-from pipeline.runs import kept
-from pipeline.splits import Task, tasks
+from pipeline.reporting import verdict
 from pipeline.workloads.base import Workload
-from pipeline.workloads.registry import family, names
+from pipeline.workloads.families import family, names
 
 OUT, PAGE = Path("benchmarks/results/robust.json"), Path("docs/robustness.md")
 SEEDS = 3
@@ -44,7 +46,12 @@ TIMES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # the textbook's rate: lin
 FLAT = ("mnist_mlp", "mnist_overfit", "autompg", "photo_pixels")  # families of vectors, for which any MLP will do
 MEMORY = 0.95  # of the mean that losses are made noisier around
 RESAMPLES = 2000
-CODE = ("benchmarks/robust.py", "pipeline/rivals.py", "pipeline/loops.py", *sources.TRAINING)  # of all trainings
+CODE = (
+    "benchmarks/robust.py",
+    "pipeline/evaluation/rivals.py",
+    "pipeline/evaluation/loops.py",
+    *code_hash.TRAINING,
+)  # of all trainings
 DECAY, PILOT = ("runtime/lrpilot/actions.py",), ("runtime/lrpilot/*.py",)  # of those that each drives
 
 Optimizers = Callable[[list[nn.Parameter], Workload], torch.optim.Optimizer]
@@ -279,7 +286,7 @@ def key(job: Job) -> tuple[str, ...]:
     return "robust", repr(job), policy, _digest(CODE + code, family(job.task.family).module), torch.__version__
 
 
-_digest = cache(sources.digest)
+_digest = cache(code_hash.digest)
 
 
 def _named(job: Job) -> tuple[Job, tuple[float, float]]:

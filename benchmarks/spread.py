@@ -1,7 +1,7 @@
 """Whether there is anything to win: how far the best learning rates of the benchmark's tasks lie apart.
 
     python -m benchmarks.spread            # 45 minutes, seconds from the cache; writes benchmarks/results/spread.json,
-                                           # docs/benchmark.md, pipeline/calibrated.json
+                                           # docs/benchmark.md, pipeline/evaluation/calibrated.json
     python -m benchmarks.spread --check    # and fails where a bar is missed
 
 On every task of every split the oracle's grid is trained: eight schedules from initial rates in half decades. If one
@@ -33,12 +33,12 @@ import pandas as pd
 import torch
 
 from benchmarks import command
-from pipeline.benchmark import CALIBRATED, Bench, against_oracle
 from pipeline.engines import engine
+from pipeline.evaluation.benchmark import CALIBRATED, Bench, against_oracle
+from pipeline.evaluation.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
-from pipeline.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.workloads.base import OPTIMIZERS
-from pipeline.workloads.registry import names
+from pipeline.workloads.families import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")
 SEEDS, TUNING_SEEDS = 5, 3

@@ -28,8 +28,8 @@ from pipeline import tracking
 from pipeline.config import CollectConfig, load
 from pipeline.engines import Failure, engine, progress
 from pipeline.paths import parse_root
-from pipeline.recording import Spec, code, record
-from pipeline.workloads.registry import family
+from pipeline.simulation.recording import Spec, code, record
+from pipeline.workloads.families import family
 from policy import trajectories
 
 UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's

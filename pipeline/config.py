@@ -14,7 +14,7 @@ import yaml
 from pipeline.paths import Paths
 from pipeline.schema import NonEmpty, OneOf, Range, known, mapping, record
 
-FEATURES = ("clock", "epochs", "probe", "level", "loss", "sketch", "validation")  # of policy/dataset.py
+FEATURES = ("clock", "epochs", "probe", "level", "loss", "sketch", "validation")  # of policy/observations.py
 
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]

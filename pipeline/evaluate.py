@@ -1,7 +1,7 @@
 """Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
 
 Families belong to splits: "train" (recorded by the collection), "selection", "heldout". The policy is one frozen file
-with no setting per task. What is run stands in `pipeline/benchmark.py`.
+with no setting per task. What is run stands in `pipeline/evaluation/benchmark.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import stats, tracking
-from pipeline.benchmark import SCORES, Bench, calibrated, compare, contenders, name_of
+from pipeline import tracking
 from pipeline.config import EvaluateConfig, load
 from pipeline.engines import engine
-from pipeline.outcomes import judged, outcomes
+from pipeline.evaluation import stats
+from pipeline.evaluation.aggregates import judged, outcomes
+from pipeline.evaluation.benchmark import SCORES, Bench, calibrated, compare, contenders, name_of
+from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE, parse_root
-from pipeline.splits import tasks
 
 
 def bench(config: EvaluateConfig) -> Bench:

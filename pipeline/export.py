@@ -14,8 +14,8 @@ from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.paths import parse_root
-from policy import agents, export
-from policy.dataset import BLIND, mask
+from policy import agents, graph
+from policy.observations import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
 GOLDEN = 8  # recorded observations whose answers travel with a policy
@@ -23,7 +23,7 @@ GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 def main() -> None:
     paths = parse_root(__doc__)
-    with tracking.stage(paths, "export", {"opset": export.OPSET}) as log:
+    with tracking.stage(paths, "export", {"opset": graph.OPSET}) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
         blind = agents.load(paths.agent / "blind.d3")
@@ -37,12 +37,12 @@ def main() -> None:
             training | {"commit": _commit()},
             {},
         )
-        golden = export.recorded_observations(paths.trajectories, GOLDEN)
+        golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
-        mean = export.Masked(export.Mean([agents.Network(a) for a in trained]), shown)
-        export.write(mean, manifest, golden, paths.policy)
-        export.write(export.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy)
-        seen = export.example_observations(257)
+        mean = graph.Masked(graph.Mean([agents.Network(a) for a in trained]), shown)
+        graph.write(mean, manifest, golden, paths.policy)
+        graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy)
+        seen = graph.example_observations(257)
         wanted = np.mean([agents.predict(a, seen * shown) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())
         if not difference <= TOLERANCE:

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lrpilot.bundle import Bundle
-from pipeline import config, figures, tracking
+from pipeline import config, tracking
 from pipeline.paths import Paths, parse_root
+from pipeline.reporting import result_keys
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 VERDICT = "verdict"  # tag of a version that became champion: why
@@ -29,7 +30,7 @@ def register(paths: Paths) -> dict[str, Any]:
     Raises BundleError for a policy that does not load, ValueError where its evaluation is missing.
     """
     params = config.load(paths.root).register
-    bundle, evaluation = Bundle(paths.policy), figures.read(paths)
+    bundle, evaluation = Bundle(paths.policy), result_keys.read(paths)
     sha256 = hashlib.sha256(paths.policy.read_bytes()).hexdigest()
     with tracking.stage(paths, "register", asdict(params)) as log:
         store = log.store
@@ -66,13 +67,13 @@ def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]]
     if champion is None:
         return True, "there was no champion"
     number, tags = champion
-    mine, theirs = evaluation[figures.BENCHMARK], tags.get(figures.BENCHMARK)
+    mine, theirs = evaluation[result_keys.BENCHMARK], tags.get(result_keys.BENCHMARK)
     if mine != theirs:
         return False, (
             f"judged on benchmark {mine}, the champion (version {number}) on {theirs}, so their regrets do "
             f"not compare; to replace it, set the alias {CHAMPION!r} by hand"
         )
-    new, old = evaluation[figures.SCORE], float(tags[figures.SCORE])
+    new, old = evaluation[result_keys.SCORE], float(tags[result_keys.SCORE])
     relation = "is below" if new < old else "is not below"
     return (
         new < old,
@@ -82,8 +83,8 @@ def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]]
 
 def _worth(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The tags that say what a version is worth: the policy's own figures, every split, and the benchmark."""
-    own = figures.summary(evaluation)
-    return {key: value for key, value in own.items() if key == figures.BENCHMARK or ".policy." in key}
+    own = result_keys.summary(evaluation)
+    return {key: value for key, value in own.items() if key == result_keys.BENCHMARK or ".policy." in key}
 
 
 def _origin(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from lrpilot import load_policy
-from pipeline import config, outcomes, report_data, report_figures, tracking, verdict
+from pipeline import config, tracking
+from pipeline.evaluation import aggregates
 from pipeline.paths import Paths, parse_root
-from pipeline.verdict import Score
+from pipeline.reporting import report_data, report_figures, verdict
+from pipeline.reporting.verdict import Score
 
-TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+TEMPLATE = Path(__file__).parent / "reporting" / "templates" / "report.html"
 ORDER = ("heldout", "selection", "train")  # of the splits on the page
 SHADES = {
     1: "28, 138, 148",
@@ -71,7 +73,7 @@ def render(paths: Paths) -> str:
 
 def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of one split."""
-    table, blind = verdict.scores(figures, name), outcomes.judged(rows)
+    table, blind = verdict.scores(figures, name), aggregates.judged(rows)
     baseline = verdict.best(table, "baseline")
     if baseline is None:
         raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
@@ -85,7 +87,7 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[st
         "tasks": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("family", "task")],
         "families": sorted(rows.family.unique()), "seeds": int(rows.seed.nunique()),
         "worst": {"task": worst.task, "regret": float(worst[verdict.POLICY])},
-        "outcomes": outcomes.outcomes(blind),
+        "outcomes": aggregates.outcomes(blind),
         "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, table).items()},
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from pipeline import tracking
 from pipeline.config import TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.paths import parse_root
-from policy import agents, dataset, trajectories
+from policy import agents, observations, trajectories
 from policy.mdp import Reward
 from policy.store import Masks, Store, build
 
@@ -30,7 +30,7 @@ def train_one(job: tuple[str, int], store: Path, agent: Path, config: TrainConfi
     """Train and save the agent of (name, seed): name, learning curve, mean squared distance to the data's actions."""
     name, seed = job
     data = Store.open(store).masked(Masks(config.mask_validation, config.mask_epochs), seed)
-    data = data.limited(dataset.BLIND if name == BLIND else config.features)
+    data = data.limited(observations.BLIND if name == BLIND else config.features)
     curve: Curve = []
     algorithm = agents.train(
         data, agents.Settings.of(config), seed, lambda s, losses: curve.append({"step": s} | losses), config.device

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, PROBE_NAMES
 from policy import mdp, trajectories
-from policy.dataset import GROUPS, Task, mask, observations
+from policy.observations import GROUPS, Task, mask, observations
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
 HIDDEN = len(PERIODS)  # in place of an index of PERIODS

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.workloads import text
 from pipeline.workloads.base import Family, Workload
-from pipeline.workloads.models import Bag
+from pipeline.workloads.networks import Bag
 from pipeline.workloads.sampling import (
     Build,
     assemble,

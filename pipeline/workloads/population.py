@@ -1,5 +1,5 @@
 """Many runs of one workload at once: `torch.func.vmap` over stacked parameters, each member with a learning rate, an
-initialisation and a data order of its own. A member follows the plain `torch.optim` loop (tests/test_population.py).
+initialisation and a data order of its own. A member follows the plain `torch.optim` loop; tests hold it to that.
 
 Parameters, gradients and optimizer state are flat (K, P) tensors: the optimizers are a few whole-tensor operations,
 a sketch is one indexing, a roll-back one `where`.

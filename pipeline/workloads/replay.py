@@ -2,7 +2,7 @@
 
 `torch.func.vmap` and `grad` spend 10 to 30 us on every operation before any arithmetic, more than the arithmetic of a
 small model takes. What they call in the end is one plain sequence of operations. It depends on the shapes alone, so the
-first call records it and the next ones repeat it: the same numbers, bit for bit (tests/test_replay.py), in half the
+first call records it and the next ones repeat it: the same numbers, bit for bit, in half the
 time on small models. torch's `make_fx` records the same, but takes a second for a recurrent model, as long as it saves.
 """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.models import ACTIVATIONS, MLP, ConvNet
+from pipeline.workloads.networks import ACTIVATIONS, MLP, ConvNet
 
 OPTIMIZER_SHARES = {"adam": 0.45, "adamw": 0.20, "sgd": 0.35}
 WEIGHT_DECAY = 0.01  # of AdamW alone

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.workloads import text
 from pipeline.workloads.base import Family, Workload
-from pipeline.workloads.models import CELLS, Recurrent, Transformer
+from pipeline.workloads.networks import CELLS, Recurrent, Transformer
 from pipeline.workloads.sampling import (
     Build,
     Splits,

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from pipeline.workloads.base import Family, Workload
-from pipeline.workloads.models import MLP
+from pipeline.workloads.networks import MLP
 from pipeline.workloads.sampling import (
     assemble,
     corrupt,

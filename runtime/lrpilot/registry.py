@@ -1,6 +1,6 @@
 """models:/name@alias and models:/name/3 -> a policy, through MLflow's model registry. Needs mlflow, but not always.
 
-What was resolved once is kept (see `lrpilot.kept`), so that a training also starts where the registry cannot be
+What was resolved once is kept (see `lrpilot.policy_cache`), so that a training also starts where the registry cannot be
 reached: a version never changes, so the kept one is the policy; of an alias the latest known one is taken, with a
 warning.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from lrpilot import kept
+from lrpilot import policy_cache
 from lrpilot.manifest import BundleError
 
 SQLITE = "sqlite:///"
@@ -41,7 +41,7 @@ def resolve(ref: str) -> tuple[Path, bytes]:
     """
     name, alias, number = _parse(ref)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path('mlflow.db').resolve()}"
-    known = kept.find(uri, ref)
+    known = policy_cache.find(uri, ref)
     # A database at hand is asked, since it may have been made anew; a server is spared the question.
     if known is not None and number is not None and not uri.startswith(SQLITE):
         return known.path, known.content
@@ -95,7 +95,7 @@ def _ask(ref: str, uri: str, name: str, alias: str | None, number: str | None) -
         raise
     except Exception as error:  # MLflow lets those of its HTTP, database and storage libraries pass
         raise UnreachableError(f"{ref}: the registry {_public(uri)} failed: {error}") from error
-    path = kept.keep(uri, {ref, f"models:/{name}/{version.version}"}, str(version.version), content) or path
+    path = policy_cache.keep(uri, {ref, f"models:/{name}/{version.version}"}, str(version.version), content) or path
     return path, content
 
 
@@ -136,8 +136,8 @@ def _version(client: Any, ref: str, name: str, alias: str | None, number: str | 
 def _fetch(client: Any, ref: str, uri: str, version: Any) -> tuple[Path, bytes]:
     """A version's file and bytes: the kept ones where its hash is registered, else from where it lies."""
     wanted: str | None = version.tags.get("sha256")  # versions made by others may not say
-    if wanted is not None and (content := kept.content(wanted)) is not None:
-        return kept.path(wanted), content
+    if wanted is not None and (content := policy_cache.content(wanted)) is not None:
+        return policy_cache.path(wanted), content
     source: str = client.get_model_version_download_uri(version.name, str(version.version))
     local = _local(source)
     if local is not None:

@@ -1,0 +1,271 @@
+"""The benchmark: the policy beside schedules, rivals, random search, controls, and anybody's own scheduler.
+
+    python -m benchmarks.lr_benchmark                                    # 50 minutes, one from the cache; writes
+                                                                         # benchmarks/results/lr_benchmark.json,
+                                                                         # docs/benchmark.md, docs/images, and the
+                                                                         # README's table
+    python -m benchmarks.lr_benchmark --fast                             # 2 minutes: seven short tasks, printed
+    python -m benchmarks.lr_benchmark --scheduler my_module:my_factory   # one's own as well, printed
+
+The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
+`policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
+random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's grid and chosen by validation
+loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid has).
+textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs that the policy wins.
+<name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
+constant.<group>.reached: share of the trainings whose validation loss comes down to what the task's best constant rate
+ends with; .steps: median share of its steps until then (none: more than half never do). trainings: of the shipped
+policy, whatever it is told, in the population and in a plain loop; diverged: of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import command, spread
+from lrpilot import load_policy
+from pipeline.config import load
+from pipeline.engines import engine
+from pipeline.evaluate import contrasts, per_method, summarise
+from pipeline.evaluation import aggregates, random_search, stats
+from pipeline.evaluation.benchmark import Bench, compare, contenders, name_of
+from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, recipe
+from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.splits import Task, tasks
+from pipeline.evaluation.trial import Method, Run, execute
+from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
+from pipeline.reporting import readme, report_data, report_figures, verdict
+from pipeline.workloads.families import names
+
+OUT, PAGE, IMAGES = Path("benchmarks/results/lr_benchmark.json"), Path("docs/benchmark.md"), Path("docs/images")
+SPLIT = "heldout"
+TRIALS = (3, 5)
+TIMED, ROUNDS = "mnist_mlp", 3  # the family on whose first task trainings are timed, and how often
+FAST = (2, 1)  # seeds that judge and seeds that choose, of the quick form
+SLOW = ("stdlib_lm_rnn", "stdlib_lm_transformer")  # families that the quick form leaves out: two thirds of the wait
+PROFILED = (  # methods in the figures, beside the best schedule
+    verdict.POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
+    "rival.schedule_free",
+)  # fmt: skip
+THRESHOLDS = np.linspace(-0.1, 1.0, 111)
+
+
+def held_out(root: Path, fast: bool) -> Bench:
+    """All held-out tasks; or the shortest of each family but the slow ones, on few seeds."""
+    config = load(root).evaluate
+    chosen = tasks([name for name in names(SPLIT) if not (fast and name in SLOW)], spread.full(SPLIT))
+    return Bench(
+        shortest(chosen) if fast else chosen, *(FAST if fast else (spread.SEEDS, spread.TUNING_SEEDS)),
+        config.learning_rates, engine("local", config.workers), BENCHMARK_CACHE,
+    )  # fmt: skip
+
+
+def shortest(chosen: Sequence[Task]) -> list[Task]:
+    """Of each family the task with the fewest steps."""
+    told, found = zip(spread.entries(chosen), chosen, strict=True), dict[str, Task]()
+    for _, task in sorted(told, key=lambda pair: pair[0]["n_steps"]):
+        found.setdefault(task.family, task)
+    return [*found.values()]
+
+
+def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
+    """Everything that is compared with the policy, but schedules and what follows from runs."""
+    found = contenders(DEFAULT_MODEL / "policy.onnx", paths.blind_policy)
+    policy = found[0].policy
+    return [
+        *found,
+        Method("policy", "policy_steps", policy=policy),
+        Method("loop", "pilot", policy=policy, loop="pilot"),
+        Method("loop", "untouched", loop="untouched"),
+        *(Method("rival", name, loop=name) for name in [*(n for n in RIVALS if n != "untouched"), *schedulers]),
+    ]
+
+
+class Grid:
+    """The oracle's grid, as a random search meets it."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._tasks: list[tuple[np.ndarray, np.ndarray]] = []  # validation losses and regrets, (seeds, configurations)
+        for _, part in rows[rows.kind == "grid"].groupby("task", sort=True):
+            losses, regrets = (
+                part.pivot(index="seed", columns=["method", "lr0"], values=value).to_numpy()
+                for value in ("val_loss", "regret")
+            )
+            self._tasks.append((losses, regrets))
+        self.size = min(losses.shape[1] for losses, _ in self._tasks)
+
+    def search(self, trials: int) -> np.ndarray:
+        """Expected regrets (tasks, seeds that choose) of so many trials."""
+        return np.stack([random_search.random_search(losses, regrets, trials) for losses, regrets in self._tasks])
+
+    def worth(self, regret: float) -> int:
+        """Trials until the mean regret is as low as that; 0: never."""
+        return next((n for n in range(1, self.size + 1) if self.search(n).mean() <= regret), 0)
+
+
+def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+    """All figures, flat."""
+    grid, regrets = Grid(rows), dict(per_method(rows))
+    policy = regrets[verdict.POLICY]
+    found = summarise(rows, bootstrap)
+    for trials in TRIALS:  # searched on other seeds than the policy is judged on: these pairs share the task alone
+        searched = grid.search(trials)
+        paired = searched[:, np.arange(policy.shape[1]) % searched.shape[1]]
+        found |= contrasts({verdict.POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
+    out: dict[str, Any] = {f"{SPLIT}.{key}": value for key, value in found.items()}
+    textbook = rows[(rows.kind == "baseline") & np.isclose(rows.lr0, rows.optimizer.map(TEXTBOOK))]
+    for schedule, part in textbook.groupby("method"):
+        table = part.pivot_table(index="task", columns="seed", values="regret").to_numpy()
+        out[f"textbook.{schedule}.mean"] = round(float(table.mean()), 4)
+        out[f"textbook.{schedule}.wins"] = round(stats.share_won(policy, table), 4)
+    shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
+    out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
+    out |= to_best_constant(rows)
+    return out | {"worth": grid.worth(policy.mean()), "seeds": policy.shape[1], "torch": torch.__version__}
+
+
+def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
+    """By group how many trainings come down to the final validation loss of the best constant rate, and how soon."""
+    constant = rows[(rows.kind == "grid") & (rows.method == "constant")]
+    ends = constant.assign(val_loss=constant.val_loss.fillna(np.inf)).groupby(["task", "lr0"]).val_loss.mean()
+    target, judged, out = ends.groupby("task").min(), aggregates.judged(rows), dict[str, float]()
+    for group, part in judged[judged.group.isin(PROFILED)].groupby("group"):
+        steps = np.concatenate([
+            stats.steps_to_threshold(of.milestones.iloc[0], np.stack(of.val_curve.to_list()), target[task]) / of.n_steps
+            for task, of in part.groupby("task")
+        ])  # fmt: skip
+        out[f"constant.{group}.reached"] = round(float(np.isfinite(steps).mean()), 4)
+        if np.isfinite(median := np.median(np.nan_to_num(steps, nan=np.inf))):
+            out[f"constant.{group}.steps"] = round(float(median), 4)
+    return out
+
+
+def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
+    """<name>.time of what trains in a plain loop: of a training, over the loop without any scheduler.
+
+    Median of ROUNDS rounds after a first one, in each of which all of them train in turn, in this process. Kept with
+    the trainings: a run from the cache tells what the machine took that trained them.
+    """
+    task = next(task for task in bench.tasks if task.family == TIMED)
+    runs = [Run(task, method, 0) for method in chosen if method.loop is not None]
+    with kept(bench.cache) as known:
+        key = ("times", ROUNDS, *(run.key() for run in runs))
+        if (seconds := known.get(key)) is None:
+            threads = torch.get_num_threads()
+            seconds = [[execute([run])[0]["seconds"] for run in runs] for _ in range(ROUNDS + 1)][1:]
+            torch.set_num_threads(threads)
+            known[key] = seconds
+    table, loops = np.array(seconds), [run.method.name for run in runs]
+    ratio = np.median(table / table[:, [loops.index("untouched")]], axis=0)
+    return {f"{name}.time": round(float(value), 3) for name, value in zip(loops, ratio, strict=True)}
+
+
+def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Train what the cache does not hold; all figures, and the runs behind them.
+
+    The quick form searches no floor, and tells no wall times.
+    """
+    paths, config = Paths(root), load(root).evaluate
+    chosen = methods(paths, schedulers)
+    rows = compare(bench, chosen, search=not fast)
+    fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
+    return figures(rows, config.bootstrap) | ({} if fast else times(bench, chosen)) | fixed, rows
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each method by its mean, and what the policy is worth."""
+    head = ["method", "mean regret", "95 %", "IQM", "policy minus it (95 %)", "policy wins", "worst family",
+            "best checkpoint", "error", "time"]  # fmt: skip
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for s in verdict.scores(r, SPLIT):
+        rest = (r.get(f"{SPLIT}.{s.group}.{key}") for key in ("worst_family", "best_regret", "error_regret"))
+        wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
+        name = s.name if s.group in verdict.NAMES else f"`{s.name}`"
+        row = [name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.number(s.iqm), verdict.gap(s)]
+        ratio = r.get("pilot.time") if s.group == verdict.POLICY else r.get(f"{s.group.partition('.')[2]}.time")
+        row += [wins, *(verdict.number(value, 2) for value in rest), f"×{ratio:.2f}" if ratio else "–"]
+        rows.append([f"**{row[0]}**", *row[1:]] if s.group == verdict.POLICY else row)
+    textbook = [["schedule at the textbook's rate", "mean regret", "policy wins"], ["---", "---:", "---:"]]
+    for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
+        group = key.removesuffix(".mean")
+        name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
+        textbook.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
+    sooner = [["method", "reaches the best constant rate's loss", "after, of its steps"], ["---", "---:", "---:"]]
+    for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
+        steps = r.get(f"constant.{group}.steps")
+        reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
+        sooner.append([verdict.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
+    widths = {n: r[f"{SPLIT}.{n}.sensitivity"] for n in verdict.NAMES if n.startswith("baseline.")
+              and f"{SPLIT}.{n}.sensitivity" in r}  # fmt: skip
+    steadiest = min(widths, key=lambda name: widths[name])
+    worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
+    last = (
+        f"{r[f'{SPLIT}.tasks']} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
+        f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
+        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
+        f"initial rates the regret of a task spreads by {verdict.number(widths[steadiest], 2)} under the steadiest "
+        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"Measured with torch {r['torch']}."
+    )
+    lines = ("\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, textbook, sooner))
+    return "\n\n".join([*lines, last])
+
+
+def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
+    """The page's figures."""
+    judged, runs = aggregates.judged(rows), aggregates.with_groups(rows)
+    baseline = verdict.best(verdict.scores(r, SPLIT), "baseline")
+    groups = [*PROFILED, *([baseline.group] if baseline else [])]
+    of_families = report_data.by_family(judged, groups)
+    pictures = {
+        "families": report_figures.families(of_families),
+        "profiles": report_figures.profiles(THRESHOLDS, report_data.profiles(judged, groups, THRESHOLDS)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(runs)),
+        "rates": report_figures.rate_curves(report_data.task_curves(runs)),
+    }
+    for name, figure in pictures.items():
+        report_figures.write_png(figure, folder / f"benchmark_{name}.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="The policy beside schedules and rivals, and your own.")
+    parser.add_argument(
+        "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
+    )
+    parser.add_argument("--fast", action="store_true", help="short tasks of seven families, on two seeds")
+    parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")
+    parser.add_argument("--out", type=Path, help=f"where the figures go (default: {OUT}, or nowhere with an option)")
+    args = parser.parse_args(argv)
+    for name in args.scheduler:
+        try:
+            recipe(name)  # an error now, not in a worker
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SystemExit(
+                f"--scheduler {name!r}: {error}; want module:factory, where factory(optimizer, total_steps) makes one"
+            ) from None
+    whole = not args.scheduler and not args.fast and args.root == Path(".") and args.out is None
+    bench = held_out(args.root, args.fast)
+    try:
+        found, rows = measure(args.root, bench, args.scheduler, args.fast)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
+    if whole:
+        draw(found, rows, IMAGES)
+        readme.update(found, aggregates.with_groups(rows))
+    if whole or args.out is not None:
+        command.write(found, render(found), args.out or OUT, PAGE if whole else None)
+    else:
+        print(render(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""What PilotLR costs: time per step over the same loop with CosineAnnealingLR or with no scheduler, time per decision,
+of the probe, of the import, and memory.
+
+    python -m benchmarks.overhead.measure            # 8 minutes; writes benchmarks/results/overhead.json,
+                                                     # a table of README.md
+    python -m benchmarks.overhead.measure --check    # and fails where a bar is missed
+
+The figures are flat, those of a training as <training>.<figure>:
+
+    over_cosine, over_none, cosine_over_none    ratios of step times, with _low and _high of their 95 % interval
+    step_us, added_us                           step with CosineAnnealingLR; what PilotLR adds to it
+    overhead_us, plain_step_us, cosine_us       the scheduler alone: mean step, median step, CosineAnnealingLR's step;
+                                                with its code in the caches, as it is not in a training
+    closing_us, closing_in_place_us             a decision along with the closing of the telemetry window before it
+                                                (sampling the weights, norms): one after the other; one per interval
+    probe_step_us, probe_copy_ms, probe_end_ms  of the probe: a step; the copy; landmarks, roll-back, first decision
+    overhead_share                              (overhead_us - cosine_us) / step_us
+    rounds, round_steps, total_steps, parameters
+
+and of no training: import_ms, decision_us (from an interval's telemetry to the next rate: features, network, guard,
+history), policy_us (the network alone), memory_bytes = memory_pilot_bytes (at most, in
+memory_steps steps; memory_at_<share>_percent_bytes on the way) + memory_sketch_bytes.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks import command
+from benchmarks.overhead.footprint import import_ms, memory
+from benchmarks.overhead.step_cases import cases
+from benchmarks.overhead.steps import decision_us, own_time, paired, policy_us
+from lrpilot import load_policy
+
+OUT, README = Path("benchmarks/results/overhead.json"), Path("README.md")
+THREADS = 1
+BARS = {  # at most
+    "mlp.over_cosine": 1.05,
+    "transformer.over_cosine": 1.03,
+    "resnet18.over_cosine": 1.01,
+    "decision_us": 150.0,
+    "import_ms": 100.0,
+    "memory_bytes": 1_000_000,
+}
+
+
+def environment() -> dict[str, Any]:
+    return {
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "threads": THREADS,
+    }
+
+
+def processor() -> str:
+    """The processor's own name."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All figures, flat."""
+    torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(True)  # else a step's time depends on how far the training got
+    policy = load_policy()
+    results: dict[str, Any] = {"quick": quick, **environment()}
+    results["import_ms"] = import_ms(1 if quick else 15)
+    results["decision_us"], results["policy_us"] = decision_us(policy), policy_us(policy)
+    for case in cases(quick):
+        figures = {"total_steps": case.total_steps, "parameters": sum(p.numel() for p in case.model().parameters())}
+        figures |= paired(case, policy) | own_time(case, policy, 1 if quick else 10)
+        figures["overhead_share"] = (figures["overhead_us"] - figures["cosine_us"]) / figures["step_us"]
+        results |= {f"{case.name}.{key}": value for key, value in figures.items()}
+    return results | memory(policy, 2_000 if quick else 10_000_000)
+
+
+def missed(results: Mapping[str, Any]) -> list[str]:
+    """What to say of every bar that is not met."""
+    return [f"{key}: {results[key]:.4g}, want at most {bar:g}" for key, bar in BARS.items() if results[key] > bar]
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Markdown: a table of the trainings, and what does not depend on them."""
+    names = {"mlp": "MLP 64-128-10", "transformer": "transformer of two layers", "resnet18": "ResNet-18, 32×32"}
+    head = ["training", "step", "over CosineAnnealingLR", "95 % interval", "over no scheduler", "end of an interval"]
+    rows = [head, ["---", *["---:"] * 5]]
+    for key, name in names.items():
+        r = {k.removeprefix(f"{key}."): v for k, v in results.items() if k.startswith(f"{key}.")}
+        low, high = percent(r["over_cosine_low"]), percent(r["over_cosine_high"])
+        cells = [name, duration(r["step_us"]), percent(r["over_cosine"]), f"{low} to {high}", percent(r["over_none"])]
+        rows.append([*cells, duration(r["closing_us"])])
+    last = (
+        "At the end of an interval, some forty in a training, a window of telemetry is closed and a decision made; "
+        f"the decision alone takes {results['decision_us']:.0f} µs. `import lrpilot` takes "
+        f"{results['import_ms']:.0f} ms on top of numpy and onnxruntime. The scheduler's "
+        f"state is {results['memory_bytes'] / 1e3:.0f} kB in a training of {results['memory_steps']:,} steps. "
+        f"Measured with torch {results['torch']}, {results['threads']} thread, {results['processor']}."
+    )
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+
+
+def percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(us: float) -> str:
+    return f"{us:.0f} µs" if us < 1e3 else f"{us / 1e3:.1f} ms" if us < 1e5 else f"{us / 1e6:.2f} s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # torch's, of idle optimizers
+        return command.run(argv, "What PilotLR costs a training.", OUT, README, measure, render, missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

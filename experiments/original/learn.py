@@ -1,0 +1,78 @@
+"""Train the plan's two agents offline on the recordings, and write each as an ONNX file that answers as it does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.original import epoch_agents, epochs
+from experiments.original.catalogue import AGENTS
+from experiments.original.epoch_policy import EpochPolicy
+from experiments.original.plan_config import AgentsConfig, load
+from experiments.original.plan_paths import original_root
+from pipeline import tracking
+from policy.agents import Settings
+
+TOLERANCE = 1e-5  # of a factor
+
+
+def episodes(results: Sequence[dict[str, Any]]) -> list[epoch_agents.Episode]:
+    """Recorded trainings as the agents see them: what the training saw at each decision, and what it gained."""
+    found = []
+    for result in results:
+        names = epochs.Seen.__dataclass_fields__
+        seen = [epochs.Seen(**{name: row[name] for name in names}) for row in result["curve"]]
+        actions = [row["action"] for row in result["curve"] if "action" in row]
+        observations = [epochs.observation(now, seen[max(i - 1, 0)]) for i, now in enumerate(seen[: len(actions)])]
+        # Nothing is decided at the last row, whether the budget or a divergence ended the training.
+        gains = epochs.rewards([s.val_loss for s in seen[: len(actions) + 1]])
+        found.append(epoch_agents.Episode(np.stack(observations), np.array(actions), gains))
+    return found
+
+
+def settings(config: AgentsConfig, kind: str) -> Settings:
+    """What d3rlpy is given; the plan knows no returns over several decisions."""
+    return Settings(
+        getattr(config, kind), config.steps, config.batch_size, config.learning_rate, config.gamma, 1, config.alpha,
+        config.hidden,
+    )  # fmt: skip
+
+
+def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, path: Path) -> dict[str, Any]:
+    """Train one agent and write its file; its figures. Raises SystemExit where the file answers otherwise than it."""
+    losses: dict[str, float] = {}
+    agent = epoch_agents.train(own, kind, settings(config, kind), config.seed, lambda _, new: losses.update(new))
+    wanted = epoch_agents.write(agent, {"kind": kind, "trained": asdict(config), "episodes": len(own)}, path)
+    policy = EpochPolicy(path)
+    parity = float(np.abs(policy(epoch_agents.examples()) - wanted[:, 0]).max())
+    if not parity <= TOLERANCE:
+        raise SystemExit(f"learn: {path} differs from its agent by {parity:.2g}, at most {TOLERANCE} is allowed")
+    answers = policy(np.concatenate([e.observations for e in own]))
+    return {name: round(value, 5) for name, value in losses.items()} | {
+        "episodes": len(own), "decisions": sum(len(e.actions) for e in own), "parity": float(f"{parity:.1g}"),
+        "mean_factor": round(float(answers.mean()), 4), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    paths = original_root(__doc__)
+    config = load(paths.root).agents
+    with tracking.stage(paths, "learn", asdict(config)) as log:
+        results = [json.loads(path.read_text()) for path in sorted(paths.recordings.glob("*.json"))]
+        metrics: dict[str, Any] = {}
+        for kind in AGENTS:
+            path: Path = getattr(paths, kind)
+            found = learn(kind, episodes([r for r in results if r["scheduler"] == kind]), config, path)
+            metrics |= {f"{kind}.{name}": value for name, value in found.items()}
+            log.artifact(path)
+        log.write(metrics, paths.learn_metrics)
+
+
+if __name__ == "__main__":
+    main()

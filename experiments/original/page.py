@@ -1,0 +1,62 @@
+"""The original experiment at a size for two cores: its tables, from the runs of `make repro PROFILE=plan-mid`.
+
+    python -m experiments.original.page    # writes experiments/results/original.json, docs/original-experiment.md
+
+`make original` trains, and then calls it. Keys of the file: `pairs`, as `experiments/original/summary.py` sums them up,
+and where and how long it ran.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from benchmarks import command
+from benchmarks.overhead.measure import processor
+from experiments.original import plan_tables, summary
+from experiments.original.plan_paths import OriginalPaths
+
+OUT, PAGE = Path("experiments/results/original.json"), Path("docs/original-experiment.md")
+ROOT = Path("profiles/plan-mid")
+
+
+def measure(root: Path) -> dict[str, Any]:
+    """The figures of a profile that has run. Raises SystemExit where it has not."""
+    paths = OriginalPaths(root)
+    if not paths.rows.is_file():
+        raise SystemExit(f"{paths.rows}: not there; run `make repro PROFILE={root.name}`, or `make original`")
+    rows = pd.read_parquet(paths.rows)
+    recorded = json.loads(paths.record_metrics.read_text(encoding="utf-8"))
+    return {
+        "torch": torch.__version__, "processor": processor(), "device": "cpu", "trainings": len(rows),
+        "recorded": recorded["trainings"], "train_hours": round(float(rows.train_runtime.sum()) / 3600, 2),
+        "steps_min": int(rows.steps.min()), "steps_max": int(rows.steps.max()),
+        "pairs": summary.summarise(rows),
+    }  # fmt: skip
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """The part of the page."""
+    last = (
+        f"{results['trainings']} trainings of {results['steps_min']} to {results['steps_max']} optimizer steps, "
+        f"{results['train_hours']:g} hours of one core, and {results['recorded']} more that the agents learned from; "
+        f"the pilot's policy was trained on 300 to 5,000 steps. Measured with torch {results['torch']}, one thread per "
+        f"training, {results['processor']}. On a GPU: not measured."
+    )
+    return f"{plan_tables.document(results['pairs'], '###')}\n\n{last}"
+
+
+def main() -> int:
+    results = measure(ROOT)
+    command.write(results, render(results), OUT, PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Record trainings under schedules and random actions: what the plan's agents learn from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+
+from experiments.original.plan_config import load
+from experiments.original.plan_paths import original_root
+from experiments.original.recordings import recorded
+from experiments.original.result_files import compute
+from pipeline import tracking
+
+
+def main() -> None:
+    paths = original_root(__doc__)
+    params = load(paths.root)
+    with tracking.stage(paths, "record", asdict(params.record)) as log:
+        found = compute(recorded(params, paths), paths.recordings, params.training, "record")
+        kinds = Counter(result["scheduler"] for result in found)
+        metrics = {
+            "trainings": len(found), "decisions": sum("action" in row for r in found for row in r["curve"]),
+            "diverged": sum(result["diverged"] for result in found),
+            **{f"trainings.{kind}": count for kind, count in sorted(kinds.items())},
+        }  # fmt: skip
+        log.write(metrics, paths.record_metrics)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Which trainings the plan's agents learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.original.catalogue import AGENTS
+from experiments.original.cells import pairs, rates
+from experiments.original.plan_config import Original
+from experiments.original.plan_paths import OriginalPaths
+from experiments.original.training import Training
+
+FIRST_SEED = 10_000  # agents are judged on others
+
+
+def recorded(params: Original, paths: OriginalPaths) -> list[Training]:
+    """What the agents learn from: every behaviour and every initial rate comes up as evenly as `record.runs` allow."""
+    config, found = params.record, []
+    for pair in pairs(params, paths):
+        for kind in AGENTS:
+            rng, own = np.random.default_rng([len(found), 7]), rates(params, pair.setting)
+            behaviours = [config.behaviours[i % len(config.behaviours)] for i in range(config.runs)]
+            order = [own[i] for _ in range(-(-config.runs // len(own))) for i in rng.permutation(len(own))]
+            found += [
+                replace(
+                    pair, scheduler=kind, learning_rate=order[i], seed=FIRST_SEED + len(found) + i,
+                    behaviour=behaviour, exploration=(config.epsilon, config.epsilon_decay),
+                )
+                for i, behaviour in enumerate(behaviours)
+            ]  # fmt: skip
+    return found

@@ -1,0 +1,27 @@
+"""Run every cell of the plan: each pair of data set and model, scheduler, initial learning rate and seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from experiments.original.cells import cells
+from experiments.original.plan_config import load
+from experiments.original.plan_paths import original_root
+from experiments.original.result_files import compute
+from pipeline import tracking
+
+
+def main() -> None:
+    paths = original_root(__doc__)
+    params = load(paths.root)
+    with tracking.stage(paths, "run", asdict(params.plan) | {"training": asdict(params.training)}) as log:
+        found = compute(cells(params, paths), paths.runs, params.training, "run")
+        metrics = {
+            "trainings": len(found), "diverged": sum(result["diverged"] for result in found),
+            "train_hours": round(sum(result["train_runtime"] for result in found) / 3600, 3),
+        }  # fmt: skip
+        log.write(metrics, paths.run_metrics)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""One training of the experiment: everything that decides it, and the name under which its result is kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from experiments.original.catalogue import MODEL_TITLES, PILOTS, SETS
+from experiments.original.plan_config import ModelsConfig, Setting, TrainingConfig
+from experiments.original.sets import About
+from pipeline import code_hash
+
+# What shapes a training. The policies that decide in it count by their files' content.
+SOURCES = (
+    *(f"pipeline/original/{m}.py" for m in ("drivers", "loop", "models", "sets")), "pipeline/simulation/schedules.py",
+    "experiments/original/epochs.py",
+)  # fmt: skip
+RUNTIME = ("runtime/lrpilot/*.py", "runtime/lrpilot/models/default/policy.onnx")  # what PilotLR's trainings depend on
+ROUNDS_ALIKE = ("settings", "loader_workers", "engine", "workers", "device")  # of the parameters: change no number
+
+
+@dataclass(frozen=True)
+class Training:
+    """A data set, a model, what sets the learning rate, a seed."""
+
+    about: About  # of the data set
+    model: str
+    setting: Setting
+    scheduler: str  # of catalogue.SCHEDULERS
+    learning_rate: float  # the initial one; the pilots do not look at it
+    seed: int
+    decisions: int  # per epoch, of the plan's agents
+    models: ModelsConfig
+    recipe: TrainingConfig
+    device: str  # cpu or cuda
+    folder: str  # of the data sets
+    weights: str = ""  # sha256 of BERT's
+    policy: str = ""  # path of the agent's file
+    policy_sha256: str = ""
+    behaviour: str = ""  # a recording follows this schedule, and acts as the agent `scheduler` does
+    exploration: tuple[float, float] = (0.0, 1.0)  # of a recording: epsilon, and its factor per decision
+
+    @property
+    def title(self) -> str:
+        """For people: "MNIST, ResNet-18, cosine from 0.001, seed 0"."""
+        what = f"{self.scheduler} after {self.behaviour}" if self.behaviour else self.scheduler
+        known = SETS[self.about.name].title, MODEL_TITLES[self.model]
+        return f"{known[0]}, {known[1]}, {what} from {self.learning_rate:g}, seed {self.seed}"
+
+    def name(self) -> str:
+        """16 hex digits that stand for this training, as the code of now runs it."""
+        content = asdict(self) | {"code": _code((*SOURCES, *RUNTIME) if self.scheduler in PILOTS else SOURCES)}
+        content["recipe"] = {k: v for k, v in content["recipe"].items() if k not in ROUNDS_ALIKE}
+        for place in ("folder", "policy"):
+            del content[place]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_code = functools.cache(code_hash.digest)
+
+
+def sha256(path: Path) -> str:
+    """Of a file, or of all files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()

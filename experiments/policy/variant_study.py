@@ -1,0 +1,167 @@
+"""What a policy is worth by how it was made: variants, trained on the last collection, judged on the selection split.
+
+    python -m experiments.policy.variant_study reward    # minutes; writes experiments/results/variants/reward.json,
+                                                         # and the part of docs/experiments.md that has its name;
+                                                         # no name: lists them
+
+Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
+seen, and their mean is one more. A policy runs on all tasks of the selection split: as it comes (told the training loss
+and the size of the data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean,
+.low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error,
+.val (validation loss shown), .steps (not told how many data there are), .agents (mean of each), .together (the policy
+that is the mean of them), .promised (what the critics of each say that its first actions are worth, on the recorded
+tasks, in units of the reward; null without critics), and but for the first, .minus, .minus_low, .minus_high (its regret
+minus the first's). Trainings are kept, as those of the benchmark are, and what `making` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import command, spread
+from experiments.policy.variant_policies import WORK, agents_of, make, policies_of, together
+from experiments.policy.variants import DISTILLED, EXPERIMENTS, Variant
+from pipeline.config import Params, load
+from pipeline.engines import engine
+from pipeline.evaluation import stats
+from pipeline.evaluation.benchmark import Bench, add_regret, oracles, train_grid, with_facts
+from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.trial import Method
+from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.reporting import verdict
+from pipeline.workloads.families import names
+from policy import trajectories
+
+RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md")
+SPLIT = "selection"
+RUNS = 2  # evaluation seeds: those of training matter more
+TOGETHER = "together"  # as it comes, of all training seeds in one
+MODES = {  # told of the data, the validation loss
+    "policy": (True, False), "val": (True, True), "steps": (False, False), TOGETHER: (True, False),
+}  # fmt: skip
+RESAMPLES = 2000
+
+
+def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
+    """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
+    out = []
+    for mode, (epochs, validation) in MODES.items():
+        for i, variant in enumerate(variants):
+            if mode == TOGETHER and (variant.agents or variant.rule):
+                continue
+            made = policies_of(together(variant) if mode == TOGETHER else variant, params, data)
+            out += [
+                Method(
+                    mode,
+                    f"{i}.{j}",
+                    policy=str(WORK / f"{name}.onnx"),
+                    unprobed=variant.unprobed,
+                    epochs=epochs,
+                    validation=validation,
+                )
+                for j, name in enumerate(made)
+            ]
+            out += [Method(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
+    return out
+
+
+def judge(judged: Sequence[Method]) -> pd.DataFrame:
+    """All their runs on the selection split, with their regrets."""
+    bench = Bench(
+        tasks(names(SPLIT), spread.full(SPLIT)), RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
+    )
+    _, runs = oracles(bench, train_grid(bench))
+    runs += [r for t in bench.tasks for r in bench.runs(judged, t)]
+    rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
+    split = rows.method[rows.kind != "oracle"].str.partition(".")
+    return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
+
+
+def promises(variant: Variant, params: Params, data: str) -> list[float] | None:
+    """What the critics of each of a variant's agents promise; None where it has none."""
+    if variant.rule or variant.agents == DISTILLED:
+        return None
+    told = [json.loads((WORK / f"{name}.json").read_text()) for name in agents_of(variant, params, data).values()]
+    return None if told[0]["promised"] is None else [value["promised"] for value in told]
+
+
+def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
+    """All figures, flat."""
+    rng, out = np.random.default_rng(0), dict[str, Any]()
+    shown = rows.query("kind == 'policy'")
+    # (tasks, training seeds x evaluation seeds): both are resampled, within each task
+    tables = [
+        part.pivot(index="task", columns=["agent", "seed"], values="regret").to_numpy()
+        for _, part in shown.groupby("variant")
+    ]
+    for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
+        mine = shown.query("variant == @i")
+        estimate = stats.mean_estimate(table, n_resamples=RESAMPLES, rng=rng)
+        told = {kind: part.regret for kind, part in rows[rows.variant == i].groupby("kind")}
+        out |= {
+            f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
+            f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
+            f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
+            f"{label}.val": float(told["val"].mean()), f"{label}.steps": float(told["steps"].mean()),
+            f"{label}.together": float(told[TOGETHER].mean()) if TOGETHER in told else None,
+            f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
+        }  # fmt: skip
+        if i:
+            beside = np.tile(table, (1, tables[0].shape[1] // table.shape[1]))  # one policy beside several agents
+            gap = stats.difference_estimate(beside, tables[0], n_resamples=RESAMPLES, rng=rng)
+            out |= {f"{label}.minus": gap.value, f"{label}.minus_low": gap.low, f"{label}.minus_high": gap.high}
+    return out
+
+
+def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """Markdown: a row of each variant."""
+    head = ["variant", "mean regret", "95 %", "single agents", "the three together", "minus the first (95 %)",
+            "worst family", "best checkpoint", "error", "with validation loss", "not told of the data",
+            "critics promise"]  # fmt: skip
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for label in labels:
+        of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
+        gap = "–"
+        if "minus" in of:
+            gap = verdict.difference(of["minus"], of["minus_low"], of["minus_high"])
+        rows.append([
+            label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
+            ", ".join(f"{value:.3f}" for value in of["agents"]), verdict.number(of["together"]), gap,
+            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
+            *(verdict.number(of[key]) for key in ("val", "steps")),
+            "–" if of["promised"] is None else verdict.number(float(np.mean(of["promised"]))),
+        ])  # fmt: skip
+    last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="What a policy is worth by how it was made.")
+    parser.add_argument("name", nargs="?", choices=[*EXPERIMENTS], help="of the experiment; none: list them")
+    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
+    args = parser.parse_args(argv)
+    if args.name is None:
+        print(*(f"{name:12} {item.question}" for name, item in EXPERIMENTS.items()), sep="\n")
+        return 0
+    experiment = EXPERIMENTS[args.name]
+    labels = [*experiment.variants]
+    variants, params = [*experiment.variants.values()], load(args.root)
+    make(variants, args.root)
+    data = trajectories.fingerprint(trajectories.files(Paths(args.root).trajectories))
+    rows = judge(methods(variants, params, data))
+    found = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
+    found |= {f"{label}.promised": promises(v, params, data) for label, v in experiment.variants.items()}
+    command.write(found, render(found, labels), RESULTS / f"{args.name}.json", PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

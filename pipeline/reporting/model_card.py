@@ -1,0 +1,87 @@
+"""The model card: what a promoted policy was made from, what it is worth, and where that ends."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lrpilot.bundle import Manifest
+from pipeline.config import Params
+from pipeline.reporting import result_keys
+
+TITLES = {
+    "heldout": "Held-out families",
+    "selection": "Families of the selection",
+    "train": "Families of the training",
+}
+LIMITS = """\
+- Judged on the small trainings of this repository's workload families; nothing is claimed for models, lengths
+  and optimizers outside them.
+- Intervals cover the spread of seeds over this benchmark's tasks, not that of other tasks.
+- A learning rate is all that it sets: weight decay, batch size, momentum and steps stay the user's.
+- The worst task in the tables is the one to look at before relying on the mean."""
+
+
+def render(manifest: Manifest, params: Params, collected: Mapping[str, Any], sha256: str, candidate: str) -> str:
+    """Markdown. `collected` is metrics/collect.json, `candidate` the sha256 without the evaluation."""
+    training = manifest.training
+    seen = {key: collected[key] for key in ("runs", "decisions", "schedules", "divergent_share") if key in collected}
+    data = {
+        **seen,
+        "families": ", ".join(sorted(params.collect.families)),
+        "optimizers": ", ".join(manifest.optimizers),
+    }
+    hashes = {"sha256 of policy.onnx": sha256, "sha256 as registered": candidate}
+    hashes["benchmark"] = manifest.evaluation[result_keys.BENCHMARK]
+    sections = [
+        "# Model card: the default learning-rate policy",
+        "A policy network that sets the learning rate of a training from what the training reports. It was\n"
+        "trained offline, on recorded trainings, and is run by `lrpilot` on CPU.",
+        "## Data\n\n" + _list(data),
+        "## Training\n\n" + _list({**asdict(params.train), **training}),
+        "## Hashes\n\n" + _list(hashes),
+        "## Evaluation\n\nNormalised regret of the final loss: 0 is the grid-tuned oracle, 1 is no progress\n"
+        "or a divergence; lower is better. `low` and `high` bound the mean's 95 % bootstrap interval,\n"
+        "`worst` is the worst task's mean.",
+        *(_table(split, groups) for split, groups in result_keys.groups(manifest.evaluation).items()),
+        "## Limits\n\n" + LIMITS,
+        f"## Licence\n\n{manifest.licence}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _list(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key}: {_plain(value)}" for key, value in values.items())
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _table(split: str, groups: Mapping[str, Mapping[str, float]]) -> str:
+    head = ["method", *result_keys.STATISTICS]
+    rows = [head, ["---"] + ["---:"] * len(result_keys.STATISTICS)]
+    ordered = sorted(groups.items(), key=lambda item: item[0] != "policy")  # the policy, then as they come
+    rows += [[name, *(_number(group.get(key)) for key in result_keys.STATISTICS)] for name, group in ordered]
+    lines = [f"### {TITLES.get(split, split)}", "", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([*lines, "", *_verdicts(groups)])
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _verdicts(groups: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Which methods do as well as the policy or better, in words: tables hide what nobody hopes to see."""
+    mine = groups["policy"]["mean"]
+    for kind, meaning in (
+        ("baseline", "these schedules do as well from a blindly chosen initial learning rate"),
+        ("rival", "these methods without tuning do as well"),
+        ("control", "these controls do as well, so what the policy observes did not help"),
+    ):
+        others = {name: group["mean"] for name, group in groups.items() if name.startswith(f"{kind}.")}
+        if not others:
+            continue
+        ahead = sorted(name for name, mean in others.items() if mean <= mine)
+        yield f"- {kind}s: " + (
+            f"{meaning}: {', '.join(ahead)}" if ahead else f"the policy is ahead of all {len(others)}"
+        )

@@ -1,0 +1,44 @@
+"""What the README shows of the shipped policy, a table and a picture: `make benchmark` writes both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.reporting import markdown, report_data, report_figures, verdict
+
+README = Path("README.md")
+PICTURE = Path("docs/images/report.png")
+SPLIT = "heldout"
+
+
+def update(evaluation: Mapping[str, Any], rows: pd.DataFrame, readme: Path = README, picture: Path = PICTURE) -> None:
+    """Write the table and the picture of figures and runs. Raises ValueError for a README without its marks."""
+    readme.write_text(
+        markdown.fill(readme.read_text(encoding="utf-8"), "results", results(evaluation)), encoding="utf-8"
+    )
+    rates = report_data.sensitivity(rows)
+    report_figures.write_png(report_figures.picture(verdict.scores(evaluation, SPLIT), rates), picture)
+
+
+def results(evaluation: Mapping[str, Any]) -> str:
+    """Markdown: what the held-out families say, and a table of all methods."""
+    table = verdict.scores(evaluation, SPLIT)
+    judged = verdict.judge(table)
+    head = ["method", "mean regret", "95 % interval", "policy minus it (95 %)", "worst task"]
+    rows = [head, ["---", "---:", "---:", "---:", "---:"]]
+    for s in table:
+        cells = [s.name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.gap(s)]
+        cells.append(verdict.number(s.worst, 2))
+        rows.append([f"**{c}**" for c in cells] if s.group == verdict.POLICY else cells)
+    lines = [
+        f"**{judged.headline}.** {' '.join(judged.sentences)}",
+        "",
+        f"Normalised regret on {evaluation[f'{SPLIT}.tasks']} tasks of the {verdict.SPLITS[SPLIT]}:",
+        "",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join(lines)

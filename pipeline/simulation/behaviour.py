@@ -1,0 +1,97 @@
+"""Behaviour policies of the collection: what chooses the actions of the trainings that are recorded.
+
+A behaviour wants a level; the action is the one that comes closest to it. A schedule's level is that of its learning
+rate in the middle of the coming interval. So every recorded action is one that was really applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lrpilot.actions import envelope
+from lrpilot.bundle import Bundle
+from lrpilot.pilot import Pilot
+from pipeline.simulation.schedules import epsilon, explore, multipliers
+
+POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
+SHIFT, JITTER = (
+    0.5,
+    0.08,
+)  # decades: sd of the level shift of a run that follows a policy, and of its noise per decision
+
+
+class Behaviour:
+    """K runs, each with a behaviour of its own, drawn from weights; everything random comes from `rng`."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        runs: int,
+        n_steps: int,
+        rng: np.random.Generator,
+        policies: Sequence[Bundle] = (),
+        exploration: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        """`exploration` = (epsilon at the first decision, its factor per decision). Raises ValueError for a
+        behaviour "policy" without policies."""
+        if POLICY in weights and not policies:
+            raise ValueError(
+                "collect.schedules: 'policy' needs collect.behaviour_policies, a list of bundles; it is empty"
+            )
+        names = list(weights)
+        share = np.array([weights[n] for n in names])
+        self.names = [names[i] for i in rng.choice(len(names), runs, p=share / share.sum())]
+        # Stratified over the whole range, so that every task sees rates far too low and far too high.
+        self.first = rng.permutation((np.arange(runs) + rng.random(runs)) / runs) * 2 - 1
+        curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
+        self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
+        chosen = rng.integers(len(policies), size=runs) if policies else np.zeros(runs, np.int64)
+        self._asked = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
+        self._follows = np.array([n == POLICY for n in self.names])
+        # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
+        self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
+        self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
+        self._jitter = JITTER * rng.choice([0.0, 1.0, 2.0], runs)
+        self.shows_validation = rng.random(runs) < 0.5
+        self._exploration, self._rng = exploration, rng
+        self.actions: list[np.ndarray] = []  # (K,) as applied, by decision
+        self.lr0 = np.full(runs, np.nan)
+
+    def act(self, pilot: Pilot, which: np.ndarray) -> None:
+        """Choose, apply and note the actions of one decision."""
+        first, equation = pilot.interval is None, pilot.protocol.action
+        wanted = np.where(self._follows, self._ask(pilot, first), self._track(pilot))
+        if not first:  # at random any level that a first action can name
+            chance = epsilon(*self._exploration, len(self.actions))
+            place = np.clip((wanted - pilot.anchor) / equation.span, -1, 1)
+            wanted = pilot.anchor + equation.span * explore(place, np.full(pilot.runs, chance), self._rng)
+        before = pilot.level
+        pilot.act(equation.invert(before, pilot.anchor, wanted, first), which)
+        action = equation.invert(before, pilot.anchor, pilot.level, first)  # as applied: limits of change included
+        if first:
+            if not self.actions:
+                self.actions.append(np.full(pilot.runs, np.nan))
+            self.actions[0] = np.where(which, action, self.actions[0])
+            self.lr0 = np.where(which, 10.0 ** (pilot.reference + pilot.level), self.lr0)
+        else:
+            self.actions.append(action)
+
+    def _track(self, pilot: Pilot) -> np.ndarray:
+        """Levels (K,) of each run's schedule, whose peak is the level that `first` asks for."""
+        bounds, n = pilot.cadence.bounds, pilot.total_steps
+        start = pilot.anchor + pilot.protocol.action.span * self.first
+        middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
+        return start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
+
+    def _ask(self, pilot: Pilot, first: bool) -> np.ndarray:
+        """Levels (K,) that the earlier policies want, shifted and noisy; nan-free."""
+        noise = self._rng.standard_normal(pilot.runs)
+        if not self._asked:
+            return pilot.level
+        seen, wanted = pilot.observation(), pilot.level.copy()
+        for policy, mine in self._asked:
+            answer = np.nan_to_num(policy(seen[mine]))
+            wanted[mine] = policy.protocol.action.apply(pilot.level[mine], pilot.anchor[mine], answer, first)
+        return wanted + np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise

@@ -1,0 +1,140 @@
+"""One task of a collection: what decides its content, and the trainings that make it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lrpilot import load_policy, telemetry
+from lrpilot.bundle import Bundle
+from lrpilot.cadence import CadenceSpec
+from lrpilot.pilot import Protocol
+from pipeline import code_hash
+from pipeline.simulation.behaviour import Behaviour
+from pipeline.simulation.simulate import Recording, simulate
+from pipeline.workloads.base import Workload
+from pipeline.workloads.families import family
+from policy import trajectories
+
+# What shapes a recorded training (features do, since policies follow them). The reward is computed from the recording.
+SOURCES = (
+    *(f"pipeline/simulation/{m}.py" for m in ("behaviour", "recording", "schedules", "simulate")),
+    *code_hash.TRAINING, "policy/trajectories.py",
+    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides one task's file."""
+
+    family: str
+    task_seed: int
+    runs: int
+    probed: bool
+    schedules: tuple[tuple[str, float], ...]
+    policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
+    exploration: tuple[float, float]
+    val_examples: int
+    device: str  # devices round differently
+    code: str
+
+    def name(self) -> str:
+        """16 hex digits that stand for this spec; a policy counts by content, not by path."""
+        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def code(name: str) -> str:
+    """Hash of the sources that shape a recording of that family."""
+    return code_hash.digest(SOURCES, family(name).module)
+
+
+def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
+    """Run one task, in another cadence than policies have by default if one is given; the content of its file.
+
+    Raises ValueError where a policy that it follows is another than the spec says.
+    """
+    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
+    behaviour = Behaviour(
+        dict(spec.schedules), spec.runs, workload.n_steps, np.random.default_rng([spec.task_seed, 1]),
+        [_policy(path, graph) for path, graph in spec.policies], spec.exploration,
+    )  # fmt: skip
+    seeds = [spec.task_seed + i for i in range(spec.runs)]
+    recording = simulate(
+        workload,
+        seeds,
+        Protocol(cadence or CadenceSpec()),
+        behaviour.act,
+        probed=spec.probed,
+        val_examples=spec.val_examples,
+        show_validation=behaviour.shows_validation,
+        device=spec.device,
+    )
+    return trajectories.encode(_table(spec, workload, seeds, behaviour, recording))
+
+
+def _policy(path: str, graph: str) -> Bundle:
+    bundle = load_policy(path)
+    if bundle.manifest.graph != graph:
+        raise ValueError(f"{path}: the policy changed since the collection began; run collect again")
+    return bundle
+
+
+def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviour, recording: Recording) -> pa.Table:
+    """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
+    decisions, runs = len(recording.steps) - 1, len(seeds)
+    seen = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
+    val_loss = np.stack(recording.val_loss)
+    broken = ~(np.isfinite(seen["loss_mean"]) & np.isfinite(val_loss))[1:]  # row 0 has no interval before it
+    diverged = broken.any(0)
+    last = np.where(diverged, broken.argmax(0) + 1, decisions)
+    kept = np.arange(decisions + 1) <= last[:, None]  # (K, D + 1)
+    run, decision = np.nonzero(kept)  # of every row
+    ends = decision == last[run]
+
+    def rows(by_decision: list[np.ndarray] | np.ndarray) -> np.ndarray:
+        return np.asarray(by_decision)[decision, run]
+
+    name, step = spec.name(), rows(recording.steps).astype(np.int64)
+    action = np.where(ends, np.nan, rows([*behaviour.actions, np.full(runs, np.nan)]))
+    columns = {column: rows(values) for column, values in seen.items()} | {
+        "run_id": _texts([f"{name}-{i:03d}" for i in range(runs)], run),
+        "seed": np.array(seeds)[run], "schedule": _texts(behaviour.names, run), "lr0": behaviour.lr0[run],
+        "decision": decision, "step": step, "progress": step / workload.n_steps, "lr": rows(recording.rates),
+        "level": rows(recording.levels), "anchor": np.asarray(recording.anchor)[run], "action": action,
+        "train_loss": rows(seen["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
+        **_probe(recording, decision == 0), "terminated": ends,
+        "reason": _texts(["running", "budget", "diverged"], ends * (1 + diverged[run])),
+    }  # fmt: skip
+    same = {
+        "family": workload.family, "workload": workload.name, "task": name, "optimizer": workload.optimizer,
+        "n_steps": workload.n_steps, "steps_per_epoch": float(workload.steps_per_epoch),
+        "examples": len(workload.train), "baseline_loss": workload.baseline_loss,
+        "probed": recording.probe is not None, "truncated": False,
+    }  # fmt: skip
+    columns |= {column: pa.repeat(value, len(run)) for column, value in same.items()}
+    return pa.table({field.name: columns[field.name] for field in trajectories.SCHEMA}, schema=trajectories.SCHEMA)
+
+
+def _texts(words: list[str], which: np.ndarray) -> pa.Array:
+    return pa.array(words).take(pa.array(which))
+
+
+def _probe(recording: Recording, first: np.ndarray) -> dict[str, pa.Array]:
+    """The probe's columns: values in the first row of every run where there was a probe, else null."""
+    columns = {}
+    for i, name in enumerate(("probe_loss", "probe_grad", "probe_used")):
+        column: list[Any] = [None] * len(first)
+        if recording.probe is not None:
+            for row, value in zip(np.flatnonzero(first), recording.probe[i], strict=True):
+                column[row] = value
+        columns[name] = pa.array(column, type=trajectories.SCHEMA.field(name).type)
+    return columns

@@ -1,0 +1,131 @@
+"""Agents -> one self-describing ONNX file, normalisation inside the graph.
+
+Several agents (training seeds) become one policy that answers with their mean: single seeds differ most where the data
+says least, and the mean is steadier there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from lrpilot import onnxfile
+from lrpilot.bundle import INPUT, OUTPUT
+from lrpilot.features import NAMES
+from lrpilot.manifest import KEY, Golden, Manifest
+from policy import trajectories
+from policy.observations import Task, observations
+
+OPSET = 18
+STORED = 256  # numbers from which on a tensor is worth storing in half precision
+
+
+class Mean(torch.nn.Module):
+    """The mean answer of several networks: observations (n, F) -> actions (n, 1)."""
+
+    def __init__(self, networks: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self._networks = torch.nn.ModuleList(networks)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return torch.stack([network(observation) for network in self._networks]).mean(dim=0)
+
+
+class Masked(torch.nn.Module):
+    """A network that sees some features alone: those at which `mask` (F,) is 1; the others are 0 to it."""
+
+    _mask: torch.Tensor
+
+    def __init__(self, network: torch.nn.Module, mask: np.ndarray) -> None:
+        super().__init__()
+        self._network = network
+        self.register_buffer("_mask", torch.from_numpy(mask))
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self._network(observation * self._mask)
+
+
+def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path) -> None:
+    """Export `network` with its manifest, to which are added its answers to the observations `golden` (K, F).
+
+    Its weights are rounded to half precision, in place: agents differ by far more, and the file is half as large. The
+    same network, manifest and observations give the same bytes.
+    """
+    network.eval()
+    for weights in network.parameters():
+        weights.data = weights.data.half().float()
+    with torch.no_grad():
+        # d3rlpy's scalers make their tensors on first use; that must not happen inside the exporter.
+        answers = network(torch.from_numpy(golden))
+    model = traced(network, len(NAMES), OUTPUT)
+    _halve(model)
+    graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
+    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers.numpy()[:, 0]))
+    save(model, {KEY: manifest.to_json()}, path)
+
+
+def traced(network: torch.nn.Module, features: int, output: str) -> onnx.ModelProto:
+    """A network as an ONNX model, from `INPUT` (n, features) to `output` (n, 1), with nothing of this machine in it.
+
+    It must have answered once: d3rlpy's scalers make their tensors then, which must not happen inside the exporter.
+    """
+    program = torch.onnx.export(
+        network, (torch.zeros(2, features),), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
+        output_names=[output], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+    )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]  # stack traces with absolute paths of this machine
+    del model.metadata_props[:]
+    return model
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store in half precision what loses nothing by it; onnxruntime casts it back once, when it loads the model."""
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        half = values.astype(np.float16) if values.dtype == np.float32 else values
+        if values.size >= STORED and values.dtype == np.float32 and np.array_equal(half, values):
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
+    """Write `model` with this metadata, checked and byte for byte repeatable."""
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def recorded_observations(folder: Path, rows: int) -> np.ndarray:
+    """Observations (rows, F) float32 of recorded trainings: other files, runs and stages of the training each."""
+    files, found = trajectories.files(folder), []
+    for i, at in enumerate(np.linspace(0, len(files) - 1, rows).astype(int)):
+        task = Task(trajectories.read(files[at]))
+        shown = np.ones((task.length, task.runs), bool)
+        seen = observations(task, shown)
+        run = i % task.runs
+        decision = max(task.ends[run] - 1, 0) * i // max(rows - 1, 1)
+        found.append(seen[decision, run])
+    return np.stack(found)
+
+
+def example_observations(rows: int, seed: int = 0) -> np.ndarray:
+    """Observations (rows, F) float32 over the whole range, extremes and zeros among them, for parity checks."""
+    rng = np.random.default_rng(seed)
+    found = rng.normal(0, 2, (rows, len(NAMES))).clip(-5, 5).astype(np.float32)
+    found[0], found[1], found[2] = 0.0, 5.0, -5.0
+    return found

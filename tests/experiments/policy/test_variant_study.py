@@ -1,0 +1,210 @@
+"""Experiments: their figures by hand, and one from the collection to the table on a tiny world."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from experiments.policy import variant_policies, variant_study
+from experiments.policy.variant_policies import agents_of, anew, chosen, lacking, policies_of, together
+from experiments.policy.variant_study import figures, methods, render
+from experiments.policy.variants import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, WORSE, Experiment, Variant
+from lrpilot import load_policy
+from lrpilot.features import NAMES
+from pipeline import collect
+from pipeline.config import load
+from pipeline.evaluation import benchmark
+from pipeline.evaluation.splits import tasks
+from pipeline.reporting import markdown
+from pipeline.simulation.recording import record
+from policy import trajectories
+from policy.observations import mask
+from repository import TOP
+from tiny import write_params
+
+
+def rows() -> pd.DataFrame:
+    """Two variants, two agents each; the second is .1 better, but on one task."""
+    found = []
+    for variant, agent, seed, task in np.ndindex(2, 2, 2, 2):
+        for kind, better in {"policy": 0.0, "val": 0.2, "steps": -0.3, "together": 0.1}.items():
+            regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - better
+            found.append({
+                "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
+                "kind": kind, "regret": regret, "best_regret": 0.2, "error_regret": 0.1,
+            })  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def test_figures_by_hand() -> None:
+    found = figures(rows(), ("a", "b"))
+    assert found["a.mean"] == pytest.approx(0.41) and found["b.mean"] == pytest.approx(0.36)
+    assert found["a.agents"] == pytest.approx([0.4, 0.42])
+    assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
+    assert found["b.together"] == pytest.approx(0.26)
+    assert found["b.worst"] == pytest.approx(0.41)
+    assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
+    told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
+    lines = render(found | told, ("a", "b")).splitlines()
+    assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | 0.310 | – |" in lines[2]
+    assert "\N{MINUS SIGN}0.050 (" in lines[3]
+    assert lines[2].endswith("| 0.250 |") and lines[3].endswith("| – |")
+    assert {line.count("|") for line in lines[:4]} == {13}
+
+
+def test_one_policy_stands_beside_several_agents() -> None:
+    """It has as many runs as one agent, and is compared with each of them."""
+    table = rows()
+    found = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"))
+    assert found["b.agents"] == pytest.approx([0.35])
+    assert found["b.minus"] == pytest.approx(0.35 - 0.41)
+
+
+def test_the_page_has_a_place_for_every_experiment() -> None:
+    page = (TOP / variant_study.PAGE).read_text(encoding="utf-8")
+    for name, item in EXPERIMENTS.items():
+        assert f"## {item.question}\n" in page
+        markdown.fill(page, name, "new")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_variants_are_what_the_parameters_allow(name: str) -> None:
+    params = load(TOP)
+    for variant in EXPERIMENTS[name].variants.values():
+        variant_policies.settings(variant, params)
+    judged = methods([*EXPERIMENTS[name].variants.values()], params, "data")
+    made = {(m.policy, m.unprobed, m.rule, m.kind) for m in judged}
+    assert len(made) == len(judged)  # no two variants are the same
+
+
+def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
+    params = load(TOP)
+
+    def agents(variant: Variant) -> set[str]:
+        return {name for parts in policies_of(variant, params, "data").values() for name in parts}
+
+    assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
+    assert agents(together(PLAIN)) == agents(PLAIN) and together(Variant(agents=DISTILLED)).agents == DISTILLED
+    assert [len(policies_of(v, params, "data")) for v in (PLAIN, Variant(agents=MEAN), Variant(rule="x"))] == [3, 1, 0]
+    for other in (
+        Variant({"alpha": 1.0}),
+        Variant(reward={"knee": 0.1}),
+        Variant(share=0.5),
+        Variant(without="policy"),
+        Variant(cadence={"late": 21}),
+    ):
+        assert not agents(PLAIN) & agents(other)
+    assert agents_of(PLAIN, params, "data") != agents_of(PLAIN, params, "other data")
+
+
+def test_what_a_variant_learns_from() -> None:
+    found = [Path(f"data/f{i}/{name}") for i in range(4) for name in ("a", "b", "c", "d")]
+    assert chosen(Variant(), found) == found
+    assert chosen(Variant(share=0.5), found) == [p for p in found if p.name in "ab"]
+    assert {p.parent.name for p in chosen(Variant(families=2), found)} == {"f0", "f2"}
+    assert [p.name for p in chosen(Variant(share=0.01), found)] == ["a"] * 4
+
+
+def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
+    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5})).collect
+    path = tmp_path / "data/trajectories/spirals/a.parquet"
+    (spec,) = collect.plan(config)
+    trajectories.store(record(replace(spec, runs=8)), path)
+    rows = trajectories.read(path).group_by("run_id", use_threads=False)  # threads know no first
+    runs = rows.aggregate([("schedule", "first")]).to_pylist()
+    copy = lacking(path, "constant", tmp_path / "copies")
+    assert copy is not None and copy.parent.name == "spirals"
+    left = trajectories.read(copy)
+    assert set(left["run_id"].to_pylist()) == {run["run_id"] for run in runs if run["schedule_first"] == "linear"}
+    unbroken = lacking(path, DIVERGED, tmp_path / "copies")
+    assert unbroken is not None
+    assert "diverged" not in trajectories.read(unbroken)["reason"].to_pylist()
+    better = lacking(path, WORSE, tmp_path / "copies")
+    assert better is not None
+    ended = [row for row in trajectories.read(path).to_pylist() if row["reason"] == "budget"]
+    first, second, *_ = sorted(ended, key=lambda row: row["val_loss"])  # of eight runs, a quarter
+    assert set(trajectories.read(better)["run_id"].to_pylist()) == {first["run_id"], second["run_id"]}
+    trajectories.store(record(replace(spec, runs=2, schedules=(("constant", 1.0),))), path)
+    assert lacking(path, "constant", tmp_path / "copies") is None
+
+
+def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
+    config = load(write_params(tmp_path, tasks=1)).collect
+    (spec,) = collect.plan(config)
+    path, variant = tmp_path / spec.family / f"{spec.name()}.parquet", Variant(cadence={"early": 2, "late": 5})
+    trajectories.store(record(spec), path)
+    other = anew(spec, variant, tmp_path / "work")
+    usual, fewer = (trajectories.read(p) for p in (path, other))
+    assert max(usual["decision"].to_pylist()) > 7 == max(fewer["decision"].to_pylist())
+    assert all(usual[name].unique() == fewer[name].unique() for name in ("run_id", "seed", "schedule"))
+    before = other.stat().st_mtime_ns
+    assert anew(spec, variant, tmp_path / "work") == other
+    assert other.stat().st_mtime_ns == before
+
+
+def test_later_actions_count_in_part() -> None:
+    seen = torch.zeros(2, len(NAMES))
+    seen[0, NAMES.index("first")] = 1.0
+    network = torch.nn.Linear(len(NAMES), 1)
+    torch.nn.init.constant_(network.bias, 0.8)
+    torch.nn.init.zeros_(network.weight)
+    for factor in (0.0, 0.5, 1.0):
+        torch.testing.assert_close(
+            variant_policies.Later(network, factor)(seen)[:, 0], torch.tensor([0.8, 0.8 * factor])
+        )
+
+
+def test_from_a_collection_to_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_params(tmp_path / "root")
+    monkeypatch.chdir(TOP)
+    monkeypatch.setattr("sys.argv", ["collect", "--root", str(root)])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    collect.main()
+    small = {"steps": 20, "batch_size": 32, "hidden": (8,)}
+    variants = {
+        "all": Variant(small), "blind": Variant(small | {"features": ("clock",)}),
+        "distilled": Variant(small, agents=DISTILLED), "unprobed": Variant(small, unprobed=True),
+        "often": Variant(small, cadence={"late": 40}), "finder": Variant(rule="finder_tenth"),
+    }  # fmt: skip
+    monkeypatch.setattr(variant_study, "EXPERIMENTS", {"small": Experiment("?", variants)})
+    monkeypatch.setattr(variant_policies, "SEEDS", (0, 1))
+    monkeypatch.setattr(variant_study, "RUNS", 2)
+    monkeypatch.setattr(variant_policies, "WORK", tmp_path / "policies")
+    monkeypatch.setattr(variant_study, "WORK", tmp_path / "policies")
+    monkeypatch.setattr(variant_study, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(variant_study, "RESULTS", tmp_path)
+    monkeypatch.setattr(variant_study, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(variant_study, "tasks", lambda families, count: tasks(("illconditioned", "diabetes"), 1))
+    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
+    monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
+    assert variant_study.main(["small", "--root", str(root)]) == 0
+    found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
+    assert len(found["all.agents"]) == len(found["all.promised"]) == 2 and found["tasks"] == 2
+    assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 2, 1]
+    assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
+    assert found["all.together"] not in (None, found["all.mean"]) and found["finder.together"] is None
+    assert found["finder.promised"] is None is found["distilled.promised"]
+    assert found["finder.val"] == found["finder.mean"]  # it knows nothing of either
+    assert "| blind |" in (tmp_path / "page.md").read_text()
+    paths = sorted((tmp_path / "policies").glob("*.onnx"))
+    assert len(paths) == 10
+    seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
+    seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
+    assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    assert variant_study.main(["small", "--root", str(root)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in paths} == before  # nothing is trained twice
+    assert "?" not in capsys.readouterr().err
+
+
+def test_without_a_name_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert variant_study.main([]) == 0
+    assert all(name in capsys.readouterr().out for name in ("algorithm",))

@@ -1,0 +1,39 @@
+"""A committed copy of the working tree, in which a profile's `dvc repro` runs as it does in a fresh clone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from repository import TOP
+
+
+def repro(folder: Path, profile: str) -> str:
+    """Copy and commit the working tree, run the profile there; what DVC and the stages said."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=TOP, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (TOP / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, folder / name)
+    sh(folder, "git", "init", "-q")
+    sh(folder, "git", "add", "-A")
+    sh(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
+    sh(folder, sys.executable, "-m", "tools.profile", profile)
+    return sh(folder, "dvc", "repro", f"profiles/{profile}/dvc.yaml")
+
+
+def sh(clone: Path, *command: str) -> str:
+    """Output of a command in the clone, run with this Python and the clone's own packages; it must succeed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {
+        "PATH": path,
+        "PYTHONPATH": os.pathsep.join([str(clone / "runtime"), str(clone)]),
+        "DVC_SYSTEM_CONFIG_DIR": ".dvc/profile",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,67 @@
+"""Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from pipeline import collect
+from pipeline.config import load, overlay, read
+from pipeline.simulation.recording import record
+from pipeline.workloads.base import Data, Workload
+from policy import trajectories
+from repository import TOP
+
+torch.set_num_threads(1)  # worlds this small only lose by threads
+
+COLLECT = {
+    "seed": 5,
+    "families": {"spirals": 2.0, "illconditioned": 1.0, "regression": 1.0},
+    "tasks": 4,
+    "runs_per_task": 3,
+    "no_probe_share": 0.3,
+    "schedules": {"constant": 1.0, "cosine": 1.0, "random_walk": 1.0},
+    "behaviour_policies": [],
+    "epsilon": 0.3,
+    "epsilon_decay": 0.95,
+    "val_examples": 32,
+    "engine": "local",
+    "workers": 1,
+    "time_limit": 600,
+    "device": "cpu",
+}
+
+
+def world(optimizer: str = "adam", n_steps: int = 200, weight_decay: float = 0.0) -> Workload:
+    """Three classes in six dimensions, told apart by a small tanh network."""
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((320, 6))
+    y = torch.from_numpy((x @ rng.standard_normal((6, 3))).argmax(1))
+    x = torch.from_numpy(x).float()
+    splits = (Data(x[i], y[i]) for i in (slice(0, 192), slice(192, 256), slice(256, 320)))
+    return Workload(
+        "tiny", f"tiny-{optimizer}", *splits,
+        build=lambda: torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Linear(12, 3)),
+        loss=torch.nn.functional.cross_entropy, error=lambda out, y: (out.argmax(-1) != y).float().mean(),
+        baseline_loss=1.1, optimizer=optimizer, batch_size=16, n_steps=n_steps, weight_decay=weight_decay,
+    )  # fmt: skip
+
+
+def write_params(root: Path, **changed: Any) -> Path:
+    """Write ROOT/params.yaml: the default profile with a collection of seconds; returns ROOT."""
+    root.mkdir(parents=True, exist_ok=True)
+    content = overlay(read(TOP / "params.yaml"), {"collect": COLLECT | changed})
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return root
+
+
+def held_runs(root: Path, runs: int) -> Path:
+    """Record a probed task whose runs hold their levels below ROOT; its file."""
+    config = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0)).collect
+    path = root / "data/trajectories/spirals/a.parquet"
+    (spec,) = collect.plan(config)
+    trajectories.store(record(replace(spec, runs=runs)), path)
+    return path

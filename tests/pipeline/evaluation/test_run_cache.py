@@ -1,0 +1,141 @@
+"""Trainings of the benchmark are kept: what there is is not trained again, and a kill costs what is in training."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import pytest
+
+from pipeline.engines import EngineError, Failure, Outcome, engine
+from pipeline.evaluation.run_cache import MEMBERS, batches, compute, facts
+from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.trial import Method, Run
+from repository import TOP
+
+FIRST, SECOND = tasks(("illconditioned",), 2)
+SCHEDULES = [Method("grid", name, 1e-2, schedule=name) for name in ("constant", "linear")]
+FINDER = Method("rival", "finder_tenth", rule="finder_tenth")
+LOOPS = [Method("rival", name, loop=name) for name in ("untouched", "prodigy")]
+PILOT = Method("loop", "pilot", policy="default", loop="pilot")
+POLICIES = [Method("policy", name, policy="default", validation=name == "told") for name in ("policy", "told")]
+
+
+class Here:
+    """An engine in this process that fails at its `fails`-th piece of work, and keeps what it was given."""
+
+    def __init__(self, fails: int = -1) -> None:
+        self.fails, self.given = fails, list[Any]()
+
+    def imap_unordered(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Outcome[Any, Any]]:
+        for i, item in enumerate(items):
+            self.given.append(item)
+            failure = Failure("raised", "boom") if i == self.fails else None
+            yield Outcome(item, None if failure else fn(item), failure)
+
+
+def test_what_trains_together() -> None:
+    seeds = range(5)
+    methods = (*SCHEDULES, *POLICIES, FINDER, *LOOPS, PILOT)
+    runs = [Run(task, method, seed) for task in (FIRST, SECOND) for method in methods for seed in seeds]
+    found = batches(runs)
+    assert sorted(map(len, found)) == [1] * 10 + [5, 5] + [10] * 6
+    assert sorted(run.key() for part in found for run in part) == sorted(run.key() for run in runs)
+    assert all(len({run.task for run in part}) == 1 for part in found)
+    steps = [part[0].task.sample().n_steps for part in found]
+    assert steps == sorted(steps, reverse=True)
+    assert max(map(len, batches([Run(FIRST, SCHEDULES[0], s) for s in range(3 * MEMBERS + 1)]))) == MEMBERS
+
+
+def test_rows_come_in_the_order_of_the_runs_and_say_what_they_are(tmp_path: Path) -> None:
+    runs = [Run(t, m, 3) for t in (SECOND, FIRST) for m in (FINDER, SCHEDULES[1])]
+    rows = compute(runs, Here(), tmp_path, "test")
+    assert rows.task.tolist() == [SECOND.name] * 2 + [FIRST.name] * 2
+    assert rows.method.tolist() == ["finder_tenth", "linear"] * 2
+    assert rows.kind.tolist() == ["rival", "grid"] * 2
+    assert rows.lr0.fillna(0).tolist() == [0, 1e-2] * 2
+    assert set(rows.seed) == {3} and set(rows.split) == {"train"}
+
+
+def test_what_is_kept_is_not_trained_again(tmp_path: Path) -> None:
+    runs = [Run(FIRST, method, seed) for method in SCHEDULES for seed in (0, 1)]
+    first = compute(runs[:3], Here(), tmp_path, "test")
+    again = Here()
+    rows = compute(runs, again, tmp_path, "test")
+    assert [run for part in again.given for run in part] == runs[3:]
+    assert rows[:3].test_loss.tolist() == first.test_loss.tolist()
+    idle = Here()
+    renamed = [Run(FIRST, Method("oracle", "best", m.lr0, schedule=m.schedule), 0) for m in SCHEDULES]
+    named = compute(renamed, idle, tmp_path, "test")  # the same trainings under another name
+    assert idle.given == [] and named.kind.tolist() == ["oracle"] * 2
+    assert named.test_loss.tolist() == rows.test_loss[[0, 2]].tolist()
+
+
+def test_a_failure_names_the_run_and_keeps_the_others(tmp_path: Path) -> None:
+    runs = [Run(FIRST, PILOT, seed) for seed in range(4)]
+    with pytest.raises(EngineError, match=f"test: {FIRST.name}, pilot: boom"):
+        compute(runs, Here(fails=2), tmp_path, "test")
+    rest = Here()
+    compute(runs, rest, tmp_path, "test")
+    assert [part[0].seed for part in rest.given] == [2, 3]
+
+
+def test_what_is_known_of_tasks_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = facts((FIRST, SECOND), 2, "cpu", tmp_path)
+    assert found.index.tolist() == [FIRST.name, SECOND.name]
+    monkeypatch.setattr("pipeline.evaluation.run_cache.about", None)
+    assert facts((FIRST, SECOND), 2, "cpu", tmp_path).equals(found)
+
+
+def test_two_workers_do_the_same(tmp_path: Path) -> None:
+    runs = [Run(task, method, 0) for task in (FIRST, SECOND) for method in (*SCHEDULES, FINDER)]
+    here, there = (
+        compute(runs, workers, tmp_path / name, "test")
+        for name, workers in (("here", Here()), ("there", engine("local", 2)))
+    )
+    assert here.test_loss.tolist() == pytest.approx(there.test_loss.tolist(), rel=1e-5)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pipeline.engines import engine
+from pipeline.evaluation.run_cache import compute
+from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.trial import Method, Run
+if __name__ == "__main__":
+    (task,) = tasks(("illconditioned",), 1)
+    pilot = Method("loop", "pilot", policy="default", loop="pilot")
+    runs = [Run(task, pilot, seed) for seed in range(400)]
+    compute(runs, engine("local", 1), Path(sys.argv[1]), "test")
+"""
+
+
+def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
+    """Killed without warning after some of 400 trainings: at most one is lost, and the rest goes on from there."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path / "kept")], cwd=TOP, start_new_session=True,
+                          env=os.environ | {"PYTHONPATH": f"{TOP}:{TOP / 'runtime'}"}) as process:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while kept(tmp_path) < 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    survived = kept(tmp_path)
+    assert 5 <= survived < 400
+    runs = [Run(FIRST, PILOT, seed) for seed in range(survived + 3)]
+    rest = Here()
+    compute(runs, rest, tmp_path / "kept", "test")
+    assert [part[0].seed for part in rest.given] == [survived, survived + 1, survived + 2]
+
+
+def kept(folder: Path) -> int:
+    if not (folder / "kept" / "cache.db").exists():
+        return 0
+    with diskcache.Cache(str(folder / "kept")) as cache:
+        return len(cache)

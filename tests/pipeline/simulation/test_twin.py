@@ -1,0 +1,152 @@
+"""The scheduler in a plain torch loop and the simulated training that a policy learns from decide alike."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundles import write_bundle
+from lrpilot.actions import ActionEquation
+from lrpilot.bundle import Bundle
+from lrpilot.features import NAMES
+from lrpilot.pilot import Pilot
+from lrpilot.torch import PilotLR
+from pipeline.simulation.simulate import follow_policy, simulate
+from pipeline.workloads.base import Data, Workload
+
+SEED = 3
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": partial(torch.optim.AdamW, weight_decay=0.05),
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+def problem(optimizer: str, n_steps: int, scale: float, width: int = 16) -> Workload:
+    """A small classification in float64, so that rounding has no time to grow; `scale` moves the blow-up."""
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((400, 6))
+    y = torch.from_numpy((x @ rng.standard_normal((6, 3))).argmax(1))
+    x = torch.from_numpy(scale * x).double()
+    splits = [Data(x[i], y[i]) for i in (slice(0, 240), slice(240, 320), slice(320, 400))]
+    return Workload(
+        "twin", "twin", *splits,
+        build=lambda: torch.nn.Sequential(
+            torch.nn.Linear(6, width), torch.nn.Tanh(), torch.nn.Linear(width, 3)
+        ).double(),
+        loss=torch.nn.functional.cross_entropy, error=None, baseline_loss=1.1, optimizer=optimizer,
+        batch_size=24, n_steps=n_steps, weight_decay=0.05 if optimizer == "adamw" else 0.0,
+    )  # fmt: skip
+
+
+def plain_loop(
+    workload: Workload, seed: int, policy: Bundle, probed: bool, show_validation: bool
+) -> tuple[np.ndarray, PilotLR]:
+    """What a user writes; learning rates (N,) of the steps."""
+    model = workload.initialise(seed)
+    optimizer = OPTIMIZERS[workload.optimizer](model.parameters(), lr=0.123)
+    scheduler = PilotLR(
+        optimizer,
+        workload.n_steps,
+        policy,
+        steps_per_epoch=workload.steps_per_epoch,
+        probe=probed,
+        examples=len(workload.train),
+    )
+
+    def validate() -> None:
+        with torch.no_grad():
+            scheduler.observe(val_loss=workload.loss(model(workload.val.x), workload.val.y))
+
+    if show_validation:
+        validate()
+    rates, decisions = [], set(scheduler.pilot.cadence.bounds[1:].tolist())
+    for step, batch in enumerate(workload.batches(seed), start=1):
+        rates.append(optimizer.param_groups[0]["lr"])
+        loss = workload.loss(model(workload.train.x[batch]), workload.train.y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if show_validation and step in decisions:
+            validate()
+        scheduler.step(loss)
+    return np.array(rates), scheduler
+
+
+# Where actions move the level, rounding adds up from decision to decision, and the training makes it grow.
+CLOSE = {False: 1e-4, True: 1e-2}
+
+
+@pytest.fixture(scope="module", params=CLOSE, ids=["named", "moved"])
+def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A policy that answers to every feature; where it moves the level it leads it back."""
+    drawn = np.random.default_rng(1).normal(0, 0.03, len(NAMES))
+    weights = dict(zip(NAMES, drawn.tolist(), strict=True))
+    if request.param:
+        weights |= {"level": -0.3, "level_to_anchor": -0.2, "last_move": -0.1}
+    path: Path = tmp_path_factory.mktemp("policy") / "policy.onnx"
+    return Bundle(write_bundle(path, weights=weights, action=ActionEquation(moves=request.param)))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("show_validation", [False, True], ids=["loss", "validation"])
+@pytest.mark.parametrize(
+    ("probed", "scale", "blown"),
+    [(False, 1.0, False), (True, 1.0, None), (True, 12.0, True)],
+    ids=["unprobed", "probed", "blown"],
+)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_plain_loop_equals_simulation(
+    policy: Bundle, optimizer: str, probed: bool, scale: float, blown: bool | None, show_validation: bool
+) -> None:
+    workload = problem(optimizer, 400, scale)
+    rates, scheduler = plain_loop(workload, SEED, policy, probed, show_validation)
+    act = follow_policy(policy)
+    alone = simulate(
+        workload,
+        [SEED],
+        policy.protocol,
+        act,
+        probed=probed,
+        val_examples=80,
+        show_validation=show_validation,
+    )
+    assert alone.lr_curve is not None
+    np.testing.assert_allclose(rates, alone.lr_curve[:, 0], rtol=CLOSE[policy.protocol.action.moves])
+    assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
+    if blown:
+        assert scheduler.pilot.probe_used[0] < scheduler.pilot.cadence.probe_steps
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_both_begin_again_where_nothing_is_learned(tmp_path: Path, optimizer: str) -> None:
+    """A loss that can hardly fall; in the simulation beside runs of another level and another start."""
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return 1.0 + 0.01 * torch.tanh(outputs[:, 0] * (y - 1)).mean()
+
+    workload, holds = replace(problem(optimizer, 400, 1.0), loss=loss), Bundle(write_bundle(tmp_path / "policy.onnx"))
+    rates, scheduler = plain_loop(workload, SEED, holds, True, False)
+    assert [d.event for d in scheduler.history].count("no_progress") == 1
+
+    def act(pilot: Pilot, which: np.ndarray) -> None:
+        others = np.array([0.0, -1.0, 0.0]) * (pilot.interval is None)
+        pilot.decide(lambda seen: holds(seen) + others, which)
+
+    record = simulate(workload, [SEED, SEED, SEED + 1], holds.protocol, act, val_examples=80, test=True)
+    assert record.lr_curve is not None and record.test_loss is not None
+    np.testing.assert_allclose(rates, record.lr_curve[:, 0], rtol=1e-4)
+    assert (
+        record.lr_curve[300, 0] < 0.11 * record.lr_curve[99, 0]
+        and record.lr_curve[300, 1] > 0.3 * record.lr_curve[99, 1]
+    )
+    alone = simulate(workload, [SEED], holds.protocol, follow_policy(holds), val_examples=80, test=True)
+    assert alone.test_loss is not None
+    np.testing.assert_allclose(alone.test_loss, record.test_loss[:1], rtol=1e-6)

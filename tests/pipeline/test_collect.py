@@ -1,0 +1,152 @@
+"""A collection is decided by its parameters: its plan, the names of its files, what it leaves behind."""
+
+import json
+import shutil
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bundles import write_bundle
+from pipeline import code_hash, collect
+from pipeline.collect import plan, turns
+from pipeline.config import CollectConfig, load
+from pipeline.paths import Paths
+from pipeline.simulation import recording
+from pipeline.simulation.recording import Spec
+from policy import trajectories
+from repository import TOP
+from tiny import write_params
+
+TASKS = 8
+
+
+@pytest.fixture(autouse=True)
+def from_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def config(folder: Path, **changes: Any) -> CollectConfig:
+    return load(write_params(folder, **changes)).collect
+
+
+def run_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["collect", "--root", str(root)])
+    collect.main()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of an uninterrupted collection."""
+    root = write_params(tmp_path_factory.mktemp("whole"), tasks=TASKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(TOP)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        run_here(root, patch)
+    return root
+
+
+def test_plan_is_decided_by_the_seed(tmp_path: Path) -> None:
+    one = plan(config(tmp_path))
+    assert one == plan(config(tmp_path))
+    assert one != plan(config(tmp_path, seed=6))
+    assert len({spec.name() for spec in one}) == len(one)
+
+
+def test_a_larger_collection_begins_with_the_smaller(tmp_path: Path) -> None:
+    small, large = (plan(config(tmp_path, tasks=tasks)) for tasks in (5, 40))
+    assert large[:5] == small
+
+
+def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"tabular": 1.0, "overfit": 1.0, "topics_bag": 1.0}
+    before = {spec.family: spec.code for spec in plan(config(tmp_path, families=weights, tasks=12))}
+    top = tmp_path / "changed"
+    for part in ("pipeline", "policy", "runtime"):
+        shutil.copytree(TOP / part, top / part)
+    module = top / "pipeline/workloads/synthetic.py"  # overfit's other half
+    module.write_text(module.read_text() + "# changed\n")
+    monkeypatch.setattr(code_hash, "TOP", top)
+    recording.code.cache_clear()
+    after = {spec.family: spec.code for spec in plan(config(tmp_path, families=weights, tasks=12))}
+    recording.code.cache_clear()
+    assert {name for name in weights if before[name] != after[name]} == {"overfit"}
+
+
+@given(st.lists(st.floats(0.01, 10.0), min_size=1, max_size=25), st.integers(1, 120))
+def test_families_get_their_share(weights: list[float], tasks: int) -> None:
+    """However many come, from however uneven weights."""
+    names = [f"family {i}" for i in range(len(weights))]
+    found = turns(dict(zip(names, weights, strict=True)), tasks)
+    assert len(found) == tasks
+    had = np.cumsum([[turn == name for name in names] for turn in found], axis=0)
+    share = np.arange(1, tasks + 1)[:, None] * np.array(weights) / sum(weights)
+    assert np.abs(had - share).max() < 1 + 1e-9
+
+
+def test_turns_by_hand() -> None:
+    """Shares 1/2, 1/4, 1/4: a is due at 2, 4, 6 and 8, b and c at 4 and 8."""
+    assert turns({"a": 2.0, "b": 1.0, "c": 1.0}, 8) == ["a", "b", "a", "c"] * 2
+
+
+def test_an_unknown_family_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="workload family 'cifar' is unknown"):
+        plan(config(tmp_path, families={"cifar": 1.0}))
+
+
+SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), 32, "cpu", "c" * 64)
+CHANGES: dict[str, Any] = {
+    "family": "tabular",
+    "task_seed": 2,
+    "runs": 3,
+    "probed": False,
+    "schedules": (("constant", 2.0),),
+    "policies": (("a.onnx", "e" * 64),),
+    "exploration": (0.3, 0.8),
+    "val_examples": 64,
+    "device": "cuda",
+    "code": "d" * 64,
+}
+
+
+def test_every_field_is_tried() -> None:
+    assert set(CHANGES) == {field.name for field in fields(Spec)}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_name_stands_for_every_field(field: str) -> None:
+    assert replace(SPEC, **{field: CHANGES[field]}).name() != SPEC.name()
+
+
+def test_a_policy_counts_by_content_not_by_path(tmp_path: Path) -> None:
+    paths = [write_bundle(tmp_path / name / "policy.onnx", bias=b) for name, b in (("a", 0.1), ("b", 0.1), ("c", 0.2))]
+    one, moved, other = ([s.name() for s in plan(config(tmp_path, behaviour_policies=[str(p)]))] for p in paths)
+    assert one == moved
+    assert not set(one) & set(other)
+
+
+def test_what_a_collection_leaves(whole: Path) -> None:
+    params = load(whole).collect
+    metrics = json.loads(Paths(whole).collect_metrics.read_text())
+    assert metrics["runs"] == TASKS * params.runs_per_task
+    assert metrics["families"] == len(params.families)
+    assert metrics["failed"] == 0
+    assert 0 <= metrics["divergent_share"] <= 1
+    tables = [trajectories.read(path) for path in trajectories.files(Paths(whole).trajectories)]
+    assert len(tables) == TASKS
+    assert metrics["decisions"] == sum(len(t) - trajectories.count_runs(t) for t in tables)
+    for table in tables:
+        assert trajectories.count_runs(table) == params.runs_per_task
+    assert (whole / "mlflow.db").exists()
+
+
+def test_bad_parameters_end_the_stage_with_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_params(tmp_path, runs_per_task=0)
+    with pytest.raises(ValueError, match=r"collect\.runs_per_task is 0, want an integer at least 1"):
+        run_here(root, monkeypatch)

@@ -1,0 +1,148 @@
+"""params.yaml is read strictly: every fault names section.key, the value and what is allowed."""
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Params, load, overlay, read
+from pipeline.schema import ConfigError, Range, record
+from repository import TOP
+
+BASE = read(TOP / "params.yaml")
+
+FAULTS = [  # section, key, value, what the message says
+    ("train", "steps", "many", "train.steps is 'many', want an integer at least 1"),
+    ("train", "steps", 0, "train.steps is 0, want an integer at least 1"),
+    ("train", "steps", 10.0, "train.steps is 10.0, want an integer at least 1"),
+    ("train", "steps", True, "train.steps is True, want an integer at least 1"),
+    ("train", "steps", None, "train.steps is None, want an integer at least 1"),
+    ("train", "gamma", False, "train.gamma is False, want a finite number in (0, 1]"),
+    ("train", "gamma", 0, "train.gamma is 0, want a finite number in (0, 1]"),
+    ("train", "gamma", 1.5, "train.gamma is 1.5, want a finite number in (0, 1]"),
+    ("train", "alpha", float("inf"), "train.alpha is inf, want a finite number at least 0"),
+    ("train", "learning_rate", float("nan"), "train.learning_rate is nan, want a finite number above 0"),
+    ("train", "learning_rate", "1e-3", "'1e-3', want a finite number above 0 (YAML wants a point and a sign"),
+    (
+        "train",
+        "algorithm",
+        "ppo",
+        "train.algorithm is 'ppo', want a text that is one of bc, iql, cql, td3bc, awac, disc",
+    ),
+    ("train", "hidden", 64, "train.hidden is 64, want a list, each an integer at least 1"),
+    ("train", "dropout", 1.0, "train.dropout is 1.0, want a finite number in [0, 0.9]"),
+    ("train", "hidden", [64, 0], "train.hidden[1] is 0, want an integer at least 1"),
+    (
+        "train",
+        "seeds",
+        [],
+        "train.seeds is [], want a list, each an integer at least 0 (not empty, no repetition)",
+    ),
+    (
+        "train",
+        "seeds",
+        [3, 3],
+        "train.seeds is [3, 3], want a list, each an integer at least 0 (not empty, no rep",
+    ),
+    (
+        "train",
+        "momentum",
+        0.9,
+        "train.momentum is an unknown key (value 0.9), want one of algorithm, seeds, steps",
+    ),
+    ("collect", "epsilon", -0.1, "collect.epsilon is -0.1, want a finite number in [0, 1]"),
+    (
+        "collect",
+        "families",
+        ["digits"],
+        "collect.families is ['digits'], want a mapping of names, each to a finite",
+    ),
+    ("collect", "families", {"digits": 0}, "collect.families.digits is 0, want a finite number above 0"),
+    ("collect", "families", {7: 1.0}, "collect.families is 7, want a text"),
+    ("collect", "families", {}, "collect.families is {}, want a mapping"),
+    ("collect", "device", "gpu", "collect.device is 'gpu', want a text that is one of cpu, cuda"),
+    ("reward", "floor", 0.5, "reward.floor is 0.5, want a finite number at most 0"),
+    (
+        "evaluate",
+        "families",
+        ["mnist_cnn", "mnist_cnn"],
+        "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text (not empty, no repetition)",
+    ),
+    ("register", "model", "", "register.model is '', want a text (not empty"),
+]
+
+
+def with_value(section: str, key: str, value: object) -> dict[str, Any]:
+    return {**BASE, section: {**BASE[section], key: value}}
+
+
+@pytest.mark.parametrize(("section", "key", "value", "message"), FAULTS)
+def test_faults_are_named(section: str, key: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigError) as fault:
+        record(with_value(section, key, value), Params)
+    assert message in str(fault.value)
+
+
+@pytest.mark.parametrize("section", BASE)
+def test_every_key_is_required(section: str) -> None:
+    for key in BASE[section]:
+        content = {**BASE, section: {k: v for k, v in BASE[section].items() if k != key}}
+        with pytest.raises(ConfigError, match=f"{section}.{key} is missing, want "):
+            record(content, Params)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "file is None, want a mapping of names to values"),
+        ({**BASE, "colect": {}}, "colect is an unknown key (value {}), want one of collect, reward"),
+        ({k: v for k, v in BASE.items() if k != "reward"}, "reward is missing, want a section"),
+        ({**BASE, "reward": 3}, "reward is 3, want a mapping of names to values"),
+    ],
+)
+def test_sections_are_checked_too(content: object, message: str) -> None:
+    with pytest.raises(ConfigError) as fault:
+        record(content, Params)
+    assert message in str(fault.value)
+
+
+def test_load_reads_the_file_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(with_value("train", "learning_rate", 1)))
+    params = load(tmp_path)
+    assert params.train.learning_rate == 1.0
+    assert type(params.train.learning_rate) is float
+    assert params.train.hidden == tuple(BASE["train"]["hidden"])
+    with pytest.raises(FrozenInstanceError):
+        params.train.steps = 1
+
+
+def test_overlay_replaces_whole_values_and_nothing_else() -> None:
+    merged = overlay(BASE, {"collect": {"families": {"wine": 2.0}}, "train": {"steps": 7}})
+    assert merged["collect"] == {**BASE["collect"], "families": {"wine": 2.0}}
+    assert merged["train"] == {**BASE["train"], "steps": 7}
+    assert BASE["train"]["steps"] != 7
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"trian": {"steps": 7}}, "trian is an unknown key"),
+        ({"train": {"setps": 7}}, "train.setps is an unknown key (value 7), want one of algorithm"),
+        ({"train": 7}, "train is 7, want a mapping"),
+    ],
+)
+def test_overlay_refuses_what_the_base_lacks(over: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as fault:
+        overlay(BASE, over)
+    assert message in str(fault.value)
+
+
+@given(low=st.floats(-10, 10), width=st.floats(0, 10), value=st.floats(-25, 25), open_low=st.booleans())
+def test_range_is_an_interval(low: float, width: float, value: float, open_low: bool) -> None:
+    high = low + width
+    inside = low <= value <= high and not (open_low and value == low)
+    assert Range(low, high, open_low).allows(value) == inside

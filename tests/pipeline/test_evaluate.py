@@ -1,0 +1,82 @@
+"""The evaluation's figures, of runs worked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import load
+from pipeline.evaluate import bench, contrasts, per_method, summarise
+from pipeline.evaluation.splits import tasks
+from repository import TOP
+from rows import row
+
+nan = float("nan")
+
+
+def two_tasks() -> pd.DataFrame:
+    """Policy regret .1 and .2 everywhere, a baseline's .3 from one initial rate and .5 from the other."""
+    rows = []
+    for task, policy in (("a", 0.1), ("b", 0.2)):
+        for seed in (0, 1):
+            shared = {
+                "task": task, "family": f"family-{task}", "steps_to_target": 10.0, "epochs_to_target": 2.0,
+                "error_gap": 0.01, "best_regret": 0.05, "error_regret": 0.4 if task == "a" else nan,
+                "best_error_regret": nan,
+            }  # fmt: skip
+            never = shared | {"test_loss": nan, "steps_to_target": nan}
+            rows += [
+                row("policy", "policy", nan, seed, regret=policy, **shared),
+                row("policy", "policy_val", nan, seed, regret=policy, **shared),
+                row("control", "random_init", nan, seed, regret=1.0, **never),
+                row("baseline", "cosine", 1e-3, seed, regret=0.3, **shared),
+                row("baseline", "cosine", 1e-2, seed, regret=0.5, **shared),
+                row("grid", "cosine", 3e-2, seed, regret=9.0, **shared),
+                row("oracle", "test_loss", 3e-2, seed, regret=0.0, **shared),
+                row("loop", "pilot", nan, seed, regret=0.0, **shared),
+            ]
+    return pd.DataFrame(rows)
+
+
+def test_per_method_averages_a_baseline_over_its_initial_rates() -> None:
+    found = dict(per_method(two_tasks()))
+    assert set(found) == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
+    np.testing.assert_allclose(found["baseline.cosine"], np.full((2, 2), 0.4))
+    np.testing.assert_allclose(found["policy"], [[0.1, 0.1], [0.2, 0.2]])
+    assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]  # b has no error rate
+    assert dict(per_method(two_tasks(), "best_error_regret"))["policy"].size == 0
+
+
+def test_contrasts_by_hand() -> None:
+    found = contrasts({"policy": np.array([[0.1, 0.3]]), "rival.x": np.array([[0.2, 0.2]])}, 50)
+    assert (found["policy.mean"], found["rival.x.mean"], found["rival.x.policy_minus"]) == (0.2, 0.2, 0.0)
+    assert found["rival.x.policy_wins"] == 0.5
+    assert found["rival.x.policy_minus_low"] <= 0 <= found["rival.x.policy_minus_high"]
+    assert "policy.policy_wins" not in found
+
+
+def test_summary_of_a_split() -> None:
+    found = summarise(two_tasks(), 50)
+    kinds = ("mean", "iqm", "low", "high", "iqm_low", "iqm_high", "worst", "worst_family", "diverged", "target_reached")
+    for label in ("policy", "policy_val", "control.random_init", "baseline.cosine"):
+        assert {f"{label}.{k}" for k in kinds} <= set(found)
+        assert found[f"{label}.low"] <= found[f"{label}.mean"] <= found[f"{label}.high"]
+    wanted = {
+        "policy.mean": 0.15, "policy.worst": 0.2, "baseline.cosine.mean": 0.4, "baseline.cosine.policy_minus": -0.25,
+        "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
+        "control.random_init.diverged": 4, "control.random_init.target_reached": 0.0, "policy.target_reached": 1.0,
+        "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
+        "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4,
+    }  # fmt: skip
+    assert {k: found[k] for k in wanted} == pytest.approx(wanted)
+    assert not any(k.startswith(("grid", "oracle", "loop")) or k.endswith("best_error_regret") for k in found)
+    assert all(isinstance(v, int | float) for v in found.values())
+    assert summarise(two_tasks(), 50) == found
+
+
+def test_the_bench_is_what_the_parameters_ask_for() -> None:
+    config = load(TOP).evaluate
+    found = bench(config)
+    assert list(found.tasks) == tasks(config.families, config.tasks_per_family)
+    assert (found.seeds, found.tuning_seeds, found.learning_rates) == (
+        config.seeds, config.tuning_seeds, config.learning_rates,
+    )  # fmt: skip

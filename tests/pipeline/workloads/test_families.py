@@ -1,0 +1,133 @@
+"""One routine over every family: repeatable, disjoint splits, sound start, and a model that vmap can map."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from pipeline.workloads.base import Data, Workload
+from pipeline.workloads.families import FAMILIES, family, names
+from pipeline.workloads.sampling import EPOCHS, STEPS
+
+SEEDS = (0, 1, 2)
+EVERY = pytest.mark.parametrize("name", FAMILIES)
+
+
+@functools.cache
+def draw(name: str, seed: int) -> Workload:
+    return FAMILIES[name].sample(np.random.default_rng(seed))
+
+
+def loss_of(workload: Workload, model: torch.nn.Module, params: dict[str, torch.Tensor], data: Data) -> torch.Tensor:
+    return workload.loss(functional_call(model, params, (data.x,)), data.y)
+
+
+def rows(data: Data) -> set[bytes]:
+    return {row.tobytes() for row in data.x.numpy()}
+
+
+@EVERY
+def test_same_seed_same_workload(name):
+    first, second = draw(name, 0), FAMILIES[name].sample(np.random.default_rng(0))
+    for part in ("train", "val", "test"):
+        assert torch.equal(getattr(first, part).x, getattr(second, part).x)
+        assert torch.equal(getattr(first, part).y, getattr(second, part).y)
+    assert first.start.keys() == second.start.keys()
+    assert all(torch.equal(first.start[key], second.start[key]) for key in first.start)
+    numbers = ("name", "optimizer", "batch_size", "n_steps", "weight_decay", "baseline_loss")
+    assert all(getattr(first, key) == getattr(second, key) for key in numbers)
+
+
+@EVERY
+@pytest.mark.parametrize("seed", SEEDS)
+def test_parts_are_sound(name, seed):
+    w = draw(name, seed)
+    assert w.family == name
+    assert STEPS[0] <= w.n_steps <= STEPS[1]
+    assert (w.weight_decay > 0) == (w.optimizer == "adamw")
+    assert w.train.x.dtype in (torch.float32, torch.int64)
+    assert w.train.y.dtype == (torch.float32 if w.error is None else torch.int64)
+    assert rows(w.train).isdisjoint(rows(w.val) | rows(w.test))
+    assert rows(w.val).isdisjoint(rows(w.test))
+    assert min(len(w.val), len(w.test)) >= {"tabular": 44, "autompg": 96, "prose_bag": 96}.get(name, 128)
+    epochs = w.n_steps / w.steps_per_epoch
+    assert 1 <= epochs <= EPOCHS * 1.01
+
+
+@EVERY
+@pytest.mark.parametrize("seed", SEEDS)
+def test_start_is_finite_and_repeatable(name, seed):
+    w = draw(name, seed)
+    before = torch.get_rng_state()
+    model, again, other = w.initialise(5), w.initialise(5), w.initialise(6)
+    assert torch.equal(before, torch.get_rng_state())
+    state = model.state_dict()
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in state.items())
+    assert not list(model.buffers())
+    if not w.start:
+        assert any(not torch.equal(value, other.state_dict()[key]) for key, value in state.items())
+    with torch.no_grad():
+        outputs = model(w.val.x)
+        assert math.isfinite(w.loss(outputs, w.val.y))
+        assert w.error is None or 0 <= w.error(outputs, w.val.y) <= 1
+
+
+@EVERY
+@pytest.mark.parametrize("seed", SEEDS)
+def test_vmap_equals_single_runs(name, seed):
+    w = draw(name, seed)
+    models = [w.initialise(member) for member in range(3)]
+    params, _ = stack_module_state(models)
+    index = torch.from_numpy(np.stack([w.batches(member)[0] for member in range(3)]))  # (3, B)
+    step = grad_and_value(lambda p, x, y: loss_of(w, models[0], p, Data(x, y)))
+    gradients, losses = vmap(step)(params, w.train.x[index], w.train.y[index])
+    for member in range(3):
+        mine = {key: value[member] for key, value in params.items()}
+        gradient, loss = step(mine, w.train.x[index[member]], w.train.y[index[member]])
+        torch.testing.assert_close(losses[member], loss, rtol=1e-5, atol=1e-5)
+        for key, value in gradient.items():
+            torch.testing.assert_close(
+                gradients[key][member], value, rtol=1e-5, atol=1e-5 * (1 + value.detach().norm().item())
+            )
+
+
+@EVERY
+def test_baseline_is_the_best_constant(name):
+    w = draw(name, 0)
+    y = w.val.y
+    if w.error is None:
+        constant, worse = y.mean(0), y.mean(0) + 0.3
+    else:
+        share = torch.bincount(y.flatten()).float() / y.numel()
+        constant, worse = torch.log(share + 1e-12), torch.zeros_like(share)
+    spread = (*y.shape, -1) if w.error else y.shape
+    losses = [float(w.loss(c.expand(spread), y)) for c in (constant, worse)]
+    assert losses[0] == pytest.approx(w.baseline_loss, rel=1e-4)
+    assert losses[1] >= losses[0]
+
+
+def test_splits_hold_the_families():
+    assert len(names("train")) >= 12
+    assert len(names("selection")) >= 4
+    assert len(names("heldout")) >= 6
+    assert {item.split for item in FAMILIES.values()} == {"train", "selection", "heldout"}
+    held_out = ("mnist_", "stdlib", "autompg", "pixels")
+    assert all(any(d in n for d in held_out) == (item.split == "heldout") for n, item in FAMILIES.items())
+
+
+def test_unknown_family_names_the_known_ones():
+    assert family("spirals") is FAMILIES["spirals"]
+    with pytest.raises(KeyError, match=r"'spiral' is unknown.*spirals.*mnist_cnn"):
+        family("spiral")
+
+
+def test_optimizer_shares():
+    rng = np.random.default_rng(0)
+    drawn = [FAMILIES["illconditioned"].sample(rng).optimizer for _ in range(300)]
+    shares = {kind: drawn.count(kind) / len(drawn) for kind in ("adam", "adamw", "sgd")}
+    assert shares == pytest.approx({"adam": 0.45, "adamw": 0.20, "sgd": 0.35}, abs=0.08)

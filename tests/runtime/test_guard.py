@@ -1,0 +1,364 @@
+"""The guards: each event by hand, the state, and faults in real trainings."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.guards.injected.injected import PAGE, RESULTS, render
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bundles import write_bundle
+from lrpilot.actions import ActionEquation
+from lrpilot.bundle import Bundle
+from lrpilot.guard import BACK_OFF, MEMORY, PATIENCE, RECOVER, RUNAWAY, Guard
+from lrpilot.torch import PilotLR
+
+EQUATION = ActionEquation()
+LOSS0 = 10.0
+Row = dict[str, Any]  # what differs from an ordinary interval
+
+
+def row(mean: float, last: float | None = None, noise: float = 0.1, grad: float = 1.0, **more: Any) -> Row:
+    return {"mean": mean, "last": mean if last is None else last, "noise": noise, "grad": grad, **more}
+
+
+def missing() -> Row:
+    return row(math.nan, noise=math.nan, missing=True)
+
+
+def play(
+    rows: Sequence[Row], wish: float = 0.0, level: float = 0.0, loss0: float = LOSS0, watch: Guard | None = None
+) -> tuple[list[str | None], list[float]]:
+    """Events and levels of one run whose policy wishes for the level `wish` at every decision."""
+    watch, events, levels = watch or Guard(1, EQUATION), [], []
+    anchor = np.zeros(1)
+    for r in rows:
+        at = np.array([level])
+        answer = EQUATION.invert(at, anchor, np.array([wish]), False) if "answer" not in r else np.array([r["answer"]])
+        told = {"loss_mean": r["mean"], "loss_last": r["last"], "loss_noise": r["noise"], "grad_norm": r["grad"]}
+        action, (event,) = watch.check(
+            answer, level=np.array([level]), anchor=anchor, loss0=np.array([loss0]), missing=r.get("missing", False),
+            interval={name: np.array([value]) for name, value in told.items()}, failed=r.get("failed", False),
+        )  # fmt: skip
+        level = EQUATION.apply(np.array([level]), anchor, action, False).item()
+        events.append(event)
+        levels.append(level)
+    return events, levels
+
+
+CALM = [row(2.0)] * MEMORY
+FALL = -EQUATION.fall
+
+
+@pytest.mark.parametrize(
+    ("last", "event", "level"),
+    [
+        (row(2.0), None, 0.0),
+        (row(math.nan), "loss_nonfinite", FALL),
+        (row(math.inf), "loss_nonfinite", FALL),
+        (row(math.inf, last=2.0), "loss_nonfinite", -BACK_OFF),
+        (row(math.inf, last=2.0, grad=math.nan), "loss_nonfinite", FALL),
+        (row(2.0, grad=math.nan), "gradient_nonfinite", FALL),
+        (row(2.0, grad=math.inf), "gradient_nonfinite", FALL),
+        (missing(), "loss_missing", 0.0),
+        (missing() | {"answer": -1.0}, "loss_missing", 0.0),
+        (missing() | {"grad": math.nan}, "gradient_nonfinite", FALL),
+        (row(1.01 * RUNAWAY * LOSS0), "loss_runaway", FALL),
+        # Training gained 8, of which a tenth is 0.8; four deviations are 0.4 at first, then 1.2.
+        (row(2.0, last=2.79), None, 0.0),
+        (row(2.0, last=2.81), "spike", -BACK_OFF),
+        (row(2.0, last=2.81, answer=-0.8), "spike", -1.2),
+        (row(2.0, failed=True), "policy_failed", 0.0),
+        (row(2.0, answer=math.nan), "action_nonfinite", 0.0),
+        (row(2.0, answer=-math.inf), "action_nonfinite", 0.0),
+        (row(2.0, answer=1.002), "action_out_of_bounds", 0.0),
+        (row(2.0, answer=-40.0), "action_out_of_bounds", 0.0),
+        (row(2.0, answer=1.0005), None, EQUATION.rise),
+        (row(2.0, last=2.81, answer=math.nan), "spike", -BACK_OFF),
+    ],
+)
+def test_what_one_interval_does(last: Row, event: str | None, level: float) -> None:
+    events, levels = play([*CALM, last])
+    assert events == [None] * MEMORY + [event] and levels[-1] == pytest.approx(level)
+
+
+@pytest.mark.parametrize(("noise", "last", "event"), [(0.3, 3.19, None), (0.3, 3.21, "spike")])
+def test_a_spike_exceeds_the_noise(noise: float, last: float, event: str | None) -> None:
+    assert play([row(2.0, noise=noise)] * MEMORY + [row(2.0, last=last)])[0][-1] == event
+
+
+def test_one_wild_interval_does_not_dull_the_next() -> None:
+    wild = row(2.0, noise=50.0)
+    assert play([*CALM[:-1], wild, row(2.0, last=2.81)])[0][-1] == "spike"
+
+
+@pytest.mark.parametrize("shift", [-12.0, -2.0, 1e3])
+def test_losses_may_be_negative_or_near_zero(shift: float) -> None:
+    """Only what training gained counts, so a loss may have any origin."""
+    for last, event in ((2.79, None), (2.81, "spike")):
+        rows = [row(2.0 + shift)] * MEMORY + [row(2.0 + shift, last=last + shift)]
+        # At a loss of hundreds a hundredth of it is the least that counts as gained, here 10.
+        event = None if shift > 0 else event
+        assert play(rows, loss0=LOSS0 + shift)[0][-1] == event
+
+
+def test_without_a_known_loss_before_training_noise_alone_decides() -> None:
+    assert play([*CALM, row(2.0, last=2.41)], loss0=math.nan)[0][-1] == "spike"
+    assert play([*CALM, row(1e6, last=2.39)], loss0=math.nan)[0][-1] is None
+
+
+def test_nothing_is_judged_before_the_memory_is_full() -> None:
+    assert play([*CALM[:-1], row(2.0, last=9.0)])[0][-1] is None
+
+
+@pytest.mark.parametrize(
+    ("means", "noise", "event"),
+    [
+        ((2.0, 2.3, 2.6, 2.9, 3.2), 0.5, "drift"),
+        ((2.0, 2.3, 2.6, 2.9, 3.2), 3.0, None),  # 1.2 is less than half a deviation
+        ((2.0, 2.1, 2.2, 2.3, 2.4), 0.5, None),  # 0.4 is less than a tenth of 7.85
+        ((2.0, 2.3, 2.2, 2.9, 3.2), 0.5, None),  # fell once
+        ((3.2, 2.9, 2.6, 2.3, 2.0), 0.5, None),
+    ],
+)
+def test_drift(means: tuple[float, ...], noise: float, event: str | None) -> None:
+    events, levels = play([row(m, noise=noise) for m in means])
+    assert events == [None] * MEMORY + [event]
+    assert levels[-1] == (-BACK_OFF if event else 0.0)
+
+
+def test_a_new_plateau_raises_one_alarm_and_a_loss_that_climbs_one_each() -> None:
+    plateau, _ = play([*CALM, row(2.0, last=5.0), *[row(5.0)] * 9], wish=-9.0)
+    assert plateau == [None] * 4 + ["spike"] + [None] * 9
+    climbing, levels = play([*CALM, row(4.0), row(6.0), row(9.0)])
+    assert climbing[4:] == ["spike"] * 3 and levels[-1] == pytest.approx(-3 * BACK_OFF)
+
+
+def test_recovery_gives_a_quarter_decade_per_decision_until_the_level_is_back() -> None:
+    events, levels = play([*CALM, row(2.0, last=3.0), *CALM], wish=0.3, level=0.3)
+    assert events == [None] * 4 + ["spike", "recovery", None, None, None]
+    np.testing.assert_allclose(levels[3:], [0.3, -0.2, 0.05, 0.3, 0.3, 0.3])
+    assert RECOVER == 0.25
+    higher, levels = play([*CALM, row(2.0, last=3.0), *CALM], wish=2.0)
+    assert higher[4:] == ["spike", "recovery", None, None, None]
+    assert levels[-1] == 2.0
+
+
+def test_runaway_cuts_then_waits_while_the_loss_falls_then_takes_the_loss_for_what_it_is() -> None:
+    events, levels = play([*CALM, *[row(100.0 - i) for i in range(8)]])
+    assert events[4:8] == ["loss_runaway"] * PATIENCE
+    assert levels[4:8] == [FALL] * PATIENCE
+    assert events[8:] == ["loss_runaway", "recovery", "recovery", "recovery"]  # the fifth accepts 96 as the scale
+    assert levels[-1] == FALL + 3 * RECOVER
+
+
+@pytest.mark.parametrize("broken", [row(math.nan), row(2.0, grad=math.inf), row(math.inf, last=2.0)])
+def test_what_no_rate_heals_does_not_lower_it_for_ever(broken: Row) -> None:
+    events, levels = play([*CALM, *[broken] * 30], wish=1.0, level=1.0)
+    assert None not in events[4:] and levels[-1] == levels[3 + PATIENCE] >= -EQUATION.span
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed", "loss0", "want", "event"),
+    [
+        (0.3, False, 1.0, 0.3, None),
+        (math.nan, False, 1.0, (EQUATION.below_blowup - 1) / EQUATION.span, "action_nonfinite"),
+        (7.0, False, 1.0, (EQUATION.below_blowup - 1) / EQUATION.span, "action_out_of_bounds"),
+        (0.3, True, 1.0, (EQUATION.below_blowup - 1) / EQUATION.span, "policy_failed"),
+        (math.nan, False, math.nan, 0.0, "action_nonfinite"),  # no probe: the anchor
+    ],
+)
+def test_first_decision(answer: float, failed: bool, loss0: float, want: float, event: str | None) -> None:
+    action, events = Guard(1, EQUATION).check(
+        np.array([answer]), level=np.zeros(1), anchor=np.zeros(1), interval=None, loss0=np.array([loss0]),
+        missing=False, failed=failed,
+    )  # fmt: skip
+    assert events == [event] and action.tolist() == pytest.approx([want])
+
+
+# invariants
+
+worlds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def draw(rng: np.random.Generator, runs: int, decisions: int) -> list[Row]:
+    """Random intervals: walks of the loss with jumps, and now and then nothing finite or nothing at all."""
+    means = 5 * np.exp(np.cumsum(rng.normal(0, 0.4, (decisions, runs)), axis=0))
+    rows = []
+    for mean in means:
+        mean = np.where(rng.random(runs) < 0.05, np.nan, mean)
+        rows.append({
+            "interval": {
+                "loss_mean": mean, "loss_last": mean * rng.lognormal(0, 0.3, runs),
+                "loss_noise": np.abs(mean) * rng.uniform(0, 0.2, runs),
+                "grad_norm": np.where(rng.random(runs) < 0.05, np.inf, 1.0),
+            },
+            "answer": np.where(rng.random(runs) < 0.1, np.nan, rng.uniform(-1.1, 1.1, runs)),
+            "missing": rng.random(runs) < 0.05,
+        })  # fmt: skip
+    return rows
+
+
+def drive(watch: Guard, rows: list[Row], level: np.ndarray, which: slice = slice(None), scale: float = 1.0) -> Any:
+    """Events and levels (decisions, runs) of the runs `which`; losses times `scale`."""
+    seen, anchor = [], np.zeros(len(level))
+    for r in rows:
+        interval = {k: v[which] * (scale if k != "grad_norm" else 1.0) for k, v in r["interval"].items()}
+        action, events = watch.check(
+            r["answer"][which], level=level, anchor=anchor, interval=interval,
+            loss0=np.full(len(level), 5.0 * scale), missing=r["missing"][which],
+        )  # fmt: skip
+        level = EQUATION.apply(level, anchor, action, False)
+        seen.append((events, level.tolist()))
+    return seen, level
+
+
+@given(worlds)
+@settings(max_examples=25, deadline=None)
+def test_runs_do_not_see_each_other(rng: np.random.Generator) -> None:
+    rows = draw(rng, 4, 20)
+    together, _ = drive(Guard(4, EQUATION), rows, np.zeros(4))
+    for i in range(4):
+        alone, _ = drive(Guard(1, EQUATION), rows, np.zeros(1), slice(i, i + 1))
+        assert [([e[i]], [z[i]]) for e, z in together] == alone
+
+
+@given(worlds, st.integers(0, 20))
+@settings(max_examples=25, deadline=None)
+def test_a_saved_guard_goes_on(rng: np.random.Generator, stop: int) -> None:
+    rows = draw(rng, 3, 20)
+    whole, _ = drive(Guard(3, EQUATION), rows, np.zeros(3))
+    first, second = Guard(3, EQUATION), Guard(3, EQUATION)
+    before, level = drive(first, rows[:stop], np.zeros(3))
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    after, _ = drive(second, rows[stop:], level)
+    assert before + after == whole
+
+
+@given(worlds, st.integers(-20, 20))
+@settings(max_examples=25, deadline=None)
+def test_the_unit_of_the_loss_does_not_matter(rng: np.random.Generator, power: int) -> None:
+    rows = draw(rng, 3, 20)
+    assert (
+        drive(Guard(3, EQUATION), rows, np.zeros(3))[0]
+        == drive(Guard(3, EQUATION), rows, np.zeros(3), scale=2.0**power)[0]
+    )
+
+
+@given(worlds)
+@settings(max_examples=25, deadline=None)
+def test_levels_stay_within_reach_and_actions_finite(rng: np.random.Generator) -> None:
+    levels = np.array([z for _, z in drive(Guard(3, EQUATION), draw(rng, 3, 60), np.zeros(3))[0]])
+    assert np.all(np.abs(levels) <= EQUATION.span)
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=6, max_size=30), st.floats(-100.0, 100.0))
+def test_a_loss_that_never_rises_raises_no_alarm(falls: list[float], start: float) -> None:
+    means = start - np.cumsum(falls)
+    events, _ = play([row(m, noise=0.0) for m in means], loss0=start)
+    assert events == [None] * len(means)
+
+
+# real trainings
+
+STEPS = 640
+LATE = 300
+
+
+class Bent(Bundle):
+    """A bundle that answers something else from its tenth decision on."""
+
+    def __init__(self, path: Path, answer: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__(path)
+        self.answer, self.decision = answer, 0
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        self.decision += 1
+        said = super().__call__(observation)
+        return said if self.decision < 10 else self.answer(said)
+
+
+def fail(_: np.ndarray) -> np.ndarray:
+    raise RuntimeError("disk gone")
+
+
+def as_said(said: np.ndarray) -> np.ndarray:
+    return said
+
+
+FAULTS: dict[str, dict[str, Callable[..., Any]]] = {  # event -> what goes wrong
+    "loss_nonfinite": {"report": lambda step, loss: math.inf if LATE <= step < LATE + 40 else loss},
+    "gradient_nonfinite": {"norm": lambda step: math.nan if LATE <= step < LATE + 40 else None},
+    "loss_missing": {"report": lambda step, loss: None if step >= LATE else loss},
+    "loss_runaway": {"spread": lambda step: 9.0 if LATE <= step < LATE + 40 else 0.3},
+    "spike": {"spread": lambda step: 2.0 if LATE <= step < LATE + 40 else 0.3},
+    "drift": {"spread": lambda step: 0.3 * math.exp(0.006 * max(step - LATE, 0))},
+    "policy_failed": {"answer": fail},
+    "action_nonfinite": {"answer": lambda said: said * math.nan},
+    "action_out_of_bounds": {"answer": lambda said: said + 7.0},
+}
+
+
+@pytest.mark.parametrize("event", FAULTS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_fault_in_a_real_training_is_met(event: str, tmp_path: Path) -> None:
+    """Linear regression by SGD on batches of 8; the fault is in its data, its loop or its policy."""
+    fault = FAULTS[event]
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    target, model = torch.ones(4), torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    policy = Bent(write_bundle(tmp_path / "policy.onnx"), fault.get("answer", as_said))
+    scheduler = PilotLR(optimizer, STEPS, policy, probe=False)
+    for step in range(STEPS):
+        x = torch.randn(8, 4)
+        y = x @ target + fault.get("spread", lambda step: 0.3)(step) * torch.randn(8)
+        loss = (model(x)[:, 0] - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        scheduler.observe(grad_norm=fault.get("norm", lambda step: None)(step))
+        optimizer.step()
+        scheduler.step(fault.get("report", lambda step, loss: loss)(step, loss))
+    events = [d.event for d in scheduler.history]
+    assert event in events
+    before = events[:9] if "answer" in fault else [d.event for d in scheduler.history if d.step < LATE]
+    assert set(before) == {None}
+    levels = np.array([d.level for d in scheduler.history])
+    assert np.all(np.isfinite(levels)) and all(torch.isfinite(p).all() for p in model.parameters())
+    first = events.index(event)
+    holds = event.startswith(("action", "policy")) or event == "loss_missing"
+    assert (levels[first] == levels[first - 1]) if holds else (levels[first] < levels[first - 1])
+
+
+def test_guards_can_be_switched_off(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    policy = Bent(write_bundle(tmp_path / "policy.onnx"), lambda said: said + 7.0)
+    scheduler = PilotLR(optimizer, 200, policy, probe=False, guards=False)
+    for _ in range(200):
+        loss = model(torch.ones(1, 2)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step(loss)
+    assert {d.event for d in scheduler.history} == {None}
+    assert scheduler.history[-1].level == EQUATION.anchor + EQUATION.span
+
+
+# documentation
+
+
+def test_tables_are_those_of_the_results() -> None:
+    page = Path(PAGE).read_text()
+    assert render(page, json.loads(Path(RESULTS).read_text())) == page
+
+
+def test_page_names_every_event() -> None:
+    page = Path(PAGE).read_text()
+    assert all(f"`{event}`" in page for event in (*FAULTS, "recovery"))

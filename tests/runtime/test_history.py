@@ -1,0 +1,200 @@
+"""Decisions and their history: what they say, and that they say what was done."""
+
+import io
+import math
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrpilot import guard
+from lrpilot.actions import envelope
+from lrpilot.explain import EVENTS, FACTS, WORDS, say
+from lrpilot.features import CLIP, NAMES, Observer
+from lrpilot.history import METRICS, Decision, History
+from lrpilot.telemetry import INTERVAL
+from recorded_training import STEPS, training
+
+pytestmark = pytest.mark.filterwarnings("ignore:PilotLR. step.. got no loss")
+PLAIN = Decision(7, 1e-3, 5e-4, 0.25, 0.25, -0.3, None, {"progress": 0.0, "loss_slope": -1.0}, {"loss_mean": 2.0})
+
+values = st.floats(allow_nan=True, allow_infinity=True)
+decisions = st.builds(
+    Decision,
+    step=st.integers(0, 10**9), lr_before=values, lr=values, action=values, applied=values, level=st.floats(-4, 3),
+    event=st.sampled_from([None, *EVENTS]),
+    observation=st.dictionaries(st.sampled_from(NAMES), st.floats(-CLIP, CLIP), max_size=8),
+    telemetry=st.dictionaries(st.sampled_from(INTERVAL), values),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_a_decision_names_the_rates_around_it(probe: bool) -> None:
+    scheduler, used = training(probe)
+    assert (scheduler.history[0].step > 0) == probe
+    for decision in scheduler.history:
+        assert decision.lr == used[decision.step]
+    for decision in scheduler.history[1:]:
+        fallen = envelope(decision.step, STEPS) / envelope(decision.step - 1, STEPS)
+        assert decision.lr_before == pytest.approx(used[decision.step - 1] * fallen)
+
+
+def test_answers_and_what_the_guard_made_of_them() -> None:
+    history = training()[0].history
+    assert {d.event for d in history} > {None, "loss_missing", "loss_nonfinite"}
+    assert all(d.applied == d.action for d in history if d.event is None)
+    assert any(d.applied != d.action for d in history)
+
+
+# in words
+
+
+def test_every_feature_and_event_has_words() -> None:
+    assert not set(WORDS) & set(FACTS) and set(WORDS) | set(FACTS) == set(NAMES)
+    assert say("of another version", 1.0) == ""
+    assert list(EVENTS) == re.findall(r"^ {4}(\w+)  ", guard.__doc__ or "", re.MULTILINE)
+
+
+def test_words_give_back_what_the_features_were_made_from() -> None:
+    observer = Observer(1, 1000, is_sgd=False)
+    told = dict.fromkeys(INTERVAL, np.array([1.0]))
+    observer.see_interval(told | {"loss_mean": np.array([4.0])})
+    now = told | {k: np.array([v]) for k, v in {
+        "loss_mean": 3.0, "loss_last": 2.7, "loss_noise": 0.6, "grad_norm": 0.5, "grad_cos": 0.25, "update_norm": 1e-3,
+        "update_cos": -0.5, "weight_norm": 2.0, "val_loss": 1.2,
+    }.items()}  # fmt: skip
+    observer.see_interval(now)
+    level, anchor, highest, move = np.array([[-1.2], [-0.5], [-0.2], [-0.25]])
+    seen = dict(zip(NAMES, observer.observation(100, level, anchor, highest, move, now, 20)[0], strict=True))
+    want = {
+        "level": -1.2, "level_to_anchor": -0.7, "level_to_highest": -1.0, "last_move": -0.25,
+        "loss_total": 0.75, "loss_last": 0.9, "loss_slope": 0.75, "loss_to_best": 1.0, "loss_noise": 0.2,
+        "grad_norm": 0.5, "grad_cos": 0.25, "update_ratio": 5e-4, "update_cos": -0.5, "weight_norm": 2.0,
+        "val_total": 1.2, "val_slope": 1.2, "val_to_best": 1.2, "val_gap": 0.4,
+    }  # fmt: skip
+    assert {name: WORDS[name][0](seen[name]) for name in want} == pytest.approx(want, rel=1e-5)
+
+
+def test_explain() -> None:
+    hurt = replace(PLAIN, action=math.nan, applied=-0.5, event="action_nonfinite")
+    assert hurt.explain().splitlines() == [
+        "decision after 7 steps, 50% of the training",
+        "  saw      loss_slope         -1.00  loss 0.794 times that of the interval before",
+        "  answered +nan, of -1 to 1",
+        "  did      learning rate from 0.001 to 0.0005",
+        "           level -0.30 decades over the reference",
+        "  guard    action_nonfinite: the policy answered nan or inf; the built-in schedule answers",
+        "           applied -0.5 in place of the answer",
+    ]
+    # A guard may find the answer low enough.
+    assert replace(PLAIN, event="spike").explain().splitlines()[-1].startswith("  guard    spike: the last losses")
+
+
+def test_explain_tells_of_the_probe_first_and_of_the_training_later() -> None:
+    first, *later = training()[0].history
+    assert "blow-up" in first.explain() and "loss_slope" not in first.explain()
+    assert not any("blow-up" in d.explain() for d in later)
+    assert "saw      nothing" in training(False)[0].history[0].explain()
+    # Stand-ins for a loss that was not reported are no findings.
+    missing = next(d for d in later if d.event == "loss_missing").explain()
+    assert (
+        "missed   not finite or not measured: loss_mean, loss_last, loss_noise" in missing
+        and "loss_slope" not in missing
+    )
+
+
+@given(decision=decisions, bound=st.sampled_from([-CLIP, CLIP]))
+@settings(max_examples=60, deadline=None)
+def test_explain_is_narrow_and_never_fails(decision: Decision, bound: float) -> None:
+    lines = decision.explain().splitlines()
+    lines += replace(decision, observation=dict.fromkeys(decision.observation, bound)).explain().splitlines()
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_feature_is_explained_in_a_line(name: str) -> None:
+    assert all(len(f"  saw      {name:<17} {bound:+6.2f}  {say(name, bound)}") <= 100 for bound in (-CLIP, CLIP))
+
+
+@given(decision=decisions)
+@settings(max_examples=60, deadline=None)
+def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:
+    metrics = decision.metrics()
+    assert set(metrics) <= set(METRICS) and all(type(v) is float and math.isfinite(v) for v in metrics.values())
+    assert metrics["lrpilot/guard"] == (decision.event is not None)
+
+
+def test_metrics() -> None:
+    told = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
+    assert replace(PLAIN, telemetry=told).metrics() == {
+        "lrpilot/lr": 5e-4, "lrpilot/level": -0.3, "lrpilot/action": 0.25, "lrpilot/guard": 0.0, "lrpilot/loss": 2.0,
+        "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05,
+    }  # fmt: skip
+
+
+# the sequence
+
+
+def test_a_history_is_a_sequence() -> None:
+    history = training()[0].history
+    assert list(history)[3] is history[3] and history[-1].step == max(d.step for d in history)
+    assert isinstance(history[2:5], History) and history[2:5] == History(list(history)[2:5]) != history
+    assert history[0] in history and history.index(history[4]) == 4
+    assert History() == History([]) and not History()
+
+
+@pytest.mark.parametrize(("field", "value"), [("step", 8), ("lr", math.nan), ("event", "x"), ("telemetry", {})])
+def test_equality_sees_every_field(field: str, value: object) -> None:
+    assert replace(PLAIN, **{field: value}) != PLAIN == replace(PLAIN)
+
+
+def test_array_and_frame_have_a_row_per_decision() -> None:
+    history = training()[0].history
+    array, frame = history.array(), history.frame()
+    assert array.shape == (len(history),) and list(array.dtype.names) == list(frame.columns)
+    assert array["step"].tolist() == frame["step"].tolist() == [d.step for d in history]
+    assert array["event"].tolist() == [d.event or "" for d in history]
+    assert frame["event"].notna().tolist() == [d.event is not None for d in history]
+    for name in ("observation_loss_slope", "telemetry_loss_mean", "lr_before"):
+        np.testing.assert_array_equal(array[name], frame[name])
+    assert math.isnan(array["telemetry_loss_mean"][0]) and array["telemetry_grad_norm"][1] > 0
+    assert set(History().array().dtype.names) == set(History().frame().columns) < set(array.dtype.names)
+
+
+def test_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        History([PLAIN]).frame()
+
+
+@given(st.lists(decisions, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_state_survives_a_checkpoint_exactly(made: list[Decision]) -> None:
+    file = io.BytesIO()
+    torch.save(History(made).state(), file)
+    file.seek(0)
+    assert History.from_state(torch.load(file, weights_only=True)) == History(made)
+
+
+def test_state_of_another_version_is_refused() -> None:
+    state = History([PLAIN, PLAIN]).state()
+    del state[1]["applied"]
+    with pytest.raises(ValueError, match=r"history, decision 1: unknown or missing fields \['applied'\]"):
+        History.from_state(state)
+
+
+def test_repr_is_a_short_table() -> None:
+    assert repr(History([PLAIN, replace(PLAIN, step=9, event="loss_missing")])).splitlines() == [
+        "2 decisions, 1 with a guard event",
+        "     step        lr  level  event",
+        "        7  5.00e-04  -0.30",
+        "        9  5.00e-04  -0.30  loss_missing",
+    ]
+    long = repr(History(replace(PLAIN, step=i) for i in range(44))).splitlines()
+    assert len(long) == 15 and long[3].strip() == "..." and long[-1].split()[0] == "43"
+    assert repr(History()) == "0 decisions, 0 with a guard event"

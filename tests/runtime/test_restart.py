@@ -1,0 +1,136 @@
+"""A training that has learned nothing begins again: when, how often, and that its start comes back."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bundles import write_bundle
+from lrpilot.bundle import Bundle
+from lrpilot.guard import GuardError
+from lrpilot.restart import DUE, LEARNED, LOWER, NEAR, Restart
+from user_training import Training
+
+STEPS = 300
+
+
+def judged(progress: float = DUE, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0, highest: float = 1.0,
+           anchor: float = 1.0) -> tuple[bool, bool]:  # fmt: skip
+    """Whether a training is sent back, and whether its start is wanted any longer."""
+    restart = Restart(1, possible=True)
+    (back,) = restart.judge(progress, np.full((5, 1), loss), *(np.array([x]) for x in (loss0, level, highest, anchor)))
+    return bool(back), bool(restart.waiting[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "back", "waiting"),
+    [
+        ({}, True, False),
+        ({"progress": DUE - 0.01}, False, True),
+        ({"progress": 0.1, "loss": 1 - LEARNED}, False, False),  # it has learned: the start may go
+        ({"progress": 0.1, "loss": 1.001 - LEARNED}, False, True),
+        ({"loss": 1 - LEARNED}, False, False),
+        ({"loss": 2.0}, True, False),
+        ({"loss": math.nan}, False, False),  # the guards see to that
+        ({"level": 0.9 - NEAR}, False, False),  # the policy has lowered it
+        ({"level": 1.1 - NEAR}, True, False),
+        ({"anchor": 1.1 + NEAR}, False, False),  # low to begin with
+        ({"loss0": -1.0, "loss": -1.0}, True, False),
+        ({"loss0": -1.0, "loss": -1.0 - LEARNED}, False, False),
+    ],
+)
+def test_who_is_sent_back(changed: dict[str, float], back: bool, waiting: bool) -> None:
+    assert judged(**changed) == (back, waiting)
+
+
+def test_nobody_is_sent_back_twice_or_before_enough_was_seen() -> None:
+    restart, one = Restart(2, possible=True), np.ones(2)
+    early = np.full((5, 2), np.nan)
+    early[:4] = 0.5
+    assert not restart.judge(0.1, early, one, one, one, one).any() and restart.waiting.all()
+    losses = np.array([[1.0, 0.5]] * 5)
+    assert restart.judge(DUE, losses, one, one, one, one).tolist() == [True, False]
+    assert not restart.judge(DUE, losses, one, one, one, one).any()
+    assert not Restart(2, possible=False).judge(DUE, losses, one, one, one, one).any()
+
+
+class Hopeless(Training):
+    """A net whose weights move, and whose loss stays where it is."""
+
+    def loss(self) -> Tensor:
+        return 1.0 + 1e-3 * torch.tanh(self.model(self.x)).mean() * (-1) ** len(self.rates)
+
+
+@pytest.fixture(scope="module")
+def holds(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A policy that holds the anchor."""
+    return Bundle(write_bundle(tmp_path_factory.mktemp("policy") / "policy.onnx"))
+
+
+def test_the_start_comes_back_at_a_tenth_of_the_rate(holds: Bundle) -> None:
+    training = Hopeless(holds, total_steps=STEPS)
+    start = training.everything()["model"]
+    while not any(decision.event for decision in training.scheduler.history):
+        training.train(len(training.rates) + 1)
+    last = training.scheduler.history[-1]
+    assert last.event == "no_progress" and DUE * STEPS <= last.step < (DUE + 0.05) * STEPS
+    assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - LOWER)
+    torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
+    assert not training.optimizer.state_dict()["state"]  # as before the first step
+    assert training.saved()["scheduler"]["snapshot"] is None
+    training.train(STEPS)
+    rest = list(training.scheduler.history)[len([d for d in training.scheduler.history if d.step <= last.step]) :]
+    assert {decision.event for decision in rest} == {None}
+    assert max(decision.level for decision in rest) <= last.level + 1e-9
+
+
+def test_afterwards_the_level_stays_below(tmp_path: Path) -> None:
+    """Whatever the policy asks for."""
+    climbs = Bundle(write_bundle(tmp_path / "policy.onnx", weights={"first": -0.5}, bias=0.2))
+    training = Hopeless(climbs, total_steps=STEPS)
+    training.train(STEPS)
+    events = [decision.event for decision in training.scheduler.history]
+    at = events.index("no_progress")
+    levels = [decision.level for decision in training.scheduler.history]
+    assert set(events[at + 1 :]) == {"recovery"}
+    assert levels[at + 1 :] == pytest.approx([max(levels[:at]) - LOWER] * len(levels[at + 1 :]))
+
+
+def test_a_training_that_learns_keeps_no_copy_for_long(holds: Bundle) -> None:
+    training = Training(holds, total_steps=STEPS)
+    training.through_probe()
+    assert training.saved()["scheduler"]["snapshot"] is not None
+    training.train(int(0.15 * STEPS))
+    assert training.saved()["scheduler"]["snapshot"] is None
+    training.train(STEPS)
+    assert "no_progress" not in {decision.event for decision in training.scheduler.history}
+
+
+@pytest.mark.parametrize("options", [{"guards": False}, {"probe": False}], ids=["no guards", "no probe"])
+def test_without_guards_or_probe_there_is_no_second_chance(holds: Bundle, options: dict[str, bool]) -> None:
+    training = Hopeless(holds, total_steps=STEPS, **options)
+    training.through_probe()
+    assert training.saved()["scheduler"]["snapshot"] is None
+    training.train(STEPS)
+    assert {decision.event for decision in training.scheduler.history} == {None}
+
+
+def test_resumed_before_it_is_as_if_never_stopped(holds: Bundle) -> None:
+    whole = Hopeless(holds, total_steps=STEPS)
+    whole.train(40)
+    state = whole.saved()
+    whole.train(STEPS)
+    resumed = Hopeless(holds, total_steps=STEPS)
+    resumed.resume(state, 40)
+    resumed.train(STEPS)
+    assert resumed.rates[40:] == whole.rates[40:] and "no_progress" in {d.event for d in resumed.scheduler.history}
+    torch.testing.assert_close(resumed.everything(), whole.everything(), rtol=0, atol=0)
+
+
+def test_strict_pilots_raise(holds: Bundle) -> None:
+    training = Hopeless(holds, total_steps=STEPS, strict=True)
+    with pytest.raises(GuardError, match="no_progress"):
+        training.train(STEPS)

@@ -1,0 +1,82 @@
+"""`python -m tools.profile NAME`: write the parameters and the pipeline of a profile below profiles/NAME.
+
+profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml; profiles/NAME/dvc.yaml is dvc.yaml with
+its outs and its lock below profiles/NAME, and with the behaviour policies of the profile as what its collection
+depends on: where another pipeline makes one, DVC runs that first. `make repro PROFILE=NAME` calls this, then DVC.
+
+A profile that names a `pipeline` has all parameters of that one itself, and one with a `base` overlays that profile.
+"""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.original.plan_config import Original
+from experiments.original.plan_paths import STAGES
+from pipeline.config import Params, overlay, read
+from pipeline.schema import ConfigError, record
+
+DEFAULT = "dvc.yaml"
+PIPELINES = {DEFAULT: Params, str(STAGES): Original}  # the file with its stages -> its parameters
+
+
+def write(name: str, top: Path = Path(".")) -> Path:
+    """Write the profile's two files in the repository at `top`, return its folder.
+
+    Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
+    """
+    source, params = content(name, top, "PROFILE")
+    record(params, PIPELINES[source])
+    pipeline = rooted(read(top / source), f"profiles/{name}/")
+    if source == DEFAULT:
+        collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
+        others = [dep for dep in collect["deps"] if dep not in usual]
+        collect["deps"] = [*params["collect"]["behaviour_policies"], *others]
+    folder = top / "profiles" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    _dump(params, folder / "params.yaml")
+    _dump(pipeline, folder / "dvc.yaml")
+    return folder
+
+
+def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """The pipeline and the parameters of the profile that `where` names, with those that it does not change itself."""
+    known = sorted(path.stem for path in (top / "params").glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(where, repr(name), f"one of {', '.join(known)} (or none, for params.yaml alone)")
+    if name in over:
+        raise ConfigError(where, repr(name), "a profile that does not overlay itself")
+    values = read(top / "params" / f"{name}.yaml")
+    pipeline, base = values.pop("pipeline", DEFAULT), values.pop("base", None)
+    if pipeline not in PIPELINES:
+        raise ConfigError("pipeline", repr(pipeline), f"one of {', '.join(PIPELINES)}")
+    if base is not None:
+        pipeline, params = content(base, top, "base", (*over, name))
+        return pipeline, overlay(params, values)
+    return pipeline, overlay(read(top / "params.yaml"), values) if pipeline == DEFAULT else values
+
+
+def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:
+    """The content of dvc.yaml with its outs below `root`, for a dvc.yaml that lies there, two levels down."""
+    stages = {name: {**stage, "wdir": "../.."} for name, stage in pipeline["stages"].items()}
+    return {**pipeline, "vars": [{"root": root}], "stages": stages}
+
+
+def _dump(content: dict[str, Any], path: Path) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("name", metavar="NAME", help="stem of a file in params/")
+    name = parser.parse_args().name
+    try:
+        write(name)
+    except ConfigError as error:
+        raise SystemExit(f"profile {name}: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
