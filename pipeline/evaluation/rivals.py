@@ -82,14 +82,15 @@ def _prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
     """Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101)."""
     from prodigyopt import Prodigy
 
-    return Driver(Prodigy(params, weight_decay=workload.weight_decay, decouple=workload.optimizer == "adamw"))
+    decay: Any = workload.weight_decay  # declared int there
+    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
 
 
 def _d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
     """D-Adaptation (Defazio & Mishchenko 2023, arXiv:2301.07733)."""
     from dadaptation import DAdaptAdam, DAdaptSGD
 
-    decay = workload.weight_decay
+    decay: Any = workload.weight_decay  # declared int there
     if workload.optimizer == "sgd":
         return Driver(DAdaptSGD(params, momentum=MOMENTUM, weight_decay=decay))
     return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))

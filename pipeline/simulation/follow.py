@@ -25,9 +25,7 @@ class Driven(Runs, Protocol):
     def validated(self, loss: np.ndarray) -> object: ...  # takes note of validation losses (K,)
 
 
-def train(
-    workload: Workload, runs: Driven, *, val_examples: int = 128, milestones: Sequence[int] = ()
-) -> Recording:
+def train(workload: Workload, runs: Driven, *, val_examples: int = 128, milestones: Sequence[int] = ()) -> Recording:
     """Train to the end and test; the validation loss is taken at `milestones`, completed steps."""
     recorder = Recorder(workload, runs, milestones, val_examples)
     for step in range(workload.n_steps):

@@ -78,7 +78,7 @@ class Recorder:
     """Notes what every training of `runs` leaves behind.
 
     `milestones` are completed steps; validation there and at decisions is on as many examples as `Workload.scored`
-    makes of `val_examples`. Without `test`, nothing is tested, and no best checkpoint kept.
+    makes of `val_examples`. Without `test`, nothing is tested, and there is no best checkpoint.
     """
 
     def __init__(
