@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from lrpilot.torch import PilotLR
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import loops, rivals, stats
-from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import verdict
@@ -262,15 +262,13 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]:
-    """What came of each; those that `folder` does not hold are trained, and kept there as they end."""
-    with kept(folder) as known:
-        keys = {job: key(job) for job in todo}
-        found: dict[Job, Any] = {job: known.get(name) for job, name in keys.items()}
-        missing = [job for job in todo if found[job] is None]
-        done = results(engine("local"), _named, missing)
-        for job, ends in progress(done, len(missing), "robust", lambda _: 1.0, "trainings"):
-            found[job] = known[keys[job]] = ends
-    return found
+    """What came of each; those that `folder` does not hold are trained, and cached there as they end."""
+
+    def compute(missing: Sequence[Job]) -> Iterator[dict[Job, tuple[float, float]]]:
+        losses = results(engine("local"), _by_job, missing)
+        return progress(losses, len(missing), "robust", lambda _: 1.0, "trainings")
+
+    return through(folder, {job: key(job) for job in todo}, compute)
 
 
 def key(job: Job) -> tuple[str, ...]:
@@ -280,8 +278,8 @@ def key(job: Job) -> tuple[str, ...]:
     return "robust", repr(job), policy, code, torch.__version__
 
 
-def _named(job: Job) -> tuple[Job, tuple[float, float]]:
-    return job, train(job)
+def _by_job(job: Job) -> dict[Job, tuple[float, float]]:
+    return {job: train(job)}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.original.catalogue import MODEL_TITLES, PILOTS, SETS
 from experiments.original.plan_config import ModelsConfig, Setting, TrainingConfig
@@ -48,7 +49,7 @@ class Training:
     def name(self) -> str:
         """16 hex digits that stand for this training, as the code of now runs it."""
         piloted = self.scheduler in PILOTS
-        content = asdict(self) | {"code": code_hash.digest(LOOP, unused=() if piloted else RUNTIME)}
+        content: dict[str, Any] = asdict(self) | {"code": code_hash.digest(LOOP, unused=() if piloted else RUNTIME)}
         if piloted:
             content["pilot"] = load_policy("default").manifest.graph
         content["recipe"] = {k: v for k, v in content["recipe"].items() if k not in ROUNDS_ALIKE}

@@ -17,7 +17,6 @@ minus the first's). Trainings are kept, as those of the benchmark are, and what 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ import pandas as pd
 from benchmarks import command, spread
 from experiments.policy.variant_policies import WORK, agents_of, make, policies_of, together
 from experiments.policy.variants import DISTILLED, EXPERIMENTS, Variant
+from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
@@ -39,7 +39,7 @@ from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.splits import tasks
-from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import verdict
 from pipeline.workloads.families import names
 from policy import trajectories
@@ -93,8 +93,9 @@ def promises(variant: Variant, params: Params, data: str) -> list[float] | None:
     """What the critics of each of a variant's agents promise; None where it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
-    told = [json.loads((WORK / f"{name}.json").read_text()) for name in agents_of(variant, params, data).values()]
-    return None if told[0]["promised"] is None else [value["promised"] for value in told]
+    agents = agents_of(variant, params, data)
+    values = [agent_cache.summary(agent.key(), AGENT_CACHE).first_value for agent in agents]
+    return None if None in values else [value for value in values if value is not None]
 
 
 def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:

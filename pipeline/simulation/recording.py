@@ -43,6 +43,10 @@ class Spec:
         content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    def file(self) -> str:
+        """Its file below a collection's folder; sorted, they stand in an order that no change of code permutes."""
+        return f"{self.family}/{self.task_seed:010d}-{self.name()}.parquet"
+
 
 def code(name: str) -> str:
     """Hash of the code that shapes a recording of that family. (The reward is computed from the recording.)"""

@@ -175,7 +175,7 @@ def test_the_page_and_its_figures_are_the_shipped_policys() -> None:
     found = json.loads((TOP / lr_benchmark.OUT).read_text(encoding="utf-8"))
     assert found["policy"] == load_policy("default").manifest.graph
     page = (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8")
-    assert markdown.fill(page, "peers", lr_benchmark.render(found)) == page
+    assert markdown.fill(page, "lr_benchmark", lr_benchmark.render(found)) == page
 
 
 def test_loops_are_no_methods_that_compete() -> None:
