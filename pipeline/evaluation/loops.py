@@ -34,7 +34,7 @@ def train(
     """
     alone = len(seeds) == 1
     runs = PlainLoop(workload, seeds[0], recipes[0]) if alone else SideBySide(workload, seeds, recipes)
-    return follow.train(workload, runs, val_examples=val_examples, milestones=milestones)
+    return follow.train(workload, runs, val_examples, milestones)
 
 
 class PlainLoop:

@@ -105,7 +105,7 @@ def _with_cosine(recipe: Recipe) -> Recipe:
 
 
 @dataclass(frozen=True)
-class Rival:
+class RivalRecipe:
     """A recipe, and the packages that it comes from, by the names that they are installed under."""
 
     recipe: Recipe
@@ -113,14 +113,14 @@ class Rival:
 
 
 RIVALS = {
-    "untouched": Rival(lambda params, workload: Driver(plain(params, workload))),
-    "plateau": Rival(_plateau),
-    "greedy": Rival(_greedy, ("transformers",)),
-    "schedule_free": Rival(_schedule_free, ("schedulefree",)),
-    "prodigy": Rival(_prodigy, ("prodigyopt",)),
-    "prodigy_cosine": Rival(_with_cosine(_prodigy), ("prodigyopt",)),
-    "d_adaptation": Rival(_d_adaptation, ("dadaptation",)),
-    "d_adaptation_cosine": Rival(_with_cosine(_d_adaptation), ("dadaptation",)),
+    "untouched": RivalRecipe(lambda params, workload: Driver(plain(params, workload))),
+    "plateau": RivalRecipe(_plateau),
+    "greedy": RivalRecipe(_greedy, ("transformers",)),
+    "schedule_free": RivalRecipe(_schedule_free, ("schedulefree",)),
+    "prodigy": RivalRecipe(_prodigy, ("prodigyopt",)),
+    "prodigy_cosine": RivalRecipe(_with_cosine(_prodigy), ("prodigyopt",)),
+    "d_adaptation": RivalRecipe(_d_adaptation, ("dadaptation",)),
+    "d_adaptation_cosine": RivalRecipe(_with_cosine(_d_adaptation), ("dadaptation",)),
 }
 
 

@@ -25,22 +25,22 @@ class Driven(Runs, Protocol):
     def validated(self, loss: np.ndarray) -> object: ...  # takes note of validation losses (K,)
 
 
-def train(workload: Workload, runs: Driven, *, val_examples: int = 128, milestones: Sequence[int] = ()) -> Recording:
+def train(workload: Workload, runs: Driven, val_examples: int, milestones: Sequence[int]) -> Recording:
     """Train to the end and test; the validation loss is taken at `milestones`, completed steps."""
-    recorder = Recorder(workload, runs, milestones, val_examples)
+    recorder = Recorder(workload, runs, val_examples, milestones)
     for step in range(workload.n_steps):
         lr = recorder.lr_curve[step] = runs.rates(step)
         runs.train_step(step, lr)
         if recorder.is_milestone(step + 1):
             with runs.evaluating():
-                loss = recorder.milestone()
+                loss = recorder.pass_milestone()
             runs.validated(loss)
     with runs.evaluating():
         recorder.validate(at_end=True)
         return recorder.finish()
 
 
-class Scheduled(Population):
+class GivenRates(Population):
     """A population whose members follow learning rates (N, K); those that diverge are retired at milestones."""
 
     def __init__(self, workload: Workload, seeds: Sequence[int], rates: np.ndarray, device: str) -> None:
@@ -67,5 +67,4 @@ def follow(
     device: str = "cpu",
 ) -> Recording:
     """Train one run per seed at given learning rates (N, K), without a pilot, and test it."""
-    runs = Scheduled(workload, seeds, rates, device)
-    return train(workload, runs, val_examples=val_examples, milestones=milestones)
+    return train(workload, GivenRates(workload, seeds, rates, device), val_examples, milestones)

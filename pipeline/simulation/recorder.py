@@ -82,13 +82,7 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        workload: Workload,
-        runs: Runs,
-        milestones: Sequence[int] = (),
-        val_examples: int = 128,
-        *,
-        test: bool = True,
+        self, workload: Workload, runs: Runs, val_examples: int, milestones: Sequence[int], *, test: bool = True
     ) -> None:
         self.recording = Recording(np.ones(len(runs), bool))
         self.lr_curve = np.full((workload.n_steps, len(runs)), np.nan)  # the caller fills it
@@ -108,7 +102,7 @@ class Recorder:
         """Whether validation is due after so many completed steps."""
         return step in self._milestones
 
-    def milestone(self) -> np.ndarray:
+    def pass_milestone(self) -> np.ndarray:
         """Note the validation losses (K,) of a milestone, which are returned, and the checkpoints that are best yet."""
         loss, _ = self._runs.score(self._workload.val, self._scored)
         self._curve.append(loss)

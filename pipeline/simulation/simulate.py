@@ -58,7 +58,7 @@ def simulate(
         part = flat if whole else flat.index_select(1, coordinates)
         return part.numpy() if device == "cpu" else part  # numpy's operations start sooner
 
-    recorder = Recorder(workload, population, milestones, val_examples, test=test)
+    recorder = Recorder(workload, population, val_examples, milestones, test=test)
     record = recorder.recording
     first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
 
@@ -125,7 +125,7 @@ def simulate(
             record.rates.append(pilot.learning_rates())
         open_window()
         if recorder.is_milestone(pilot.step):
-            show(recorder.milestone())
+            show(recorder.pass_milestone())
     empty = {name: np.full(k, np.nan) for name in telemetry.INTERVAL} | {"val_loss": record.val_loss[0]}
     record.telemetry.insert(0, empty)
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
