@@ -36,7 +36,7 @@ from pipeline.evaluation import loops, rivals, stats
 from pipeline.evaluation.run_cache import kept
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
-from pipeline.reporting import verdict
+from pipeline.reporting import markdown, verdict
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family, names
 
@@ -253,7 +253,7 @@ def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each change."""
     head = ["what changes", "tasks", "regret of the pilot", "95 %", "worst task", "linear decay, textbook's rate",
             "diverged"]  # fmt: skip
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = []
     for name in dict.fromkeys(key.rpartition(".")[0] for key in r):
         of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == name}
         rows.append([
@@ -261,7 +261,7 @@ def render(r: Mapping[str, Any]) -> str:
             verdict.interval(of["low"], of["high"]), verdict.number(of["worst"], 2), verdict.number(of["textbook"]),
             f"{of['diverged']} of {of['runs']}",
         ])  # fmt: skip
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown.table(head, rows)
 
 
 def measure(quick: bool) -> dict[str, Any]:
