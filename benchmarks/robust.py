@@ -16,7 +16,6 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,7 @@ TIMES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # the textbook's rate: lin
 FLAT = ("mnist_mlp", "mnist_overfit", "autompg", "photo_pixels")  # families of vectors, for which any MLP will do
 MEMORY = 0.95  # of the mean that losses are made noisier around
 RESAMPLES = 2000
-CODE = (
-    "benchmarks/robust.py",
-    "pipeline/evaluation/rivals.py",
-    "pipeline/evaluation/loops.py",
-    *code_hash.TRAINING,
-)  # of all trainings
-DECAY, PILOT = ("runtime/lrpilot/actions.py",), ("runtime/lrpilot/*.py",)  # of those that each drives
+DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear decay does not run
 
 Optimizers = Callable[[list[nn.Parameter], Workload], torch.optim.Optimizer]
 
@@ -282,11 +275,9 @@ def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]
 
 def key(job: Job) -> tuple[str, ...]:
     """Stands for everything that decides what comes of a training."""
-    policy, code = ("", DECAY) if job.times is not None else (load_policy("default").manifest.graph, PILOT)
-    return "robust", repr(job), policy, _digest(CODE + code, family(job.task.family).module), torch.__version__
-
-
-_digest = cache(code_hash.digest)
+    policy, unused = ("", DRIVER) if job.times is not None else (load_policy("default").manifest.graph, ())
+    code = code_hash.digest("benchmarks.robust", family(job.task.family).module, unused=unused)
+    return "robust", repr(job), policy, code, torch.__version__
 
 
 def _named(job: Job) -> tuple[Job, tuple[float, float]]:

@@ -11,7 +11,8 @@ import torch
 from lrpilot.pilot import Protocol
 from pipeline.evaluation import rivals
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.simulate import Recording, simulate
+from pipeline.simulation.follow import Recording
+from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
 
