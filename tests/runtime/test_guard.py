@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.guards.injected.injected import PAGE, RESULTS, render
+from benchmarks.guards.injected import PAGE, RESULTS, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
