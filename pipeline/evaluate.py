@@ -1,7 +1,7 @@
 """Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
 
 Families belong to splits: "train" (recorded by the collection), "selection", "heldout". The policy is one frozen file
-with no setting per task. What is run stands in `pipeline/evaluation/benchmark.py`.
+with no setting per task. What is run stands in `pipeline/evaluation/compare.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pipeline.config import EvaluateConfig, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
 from pipeline.evaluation.aggregates import judged, outcomes
-from pipeline.evaluation.benchmark import SCORES, Bench, calibrated, compare, contenders, name_of
+from pipeline.evaluation.bench import Bench, name_of
+from pipeline.evaluation.compare import calibrated, compare, contenders
+from pipeline.evaluation.regrets import SCORES
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE, parse_root
 from pipeline.reporting import result_keys
@@ -39,7 +41,7 @@ def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterable[tuple[str,
     Tasks that have no such regret, as one without error rates, are left out.
     """
     for group, part in judged(rows).groupby("group", sort=True):
-        table = part.groupby(["task", "seed"])[score].mean().unstack()
+        table = part.pivot_table(index="task", columns="seed", values=score, dropna=False)
         yield str(group), table.dropna().to_numpy()
 
 

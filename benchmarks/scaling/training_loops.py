@@ -11,7 +11,7 @@ import torch
 from lrpilot.pilot import Protocol
 from pipeline.evaluation import rivals
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.follow import Recording
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population

@@ -37,7 +37,7 @@ from lrpilot.features import PROBE_NAMES
 from lrpilot.pilot import Protocol
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
-from pipeline.evaluation.trial import FINDERS
+from pipeline.evaluation.methods.ruled import FINDERS
 from pipeline.reporting import verdict
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population

@@ -32,9 +32,13 @@ from experiments.policy.variants import DISTILLED, EXPERIMENTS, Variant
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
-from pipeline.evaluation.benchmark import Bench, add_regret, oracles, train_grid, with_facts
+from pipeline.evaluation.bench import Bench, train_grid, with_facts
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.method import Method
+from pipeline.evaluation.methods.ruled import Ruled
+from pipeline.evaluation.oracle import oracles
+from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Method
 from pipeline.paths import BENCHMARK_CACHE, Paths
 from pipeline.reporting import verdict
 from pipeline.workloads.families import names
@@ -52,14 +56,14 @@ RESAMPLES = 2000
 
 def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
     """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
-    out = []
+    out: list[Method] = []
     for mode, (epochs, validation) in MODES.items():
         for i, variant in enumerate(variants):
             if mode == TOGETHER and (variant.agents or variant.rule):
                 continue
             made = policies_of(together(variant) if mode == TOGETHER else variant, params, data)
             out += [
-                Method(
+                Learned(
                     mode,
                     f"{i}.{j}",
                     policy=str(WORK / f"{name}.onnx"),
@@ -69,7 +73,7 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
                 )
                 for j, name in enumerate(made)
             ]
-            out += [Method(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
+            out += [Ruled(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
     return out
 
 

@@ -23,7 +23,7 @@ class Variant:
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
     unprobed: bool = False  # used without a probe
-    rule: str | None = None  # of `trial.RULES`, in the place of a policy
+    rule: str | None = None  # of `ruled.RULES`, in the place of a policy
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.engines import Engine, EngineError, progress
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import Run, about, execute, untrained
+from pipeline.evaluation.trial import Run, execute, facts_key, task_facts
 
 MEMBERS = 64  # of one population
 
@@ -41,22 +41,18 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
             with cache.transact():
                 for run, row in zip(outcome.item, outcome.result, strict=True):
                     found[key_of[run]] = cache[key_of[run]] = row
-    named = [
-        {"split": run.task.split, "task": run.task.name, "kind": run.method.kind, "method": run.method.name,
-         "lr0": run.method.lr0, "seed": run.seed} | found[key]
-        for key, run in zip(keys, runs, strict=True)
-    ]  # fmt: skip
+    named = [run.columns() | found[key] for key, run in zip(keys, runs, strict=True)]
     return pd.DataFrame(named).astype({"lr0": float})
 
 
 def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.DataFrame:
-    """What `trial.about` says of each task, by its name."""
+    """What `trial.task_facts` says of each task, by its name."""
     with kept(folder) as cache:
         rows = []
         for task in tasks:
-            key = untrained(task, seeds, device)
+            key = facts_key(task, seeds, device)
             if (row := cache.get(key)) is None:
-                row = cache[key] = about(task, range(seeds), device)
+                row = cache[key] = task_facts(task, range(seeds), device)
             rows.append(row)
     return pd.DataFrame(rows).set_index("task")
 
@@ -70,9 +66,7 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """What trains together, the longest trainings' first, so that no worker is left alone with one at the end."""
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
-        method = run.method
-        alone = (method, run.seed) if method.alone() else ()
-        groups.setdefault((run.task, run.device, *method.together(), *alone), []).append(run)
+        groups.setdefault(run.together(), []).append(run)
     parts = [tuple(group[i : i + MEMBERS]) for group in groups.values() for i in range(0, len(group), MEMBERS)]
     length = _steps(run.task for run in runs)
     return sorted(parts, key=lambda part: -length(part[0].task))
