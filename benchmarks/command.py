@@ -31,9 +31,9 @@ def run(
     args = parser.parse_args(argv)
     results = measure(args.quick)
     write(results, render(results), args.out, page if args.out == out else None)
-    told = missed(results)
-    print(*(f"missed  {line}" for line in told), sep="\n", file=sys.stderr)
-    return int(args.check and bool(told))
+    misses = missed(results)
+    print(*(f"missed  {line}" for line in misses), sep="\n", file=sys.stderr)
+    return int(args.check and bool(misses))
 
 
 def of_collection(
@@ -52,8 +52,8 @@ def of_collection(
     parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
     parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
     args = parser.parse_args(argv)
-    found = trajectories.files(Paths(args.root).trajectories)
-    results = measure(found, args.root) | {"data": trajectories.fingerprint(found)}
+    files = trajectories.files(Paths(args.root).trajectories)
+    results = measure(files, args.root) | {"data": trajectories.fingerprint(files)}
     write(results, render(results), args.out, page if args.out == out else None)
     return 0
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 
 from benchmarks import command, spread
+from benchmarks.lr_benchmark_page import PROFILED, SPLIT, draw, render
 from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.engines import engine
@@ -47,20 +48,15 @@ from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.evaluation.trial import Run, execute
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
-from pipeline.reporting import readme, report_data, report_figures, verdict
+from pipeline.reporting import readme
+from pipeline.reporting.result_keys import POLICY
 from pipeline.workloads.families import names
 
 OUT, PAGE, IMAGES = Path("benchmarks/results/lr_benchmark.json"), Path("docs/benchmark.md"), Path("docs/images")
-SPLIT = "heldout"
 TRIALS = (3, 5)
 TIMED, ROUNDS = "mnist_mlp", 3  # the family on whose first task trainings are timed, and how often
 FAST = (2, 1)  # seeds that judge and seeds that choose, of the quick form
 SLOW = ("stdlib_lm_rnn", "stdlib_lm_transformer")  # families that the quick form leaves out: two thirds of the wait
-PROFILED = (  # methods in the figures, beside the best schedule
-    verdict.POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
-    "rival.schedule_free",
-)  # fmt: skip
-THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
 def held_out(root: Path, fast: bool) -> Bench:
@@ -75,10 +71,10 @@ def held_out(root: Path, fast: bool) -> Bench:
 
 def shortest(chosen: Sequence[Task]) -> list[Task]:
     """Of each family the task with the fewest steps."""
-    told, found = zip(spread.entries(chosen), chosen, strict=True), dict[str, Task]()
-    for _, task in sorted(told, key=lambda pair: pair[0]["n_steps"]):
-        found.setdefault(task.family, task)
-    return [*found.values()]
+    sized, first = zip(spread.entries(chosen), chosen, strict=True), dict[str, Task]()
+    for _, task in sorted(sized, key=lambda pair: pair[0]["n_steps"]):
+        first.setdefault(task.family, task)
+    return [*first.values()]
 
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
@@ -119,13 +115,12 @@ class Grid:
 def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
     """All figures, flat."""
     grid, regrets = Grid(rows), dict(per_method(rows))
-    policy = regrets[verdict.POLICY]
-    found = summarise(rows, bootstrap)
+    policy = regrets[POLICY]
+    out = summarise(SPLIT, rows, bootstrap)
     for trials in TRIALS:  # searched on other seeds than the policy is judged on: these pairs share the task alone
         searched = grid.search(trials)
         paired = searched[:, np.arange(policy.shape[1]) % searched.shape[1]]
-        found |= contrasts({verdict.POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
-    out: dict[str, Any] = {f"{SPLIT}.{key}": value for key, value in found.items()}
+        out |= contrasts(SPLIT, {POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
     textbook = rows[(rows.kind == "baseline") & np.isclose(rows.lr0, rows.optimizer.map(TEXTBOOK))]
     for schedule, part in textbook.groupby("method"):
         table = part.pivot_table(index="task", columns="seed", values="regret").to_numpy()
@@ -185,61 +180,6 @@ def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> 
     return figures(rows, config.bootstrap) | ({} if fast else times(bench, chosen)) | fixed, rows
 
 
-def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each method by its mean, and what the policy is worth."""
-    head = ["method", "mean regret", "95 %", "IQM", "policy minus it (95 %)", "policy wins", "worst family",
-            "best checkpoint", "error", "time"]  # fmt: skip
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for s in verdict.scores(r, SPLIT):
-        rest = (r.get(f"{SPLIT}.{s.group}.{key}") for key in ("worst_family", "best_regret", "error_regret"))
-        wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
-        name = s.name if s.group in verdict.NAMES else f"`{s.name}`"
-        row = [name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.number(s.iqm), verdict.gap(s)]
-        ratio = r.get("pilot.time") if s.group == verdict.POLICY else r.get(f"{s.group.partition('.')[2]}.time")
-        row += [wins, *(verdict.number(value, 2) for value in rest), f"×{ratio:.2f}" if ratio else "–"]
-        rows.append([f"**{row[0]}**", *row[1:]] if s.group == verdict.POLICY else row)
-    textbook = [["schedule at the textbook's rate", "mean regret", "policy wins"], ["---", "---:", "---:"]]
-    for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
-        group = key.removesuffix(".mean")
-        name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
-        textbook.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
-    sooner = [["method", "reaches the best constant rate's loss", "after, of its steps"], ["---", "---:", "---:"]]
-    for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
-        steps = r.get(f"constant.{group}.steps")
-        reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
-        sooner.append([verdict.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
-    widths = {n: r[f"{SPLIT}.{n}.sensitivity"] for n in verdict.NAMES if n.startswith("baseline.")
-              and f"{SPLIT}.{n}.sensitivity" in r}  # fmt: skip
-    steadiest = min(widths, key=lambda name: widths[name])
-    worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
-    last = (
-        f"{r[f'{SPLIT}.tasks']} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
-        f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
-        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
-        f"initial rates the regret of a task spreads by {verdict.number(widths[steadiest], 2)} under the steadiest "
-        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
-        f"Measured with torch {r['torch']}."
-    )
-    lines = ("\n".join(f"| {' | '.join(row)} |" for row in table) for table in (rows, textbook, sooner))
-    return "\n\n".join([*lines, last])
-
-
-def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
-    """The page's figures."""
-    judged, runs = aggregates.judged(rows), aggregates.with_groups(rows)
-    baseline = verdict.best(verdict.scores(r, SPLIT), "baseline")
-    groups = [*PROFILED, *([baseline.group] if baseline else [])]
-    of_families = report_data.by_family(judged, groups)
-    pictures = {
-        "families": report_figures.families(of_families),
-        "profiles": report_figures.profiles(THRESHOLDS, report_data.profiles(judged, groups, THRESHOLDS)),
-        "sensitivity": report_figures.sensitivity(report_data.sensitivity(runs)),
-        "rates": report_figures.rate_curves(report_data.task_curves(runs)),
-    }
-    for name, figure in pictures.items():
-        report_figures.write_png(figure, folder / f"benchmark_{name}.png")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The policy beside schedules and rivals, and your own.")
     parser.add_argument(
@@ -259,16 +199,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = not args.scheduler and not args.fast and args.root == Path(".") and args.out is None
     bench = held_out(args.root, args.fast)
     try:
-        found, rows = measure(args.root, bench, args.scheduler, args.fast)
+        results, rows = measure(args.root, bench, args.scheduler, args.fast)
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
     if whole:
-        draw(found, rows, IMAGES)
-        readme.update(found, aggregates.with_groups(rows))
+        draw(results, rows, IMAGES)
+        readme.update(results, aggregates.with_groups(rows))
     if whole or args.out is not None:
-        command.write(found, render(found), args.out or OUT, PAGE if whole else None)
+        command.write(results, render(results), args.out or OUT, PAGE if whole else None)
     else:
-        print(render(found))
+        print(render(results))
     return 0
 
 

@@ -39,6 +39,7 @@ from pipeline.evaluation.compare import CALIBRATED
 from pipeline.evaluation.oracle import against_oracle
 from pipeline.evaluation.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
+from pipeline.reporting import markdown
 from pipeline.workloads.base import OPTIMIZERS
 from pipeline.workloads.families import names
 
@@ -69,8 +70,8 @@ def figures(rows: pd.DataFrame) -> dict[str, Any]:
     for split, part in rows[rows.kind == "grid"].groupby("split"):
         regrets = []
         for optimizer in part.optimizer.unique():
-            found, regret = _of_optimizer(part.query("optimizer == @optimizer"))
-            out |= {f"{split}.{optimizer}.{key}": value for key, value in found.items()}
+            single, regret = _of_optimizer(part.query("optimizer == @optimizer"))
+            out |= {f"{split}.{optimizer}.{key}": value for key, value in single.items()}
             regrets.append(regret)
         every = np.concatenate(regrets)
         out |= {f"{split}.mean": float(every.mean()), f"{split}.worst": float(every.max())}
@@ -112,17 +113,17 @@ def measure(quick: bool) -> dict[str, Any]:
     benches = {split: bench(split, quick) for split in SPLITS}
     rows = pd.concat([against_oracle(measured) for measured in benches.values()], ignore_index=True)
     left_out = sum(len(measured.tasks) for measured in benches.values()) - rows.task.nunique()
-    found = figures(rows)
+    out = {"quick": quick, "left_out": left_out, "torch": torch.__version__} | figures(rows)
     for split, measured in benches.items():
-        found |= sizes(split, measured)
+        out |= sizes(split, measured)
     if not quick:
-        CALIBRATED.write_text(json.dumps(calibrated(found), indent=1) + "\n", encoding="utf-8")
-    return {"quick": quick, "left_out": left_out, "torch": torch.__version__} | found
+        CALIBRATED.write_text(json.dumps(calibrated(out), indent=1) + "\n", encoding="utf-8")
+    return out
 
 
-def calibrated(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def calibrated(r: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By optimizer the single best configuration of the training split."""
-    return {o: {"schedule": found[f"train.{o}.schedule"], "lr0": found[f"train.{o}.lr"]} for o in OPTIMIZERS}
+    return {o: {"schedule": r[f"train.{o}.schedule"], "lr0": r[f"train.{o}.lr"]} for o in OPTIMIZERS}
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:
@@ -135,26 +136,24 @@ def missed(r: Mapping[str, Any]) -> list[str]:
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: what the tasks are; a row of each split and optimizer, and of each split."""
     head = ["split", "families", "steps", "epochs", "batch", "parameters", "seeds"]
-    splits = [head, ["---", *["---:"] * (len(head) - 1)]]
+    splits = []
     for split in SPLITS:
         spans = (r[f"{split}.{what}"] for what in RANGES)
         ranges = (f"{low:,.4g} to {high:,.6g}" for low, high in spans)
         splits.append([split, str(r[f"{split}.families"]), *ranges, str(r[f"{split}.seeds"])])
     tops = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
-    rows = [tops, ["---", "---", *["---:"] * 6]]
+    rows = []
     for split in SPLITS:
         for optimizer in (o for o in OPTIMIZERS if f"{split}.{o}.tasks" in r):
-            found = {k.rpartition(".")[2]: v for k, v in r.items() if k.startswith(f"{split}.{optimizer}.")}
-            span = f"{found['lowest']:g} to {found['highest']:g}"
-            single = f"{found['schedule']}, {found['lr']:g}"
-            mean, worst = f"{found['mean']:.3f}", f"{found['worst']:.3f}"
-            rows.append([split, optimizer, f"{found['tasks']}", span, f"{found['decades']:.1f}", single, mean, worst])
+            of = {k.rpartition(".")[2]: v for k, v in r.items() if k.startswith(f"{split}.{optimizer}.")}
+            span, single = f"{of['lowest']:g} to {of['highest']:g}", f"{of['schedule']}, {of['lr']:g}"
+            mean, worst = f"{of['mean']:.3f}", f"{of['worst']:.3f}"
+            rows.append([split, optimizer, f"{of['tasks']}", span, f"{of['decades']:.1f}", single, mean, worst])
         if f"{split}.mean" in r:
             mean, worst = (f"{r[f'{split}.{key}']:.3f}" for key in ("mean", "worst"))
             rows.append([f"**{split}**", "all", "", "", "", "one per optimizer", mean, worst])
     last = f"Seeds: of each configuration. Tasks left out: {r['left_out']}; torch {r['torch']}."
-    tables = ["\n".join(f"| {' | '.join(row)} |" for row in table) for table in (splits, rows)]
-    return "\n\n".join([*tables, last])
+    return "\n\n".join([markdown.table(head, splits), markdown.table(tops, rows, "llrrrrrr"), last])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,8 @@ from pipeline.evaluation.compare import calibrated, compare, contenders
 from pipeline.evaluation.regrets import SCORES
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE, parse_root
+from pipeline.reporting import result_keys
+from pipeline.reporting.result_keys import ResultKey
 
 
 def bench(config: EvaluateConfig) -> Bench:
@@ -43,28 +45,29 @@ def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterable[tuple[str,
         yield str(group), table.dropna().to_numpy()
 
 
-def contrasts(regrets: Mapping[str, np.ndarray], bootstrap: int) -> dict[str, float]:
+def contrasts(split: str, regrets: Mapping[str, np.ndarray], bootstrap: int) -> dict[str, float]:
     """Flat figures of regrets (tasks, seeds) by method, and of what the policy's differ by."""
     rng, out, policy = np.random.default_rng(0), {}, regrets["policy"]
     for label, values in regrets.items():
-        summary = stats.summary(values, n_resamples=bootstrap, rng=rng)
-        out |= {f"{label}.{k}": round(v, 4) for k, v in summary.items()}
+        figures = stats.summary(values, n_resamples=bootstrap, rng=rng)
         if label != "policy":
             gap = stats.difference_estimate(policy, values, n_resamples=bootstrap, rng=rng)
-            out |= {f"{label}.policy_minus": round(gap.value, 4), f"{label}.policy_minus_low": round(gap.low, 4),
-                    f"{label}.policy_minus_high": round(gap.high, 4)}  # fmt: skip
-            out[f"{label}.policy_wins"] = round(stats.share_won(policy, values), 4)
+            figures |= {"policy_minus": gap.value, "policy_minus_low": gap.low, "policy_minus_high": gap.high,
+                        "policy_wins": stats.share_won(policy, values)}  # fmt: skip
+        out |= result_keys.encode(split, label, {k: round(v, 4) for k, v in figures.items()})
     return out
 
 
-def summarise(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
-    """Flat metrics of one split."""
-    out: dict[str, Any] = contrasts(dict(per_method(rows)), bootstrap)
+def summarise(split: str, rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+    """Flat metrics of one split, of which `rows` are."""
+    out: dict[str, Any] = contrasts(split, dict(per_method(rows)), bootstrap)
     by_family = judged(rows).groupby(["group", "family"]).regret.mean().groupby("group").max()
-    out |= {f"{label}.worst_family": round(float(value), 4) for label, value in by_family.items()}
+    for label, value in by_family.items():
+        out[ResultKey(split, str(label), "worst_family").encode()] = round(float(value), 4)
     for score in list(SCORES)[1:]:
-        of_score = dict(per_method(rows, score))
-        out |= {f"{label}.{score}": round(float(v.mean()), 4) for label, v in of_score.items() if v.size}
+        for label, values in per_method(rows, score):
+            if values.size:
+                out[ResultKey(split, label, score).encode()] = round(float(values.mean()), 4)
     for label, o in outcomes(judged(rows)).items():
         figures = {
             "median_error_gap": o.error_gap,
@@ -73,13 +76,15 @@ def summarise(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
             "target_epochs": o.epochs,
             "target_reached": o.reached,
         }
-        out |= {f"{label}.{k}": round(v, 4) for k, v in figures.items() if np.isfinite(v)}
-        out[f"{label}.diverged"] = round(o.diverged * o.runs)
+        finite = {k: round(v, 4) for k, v in figures.items() if np.isfinite(v)}
+        out |= result_keys.encode(split, label, finite | {"diverged": round(o.diverged * o.runs)})
     for name, part in rows[rows.kind == "baseline"].groupby("method"):
         table = part.groupby(["task", "lr0"]).regret.mean().unstack().to_numpy()
-        out[f"baseline.{name}.sensitivity"] = round(float(stats.sensitivity(table).mean()), 4)
-    out["policy.sensitivity"] = 0.0  # the initial rate is no input of the pilot
-    out["tasks"] = int(rows.task.nunique())
+        spread = round(float(stats.sensitivity(table).mean()), 4)
+        out[ResultKey(split, f"baseline.{name}", "sensitivity").encode()] = spread
+    # the initial rate is no input of the pilot
+    out[ResultKey(split, result_keys.POLICY, "sensitivity").encode()] = 0.0
+    out[result_keys.tasks(split)] = int(rows.task.nunique())
     return out
 
 
@@ -89,14 +94,14 @@ def main() -> None:
     with tracking.stage(paths, "evaluate", asdict(config)) as log:
         measured = bench(config)
         rows = compare(measured, contenders(paths.policy, paths.blind_policy))
-        metrics: dict[str, Any] = {"benchmark": name_of(measured)}
+        metrics: dict[str, Any] = {result_keys.BENCHMARK: name_of(measured)}
         for optimizer, method in calibrated().items():
             metrics[f"calibrated.{optimizer}"] = f"{method.schedule} {method.lr0:g}"
         means = []
         for split, part in rows.groupby("split"):
-            figures = summarise(part, config.bootstrap)
-            metrics |= {f"{split}.{k}": v for k, v in figures.items()}
-            means += [(split, k.removesuffix(".mean"), v) for k, v in figures.items() if k.endswith(".mean")]
+            metrics |= summarise(str(split), part, config.bootstrap)
+        for split, by_group in result_keys.groups(metrics).items():
+            means += [(split, group, figures["mean"]) for group, figures in by_group.items()]
         for path in (paths.evaluation, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.evaluation, compression="zstd")

@@ -48,7 +48,8 @@ def register(paths: Paths) -> dict[str, Any]:
             if wins:
                 store.point(CHAMPION, version)
                 store.tag_version(version, {VERDICT: reason})
-                champion = version
+        if champion is None or wins:
+            champion = version
         result = {
             "version": int(version.version),
             "champion_version": int(champion.version),
@@ -62,7 +63,7 @@ def register(paths: Paths) -> dict[str, Any]:
     return result
 
 
-def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]] | None) -> tuple[bool, str]:
+def judge(evaluation: Mapping[str, Any], champion: tuple[str, Mapping[str, str]] | None) -> tuple[bool, str]:
     """Whether a candidate replaces the champion (version and tags), and why; a tie leaves the champion."""
     if champion is None:
         return True, "there was no champion"
@@ -83,8 +84,12 @@ def judge(evaluation: Mapping[str, Any], champion: tuple[int, Mapping[str, str]]
 
 def _worth(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The tags that say what a version is worth: the policy's own figures, every split, and the benchmark."""
-    own = result_keys.summary(evaluation)
-    return {key: value for key, value in own.items() if key == result_keys.BENCHMARK or ".policy." in key}
+    own = {}
+    for text, value in result_keys.summary(evaluation).items():
+        key = result_keys.ResultKey.decode(text)
+        if key is None or key.kind == result_keys.POLICY:
+            own[text] = value
+    return own
 
 
 def _origin(training: Mapping[str, Any]) -> dict[str, Any]:

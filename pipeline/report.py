@@ -15,11 +15,10 @@ from lrpilot import load_policy
 from pipeline import config, tracking
 from pipeline.evaluation import aggregates
 from pipeline.paths import Paths, parse_root
-from pipeline.reporting import report_data, report_figures, verdict
+from pipeline.reporting import report_data, report_figures, result_keys, verdict
 from pipeline.reporting.verdict import Score
 
 TEMPLATE = Path(__file__).parent / "reporting" / "templates" / "report.html"
-ORDER = ("heldout", "selection", "train")  # of the splits on the page
 SHADES = {
     1: "28, 138, 148",
     -1: "201, 42, 42",
@@ -43,7 +42,7 @@ def render(paths: Paths) -> str:
     rows = report_data.load(paths.evaluation)
     params = config.load(paths.root)
     rates = params.evaluate.learning_rates
-    splits = sorted(rows.split.unique(), key=ORDER.index)
+    splits = sorted(rows.split.unique(), key=result_keys.SPLITS.index)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "number": verdict.number, "interval": lambda s: verdict.interval(s.low, s.high), "gap": verdict.gap,
@@ -52,7 +51,7 @@ def render(paths: Paths) -> str:
     }  # fmt: skip
     policy = load_policy(paths.policy)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        splits=[_split(name, rows[rows.split == name], figures) for name in splits],
+        splits=[_split(name, rows.loc[rows.split == name], figures) for name in splits],
         rates=", ".join(np.format_float_scientific(rate, trim="-", exp_digits=1) for rate in rates),
         calibrated={k.partition(".")[2]: v for k, v in figures.items() if k.startswith("calibrated.")},
         learning_curves=report_figures.data_uri(report_figures.learning_curves(pd.read_csv(paths.train_curve))),
@@ -63,7 +62,7 @@ def render(paths: Paths) -> str:
         schedules=sorted(params.collect.schedules),
         evaluation_hours=_hours(rows),
         evaluation_runs=len(rows),
-        benchmark=figures["benchmark"],
+        benchmark=figures[result_keys.BENCHMARK],
         manifest=policy.manifest,
         evaluate=asdict(params.evaluate),
         names=verdict.NAMES,
@@ -78,15 +77,15 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[st
     if baseline is None:
         raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
     per_task = report_data.by_task(blind, baseline.group)
-    worst = per_task.loc[per_task[verdict.POLICY].idxmax()]
+    worst = per_task.loc[per_task[result_keys.POLICY].idxmax()]
     headline = [baseline, *(s for s in table if s.kind == "rival"), *(s for s in table if s.kind == "control")]
     return {
-        "name": name, "title": verdict.SPLITS[name], "scores": table, "policy": verdict.find(table, verdict.POLICY),
+        "name": name, "title": verdict.SPLITS[name], "scores": table, "policy": verdict.find(table, result_keys.POLICY),
         "validated": verdict.find(table, verdict.VALIDATED), "baseline": baseline, "headline": headline,
         "controls": [s for s in table if s.kind == "control"], "verdict": verdict.judge(table),
         "tasks": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("family", "task")],
         "families": sorted(rows.family.unique()), "seeds": int(rows.seed.nunique()),
-        "worst": {"task": worst.task, "regret": float(worst[verdict.POLICY])},
+        "worst": {"task": worst.task, "regret": float(worst[result_keys.POLICY])},
         "outcomes": aggregates.outcomes(blind),
         "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, table).items()},
     }  # fmt: skip

@@ -50,8 +50,8 @@ class Store:
 
     def version_of(self, model: str, sha256: str) -> ModelVersion | None:
         """The version whose file has this hash."""
-        found = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
-        return min(found, key=lambda version: int(version.version), default=None)
+        versions = self.client.search_model_versions(f"name = '{model}' and tags.sha256 = '{sha256}'")
+        return min(versions, key=lambda version: int(version.version), default=None)
 
     def aliased(self, model: str, alias: str) -> ModelVersion | None:
         """The version that `alias` points at; None where there is no such model or alias."""
@@ -62,8 +62,8 @@ class Store:
 
     def add_version(self, model: str, path: Path, run_id: str, tags: Mapping[str, Any]) -> ModelVersion:
         """Register the ONNX file `path`, byte for byte, as an artefact of the run; a tag is its sha256."""
-        import mlflow.onnx
         import onnx
+        from mlflow.onnx import save_model
 
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -72,7 +72,7 @@ class Store:
             folder = Path(parent) / "policy"
             needs = ["numpy", "onnxruntime"]
             # External data would put the weights into a second file, and a random name.
-            mlflow.onnx.save_model(onnx.load(path), folder, save_as_external_data=False, pip_requirements=needs)
+            save_model(onnx.load(path), folder, save_as_external_data=False, pip_requirements=needs)
             (folder / "model.onnx").write_bytes(content)
             self.client.log_artifacts(run_id, str(folder), place)
         if not self.client.search_registered_models(f"name = '{model}'"):
@@ -194,11 +194,11 @@ def _run(store: Store, name: str, root: Path) -> str:
     # A process id comes back one day, but a run older than the process cannot be this repro's.
     since = int(repro.create_time() * 1000) - CLOCK
     mine = f"tags.`{REPRO}` = '{key}' and attributes.start_time >= {since}"
-    found = store.client.search_runs([store.experiment], mine, order_by=["attributes.start_time DESC"], max_results=1)
-    if not found:
+    runs = store.client.search_runs([store.experiment], mine, order_by=["attributes.start_time DESC"], max_results=1)
+    if not runs:
         return store.client.create_run(store.experiment, run_name=f"repro {root.name}", tags={REPRO: key}).info.run_id
-    store.client.update_run(found[0].info.run_id, status="RUNNING")
-    return found[0].info.run_id
+    store.client.update_run(runs[0].info.run_id, status="RUNNING")
+    return runs[0].info.run_id
 
 
 def repro_process() -> psutil.Process | None:

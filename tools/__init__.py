@@ -1,0 +1,1 @@
+"""What the Makefile runs beside the stages: profiles, the promotion of a policy, the stages' dependencies."""

@@ -20,14 +20,14 @@ def import_graph() -> grimp.ImportGraph:
 
 def closure(module: str, graph: grimp.ImportGraph) -> set[str]:
     """The files, relative to the top, that importing `module` may execute, but for empty ones."""
-    found: set[str] = set()
+    modules: set[str] = set()
     todo = {module}
     while todo:
         name = todo.pop()
-        if name and name not in found:
-            found.add(name)
+        if name and name not in modules:
+            modules.add(name)
             todo |= {name.rpartition(".")[0], *graph.find_modules_directly_imported_by(name)}
-    files = map(_file, found)
+    files = map(_file, modules)
     return {str(path.relative_to(TOP)) for path in files if path.stat().st_size}
 
 

@@ -1,0 +1,1 @@
+"""What the guards catch of injected faults, and how often they fire on sound trainings."""

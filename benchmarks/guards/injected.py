@@ -65,9 +65,9 @@ def run(fault: Fault) -> dict[str, Any]:
     row: dict[str, Any] = {"name": fault.name, "what": fault.what}
     total: Counter[str] = Counter()
     for column, guards in (("with", True), ("without", False)):
-        found = [train(fault, seed, guards) for seed in range(SEEDS)]
-        row[column] = [None if loss is None else round(loss, 5) for loss, _ in found]
-        for _, events in found:
+        outcomes = [train(fault, seed, guards) for seed in range(SEEDS)]
+        row[column] = [None if loss is None else round(loss, 5) for loss, _ in outcomes]
+        for _, events in outcomes:
             total.update(events)
     return row | {"events": dict(sorted(total.items()))}
 
@@ -93,42 +93,39 @@ def _events(events: dict[str, int]) -> str:
 
 def faults_table(rows: list[dict[str, Any]]) -> str:
     """What each fault does, in Markdown."""
-    lines = [
-        "| fault | what goes wrong | with guards | without | decades gained | events |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ("fault", "what goes wrong", "with guards", "without", "decades gained", "events")
+    lines = []
     for row in rows:
-        gained = lg_ratio(row)
-        told = "equal" if row["with"] == row["without"] else "all" if gained is None else f"{gained:+.2f}"
-        cells = (row["name"], row["what"], _losses(row["with"]), _losses(row["without"]), told, _events(row["events"]))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        ratio = lg_ratio(row)
+        gained = "equal" if row["with"] == row["without"] else "all" if ratio is None else f"{ratio:+.2f}"
+        losses = _losses(row["with"]), _losses(row["without"])
+        lines.append((row["name"], row["what"], *losses, gained, _events(row["events"])))
+    return markdown.table(head, lines, "l" * len(head))
 
 
 def recorded_table(rows: list[dict[str, float]]) -> str:
     """How often the guards fire on recorded trainings, in Markdown."""
-    lines = [
-        "| `SPIKE` | `DRIFT` | `SHARE` | `spike` | `drift` | `loss_runaway` | ended well | rose | diverged late |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ("`SPIKE`", "`DRIFT`", "`SHARE`", "`spike`", "`drift`", "`loss_runaway`", "ended well", "rose",
+            "diverged late")  # fmt: skip
+    lines = []
     for row in rows:
+        thresholds = [f"{row[name]:g}" for name in ("spike", "drift", "share")]
         rates = [f"{row[f'{name}_per_decision']:.2f} %" for name in ("spike", "drift", "loss_runaway")]
         alarmed = [f"{row[f'{name}_alarmed']:.1f} %" for name in ("well", "rose", "late")]
-        lines.append(f"| {row['spike']:g} | {row['drift']:g} | {row['share']:g} | {' | '.join(rates + alarmed)} |")
-    return "\n".join(lines)
+        lines.append([*thresholds, *rates, *alarmed])
+    return markdown.table(head, lines, "l" * len(head))
 
 
 def driven_table(rows: list[dict[str, Any]]) -> str:
     """What the guards cost and save on the pipeline's own trainings, in Markdown."""
-    lines = [
-        "| decades too high | trainings | decades gained | equal | better | worse | events of one training per task |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = ("decades too high", "trainings", "decades gained", "equal", "better", "worse",
+            "events of one training per task")  # fmt: skip
+    lines = []
     for row in rows:
         gained = f"{row['gained']:+.3f} ± {row['gained_se']:.3f}"
-        counts = " | ".join(str(row[name]) for name in ("equal", "better", "worse"))
-        lines.append(f"| {row['error']:g} | {row['runs']} | {gained} | {counts} | {_events(row['events'])} |")
-    return "\n".join(lines)
+        counts = [str(row[name]) for name in ("equal", "better", "worse")]
+        lines.append([f"{row['error']:g}", str(row["runs"]), gained, *counts, _events(row["events"])])
+    return markdown.table(head, lines, "l" * len(head))
 
 
 TABLES = {"faults": faults_table, "recorded": recorded_table, "driven": driven_table}

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from benchmarks.guards.injected.injected import write
+from benchmarks.guards.injected import write
 from lrpilot import guard, load_policy, probe
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
@@ -83,7 +83,7 @@ class Recorded:
     def events(self) -> np.ndarray:
         """(decisions, runs) names of the events at which the loss raised an alarm; the rates stay as recorded."""
         runs, zero = len(self.rows), np.zeros(len(self.rows))
-        watch, found = guard.Guard(runs, ActionEquation()), np.full((self.rows.max(), runs), "", object)
+        watch, alarms = guard.Guard(runs, ActionEquation()), np.full((self.rows.max(), runs), "", object)
         for d in range(1, self.rows.max()):
             past = d >= self.rows
             interval = {k.replace("train_loss", "loss_mean"): v[d] for k, v in self.fields.items()}
@@ -91,21 +91,21 @@ class Recorded:
             _, events = watch.check(
                 zero, level=zero, anchor=zero, interval=interval, loss0=self.loss0, missing=past
             )  # fmt: skip
-            found[d] = [event or "" for event in events]
-        found[np.isin(found, ("recovery", "loss_missing"))] = ""
-        return found
+            alarms[d] = [event or "" for event in events]
+        alarms[np.isin(alarms, ("recovery", "loss_missing"))] = ""
+        return alarms
 
     def judge(self) -> dict[str, float]:
         """Percentages for the thresholds in force."""
-        found = self.events()
+        alarms = self.events()
         decisions = (self.rows - 1).astype(float)
-        early = found.copy()  # alarms before the decision at which a divergence was found
+        early = alarms.copy()  # before the decision at which a divergence was noticed
         early[self.rows - 1, np.arange(len(self.rows))] = ""
         late = self.diverged & (self.rows > LATE)
         out = {}
         for name in ("spike", "drift", "loss_runaway"):
-            out[f"{name}_per_decision"] = 100 * (found[:, self.well] == name).sum() / decisions[self.well].sum()
-        of = {"well": (found, self.well), "rose": (found, self.rose), "late": (early, late)}
+            out[f"{name}_per_decision"] = 100 * (alarms[:, self.well] == name).sum() / decisions[self.well].sum()
+        of = {"well": (alarms, self.well), "rose": (alarms, self.rose), "late": (early, late)}
         for name, (events, runs) in of.items():
             out[f"{name}_alarmed"] = 100 * (events[:, runs] != "").any(axis=0).mean()
             out[f"{name}_runs"] = int(runs.sum())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.overhead.steps import idle
+from benchmarks.overhead.own_time import idle
 from lrpilot import Bundle, Pilot
 from lrpilot.torch import PilotLR
 
@@ -52,30 +52,31 @@ def sketch_bytes(policy: Bundle) -> int:
     return held(vars(scheduler), theirs)
 
 
-def held(value: Any, seen: set[int] | None = None) -> int:
+def held(value: Any, counted: set[int] | None = None) -> int:
     """Bytes of all that `value` reaches through containers and lrpilot's objects, the loaded policy left out.
 
-    `seen` holds the addresses of what was counted already.
+    `counted` holds the addresses of what was counted already.
     """
-    seen = set() if seen is None else seen
-    if id(value) in seen or isinstance(value, Bundle):
+    counted = set() if counted is None else counted
+    if id(value) in counted or isinstance(value, Bundle):
         return 0
-    seen.add(id(value))
+    counted.add(id(value))
     size = sys.getsizeof(value)
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
-        new = storage.data_ptr() not in seen
-        seen.add(storage.data_ptr())
+        new = storage.data_ptr() not in counted
+        counted.add(storage.data_ptr())
         return size + (storage.nbytes() if new else 0)
     if isinstance(value, np.ndarray) and value.base is not None:
-        return size + held(value.base, seen)
+        return size + held(value.base, counted)
     if isinstance(value, Mapping):
-        return size + sum(held(v, seen) for pair in value.items() for v in pair)
+        return size + sum(held(v, counted) for pair in value.items() for v in pair)
     if isinstance(value, Collection) and not isinstance(value, str | bytes | np.ndarray):
-        return size + sum(held(v, seen) for v in value)
+        return size + sum(held(v, counted) for v in value)
     if type(value).__module__.startswith("lrpilot"):
         names = getattr(value, "__slots__", ())
-        return size + held(getattr(value, "__dict__", {}), seen) + sum(held(getattr(value, n), seen) for n in names)
+        slots = sum(held(getattr(value, name), counted) for name in names)
+        return size + held(getattr(value, "__dict__", {}), counted) + slots
     return size
 
 

@@ -24,25 +24,24 @@ memory_steps steps; memory_at_<share>_percent_bytes on the way) + memory_sketch_
 
 from __future__ import annotations
 
-import platform
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
 
 from benchmarks import command
+from benchmarks.environment import THREADS, environment
 from benchmarks.overhead.footprint import import_ms, memory
+from benchmarks.overhead.own_time import decision_us, own_time, policy_us
 from benchmarks.overhead.step_cases import cases
-from benchmarks.overhead.steps import decision_us, own_time, paired, policy_us
+from benchmarks.overhead.steps import paired
 from lrpilot import load_policy
+from pipeline.reporting import markdown
 
 OUT, README = Path("benchmarks/results/overhead.json"), Path("README.md")
-THREADS = 1
 BARS = {  # at most
     "mlp.over_cosine": 1.05,
     "transformer.over_cosine": 1.03,
@@ -51,25 +50,6 @@ BARS = {  # at most
     "import_ms": 100.0,
     "memory_bytes": 1_000_000,
 }
-
-
-def environment() -> dict[str, Any]:
-    return {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": THREADS,
-    }
-
-
-def processor() -> str:
-    """The processor's own name."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -97,7 +77,7 @@ def render(results: Mapping[str, Any]) -> str:
     """Markdown: a table of the trainings, and what does not depend on them."""
     names = {"mlp": "MLP 64-128-10", "transformer": "transformer of two layers", "resnet18": "ResNet-18, 32×32"}
     head = ["training", "step", "over CosineAnnealingLR", "95 % interval", "over no scheduler", "end of an interval"]
-    rows = [head, ["---", *["---:"] * 5]]
+    rows = []
     for key, name in names.items():
         r = {k.removeprefix(f"{key}."): v for k, v in results.items() if k.startswith(f"{key}.")}
         low, high = percent(r["over_cosine_low"]), percent(r["over_cosine_high"])
@@ -110,7 +90,7 @@ def render(results: Mapping[str, Any]) -> str:
         f"state is {results['memory_bytes'] / 1e3:.0f} kB in a training of {results['memory_steps']:,} steps. "
         f"Measured with torch {results['torch']}, {results['threads']} thread, {results['processor']}."
     )
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+    return f"{markdown.table(head, rows)}\n\n{last}"
 
 
 def percent(ratio: float) -> str:

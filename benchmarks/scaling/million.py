@@ -32,39 +32,32 @@ import resource
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks import command
-from benchmarks.overhead.measure import environment
-from benchmarks.overhead.steps import estimate
+from benchmarks.environment import environment
+from benchmarks.scaling.disturbed_copies import RUNS, generate, recorded
+from benchmarks.scaling.process_memory import Memory
 from benchmarks.scaling.replay_buffers import SETTINGS, fit
+from benchmarks.timing import estimate, wall
 from pipeline import config
-from pipeline.collect import plan
 from pipeline.engines import engine, results
-from pipeline.simulation.recording import record
+from pipeline.reporting import markdown
 from policy import trajectories
 from policy.mdp import Reward
 from policy.store import Masks, Store, View, build
 
 OUT, PAGE = Path("benchmarks/results/million.json"), Path("docs/scaling.md")
 LIMIT = 8 << 30
-RECORDED = 26  # tasks: two of each family, about
-RUNS = 32  # of a task
 SMALL = 20  # files of the small store
 ROOM = 400_000  # bytes of disk that a task needs at most: its file, and its share of the store
-DISTURBED = (
-    "train_loss", "loss_last", "loss_noise", "grad_norm", "update_norm", "weight_norm", "val_loss",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,74 +70,6 @@ class Effort:
 
 
 FULL = Effort(steps=50, rounds=10, cold=20)
-
-
-def recorded() -> list[pa.Table]:
-    """Some tasks of the default profile."""
-    collect = replace(config.load(Path()).collect, tasks=RECORDED, runs_per_task=RUNS)
-    contents = results(engine("local"), record, plan(collect))
-    return [pq.read_table(pa.BufferReader(content)) for content in contents]
-
-
-def disturbed(table: pa.Table, name: str, rng: np.random.Generator) -> pa.Table:
-    """The task under another name, with other telemetry and actions."""
-
-    def put(table: pa.Table, column: str, values: Any) -> pa.Table:
-        at = table.schema.get_field_index(column)
-        return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
-
-    old = table["task"][0].as_py()
-    for column in DISTURBED:
-        table = put(table, column, table[column].to_numpy() * np.exp(rng.normal(0, 0.05, len(table))))
-    actions = table["action"].to_numpy() + rng.normal(0, 0.05, len(table))
-    table = put(table, "action", actions.clip(-1, 1))  # nan stays nan
-    table = put(table, "run_id", [run.replace(old, name) for run in table["run_id"].to_pylist()])
-    return put(table, "task", [name] * len(table))
-
-
-def generate(runs: int, tasks: Sequence[pa.Table], folder: Path) -> dict[str, Any]:
-    """Write files of `runs` runs or a few more below `folder`, made from those of `tasks`."""
-    begin, rng = time.perf_counter(), np.random.default_rng(0)
-    made = files = size = 0
-    while made < runs:
-        table, name = tasks[files % len(tasks)], f"{files:016x}"
-        content = trajectories.encode(disturbed(table, name, rng))
-        path = folder / str(table["family"][0]) / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)  # not `trajectories.store`, which waits for the disk each time
-        made, files, size = made + trajectories.count_runs(table), files + 1, size + len(content)
-    return {
-        "runs": made, "files": files, "recorded": len(tasks), "files_bytes": size,
-        "generate_s": time.perf_counter() - begin,
-    }  # fmt: skip
-
-
-class Memory:
-    """Largest anonymous memory of this process, looked at ten times a second."""
-
-    def __init__(self) -> None:
-        self.peak, self._done = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.1):
-            self.look()
-
-    def look(self) -> None:
-        self.peak = max(self.peak, status("RssAnon"))
-
-    def stop(self) -> dict[str, int]:
-        self._done.set()
-        self._thread.join()
-        self.look()
-        return {"peak_anonymous_bytes": self.peak, "peak_resident_bytes": status("VmHWM")}
-
-
-def status(field: str) -> int:
-    """Bytes of a field of /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:"))
 
 
 def prove(folder: Path, store: Path, small: Path, effort: Effort) -> dict[str, Any]:
@@ -210,12 +135,6 @@ def drop(store: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def wall(loop: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    loop()
-    return time.perf_counter() - begin
-
-
 def measure(runs: int, where: Path) -> dict[str, Any]:
     """All figures, flat; what is written below `where` is deleted again."""
     need, free = -(-runs // RUNS) * ROOM, shutil.disk_usage(where).free
@@ -249,9 +168,8 @@ def render(r: Mapping[str, Any]) -> str:
         ),
         ("gradient steps per second, every batch from disk", f"{r['cold_steps_per_s']:.1f}"),
     ]
-    table = ["| | |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in rows)]
     last = f"Under a limit of {r['limit_bytes'] >> 30} GiB of data. Measured with torch {r['torch']}, {r['processor']}."
-    return "\n".join([*table, "", last])
+    return f"{markdown.table(('', ''), rows)}\n\n{last}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,8 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
     parser.add_argument("--where", type=Path, default=Path("."), help="folder for files and store (default: .)")
     args = parser.parse_args(argv)
-    found = measure(args.runs, args.where)
-    command.write(found, render(found), args.out, PAGE if args.out == OUT else None)
+    figures = measure(args.runs, args.where)
+    command.write(figures, render(figures), args.out, PAGE if args.out == OUT else None)
     return 0
 
 

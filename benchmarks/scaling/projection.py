@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks import command
 from benchmarks.scaling.million import RUNS
+from pipeline.reporting import markdown
 
 OUT, PAGE = Path("benchmarks/results/projection.json"), Path("docs/scaling.md")
 TARGET = 10**7  # runs
@@ -55,7 +56,7 @@ def render(r: Mapping[str, Any]) -> str:
         ("the store that agents are trained on", f"{r['store_gb']:,.0f} GB"),
         ("to build it, one core", f"{r['load_hours']:.1f} hours"),
     ]
-    return "\n".join(["| 10⁷ runs | |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in rows)])
+    return markdown.table(("10⁷ runs", ""), rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(
             "vectorising.json has no mix_runs_per_hour; run benchmarks.scaling.vectorising on an idle machine"
         )
-    found = arithmetic(*measured)
-    command.write(found, render(found), args.out, PAGE if args.out == OUT else None)
+    figures = arithmetic(*measured)
+    command.write(figures, render(figures), args.out, PAGE if args.out == OUT else None)
     return 0
 
 

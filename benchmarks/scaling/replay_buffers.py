@@ -4,9 +4,10 @@
                                                            # benchmarks/results/replay_buffers.json
     python -m benchmarks.scaling.replay_buffers --check    # and fails where a bar is missed
 
-Both buffers hold the same `runs` of `decisions` decisions and pick with a `MultiStepTransitionPicker`; algorithm,
-network, batch and look-ahead are those of params.yaml. All loops run in one process on one thread, one after the other
-in an order shuffled anew in every round, and are timed in seconds of processor time:
+Both buffers hold the same `runs` of `decisions` decisions with so many `features`, and pick with a
+`MultiStepTransitionPicker`; algorithm, network, batch and look-ahead are those of params.yaml. All loops run in one
+process on one thread, one after the other in an order shuffled anew in every round, and are timed in seconds of
+processor time:
 
     ours.batches_per_s, d3rlpy.batches_per_s    batches drawn
     ours.steps_per_s, d3rlpy.steps_per_s        gradient steps of `fit`
@@ -42,9 +43,10 @@ import scipy.stats
 import torch
 
 from benchmarks import command
-from benchmarks.overhead.measure import THREADS, environment
-from benchmarks.overhead.steps import estimate
+from benchmarks.environment import THREADS, environment
+from benchmarks.timing import clock, estimate
 from lrpilot.features import NAMES
+from pipeline.reporting import markdown
 from policy import agents
 from policy.agents import Settings, Transitions
 from policy.store import DECISION, LAYOUT, RUN, Masks, Store, View
@@ -76,12 +78,12 @@ def drawn(lengths: Sequence[int], seed: int) -> Store:
     rng, starts = np.random.default_rng(seed), np.append(0, np.cumsum(np.array(lengths) + 1))
     rows = int(starts[-1])
     decisions = rng.normal(size=(rows, len(DECISION))).astype(np.float32)
-    kept = rng.normal(size=(len(lengths), len(RUN))).astype(np.float32)
+    per_run = rng.normal(size=(len(lengths), len(RUN))).astype(np.float32)
     actions, rewards = (rng.uniform(-1, 1, rows).astype(np.float32) for _ in range(2))
-    kept[:, -1] = 0
+    per_run[:, -1] = 0
     for array in (decisions, actions, rewards):
         array[starts[1:] - 1] = 0
-    return Store(decisions, actions, rewards, kept, starts, np.array([len(lengths)]))
+    return Store(decisions, actions, rewards, per_run, starts, np.array([len(lengths)]))
 
 
 def theirs(data: View) -> agents.ReplayBuffer:
@@ -134,7 +136,8 @@ def compare(data: View, effort: Effort) -> dict[str, Any]:
     taken: dict[tuple[str, str], list[float]] = {name: [] for name in names}
     for _ in range(effort.rounds):
         for i in order.permutation(len(names)):
-            taken[names[i]].append(clock(loops[names[i]], time.process_time))
+            gc.collect()
+            taken[names[i]].append(clock(loops[names[i]]))
     once = {kind: {what: np.array(taken[kind, what]) for what in ("batches", "steps", "start")} for kind in KINDS}
     ours, d3rlpy = once["ours"], once["d3rlpy"]
     figures: dict[str, Any] = {"rounds": effort.rounds}
@@ -157,21 +160,11 @@ def threads(algorithm: Any, buffer: agents.ReplayBuffer, effort: Effort, order: 
         walls = {}
         for n in (order.permutation(2) + 1).tolist():
             torch.set_num_threads(n)
+            gc.collect()
             walls[n] = clock(lambda: fit(algorithm, buffer, effort.steps), time.perf_counter)
         ratios.append(walls[1] / walls[2])
     torch.set_num_threads(THREADS)
     return estimate("threads_over_one", np.array(ratios))
-
-
-def clock(loop: Callable[[], object], timer: Callable[[], float]) -> float:
-    """Seconds, without garbage collection."""
-    gc.collect()
-    gc.disable()
-    begin = timer()
-    loop()
-    taken = timer() - begin
-    gc.enable()
-    return taken
 
 
 def alike(data: View, effort: Effort) -> dict[str, Any]:
@@ -194,9 +187,9 @@ def pick_difference(buffer: Transitions) -> float:
     count, picker = buffer.transition_count, buffer.transition_picker
     picked = [picker(*buffer.buffer[i]) for i in range(count)]
     wanted = agents.TransitionMiniBatch.from_transitions(picked)
-    found = buffer.pick(np.arange(count))
+    ours = buffer.pick(np.arange(count))
     names = "observations actions rewards next_observations next_actions terminals intervals"
-    return max(float(np.abs(getattr(found, n) - getattr(wanted, n)).max()) for n in names.split())
+    return max(float(np.abs(getattr(ours, n) - getattr(wanted, n)).max()) for n in names.split())
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -207,7 +200,7 @@ def measure(quick: bool) -> dict[str, Any]:
     head = {"quick": quick, "load_average": os.getloadavg()[0], **environment()}
     data = drawn([effort.decisions] * effort.runs, 0).masked(Masks(0.5, 0.5), 0)
     agents.d3rlpy.seed(0)
-    size = {"runs": effort.runs, "decisions": effort.decisions}
+    size = {"runs": effort.runs, "decisions": effort.decisions, "features": len(NAMES)}
     return head | size | compare(data, effort) | alike(data, effort)
 
 
@@ -218,7 +211,8 @@ def missed(results: Mapping[str, Any]) -> list[str]:
 
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: a row of each buffer, a row of ratios, and where it was measured."""
-    rows = [["replay buffer", "batches/s", "gradient steps/s", "until the first step"], ["---", *["---:"] * 3]]
+    head = ["replay buffer", "batches/s", "gradient steps/s", "until the first step"]
+    rows = []
     for kind, name in KINDS.items():
         r = {k.removeprefix(f"{kind}."): v for k, v in results.items() if k.startswith(f"{kind}.")}
         rows.append([name, f"{r['batches_per_s']:,.0f}", f"{r['steps_per_s']:,.0f}", f"{r['start_s']:.2g} s"])
@@ -226,14 +220,14 @@ def render(results: Mapping[str, Any]) -> str:
     ratios = [interval(r, f"{what}_over_d3rlpy", "3g") for what in ("batches", "steps", "start")]
     rows.append(["ratio, 95 % interval", *ratios])
     last = (
-        f"{decisions:,} decisions, batches of {SETTINGS.batch_size}, {len(NAMES)} features. Drawing the batch is "
+        f"{decisions:,} decisions, batches of {SETTINGS.batch_size}, {r['features']} features. Drawing the batch is "
         f"{100 * r['batch_share']:.0f} % of a step. Two threads take {interval(r, 'threads_over_one', '2f')} times as "
         f"many steps per second as one (load average {r['load_average']:.1f} before the benchmark). Both buffers pick "
         f"the same transitions (largest difference {r['pick_difference']:.1g}) and, but for our preference for first "
         f"decisions, equally often (chi-square over {r['draws']:,} draws of each: p = {r['ours.uniform_p']:.2f} and "
         f"{r['d3rlpy.uniform_p']:.2f}). Measured with torch {r['torch']}, {r['threads']} thread, {r['processor']}."
     )
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+    return f"{markdown.table(head, rows)}\n\n{last}"
 
 
 def interval(results: Mapping[str, Any], key: str, form: str) -> str:

@@ -45,7 +45,7 @@ import psutil
 import yaml
 
 from benchmarks import command
-from benchmarks.overhead.measure import processor
+from benchmarks.environment import processor
 from pipeline.collect import plan
 from pipeline.config import load, overlay, read
 from pipeline.engines import engine
@@ -79,21 +79,21 @@ class Watch:
     """Files of one collection as they appear; what happens to them later."""
 
     folder: Path
-    seen: dict[Path, str] = field(default_factory=dict)  # sha256
-    stamps: dict[Path, int] = field(default_factory=dict)
+    digests: dict[Path, str] = field(default_factory=dict)  # sha256
+    stamps: dict[Path, int] = field(default_factory=dict)  # ns, of the last change
 
     def look(self) -> None:
         """Note what is new, by the time of its last change."""
         for path in self.folder.glob("*/*.parquet"):
             stamp = path.stat().st_mtime_ns
             if path not in self.stamps:
-                self.seen[path], self.stamps[path] = digest(path), stamp
+                self.digests[path], self.stamps[path] = digest(path), stamp
 
     def verdict(self) -> dict[str, int]:
         """How many of the files noted are gone, and how many are others by now."""
-        there = [path for path in self.seen if path.exists()]
-        changed = sum(digest(p) != self.seen[p] or p.stat().st_mtime_ns != self.stamps[p] for p in there)
-        return {"lost": len(self.seen) - len(there), "changed": changed}
+        there = [path for path in self.digests if path.exists()]
+        changed = sum(digest(p) != self.digests[p] or p.stat().st_mtime_ns != self.stamps[p] for p in there)
+        return {"lost": len(self.digests) - len(there), "changed": changed}
 
 
 def digest(path: Path) -> str:
@@ -102,12 +102,12 @@ def digest(path: Path) -> str:
 
 def workers(driver: int) -> list[psutil.Process]:
     """Processes that the local engine of a process runs."""
-    found = []
+    processes = []
     for process in psutil.Process(driver).children():
         with suppress(psutil.NoSuchProcess):  # ended meanwhile
             if "spawn_main" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 @dataclass
@@ -151,7 +151,7 @@ def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
             while driver.poll() is None:
                 time.sleep(0.2)
                 watch.look()
-                if watch.seen and time.monotonic() < deadline:
+                if watch.digests and time.monotonic() < deadline:
                     killer.strike(driver)
         watch.look()
         if driver.returncode >= 0:
@@ -211,8 +211,8 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def missed(results: Mapping[str, Any]) -> list[str]:
     """What to say of everything that was lost."""
-    told = [f"{key}: {results[key]}, want 0" for key in NOTHING if results[key]]
-    return told + [
+    losses = [f"{key}: {results[key]}, want 0" for key in NOTHING if results[key]]
+    return losses + [
         f"found_{what}: {results[f'found_{what}']}, want {results[what]}"
         for what in ("tasks", "runs")
         if results[f"found_{what}"] != results[what]

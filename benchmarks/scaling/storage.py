@@ -27,9 +27,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,76 +38,17 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks import command
-from benchmarks.overhead.measure import THREADS, processor
-from benchmarks.scaling.vectorising import clock
+from benchmarks.environment import THREADS, processor
+from benchmarks.scaling.layouts import VARIANTS
+from benchmarks.timing import clock, wall
 from pipeline.collect import plan
 from pipeline.config import CollectConfig, load
+from pipeline.reporting import markdown
 from pipeline.simulation.recording import record
 from policy import trajectories
-from policy.trajectories import OPTIONS, SCHEMA
 
 OUT, PAGE = Path("benchmarks/results/storage.json"), Path("docs/trajectories.md")
 RUNS_PER_TASK = 32  # of the default collection, for sizes of larger ones
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A layout: what it differs in from the chosen one."""
-
-    words: str
-    options: dict[str, Any] = field(default_factory=dict)
-    schema: pa.Schema = SCHEMA
-    together: bool = False  # all tasks in one file, in row groups of
-    groups: bool = True  # one task each, or else in a single one
-
-    def encode(self, tables: Sequence[pa.Table]) -> list[bytes]:
-        """The content of every file."""
-        if not self.together:
-            return [self._file([table]) for table in tables]
-        return [self._file(tables if self.groups else [pa.concat_tables(tables)])]
-
-    def _file(self, groups: Sequence[pa.Table]) -> bytes:
-        sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, self.schema, **(OPTIONS | self.options)) as writer:
-            for table in groups:
-                writer.write_table(table.cast(self.schema))
-            writer.add_key_value_metadata(SCHEMA.metadata)
-        return sink.getvalue().to_pybytes()
-
-
-def typed(types: Mapping[str, pa.DataType]) -> pa.Schema:
-    return pa.schema([f.with_type(types.get(f.name, f.type)) for f in SCHEMA])
-
-
-NARROW = {"n_steps": pa.int32(), "step": pa.int32(), "decision": pa.int16(), "probe_used": pa.int16()}
-OLD = {"use_dictionary": True, "column_encoding": None, "write_statistics": True, "store_schema": True}
-DELTA = {
-    "use_dictionary": [name for name in OPTIONS["use_dictionary"] if name not in ("decision", "step")],
-    "column_encoding": OPTIONS["column_encoding"] | dict.fromkeys(("decision", "step"), "DELTA_BINARY_PACKED"),
-}
-VARIANTS = {
-    "chosen": Variant("**chosen**: a file per task; floats byte by byte, a dictionary for the rest; lz4"),
-    "default": Variant("pyarrow's defaults, with zstd and checksums", OLD | {"compression": "zstd"}),
-    "dictionary": Variant("a dictionary for all columns", {"use_dictionary": True, "column_encoding": None}),
-    "plain": Variant("floats plain", {"column_encoding": None}),
-    "delta": Variant("decision and step as packed differences", DELTA),
-    "integers": Variant("integers of 32 and 16 bits", schema=typed(NARROW)),
-    "progress": Variant("progress as float32", schema=typed({"progress": pa.float32()})),
-    "none": Variant("not compressed", {"compression": "none"}),
-    "snappy": Variant("snappy", {"compression": "snappy"}),
-    "lz4_9": Variant("lz4, level 9", {"compression_level": 9}),
-    "zstd_1": Variant("zstd, level 1", {"compression": "zstd", "compression_level": 1}),
-    "zstd_3": Variant("zstd, level 3", {"compression": "zstd", "compression_level": 3}),
-    "zstd_9": Variant("zstd, level 9", {"compression": "zstd", "compression_level": 9}),
-    "statistics": Variant("with statistics", {"write_statistics": True}),
-    "schema": Variant("with Arrow's schema", {"store_schema": True}),
-    "unchecked": Variant("without page checksums", {"write_page_checksum": False}),
-    "groups": Variant("all tasks in one file, a row group each", together=True),
-    "together": Variant("all tasks in one file, in one row group", together=True, groups=False),
-    "together_zstd": Variant(
-        "the same with zstd, level 1", {"compression": "zstd", "compression_level": 1}, together=True, groups=False
-    ),
-}
 
 
 def read(path: Path) -> None:
@@ -143,11 +83,6 @@ def compare(tables: Sequence[pa.Table], rounds: int, folder: Path) -> dict[str, 
 
 def many(contents: Sequence[bytes], copies: int, folder: Path) -> dict[str, float]:
     """The figures of `copies` files."""
-
-    def wall(loop: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        loop()
-        return time.perf_counter() - begin
 
     def read_all() -> None:
         for path in paths:
@@ -200,7 +135,8 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: a row of each variant, then what large collections take."""
-    rows = [["layout", "bytes per run", "encode, ms per task", "read, ms per task"], ["---", "---:", "---:", "---:"]]
+    head = ["layout", "bytes per run", "encode, ms per task", "read, ms per task"]
+    rows = []
     for name, variant in VARIANTS.items():
         size, encode, read = (results[f"{name}.{figure}"] for figure in ("bytes_per_run", "encode_ms", "read_ms"))
         rows.append([variant.words, f"{size:,.0f}", f"{encode:.2f}", f"{read:.2f}"])
@@ -212,7 +148,7 @@ with pyarrow {results["pyarrow"]}, one thread, {results["processor"]}.
 A run takes {size:,.0f} bytes: 10⁶ runs {size / 1e3:.1f} GB in {10**6 // RUNS_PER_TASK:,} files, 10⁷ runs {size / 1e2:.0f} GB.
 On {results["many_files"]:,} files, {results["many_gigabytes"]:.1f} GB, just written: to list them takes {results["files_s"]:.1f} s, to hash them all
 {results["fingerprint_s"]:.0f} s, to read and check them all {results["read_s"]:.0f} s. To store one takes {results["store_ms"]:.1f} ms, {results["unsynced_ms"]:.1f} ms where nobody waits for the disk."""  # noqa: E501
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), last])
+    return f"{markdown.table(head, rows)}\n{last}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,7 +40,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +47,14 @@ import numpy as np
 import torch
 
 from benchmarks import command
-from benchmarks.overhead.measure import environment
-from benchmarks.overhead.steps import estimate
-from lrpilot.pilot import Protocol
-from pipeline import config
-from pipeline.collect import plan
-from pipeline.engines import engine, results, settle
-from pipeline.evaluation import rivals
-from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.recorder import Recording
-from pipeline.simulation.recording import record
-from pipeline.simulation.simulate import simulate
+from benchmarks.environment import environment
+from benchmarks.scaling.training_loops import bare, drive, plain, recorded
+from benchmarks.scaling.two_workers import workers
+from benchmarks.timing import clock, estimate
+from pipeline.engines import settle
+from pipeline.reporting import markdown
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
-from pipeline.workloads.population import Population
 
 OUT, PAGE = Path("benchmarks/results/vectorising.json"), Path("docs/scaling.md")
 KINDS = {  # kind -> family, and what the draw's name holds
@@ -82,10 +75,6 @@ GPU_AT_LEAST = {"mlp": 50.0, "deep_mlp": 50.0}  # gpu_over_core
 GPU_MEMBERS = 4096
 OF_WORKERS = {"workers_speedup": 1.85, "mix_runs_per_hour": 30_000}
 SINGLE = 2  # trainings of each one-at-a-time loop in a round
-SCHEDULES = {"constant": 0.2, "linear": 0.4, "cosine": 0.2, "random_walk": 0.2}
-VALIDATED = 128  # examples of a validation at a decision
-PIECES, PIECE_STEPS = 8, 600  # what the workers are given: trainings of a population
-MIX = 96  # tasks
 
 
 @dataclass(frozen=True)
@@ -108,105 +97,12 @@ def typical(kind: str, effort: Effort) -> Workload:
     """The draw of median cost (parameters x batch size) among the first of the kind's family."""
     name, holds = KINDS[kind]
     draws = (family(name).sample(np.random.default_rng(seed)) for seed in range(effort.draws))
-    found = sorted((w for w in draws if holds in w.name), key=lambda w: parameters(w) * w.batch_size)
-    return replace(found[len(found) // 2], n_steps=effort.n_steps)
+    by_cost = sorted((w for w in draws if holds in w.name), key=lambda w: parameters(w) * w.batch_size)
+    return replace(by_cost[len(by_cost) // 2], n_steps=effort.n_steps)
 
 
 def parameters(workload: Workload) -> int:
     return sum(p.numel() for p in workload.initialise(0).parameters())
-
-
-def plain(workload: Workload, seed: int, rates: np.ndarray) -> np.ndarray:
-    """Batch losses (N,) of one training at rates (N,)."""
-    model = workload.initialise(seed)
-    opt, x, y = rivals.plain([*model.parameters()], workload), workload.train.x, workload.train.y
-    losses: list[torch.Tensor] = []
-    for lr, batch in zip(rates.tolist(), torch.from_numpy(workload.batches(seed)), strict=True):
-        opt.param_groups[0]["lr"] = lr
-        loss = workload.loss(model(x[batch]), y[batch])
-        opt.zero_grad()
-        loss.backward()
-        opt.step()
-        losses.append(loss.detach())
-    return torch.stack(losses).numpy()
-
-
-class StepEnv:
-    """Learning-rate control as an environment: `reset()` -> observation; `step(lr)` -> observation, reward, terminated,
-    truncated, info.
-
-    Stands for DACBench's SGD environment (Eimer et al. 2021, arXiv:2105.08541): one optimizer step per action, the
-    reward the negative loss of one validation batch at every step, statistics of the loss in the observation. Cheaper
-    than that: no data loaders, no gradient per example, no trial step with a copy of model and optimizer.
-    """
-
-    def __init__(self, workload: Workload, seed: int) -> None:
-        self.workload, self.seed = workload, seed
-
-    def reset(self) -> np.ndarray:
-        self.model = self.workload.initialise(self.seed)
-        self.optimizer = rivals.plain([*self.model.parameters()], self.workload)
-        self.batches = torch.from_numpy(self.workload.batches(self.seed))
-        self.done, self.lr, self.loss, self.mean, self.square = 0, 0.0, 0.0, 0.0, 0.0
-        self.validation = self._validate()
-        return self._observe()
-
-    def step(self, action: float) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.lr = self.optimizer.param_groups[0]["lr"] = action
-        batch, data = self.batches[self.done], self.workload.train
-        loss = self.workload.loss(self.model(data.x[batch]), data.y[batch])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.done += 1
-        self.loss = loss.item()
-        self.mean += 0.1 * (self.loss - self.mean)
-        self.square += 0.1 * (self.loss**2 - self.square)
-        self.validation = self._validate()
-        return self._observe(), -self.validation, self.done == len(self.batches), False, {}
-
-    def _validate(self) -> float:
-        """Loss of the next validation batch, as large as a training batch."""
-        size, data = self.workload.batch_size, self.workload.val
-        start = self.done * size % max(len(data) - size, 1)
-        with torch.no_grad():
-            return self.workload.loss(self.model(data.x[start : start + size]), data.y[start : start + size]).item()
-
-    def _observe(self) -> np.ndarray:
-        share = self.done / len(self.batches)
-        spread = abs(self.square - self.mean**2) ** 0.5
-        return np.array([share, self.lr, self.loss, self.mean, spread, self.validation], np.float32)
-
-
-def drive(workload: Workload, seed: int, rates: np.ndarray) -> float:
-    """Return of one episode at rates (N,)."""
-    env, total = StepEnv(workload, seed), 0.0
-    env.reset()
-    for lr in rates.tolist():
-        _, reward, terminated, truncated, _ = env.step(lr)
-        total += reward
-        if terminated or truncated:
-            break
-    return total
-
-
-def bare(workload: Workload, seeds: Sequence[int], rates: np.ndarray) -> Population:
-    """A population at rates (N, K), with the two validations that `simulate` makes of every training."""
-    population = Population(workload, seeds)
-    population.score(workload.val, VALIDATED)
-    for step, lr in enumerate(rates):
-        population.train_step(step, lr)
-    population.score(workload.val)
-    return population
-
-
-def recorded(workload: Workload, seeds: Sequence[int], validate: bool, device: str = "cpu") -> Recording:
-    """A population as the collection records it; without `validate` no decision looks at validation data."""
-    behaviour = Behaviour(SCHEDULES, len(seeds), workload.n_steps, np.random.default_rng(0))
-    return simulate(
-        workload, seeds, Protocol(), behaviour.act, val_examples=VALIDATED,
-        show_validation=behaviour.shows_validation if validate else False, device=device,
-    )  # fmt: skip
 
 
 def compare(workload: Workload, effort: Effort) -> dict[str, Any]:
@@ -252,52 +148,6 @@ def compare(workload: Workload, effort: Effort) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def clock(loop: Callable[[], object]) -> float:
-    """Seconds of processor time, without garbage collection: what else the machine does counts less."""
-    gc.disable()
-    begin = time.process_time()
-    loop()
-    taken = time.process_time() - begin
-    gc.enable()
-    return taken
-
-
-def piece(seed: int, n_steps: int) -> None:
-    """An item for a worker: a population as the collection records it."""
-    workload = replace(family("spirals").sample(np.random.default_rng(0)), n_steps=n_steps)
-    recorded(workload, range(seed, seed + FULL.few), True)
-
-
-def workers(load: float) -> dict[str, float]:
-    """Items per second of two workers over one, the processes' start left out; none on a machine with other work."""
-    if (os.cpu_count() or 1) - load < 1.75:
-        return {"workers_meaningful": 0}
-    ratios: list[float] = []
-    engines = [engine("local", n) for n in (1, 2)]
-    for some in engines:
-        list(results(some, partial(piece, n_steps=2), range(4)))  # imports
-    for _ in range(5):
-        walls: list[float] = []
-        for some in engines:
-            begin = time.perf_counter()
-            list(results(some, partial(piece, n_steps=PIECE_STEPS), range(PIECES)))
-            walls.append(time.perf_counter() - begin)
-        ratios.append(walls[0] / walls[1])
-    return estimate("workers_speedup", np.array(ratios)) | {"workers_meaningful": 1, **mix()}
-
-
-def mix() -> dict[str, float]:
-    """What two workers that have started record of the default profile's mix of families."""
-    tasks, pool = plan(config.load(Path()).collect)[:MIX], engine("local", 2)
-    list(results(pool, record, tasks[:2]))
-    begin, runs = time.perf_counter(), sum(spec.runs for spec in tasks)
-    for _ in results(pool, record, tasks):
-        pass
-    return {
-        "mix_tasks": len(tasks), "mix_runs": runs, "mix_runs_per_hour": 3600 * runs / (time.perf_counter() - begin)
-    }  # fmt: skip
-
-
 def on_device(workload: Workload, members: int, device: str) -> float:
     """Member-steps per second of the wall, telemetry included, of the second of two populations."""
     walls: list[float] = []
@@ -327,7 +177,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 def missed(results: Mapping[str, Any]) -> list[str]:
     """What to say of every bar that is not met."""
-    told: list[str] = []
+    misses: list[str] = []
     bars = dict(BARS)
     if results.get("workers_meaningful"):
         bars |= OF_WORKERS
@@ -335,8 +185,8 @@ def missed(results: Mapping[str, Any]) -> list[str]:
     for key, bar in bars.items():
         most = key.endswith("_share")
         if results[key] > bar if most else results[key] < bar:
-            told.append(f"{key}: {results[key]:.3g}, want at {'most' if most else 'least'} {bar:g}")
-    return told
+            misses.append(f"{key}: {results[key]:.3g}, want at {'most' if most else 'least'} {bar:g}")
+    return misses
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -345,7 +195,7 @@ def render(results: Mapping[str, Any]) -> str:
         "workload", "parameters × batch", "plain", "population", "over plain", "95 % interval", "with 16 members",
         "recorded over environment", "telemetry", "validation",
     ]  # fmt: skip
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = []
     for kind in KINDS:
         r = {k.removeprefix(f"{kind}."): v for k, v in results.items() if k.startswith(f"{kind}.")}
         rows.append([
@@ -365,7 +215,7 @@ def render(results: Mapping[str, Any]) -> str:
         last += f" Workers not measured: the load average was {results['load_average']:.1f} before the benchmark."
     gpu = [f"{kind} {r:.0f}" for kind in GPU_AT_LEAST if (r := results.get(f"{kind}.gpu_over_core")) is not None]
     last += f" {GPU_MEMBERS:,} members on a GPU over one core: {', '.join(gpu)}." if gpu else " No GPU to measure."
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+    return f"{markdown.table(head, rows)}\n\n{last}"
 
 
 def percent(share: float) -> str:

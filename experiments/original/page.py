@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from benchmarks import command
-from benchmarks.overhead.measure import processor
+from benchmarks.environment import processor
 from experiments.original import plan_tables, summary
 from experiments.original.plan_paths import OriginalPaths
 

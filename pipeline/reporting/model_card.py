@@ -6,7 +6,7 @@ from typing import Any
 
 from lrpilot.bundle import Manifest
 from pipeline.config import Params
-from pipeline.reporting import result_keys
+from pipeline.reporting import markdown, result_keys
 
 TITLES = {
     "heldout": "Held-out families",
@@ -24,9 +24,9 @@ LIMITS = """\
 def render(manifest: Manifest, params: Params, collected: Mapping[str, Any], sha256: str, candidate: str) -> str:
     """Markdown. `collected` is metrics/collect.json, `candidate` the sha256 without the evaluation."""
     training = manifest.training
-    seen = {key: collected[key] for key in ("runs", "decisions", "schedules", "divergent_share") if key in collected}
+    counts = ("runs", "decisions", "schedules", "divergent_share")
     data = {
-        **seen,
+        **{key: collected[key] for key in counts if key in collected},
         "families": ", ".join(sorted(params.collect.families)),
         "optimizers": ", ".join(manifest.optimizers),
     }
@@ -58,12 +58,10 @@ def _plain(value: Any) -> str:
 
 
 def _table(split: str, groups: Mapping[str, Mapping[str, float]]) -> str:
-    head = ["method", *result_keys.STATISTICS]
-    rows = [head, ["---"] + ["---:"] * len(result_keys.STATISTICS)]
-    ordered = sorted(groups.items(), key=lambda item: item[0] != "policy")  # the policy, then as they come
-    rows += [[name, *(_number(group.get(key)) for key in result_keys.STATISTICS)] for name, group in ordered]
-    lines = [f"### {TITLES.get(split, split)}", "", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join([*lines, "", *_verdicts(groups)])
+    ordered = sorted(groups.items(), key=lambda item: item[0] != result_keys.POLICY)  # the policy, then as they come
+    rows = [[name, *(_number(group.get(key)) for key in result_keys.STATISTICS)] for name, group in ordered]
+    table = markdown.table(["method", *result_keys.STATISTICS], rows)
+    return "\n\n".join([f"### {TITLES[split]}", table, "\n".join(_verdicts(groups))])
 
 
 def _number(value: float | None) -> str:
@@ -72,13 +70,13 @@ def _number(value: float | None) -> str:
 
 def _verdicts(groups: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Which methods do as well as the policy or better, in words: tables hide what nobody hopes to see."""
-    mine = groups["policy"]["mean"]
+    mine = groups[result_keys.POLICY]["mean"]
     for kind, meaning in (
         ("baseline", "these schedules do as well from a blindly chosen initial learning rate"),
         ("rival", "these methods without tuning do as well"),
         ("control", "these controls do as well, so what the policy observes did not help"),
     ):
-        others = {name: group["mean"] for name, group in groups.items() if name.startswith(f"{kind}.")}
+        others = {name: group["mean"] for name, group in groups.items() if result_keys.kind_of(name) == kind}
         if not others:
             continue
         ahead = sorted(name for name, mean in others.items() if mean <= mine)

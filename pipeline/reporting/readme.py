@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting import markdown, report_data, report_figures, verdict
+from pipeline.reporting import markdown, report_data, report_figures, result_keys, verdict
 
 README = Path("README.md")
 PICTURE = Path("docs/images/report.png")
@@ -29,16 +29,14 @@ def results(evaluation: Mapping[str, Any]) -> str:
     table = verdict.scores(evaluation, SPLIT)
     judged = verdict.judge(table)
     head = ["method", "mean regret", "95 % interval", "policy minus it (95 %)", "worst task"]
-    rows = [head, ["---", "---:", "---:", "---:", "---:"]]
+    rows = []
     for s in table:
         cells = [s.name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.gap(s)]
         cells.append(verdict.number(s.worst, 2))
-        rows.append([f"**{c}**" for c in cells] if s.group == verdict.POLICY else cells)
-    lines = [
+        rows.append([f"**{c}**" for c in cells] if s.group == result_keys.POLICY else cells)
+    paragraphs = [
         f"**{judged.headline}.** {' '.join(judged.sentences)}",
-        "",
-        f"Normalised regret on {evaluation[f'{SPLIT}.tasks']} tasks of the {verdict.SPLITS[SPLIT]}:",
-        "",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        f"Normalised regret on {evaluation[result_keys.tasks(SPLIT)]} tasks of the {verdict.SPLITS[SPLIT]}:",
+        markdown.table(head, rows),
     ]
-    return "\n".join(lines)
+    return "\n\n".join(paragraphs)

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.aggregates import with_groups
-from pipeline.reporting.verdict import NAMES, POLICY
+from pipeline.reporting.result_keys import POLICY
+from pipeline.reporting.verdict import NAMES, VALIDATED
 
 # Columns of the table of tasks; the baselines come as the best of them.
 TASK_COLUMNS = (
-    POLICY, "policy_val", "rival.calibrated", "rival.finder_steepest", "rival.finder_tenth",
+    POLICY, VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.finder_tenth",
     "control.random_init", "control.state_blind", "control.mean_lr",
 )  # fmt: skip
 SHOWN_TASKS = 6  # whose learning-rate curves are drawn
@@ -51,12 +52,12 @@ def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
     """Tasks from the policy's best to its worst, evenly spaced in rank."""
     ranked = rows[rows.group == POLICY].groupby("task").regret.mean().sort_values(kind="stable")
     where = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_TASKS, len(ranked))).round().astype(int))
-    return [_curves(rows[rows.task == task], float(ranked[task])) for task in ranked.index[where]]
+    return [_curves(rows.loc[rows.task == task], float(ranked[task])) for task in ranked.index[where]]
 
 
 def _curves(part: pd.DataFrame, regret: float) -> TaskCurves:
-    grid = part[part.kind == "grid"]
-    oracle, linear = _winner(grid), _winner(grid[grid.method == "linear"])
+    grid = part.loc[part.kind == "grid"]
+    oracle, linear = _winner(grid), _winner(grid.loc[grid.method == "linear"])
     first = part.iloc[0]
     name = NAMES[f"baseline.{oracle.method}"]
     return TaskCurves(
@@ -83,7 +84,7 @@ def sensitivity(rows: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, float]]:
 def by_family(rows: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
     """Mean regret (families, groups), the policy's worst family first."""
     table = rows[rows.group.isin(groups)].pivot_table(index="family", columns="group", values="regret")
-    return table[[g for g in groups if g in table]].sort_values(POLICY, ascending=False)
+    return table.loc[:, [g for g in groups if g in table]].sort_values(POLICY, ascending=False)
 
 
 def profiles(rows: pd.DataFrame, groups: Sequence[str], thresholds: np.ndarray) -> dict[str, np.ndarray]:

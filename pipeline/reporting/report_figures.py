@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +18,11 @@ import pandas as pd
 from matplotlib.figure import Figure, FigureBase
 
 from pipeline.reporting.report_data import TaskCurves
-from pipeline.reporting.verdict import NAMES, POLICY, Score, kind_of
+from pipeline.reporting.result_keys import POLICY, kind_of
+from pipeline.reporting.verdict import NAMES, Score
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 WIDTH = 5.6  # inches
 INK = "#757575"
@@ -28,7 +33,7 @@ COLOURS = {
 KINDS = {
     "policy": "policy", "baseline": "schedules", "rival": "rivals", "control": "controls", "floor": "in hindsight",
 }  # fmt: skip
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8,
     "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.edgecolor": INK, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
@@ -80,7 +85,7 @@ def _draw_regret(figure: FigureBase, table: Sequence[Score]) -> None:
     ax.set_yticks(range(len(table)), [s.name for s in table])
     for label, score in zip(ax.get_yticklabels(), table, strict=True):
         label.set_color(COLOURS[score.kind])
-        label.set_weight("bold" if score.group == POLICY else "normal")
+        label.set_fontweight("bold" if score.group == POLICY else "normal")
     ax.invert_yaxis()
     ax.axvline(0, color=INK, lw=0.6)
     ax.axvline(1, color=INK, lw=0.6, ls=":")
@@ -212,7 +217,7 @@ def learning_curves(curve: pd.DataFrame) -> Figure:
 def picture(table: Sequence[Score], rates: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
     """For the README: regret of all methods, and the final regret against the initial rate."""
     figure = _figure(4.6, width=10)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.05, 1))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.05, 1))[0]
     _draw_regret(left, table)
     _draw_sensitivity(right, rates)
     return figure

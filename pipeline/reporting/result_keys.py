@@ -1,22 +1,96 @@
-"""metrics/evaluate.json, as the stages after the evaluation read it.
+"""The keys of metrics/evaluate.json, written and read here alone: <split>.<group>.<statistic>.
 
-Its keys are flat: <split>.<group>.<statistic> of the normalised regret (0: the tuned oracle, 1: nothing
-learned; lower is better), where a group is `policy`, `baseline.<name>`, `control.<name>` or `rival.<name>`.
+A group is one method: `policy` (`policy_val`: shown the validation loss, `policy_steps`: not told of the data), or a
+kind and a name, as `baseline.cosine`; the name of a rival may be that of a user's own scheduler, `module:factory`.
+Values are of the normalised regret (0: the tuned oracle, 1: nothing learned; lower is better) unless their statistic
+says otherwise. Beside these keys the file has `benchmark`, <split>.tasks and calibrated.<optimizer>.
 """
+
+from __future__ import annotations
 
 import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.paths import Paths
 
-SCORE = "selection.policy.mean"  # what decides whether a policy is better
+SPLITS = ("heldout", "selection", "train")  # in the order of the pages
+POLICY = "policy"
 BENCHMARK = "benchmark"  # hash of tasks and protocol: only figures of an equal one may be compared
-STATISTICS = ("mean", "iqm", "low", "high", "worst")
+STATISTICS = ("mean", "iqm", "low", "high", "worst")  # what a bundle carries of every group
 
-_KEY = re.compile(rf"(\w+)\.(policy|(?:baseline|control|rival)\..+)\.({'|'.join(STATISTICS)})")
+GROUP = re.compile(r"policy(?:_\w+)?|(?:baseline|rival|control|floor)\.[\w:.]+")
+STATISTIC = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class ResultKey:
+    """One key. Raises ValueError for a split, a group or a statistic that there is not."""
+
+    split: str
+    group: str
+    statistic: str
+
+    def __post_init__(self) -> None:
+        if not (self.split in SPLITS and GROUP.fullmatch(self.group) and STATISTIC.fullmatch(self.statistic)):
+            raise ValueError(
+                f"{self}: want a split of {', '.join(SPLITS)}, a group as policy or baseline.cosine, a word"
+            )
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.group)
+
+    def encode(self) -> str:
+        return f"{self.split}.{self.group}.{self.statistic}"
+
+    @classmethod
+    def decode(cls, text: str) -> ResultKey | None:
+        """The key that encodes to `text`; None where there is none, as for `benchmark`."""
+        split, _, rest = text.partition(".")
+        group, _, statistic = rest.rpartition(".")
+        try:
+            return cls(split, group, statistic)
+        except ValueError:
+            return None
+
+
+SCORE = ResultKey("selection", POLICY, "mean").encode()  # what decides whether a policy is better
+
+
+def kind_of(group: str) -> str:
+    """Of a group: "policy", "baseline", "rival", "control" or "floor"."""
+    return POLICY if group.startswith(POLICY) else group.partition(".")[0]
+
+
+def encode(split: str, group: str, figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of one group, by statistic, under their keys."""
+    return {ResultKey(split, group, statistic).encode(): value for statistic, value in figures.items()}
+
+
+def groups(figures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Split -> group -> statistic -> value."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for text, value in figures.items():
+        if key := ResultKey.decode(text):
+            table.setdefault(key.split, {}).setdefault(key.group, {})[key.statistic] = value
+    return table
+
+
+def tasks(split: str) -> str:
+    """The key of how many tasks a split has."""
+    return f"{split}.tasks"
+
+
+def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The part that a bundle carries: the benchmark's hash, and the `STATISTICS` of every group's regret."""
+    keys = {text: ResultKey.decode(text) for text in figures}
+    return {
+        text: figures[text] for text, key in keys.items() if text == BENCHMARK or (key and key.statistic in STATISTICS)
+    }
 
 
 def read(paths: Paths) -> dict[str, Any]:
@@ -33,17 +107,3 @@ def read(paths: Paths) -> dict[str, Any]:
     if not isinstance(figures.get(BENCHMARK), str):
         raise ValueError(f"{path}: {BENCHMARK} is {figures.get(BENCHMARK)!r}, want its hash; run `dvc repro evaluate`")
     return figures
-
-
-def groups(figures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """Split -> group -> statistic -> normalised regret."""
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for key, value in figures.items():
-        if match := _KEY.fullmatch(key):
-            table.setdefault(match[1], {}).setdefault(match[2], {})[match[3]] = value
-    return table
-
-
-def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that a bundle carries: the benchmark's hash and every group's regret."""
-    return {key: value for key, value in figures.items() if key == BENCHMARK or _KEY.fullmatch(key)}

@@ -5,12 +5,14 @@ A difference counts where its 95 % interval excludes zero, and only there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-POLICY, VALIDATED = "policy", "policy_val"
+from pipeline.reporting import result_keys
+from pipeline.reporting.result_keys import POLICY
+
+VALIDATED = "policy_val"
 SPLITS = {
     "heldout": "held-out families",
     "selection": "families of the policy selection",
@@ -51,7 +53,6 @@ MEANING = {
     "control.mean_lr": "its own average learning-rate curve, replayed without looking at the training",
 }
 MINUS = "\N{MINUS SIGN}"
-_KEY = re.compile(r"(policy|policy_\w+|(?:baseline|rival|control|floor)\.[\w:.]+)\.(\w+)")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Score:
 
     @property
     def kind(self) -> str:
-        return kind_of(self.group)
+        return result_keys.kind_of(self.group)
 
     @property
     def name(self) -> str:
@@ -88,29 +89,25 @@ class Score:
         return self.gap_low is not None and self.gap_low > 0
 
 
-def kind_of(group: str) -> str:
-    """Of a group: "policy", "baseline", "rival", "control" or "floor"."""
-    return "policy" if group.startswith("policy") else group.partition(".")[0]
-
-
 def scores(figures: Mapping[str, Any], split: str) -> list[Score]:
     """All methods of a split, lowest mean regret first. Raises ValueError if the policy is not among them."""
-    table: dict[str, dict[str, Any]] = {}
-    for key, value in figures.items():
-        match = _KEY.fullmatch(key.removeprefix(f"{split}.")) if key.startswith(f"{split}.") else None
-        if match:
-            table.setdefault(match[1], {})[match[2]] = value
+    table = result_keys.groups(figures).get(split, {})
     if "mean" not in table.get(POLICY, {}):
-        raise ValueError(f"metrics/evaluate.json: {split}.policy.mean is missing; run `dvc repro evaluate`")
+        key = result_keys.ResultKey(split, POLICY, "mean").encode()
+        raise ValueError(f"metrics/evaluate.json: {key} is missing; run `dvc repro evaluate`")
     out = [_score(group, values) for group, values in table.items() if "mean" in values]
     return sorted(out, key=lambda s: (s.mean, s.group))
 
 
-def _score(group: str, values: Mapping[str, Any]) -> Score:
+def _score(group: str, values: Mapping[str, float]) -> Score:
     return Score(
-        group, *(values[k] for k in ("mean", "iqm", "low", "high", "worst")), values.get("policy_minus"),
-        values.get("policy_minus_low"), values.get("policy_minus_high"), values.get("policy_wins"),
-    )  # fmt: skip
+        group,
+        **{statistic: values[statistic] for statistic in result_keys.STATISTICS},
+        gap=values.get("policy_minus"),
+        gap_low=values.get("policy_minus_low"),
+        gap_high=values.get("policy_minus_high"),
+        wins=values.get("policy_wins"),
+    )
 
 
 def find(table: Iterable[Score], group: str) -> Score | None:
@@ -166,12 +163,12 @@ def _tone(equal: list[Score], open_: list[Score], ahead: list[Score]) -> str:
 def _headline(others: list[Score], beaten: list[Score], equal: list[Score]) -> str:
     if equal:
         return f"It has learned nothing beyond: {', '.join(s.name for s in equal)}"
-    kept = [s for s in others if not s.beaten]
-    if not kept:
+    unbeaten = [s for s in others if not s.beaten]
+    if not unbeaten:
         return "Lower regret than every schedule and every rival"
     if all(s.beaten for s in others if s.kind == "baseline"):
-        return f"Lower regret than every schedule from a blindly chosen rate, but not than: {_names(kept)}"
-    return f"Lower regret than {len(beaten)} of {len(others)} schedules and rivals; not than: {_names(kept)}"
+        return f"Lower regret than every schedule from a blindly chosen rate, but not than: {_names(unbeaten)}"
+    return f"Lower regret than {len(beaten)} of {len(others)} schedules and rivals; not than: {_names(unbeaten)}"
 
 
 def _names(table: Iterable[Score]) -> str:

@@ -1,4 +1,4 @@
-"""The table of peers: its figures by hand, and its command line on a small task."""
+"""The benchmark of methods: its figures by hand, and its command line on a small task."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import Paths
-from pipeline.reporting import markdown
+from pipeline.reporting import result_keys
 from repository import TOP
 from tiny import write_params
 
@@ -87,21 +87,21 @@ def test_what_never_gets_to_the_best_constant() -> None:
     rows = evaluation()
     slow = (rows.method == "policy") & (rows.task == TASKS[0])
     rows["val_curve"] = [[1.5, 1.3, 1.25] if late else curve for late, curve in zip(slow, rows.val_curve, strict=True)]
-    found = lr_benchmark.to_best_constant(rows)
-    assert found["constant.policy.reached"] == 0.5
-    assert "constant.policy.steps" not in found  # the median lies between 80 % and never
+    figures = lr_benchmark.to_best_constant(rows)
+    assert figures["constant.policy.reached"] == 0.5
+    assert "constant.policy.steps" not in figures  # the median lies between 80 % and never
 
 
 def test_the_table_has_a_row_of_each_method(figures: dict[str, Any]) -> None:
-    first, _, sooner, told = lr_benchmark.render(figures).split("\n\n")
+    first, _, sooner, summary = lr_benchmark.render(figures).split("\n\n")
     lines = first.splitlines()
-    found = {line.split("|")[1].strip(): line for line in lines}
-    assert found["**learned policy**"].endswith("| 0.15 | 0.10 | 0.20 | ×1.50 |")
-    assert found["schedule-free AdamW / SGD"].endswith("| ×1.25 |")
-    assert found["random search, 3 trials"].endswith("| – | – | – | – |")
-    assert "100 %" in found["Prodigy + cosine"] and len({line.count("|") for line in lines}) == 1
-    assert "needs 3 trials" in told and "`abababababab`" in told and "all its 16 trainings" in told
-    assert "spreads by 0.20 under the steadiest schedule, constant;" in told
+    methods = {line.split("|")[1].strip(): line for line in lines}
+    assert methods["**learned policy**"].endswith("| 0.15 | 0.10 | 0.20 | ×1.50 |")
+    assert methods["schedule-free AdamW / SGD"].endswith("| ×1.25 |")
+    assert methods["random search, 3 trials"].endswith("| – | – | – | – |")
+    assert "100 %" in methods["Prodigy + cosine"] and len({line.count("|") for line in lines}) == 1
+    assert "needs 3 trials" in summary and "`abababababab`" in summary and "all its 16 trainings" in summary
+    assert "spreads by 0.20 under the steadiest schedule, constant;" in summary
     assert "| learned policy | 100 % | 80 % |" in sooner.splitlines()
 
 
@@ -122,7 +122,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
     monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
     monkeypatch.setattr("pipeline.evaluation.bench.HALF_DECADES", (1e-3, 1e-2, 1e-1))
-    monkeypatch.setattr(lr_benchmark, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(lr_benchmark, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(lr_benchmark, "TIMED", "autompg")
     monkeypatch.setattr(lr_benchmark, "ROUNDS", 1)
     paths = Paths(write_params(tmp_path))
@@ -139,16 +139,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lr_benchmark, "names", lambda _: ("autompg",))
-    out = root / "new" / "peers.json"
+    out = root / "new" / "lr_benchmark.json"
     before = (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8")
     assert lr_benchmark.main(["--root", str(root), "--fast", "--scheduler", "mine:constant", "--out", str(out)]) == 0
     r: dict[str, Any] = json.loads(out.read_text())
     wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
-    found = {key.removeprefix("heldout.").rpartition(".")[0] for key in r if key.endswith(".mean")}
-    assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_steps", "control.mean_lr"} <= found
+    groups = result_keys.groups(r)["heldout"].keys()
+    assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_steps", "control.mean_lr"} <= groups
     assert r["policy"] == load_policy("default").manifest.graph
-    told = capsys.readouterr().out
-    assert "| Prodigy |" in told and "| `mine:constant` |" in told and "1 tasks, 2 seeds each" in told
+    shown = capsys.readouterr().out
+    assert "| Prodigy |" in shown and "| `mine:constant` |" in shown and "1 tasks, 2 seeds each" in shown
     assert (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8") == before
 
 
@@ -166,16 +166,14 @@ def test_without_a_policy(root: Path) -> None:
 
 def test_the_whole_benchmark_has_every_held_out_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
-    found = lr_benchmark.held_out(Path("."), fast=False)
-    assert {task.split for task in found.tasks} == {"heldout"} and len(found.tasks) == 54
-    assert found.seeds >= 5
+    bench = lr_benchmark.held_out(Path("."), fast=False)
+    assert {task.split for task in bench.tasks} == {"heldout"} and len(bench.tasks) == 54
+    assert bench.seeds >= 5
 
 
-def test_the_page_and_its_figures_are_the_shipped_policys() -> None:
-    found = json.loads((TOP / lr_benchmark.OUT).read_text(encoding="utf-8"))
-    assert found["policy"] == load_policy("default").manifest.graph
-    page = (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8")
-    assert markdown.fill(page, "lr_benchmark", lr_benchmark.render(found)) == page
+def test_the_figures_are_the_shipped_policys() -> None:
+    results = json.loads((TOP / lr_benchmark.OUT).read_text(encoding="utf-8"))
+    assert results["policy"] == load_policy("default").manifest.graph
 
 
 def test_loops_are_no_methods_that_compete() -> None:
@@ -192,8 +190,8 @@ def test_the_quick_form_has_the_shortest_task_of_each_family(monkeypatch: pytest
         assert chosen.sample().n_steps == min(others)
 
 
-def test_times_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "kept")
+def test_times_are_cached(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "cache")
     chosen = lr_benchmark.methods(Paths(root), ["mine:constant"])
     first = lr_benchmark.times(bench, chosen)
     assert first["untouched.time"] == 1.0

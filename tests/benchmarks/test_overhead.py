@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.overhead.measure import footprint, measure, steps
+from benchmarks import timing
+from benchmarks.overhead import footprint, measure, steps
 from benchmarks.overhead.step_cases import Case, cases
 from lrpilot import load_policy
 from quick import quick
@@ -43,16 +44,16 @@ def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> No
 
 def test_the_check_fails_where_a_bar_is_missed(ran: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
     done, results = ran
-    told = measure.missed(results)
-    assert done.returncode == bool(told)
-    assert all(line in done.stderr for line in told)
+    misses = measure.missed(results)
+    assert done.returncode == bool(misses)
+    assert all(line in done.stderr for line in misses)
 
 
 @pytest.mark.parametrize("key", measure.BARS)
 def test_a_bar_is_the_most_that_is_allowed(key: str) -> None:
     assert measure.missed(measure.BARS) == []
-    (told,) = measure.missed(measure.BARS | {key: measure.BARS[key] * 1.01})
-    assert told.startswith(f"{key}: ")
+    (line,) = measure.missed(measure.BARS | {key: measure.BARS[key] * 1.01})
+    assert line.startswith(f"{key}: ")
 
 
 def test_the_state_stays_as_small_in_a_longer_training(ran: tuple[Any, dict[str, Any]]) -> None:
@@ -72,7 +73,7 @@ def test_the_table_has_a_row_for_every_training(ran: tuple[Any, dict[str, Any]])
 
 
 def test_an_estimate_is_the_median_in_its_interval() -> None:
-    got = steps.estimate("x", np.array([1.0, 1.01, 1.02, 1.03, 9.0]))
+    got = timing.estimate("x", np.array([1.0, 1.01, 1.02, 1.03, 9.0]))
     assert got["x"] == 1.02
     assert 1.0 <= got["x_low"] <= 1.02 <= got["x_high"] <= 9.0
 

@@ -10,7 +10,6 @@ import pytest
 from benchmarks import spread
 from pipeline.evaluation.compare import CALIBRATED
 from pipeline.evaluation.splits import ROUNDS
-from pipeline.reporting import markdown
 from repository import TOP
 
 FIGURES = {"tasks", "lowest", "highest", "decades", "schedule", "lr", "mean", "worst"}
@@ -28,39 +27,39 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame([
         {"split": "heldout", "task": task, "optimizer": optimizer, "seed": seed, "method": name, "lr0": lr0,
          "kind": kind, "regret": -9.0 if kind == "oracle" else regret + (0.02 if seed else -0.02)}
-        for (task, optimizer), found in regrets.items() for (name, lr0), regret in found.items() for seed in (0, 1)
+        for (task, optimizer), cells in regrets.items() for (name, lr0), regret in cells.items() for seed in (0, 1)
         for kind in ("grid", "oracle")
     ])  # fmt: skip
 
 
 def test_by_hand() -> None:
-    found = spread.figures(rows())
-    sgd = {key: found[f"heldout.sgd.{key}"] for key in FIGURES}
+    figures = spread.figures(rows())
+    sgd = {key: figures[f"heldout.sgd.{key}"] for key in FIGURES}
     assert sgd == {
         "tasks": 2, "lowest": 1e-3, "highest": 1.0, "decades": pytest.approx(3.0), "schedule": "linear", "lr": 1.0,
         "mean": pytest.approx(0.25), "worst": pytest.approx(0.3),
     }  # fmt: skip
-    assert found["heldout.adam.decades"] == 0.0
-    assert found["heldout.mean"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.4) / 4)
-    assert found["heldout.worst"] == pytest.approx(0.4)
-    assert spread.missed(found) == ["heldout.adam.decades: 0, want at least 2"]
-    assert spread.missed(found | {"heldout.worst": 0.1})[-1] == "heldout.worst: 0.1, want at least 0.12"
+    assert figures["heldout.adam.decades"] == 0.0
+    assert figures["heldout.mean"] == pytest.approx((0.2 + 0.3 + 0.4 + 0.4) / 4)
+    assert figures["heldout.worst"] == pytest.approx(0.4)
+    assert spread.missed(figures) == ["heldout.adam.decades: 0, want at least 2"]
+    assert spread.missed(figures | {"heldout.worst": 0.1})[-1] == "heldout.worst: 0.1, want at least 0.12"
 
 
 def test_the_calibrated_schedule_is_the_training_splits_single_best() -> None:
-    found = {f"train.{o}.schedule": "step" for o in ("adam", "adamw", "sgd")}
-    found |= {f"train.{o}.lr": lr for o, lr in (("adam", 0.1), ("adamw", 0.2), ("sgd", 0.3))}
-    assert spread.calibrated(found)["sgd"] == {"schedule": "step", "lr0": 0.3}
+    figures = {f"train.{o}.schedule": "step" for o in ("adam", "adamw", "sgd")}
+    figures |= {f"train.{o}.lr": lr for o, lr in (("adam", 0.1), ("adamw", 0.2), ("sgd", 0.3))}
+    assert spread.calibrated(figures)["sgd"] == {"schedule": "step", "lr0": 0.3}
     shipped = json.loads((TOP / spread.OUT).read_text())
     assert json.loads(CALIBRATED.read_text()) == spread.calibrated(shipped)
 
 
 def test_it_trains_on_every_task() -> None:
     planned = {split: spread.bench(split, quick=False).tasks for split in ROUNDS}
-    assert {split: len(found) for split, found in planned.items()} == {
+    assert {split: len(chosen) for split, chosen in planned.items()} == {
         "train": 21 * 3, "selection": 6 * 6, "heldout": 9 * 6,
     }  # fmt: skip
-    assert all(task.split == split for split, found in planned.items() for task in found)
+    assert all(task.split == split for split, chosen in planned.items() for task in chosen)
 
 
 def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +67,14 @@ def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(spread, "QUICK", {"train": ("illconditioned",), "selection": (), "heldout": ()})
     monkeypatch.setattr(spread, "HELD_OUT", {})
     monkeypatch.setattr(spread, "SPLITS", ("train",))
-    monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
     before, out = CALIBRATED.read_bytes(), tmp_path / "spread.json"
     assert spread.main(["--quick", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())
-    (optimizer,) = {key.split(".")[1] for key in found if key.endswith(".decades")}
+    figures = json.loads(out.read_text())
+    (optimizer,) = {key.split(".")[1] for key in figures if key.endswith(".decades")}
     common = {"quick", "left_out", "torch", "train.mean", "train.worst"}
-    assert set(found) == common | {f"train.{optimizer}.{key}" for key in FIGURES} | {f"train.{key}" for key in SIZES}
+    assert set(figures) == common | {f"train.{optimizer}.{key}" for key in FIGURES} | {f"train.{key}" for key in SIZES}
     documented = spread.__doc__ or ""
     assert all(key in documented for key in FIGURES | SIZES | {"left_out", "quick"})
     assert CALIBRATED.read_bytes() == before
@@ -91,8 +90,3 @@ def test_the_table_has_a_row_for_every_optimizer_and_split(monkeypatch: pytest.M
     assert lines[7].startswith("| heldout | sgd | 2 | 0.001 to 1 | 3.0 | linear, 1 | 0.250 | 0.300 |")
     assert lines[8].startswith("| **heldout** | all |")
     assert {line.count("|") for line in lines[4:9]} == {9}
-
-
-def test_the_page_shows_what_was_measured() -> None:
-    page = (TOP / spread.PAGE).read_text(encoding="utf-8")
-    assert markdown.fill(page, "spread", spread.render(json.loads((TOP / spread.OUT).read_text()))) == page

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import load
 from pipeline.evaluate import bench, contrasts, per_method, summarise
 from pipeline.evaluation.splits import tasks
+from pipeline.reporting import result_keys
 from repository import TOP
 from rows import row
 
@@ -47,19 +48,21 @@ def test_per_method_averages_a_baseline_over_its_initial_rates() -> None:
 
 
 def test_contrasts_by_hand() -> None:
-    figures = contrasts({"policy": np.array([[0.1, 0.3]]), "rival.x": np.array([[0.2, 0.2]])}, 50)
-    assert (figures["policy.mean"], figures["rival.x.mean"], figures["rival.x.policy_minus"]) == (0.2, 0.2, 0.0)
-    assert figures["rival.x.policy_wins"] == 0.5
-    assert figures["rival.x.policy_minus_low"] <= 0 <= figures["rival.x.policy_minus_high"]
-    assert "policy.policy_wins" not in figures
+    figures = contrasts("heldout", {"policy": np.array([[0.1, 0.3]]), "rival.x": np.array([[0.2, 0.2]])}, 50)
+    of = result_keys.groups(figures)["heldout"]
+    assert (of["policy"]["mean"], of["rival.x"]["mean"], of["rival.x"]["policy_minus"]) == (0.2, 0.2, 0.0)
+    assert of["rival.x"]["policy_wins"] == 0.5
+    assert of["rival.x"]["policy_minus_low"] <= 0 <= of["rival.x"]["policy_minus_high"]
+    assert "policy_wins" not in of["policy"]
 
 
 def test_summary_of_a_split() -> None:
-    figures = summarise(two_tasks(), 50)
+    figures = summarise("heldout", two_tasks(), 50)
+    of = result_keys.groups(figures)["heldout"]
     kinds = ("mean", "iqm", "low", "high", "iqm_low", "iqm_high", "worst", "worst_family", "diverged", "target_reached")
     for label in ("policy", "policy_val", "control.random_init", "baseline.cosine"):
-        assert {f"{label}.{k}" for k in kinds} <= set(figures)
-        assert figures[f"{label}.low"] <= figures[f"{label}.mean"] <= figures[f"{label}.high"]
+        assert {*kinds} <= of[label].keys()
+        assert of[label]["low"] <= of[label]["mean"] <= of[label]["high"]
     wanted = {
         "policy.mean": 0.15, "policy.worst": 0.2, "baseline.cosine.mean": 0.4, "baseline.cosine.policy_minus": -0.25,
         "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
@@ -67,10 +70,11 @@ def test_summary_of_a_split() -> None:
         "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
         "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4,
     }  # fmt: skip
-    assert {k: figures[k] for k in wanted} == pytest.approx(wanted)
-    assert not any(k.startswith(("grid", "oracle", "loop")) or k.endswith("best_error_regret") for k in figures)
-    assert all(isinstance(v, int | float) for v in figures.values())
-    assert summarise(two_tasks(), 50) == figures
+    assert {k: figures[f"heldout.{k}"] for k in wanted} == pytest.approx(wanted)
+    assert of.keys() == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
+    assert not any(key.endswith("best_error_regret") for key in figures)
+    assert all(isinstance(value, int | float) for value in figures.values())
+    assert summarise("heldout", two_tasks(), 50) == figures
 
 
 def test_the_bench_is_what_the_parameters_ask_for() -> None:

@@ -37,6 +37,8 @@ def candidate(paths, bias, mean, benchmark="b1"):
     figures = {
         "selection.policy.mean": mean,
         "selection.policy.low": mean - 0.1,
+        "selection.policy_val.mean": mean - 0.05,
+        "selection.policy.policy_wins": 0.5,
         "benchmark": benchmark,
         "tasks": 3,
     }
@@ -59,9 +61,9 @@ def test_the_first_version_is_champion_and_a_repeat_changes_nothing(store, paths
     (version,) = store.client.search_model_versions(f"name = '{request.node.name}'")
     assert version.tags.items() >= {
         "sha256": first["sha256"], "benchmark": "b1", "selection.policy.mean": "0.3", "algorithm": "iql",
-        "data": "d" * 64,
+        "data": "d" * 64, "selection.policy_val.mean": "0.25",
     }.items()  # fmt: skip
-    assert "selection.baseline.cosine.mean" not in version.tags
+    assert not version.tags.keys() & {"selection.baseline.cosine.mean", "selection.policy.policy_wins", "tasks"}
     stored = Path(version.source.removeprefix("file://")) / "model.onnx"
     assert stored.read_bytes() == paths.policy.read_bytes()
     run = store.client.get_run(version.run_id)

@@ -85,7 +85,7 @@ def test_impossible_values_are_refused_before_anything_is_written(repository: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("base: huge\n", "base is 'huge', want one of"),
         ("pipeline: other.yaml\n", "pipeline is 'other.yaml', want one of dvc.yaml, experiments/original/stages.yaml"),
@@ -96,9 +96,9 @@ def test_impossible_values_are_refused_before_anything_is_written(repository: Pa
         ("base: seed\ncollect: {tasks: 3}\n", "collect is an unknown key"),
     ],
 )
-def test_odd_profiles_are_refused(content: str, told: str, repository: Path) -> None:
+def test_odd_profiles_are_refused(content: str, message: str, repository: Path) -> None:
     (repository / "params/odd.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         write("odd", repository)
 
 

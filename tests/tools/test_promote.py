@@ -19,6 +19,7 @@ FIGURES = {
     "benchmark": "b" * 64,
     "tasks": 12,
     **{f"selection.policy.{key}": value for key, value in REGRET.items()},
+    **{f"selection.policy_val.{key}": value - 0.01 for key, value in REGRET.items()},
     **{f"selection.baseline.cosine.{key}": value + 0.25 for key, value in REGRET.items()},
     **{f"selection.control.state_blind.{key}": value - 0.05 for key, value in REGRET.items()},
     "selection.control.random_init.mean": 0.75,
@@ -69,6 +70,7 @@ def test_the_card_says_what_it_is_worth(paths, tmp_path):
         f"- sha256 of policy.onnx: {hashlib.sha256(path.read_bytes()).hexdigest()}",
         f"- benchmark: {'b' * 64}",
         "| policy | 0.200 | 0.150 | 0.100 | 0.300 | 0.900 |",
+        "| policy_val | 0.190 | 0.140 | 0.090 | 0.290 | 0.890 |",
         "| control.random_init | 0.750 | – | – | – | – |",
         "- baselines: the policy is ahead of all 1",
         "what the policy observes did not help: control.state_blind",
@@ -90,8 +92,8 @@ def test_the_card_says_what_it_is_worth(paths, tmp_path):
     ],
 )
 def test_nothing_is_promoted_that_was_not_judged(paths, tmp_path, breaks, message):
-    kept = promote(paths, tmp_path / "default").read_bytes()
+    content = promote(paths, tmp_path / "default").read_bytes()
     breaks(paths)
     with pytest.raises(ValueError, match=message):
         promote(paths, tmp_path / "default")
-    assert (tmp_path / "default" / "policy.onnx").read_bytes() == kept
+    assert (tmp_path / "default" / "policy.onnx").read_bytes() == content

@@ -3,8 +3,6 @@
 import pytest
 
 from benchmarks.scaling import projection
-from pipeline.reporting import markdown
-from repository import TOP
 
 COLLECTION = {"mix_runs_per_hour": 200_000}
 STORAGE = {"store_ms": 8.0, "chosen.bytes_per_run": 3000.0, "many_files": 31_250, "read_s": 126.0}
@@ -35,7 +33,3 @@ def test_the_table() -> None:
     assert "| files | 312,500, 30 GB |" in rows
     documented = projection.__doc__ or ""
     assert all(key in documented for key in projection.arithmetic(COLLECTION, STORAGE, MILLION))
-
-
-def test_the_page_has_a_place_for_the_table() -> None:
-    assert "new rows" in markdown.fill((TOP / projection.PAGE).read_text(encoding="utf-8"), "plan", "new rows")

@@ -11,21 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.scaling import million, replay_buffers
+from benchmarks.environment import environment
+from benchmarks.scaling import disturbed_copies, million, process_memory, replay_buffers
 from pipeline.engines import engine, results
-from pipeline.reporting import markdown
 from pipeline.simulation.recording import Spec, record
 from policy import trajectories
 from quick import quick
-from repository import TOP
 
 RATIOS = ("batches_over_d3rlpy", "steps_over_d3rlpy", "start_over_d3rlpy", "batch_share", "threads_over_one")
 ENVIRONMENT = {"torch", "numpy", "onnxruntime", "python", "processor", "threads"}
-TRAINING = {
+REPLAY_BUFFERS = {
     *ENVIRONMENT, *RATIOS, *(f"{ratio}_{end}" for ratio in RATIOS for end in ("low", "high")),
     *(f"{kind}.{key}" for kind in replay_buffers.KINDS
       for key in ("batches_per_s", "steps_per_s", "start_s", "uniform_p")),
-    "quick", "load_average", "runs", "decisions", "rounds", "draws", "pick_difference",
+    "quick", "load_average", "runs", "decisions", "features", "rounds", "draws", "pick_difference",
 }  # fmt: skip
 MILLION = {
     *ENVIRONMENT, "runs", "files", "transitions", "recorded", "files_bytes", "generate_s", "load_s", "load_cpu_s",
@@ -36,7 +35,7 @@ MILLION = {
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    return quick("benchmarks.scaling.replay_buffers", tmp_path_factory.mktemp("training"))
+    return quick("benchmarks.scaling.replay_buffers", tmp_path_factory.mktemp("replay_buffers"))
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +52,33 @@ def proven(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     folder, store, small = (place / name for name in ("trajectories", "store", "small"))
     for path in (store, small):
         path.mkdir()
-    made = million.generate(10, [table], folder)
+    made = disturbed_copies.generate(10, [table], folder)
     work = partial(million.prove, store=store, small=small, effort=million.Effort(2, 2, 2))
-    (found,) = results(engine("local", 1), work, [folder])
-    return made | found | {"limit_bytes": million.LIMIT} | million.environment()
+    (figures,) = results(engine("local", 1), work, [folder])
+    return made | figures | {"limit_bytes": million.LIMIT} | environment()
 
 
-@pytest.mark.parametrize(("name", "keys"), [("training", TRAINING), ("million", MILLION)])
+@pytest.mark.parametrize(("name", "keys"), [("replay_buffers", REPLAY_BUFFERS), ("million", MILLION)])
 def test_they_write_the_documented_figures(name: str, keys: set[str], request: pytest.FixtureRequest) -> None:
-    found = request.getfixturevalue("ran")[1] if name == "training" else request.getfixturevalue("proven")
-    module = {"training": replay_buffers, "million": million}[name]
-    assert set(found) == keys
-    assert all(isinstance(v, str) or math.isfinite(v) for v in found.values())
+    figures = request.getfixturevalue("proven") if name == "million" else request.getfixturevalue("ran")[1]
+    module = {"replay_buffers": replay_buffers, "million": million}[name]
+    assert set(figures) == keys
+    assert all(isinstance(v, str) or math.isfinite(v) for v in figures.values())
     assert all(key in (module.__doc__ or "") for key in keys if not key.endswith(("_low", "_high")))
 
 
 def test_the_check_fails_where_a_bar_is_missed(ran: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
-    done, found = ran
-    assert done.returncode == bool(replay_buffers.missed(found))
-    assert replay_buffers.missed(found | replay_buffers.BARS) == []
-    (told,) = replay_buffers.missed(found | {"steps_over_d3rlpy": 1.19})
-    assert told == "steps_over_d3rlpy: 1.19, want at least 1.2"
+    done, figures = ran
+    assert done.returncode == bool(replay_buffers.missed(figures))
+    assert replay_buffers.missed(figures | replay_buffers.BARS) == []
+    (line,) = replay_buffers.missed(figures | {"steps_over_d3rlpy": 1.19})
+    assert line == "steps_over_d3rlpy: 1.19, want at least 1.2"
 
 
 def test_both_buffers_draw_the_same(ran: tuple[Any, dict[str, Any]]) -> None:
-    _, found = ran
-    assert found["pick_difference"] < 1e-6
-    assert min(found["ours.uniform_p"], found["d3rlpy.uniform_p"]) > 0.001  # the draws are seeded
+    _, figures = ran
+    assert figures["pick_difference"] < 1e-6
+    assert min(figures["ours.uniform_p"], figures["d3rlpy.uniform_p"]) > 0.001  # the draws are seeded
 
 
 def test_the_tables_hold_the_figures(ran: tuple[Any, dict[str, Any]], proven: dict[str, Any]) -> None:
@@ -90,16 +89,14 @@ def test_the_tables_hold_the_figures(ran: tuple[Any, dict[str, Any]], proven: di
     assert {line.count("|") for line in lines[:5]} == {5}
     text = million.render(proven | {"peak_anonymous_bytes": 3 << 29})
     assert "| peak of anonymous memory | 1.50 GiB |" in text and "12, " in text
-    page = (TOP / replay_buffers.PAGE).read_text(encoding="utf-8")
-    assert all("new" in markdown.fill(page, name, "new") for name in ("training", "million"))
 
 
 def test_generated_files_are_valid_and_differ(table: pa.Table, tmp_path: Path) -> None:
-    assert million.generate(10, [table], tmp_path)["runs"] == 12
+    assert disturbed_copies.generate(10, [table], tmp_path)["runs"] == 12
     one, two, three = (trajectories.read(path) for path in trajectories.files(tmp_path))
     assert len(one) == len(two) == len(three) == len(table)
     assert one["run_id"][0].as_py() == "0000000000000000-000"
-    for name in (*million.DISTURBED, "action", "task", "run_id"):
+    for name in (*disturbed_copies.DISTURBED, "action", "task", "run_id"):
         assert one[name] != two[name]
 
 
@@ -108,8 +105,8 @@ def test_generated_files_need_room(tmp_path: Path) -> None:
         million.measure(10**13, tmp_path)
 
 
-def test_memory_is_told_in_bytes() -> None:
-    memory = million.Memory()
+def test_memory_is_in_bytes() -> None:
+    memory = process_memory.Memory()
     block = np.ones(30_000_000)
     memory.look()
     assert memory.stop()["peak_anonymous_bytes"] > block.nbytes

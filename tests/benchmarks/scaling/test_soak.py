@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from benchmarks.scaling import soak
-from pipeline.reporting import markdown
 from repository import TOP
 
 KEYS = {
@@ -40,7 +39,7 @@ def test_something_was_killed_and_nothing_lost(results: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("key", soak.NOTHING)
-def test_what_is_lost_is_told(key: str, results: dict[str, Any]) -> None:
+def test_what_is_lost_is_a_miss(key: str, results: dict[str, Any]) -> None:
     assert soak.missed(results) == []
     assert soak.missed(results | {key: 3}) == [f"{key}: 3, want 0"]
     assert f"{key} 3" in soak.render(results | {key: 3})
@@ -58,7 +57,3 @@ def test_a_watch_sees_what_is_lost_and_what_changes(tmp_path: Path) -> None:
     paths[3].write_bytes(b"rows")
     watch.look()
     assert watch.verdict() == {"lost": 1, "changed": 1}
-
-
-def test_the_page_has_a_place_for_it() -> None:
-    assert "new words" in markdown.fill((TOP / soak.PAGE).read_text(encoding="utf-8"), "soak", "new words")

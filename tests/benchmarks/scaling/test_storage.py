@@ -2,16 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_trajectories import table
 
 from benchmarks.scaling import storage
-from pipeline.reporting import markdown
+from benchmarks.scaling.layouts import VARIANTS, Variant
+from pipeline.simulation.recording import Spec, record
 from policy import trajectories
 from repository import TOP
 
@@ -32,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_it_writes_the_documented_figures(results: dict[str, Any]) -> None:
-    assert set(results) == COMMON | {f"{name}.{figure}" for name in storage.VARIANTS for figure in FIGURES}
+    assert set(results) == COMMON | {f"{name}.{figure}" for name in VARIANTS for figure in FIGURES}
     assert all(isinstance(v, str) or math.isfinite(v) for v in results.values())
     documented = storage.__doc__ or ""
     assert all(key in documented for key in COMMON | FIGURES)
@@ -41,23 +40,27 @@ def test_it_writes_the_documented_figures(results: dict[str, Any]) -> None:
 def test_the_table_has_a_row_for_every_variant(results: dict[str, Any]) -> None:
     text = storage.render(results | {"chosen.bytes_per_run": 3073.4})
     head, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert [row.split(" | ")[0][2:] for row in rows] == [v.words for v in storage.VARIANTS.values()]
+    assert [row.split(" | ")[0][2:] for row in rows] == [v.words for v in VARIANTS.values()]
     assert {row.count("|") for row in rows} == {head.count("|")}
     assert "| 3,073 |" in rows[0]
     assert "10⁶ runs 3.1 GB in 31,250 files, 10⁷ runs 31 GB" in text
 
 
-def test_chosen_is_what_is_stored() -> None:
-    assert storage.VARIANTS["chosen"].encode([table(), table()]) == [trajectories.encode(table())] * 2
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    """A small recorded task."""
+    spec = Spec("illconditioned", 3, 4, True, (("cosine", 1.0),), (), (0.3, 0.95), 32, "cpu", "test")
+    return pq.read_table(pa.BufferReader(record(spec)))
 
 
-@pytest.mark.parametrize("variant", storage.VARIANTS.values(), ids=storage.VARIANTS)
-def test_every_layout_holds_the_rows(variant: storage.Variant, tmp_path: Path) -> None:
-    files = [pq.ParquetFile(pa.BufferReader(content)) for content in variant.encode([table(), table()])]
+def test_chosen_is_what_is_stored(table: pa.Table) -> None:
+    assert VARIANTS["chosen"].encode([table, table]) == [trajectories.encode(table)] * 2
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_every_layout_holds_the_rows(variant: Variant, table: pa.Table) -> None:
+    files = [pq.ParquetFile(pa.BufferReader(content)) for content in variant.encode([table, table])]
     assert [file.num_row_groups for file in files] == ([1, 1] if not variant.together else [1 + variant.groups])
-    found = pa.concat_tables([file.read() for file in files])
-    assert repr(found.to_pylist()) == repr(pa.concat_tables([table(), table()]).to_pylist())  # nan equals nan
-
-
-def test_the_page_has_a_place_for_the_table() -> None:
-    assert "new rows" in markdown.fill((TOP / storage.PAGE).read_text(encoding="utf-8"), "storage", "new rows")
+    rows = pa.concat_tables([file.read() for file in files])
+    wanted = pa.concat_tables([table.cast(variant.schema)] * 2)
+    assert repr(rows.to_pylist()) == repr(wanted.to_pylist())  # nan equals nan

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.scaling import vectorising
-from pipeline.reporting import markdown
+from benchmarks.scaling import training_loops, vectorising
 from pipeline.workloads.population import Population
 from quick import quick
-from repository import TOP
 from tiny import world
 
 RATIOS = ("over_plain", "over_plain_16", "over_gym", "recorded_over_plain", "telemetry_share", "validation_share")
@@ -43,9 +41,9 @@ def test_it_writes_the_documented_figures(ran: tuple[Any, dict[str, Any]]) -> No
 
 def test_the_check_fails_where_a_bar_is_missed(ran: tuple[subprocess.CompletedProcess[str], dict[str, Any]]) -> None:
     done, results = ran
-    told = vectorising.missed(results)
-    assert done.returncode == bool(told)
-    assert all(line in done.stderr for line in told)
+    misses = vectorising.missed(results)
+    assert done.returncode == bool(misses)
+    assert all(line in done.stderr for line in misses)
 
 
 @pytest.mark.parametrize("key", vectorising.BARS | vectorising.OF_WORKERS)
@@ -53,16 +51,16 @@ def test_a_bar_is_the_last_value_that_holds(key: str) -> None:
     reached = vectorising.BARS | vectorising.OF_WORKERS | {"workers_meaningful": 1}
     assert vectorising.missed(reached) == []
     worse = reached[key] * (1.01 if key.endswith("_share") else 0.99)
-    (told,) = vectorising.missed(reached | {key: worse})
-    assert told.startswith(f"{key}: ")
+    (line,) = vectorising.missed(reached | {key: worse})
+    assert line.startswith(f"{key}: ")
 
 
 @pytest.mark.parametrize("kind", vectorising.GPU_AT_LEAST)
 def test_a_gpu_has_its_bar_where_there_is_one(kind: str) -> None:
     key = f"{kind}.gpu_over_core"
     assert vectorising.missed(vectorising.BARS | {key: 50.0}) == []
-    (told,) = vectorising.missed(vectorising.BARS | {key: 49.0})
-    assert told == f"{key}: 49, want at least 50"
+    (line,) = vectorising.missed(vectorising.BARS | {key: 49.0})
+    assert line == f"{key}: 49, want at least 50"
 
 
 def test_members_on_a_device_are_counted() -> None:
@@ -83,10 +81,6 @@ def test_the_table_has_a_row_for_every_kind(ran: tuple[Any, dict[str, Any]]) -> 
     assert {row.count("|") for row in rows} == {head.count("|")}
 
 
-def test_the_page_has_a_place_for_the_table() -> None:
-    assert "new rows" in markdown.fill((TOP / vectorising.PAGE).read_text(encoding="utf-8"), "collection", "new rows")
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_the_loops_train_the_same(optimizer: str) -> None:
     """Population, plain loop and environment see the same losses at the same rates."""
@@ -94,9 +88,9 @@ def test_the_loops_train_the_same(optimizer: str) -> None:
     rates = np.geomspace(1e-3, 1e-2, 30)
     population = Population(workload, [3])
     losses = torch.cat([population.train_step(i, rates[i : i + 1]) for i in range(30)]).numpy()
-    np.testing.assert_allclose(vectorising.plain(workload, 3, rates), losses, rtol=1e-4)
+    np.testing.assert_allclose(training_loops.plain(workload, 3, rates), losses, rtol=1e-4)
 
-    env = vectorising.StepEnv(workload, 3)
+    env = training_loops.StepEnv(workload, 3)
     assert env.reset().shape == (6,)
     steps = [env.step(lr) for lr in rates.tolist()]
     np.testing.assert_allclose([observation[2] for observation, *_ in steps], losses, rtol=1e-4)

@@ -1,0 +1,97 @@
+"""The benchmark's page: tables and pictures of the figures that `benchmarks.lr_benchmark` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation import aggregates
+from pipeline.reporting import markdown, report_data, report_figures, result_keys, verdict
+from pipeline.reporting.result_keys import POLICY, ResultKey
+
+SPLIT = "heldout"
+PROFILED = (  # methods in the figures, beside the best schedule
+    POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
+    "rival.schedule_free",
+)  # fmt: skip
+THRESHOLDS = np.linspace(-0.1, 1.0, 111)
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each method by its mean, and what the policy is worth."""
+    return "\n\n".join([_methods(r), _textbook(r), _sooner(r), _summary(r)])
+
+
+def _methods(r: Mapping[str, Any]) -> str:
+    head = ["method", "mean regret", "95 %", "IQM", "policy minus it (95 %)", "policy wins", "worst family",
+            "best checkpoint", "error", "time"]  # fmt: skip
+    rows = []
+    for s in verdict.scores(r, SPLIT):
+        statistics = ("worst_family", "best_regret", "error_regret")
+        rest = (r.get(ResultKey(SPLIT, s.group, statistic).encode()) for statistic in statistics)
+        wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
+        name = s.name if s.group in verdict.NAMES else f"`{s.name}`"
+        row = [name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.number(s.iqm), verdict.gap(s)]
+        ratio = r.get("pilot.time") if s.group == POLICY else r.get(f"{s.group.partition('.')[2]}.time")
+        row += [wins, *(verdict.number(value, 2) for value in rest), f"×{ratio:.2f}" if ratio else "–"]
+        rows.append([f"**{row[0]}**", *row[1:]] if s.group == POLICY else row)
+    return markdown.table(head, rows)
+
+
+def _textbook(r: Mapping[str, Any]) -> str:
+    """Schedules from the textbook's rate."""
+    rows = []
+    for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
+        group = key.removesuffix(".mean")
+        name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
+        rows.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
+    return markdown.table(["schedule at the textbook's rate", "mean regret", "policy wins"], rows)
+
+
+def _sooner(r: Mapping[str, Any]) -> str:
+    """How soon methods come down to what the best constant rate ends with."""
+    rows = []
+    for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
+        steps = r.get(f"constant.{group}.steps")
+        reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
+        rows.append([verdict.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
+    return markdown.table(["method", "reaches the best constant rate's loss", "after, of its steps"], rows)
+
+
+def _summary(r: Mapping[str, Any]) -> str:
+    groups = result_keys.groups(r)[SPLIT]
+    spread = {
+        group: groups[group]["sensitivity"]
+        for group in verdict.NAMES
+        if result_keys.kind_of(group) == "baseline" and "sensitivity" in groups.get(group, {})
+    }
+    steadiest = min(spread, key=lambda group: spread[group])
+    worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
+    return (
+        f"{r[result_keys.tasks(SPLIT)]} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
+        f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
+        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
+        f"initial rates the regret of a task spreads by {verdict.number(spread[steadiest], 2)} under the steadiest "
+        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"Measured with torch {r['torch']}."
+    )
+
+
+def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
+    """The page's figures."""
+    judged, runs = aggregates.judged(rows), aggregates.with_groups(rows)
+    baseline = verdict.best(verdict.scores(r, SPLIT), "baseline")
+    groups = [*PROFILED, *([baseline.group] if baseline else [])]
+    of_families = report_data.by_family(judged, groups)
+    pictures = {
+        "families": report_figures.families(of_families),
+        "profiles": report_figures.profiles(THRESHOLDS, report_data.profiles(judged, groups, THRESHOLDS)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(runs)),
+        "rates": report_figures.rate_curves(report_data.task_curves(runs)),
+    }
+    for name, figure in pictures.items():
+        report_figures.write_png(figure, folder / f"benchmark_{name}.png")

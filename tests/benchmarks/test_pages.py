@@ -1,0 +1,38 @@
+"""Every page shows what was measured: its parts are the committed figures, rendered again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import lr_benchmark, robust, spread
+from benchmarks.guards import injected
+from benchmarks.overhead import measure
+from benchmarks.scaling import million, projection, replay_buffers, soak, storage, vectorising
+from pipeline.reporting import markdown, readme
+from repository import TOP
+
+MODULES = (lr_benchmark, million, projection, replay_buffers, robust, soak, spread, storage, vectorising)
+PARTS = [
+    *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),
+    (measure.OUT, measure.README, "overhead", measure.render),
+    (lr_benchmark.OUT, readme.README, "results", readme.results),
+]
+
+
+@pytest.mark.parametrize(("results", "page", "part", "render"), PARTS, ids=[part for _, _, part, _ in PARTS])
+def test_a_part_is_its_results_rendered(results: Path, page: Path, part: str, render: Callable[[Any], str]) -> None:
+    text = (TOP / page).read_text(encoding="utf-8")
+    assert markdown.fill(text, part, render(json.loads((TOP / results).read_text(encoding="utf-8")))) == text
+
+
+def test_the_guards_page_is_its_results_rendered() -> None:
+    page = (TOP / injected.PAGE).read_text(encoding="utf-8")
+    assert injected.render(page, json.loads((TOP / injected.RESULTS).read_text(encoding="utf-8"))) == page
+
+
+def test_every_result_has_its_page() -> None:
+    rendered = {results.name for results, *_ in PARTS} | {injected.RESULTS.name}
+    assert {path.name for path in (TOP / "benchmarks/results").glob("*.json")} == rendered
