@@ -36,7 +36,7 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
             if outcome.failure is not None:
                 first = outcome.item[0]
                 raise EngineError(
-                    f"{what}: {first.task.name}, {first.method.name}: {outcome.failure.told}"
+                    f"{what}: {first.task.name}, {first.method.name}: {outcome.failure.message}"
                 ) from outcome.failure.error
             with cache.transact():
                 for run, row in zip(outcome.item, outcome.result, strict=True):

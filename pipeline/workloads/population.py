@@ -183,5 +183,5 @@ class Best:
         self._weights[members[rows]] = self._population.state.weights[rows]
 
     def score(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """Loss (K,) and error rate (K,) of these weights; of the first ones where nothing was seen."""
+        """Loss (K,) and error rate (K,) of these weights; of the initial ones where no loss was finite."""
         return self._population.score_of(self._weights, data)
