@@ -130,6 +130,9 @@ def chores(folder: Path) -> list[Chore]:
     ]
 
 
+NAMES = [chore.name for chore in chores(Path())]
+
+
 def check(name: str, outcomes: Sequence[Outcome]) -> None:
     """That what came of a chore is what must come of it."""
     (outcome,) = (o for o in outcomes if o.item.name == name)

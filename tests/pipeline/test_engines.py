@@ -15,6 +15,7 @@ from benchmarks.scaling.soak import workers
 from chores import (
     HERE,
     LIMIT,
+    NAMES,
     Chore,
     await_file,
     check,
@@ -31,8 +32,6 @@ from chores import (
     touch,
 )
 from pipeline.engines import Engine, EngineError, Outcome, engine, results
-
-NAMES = [chore.name for chore in chores(Path())]
 
 
 @pytest.fixture(scope="module")

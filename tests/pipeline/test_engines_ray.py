@@ -8,10 +8,23 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from test_engines import NAMES
 
 import chores
-from chores import LIMIT, Chore, alive, check, check_killed_driver, do, double, eventually, hang, pids, settled, train
+from chores import (
+    LIMIT,
+    NAMES,
+    Chore,
+    alive,
+    check,
+    check_killed_driver,
+    do,
+    double,
+    eventually,
+    hang,
+    pids,
+    settled,
+    train,
+)
 from pipeline.engines import Outcome, engine, results
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lrpilot[ray]'")
