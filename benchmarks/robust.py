@@ -95,7 +95,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]:
-    """Test losses after and before each; those that `folder` does not hold are trained, and cached there as they end."""
+    """Test losses after and before each; those that `folder` does not hold are trained, and cached as they end."""
 
     def compute(missing: Sequence[Job]) -> Iterator[dict[Job, tuple[float, float]]]:
         losses = results(engine("local"), _by_job, missing)
