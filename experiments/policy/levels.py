@@ -33,7 +33,6 @@ from benchmarks import command
 from lrpilot import load_policy, probe
 from lrpilot.actions import ActionEquation, reference
 from lrpilot.cadence import Cadence
-from lrpilot.features import PROBE_NAMES
 from lrpilot.pilot import Protocol
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
@@ -42,7 +41,7 @@ from pipeline.reporting import verdict
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population
 from policy import mdp, trajectories
-from policy.observations import Task, mask, observations
+from policy.observations import TaskRecording, mask, observations
 
 OUT, PAGE = Path("experiments/results/levels.json"), Path("docs/experiments.md")
 HELD = "linear"  # the behaviour that holds its level
@@ -83,7 +82,7 @@ class Held:
 def read(path: Path) -> Held | None:
     """Of a recorded task; None where it was not probed, or less than three runs held a level."""
     table = trajectories.read(path)
-    task, which = Task(table), holding(table)
+    task, which = TaskRecording(table), holding(table)
     if not task.probed or which.sum() < 3:
         return None
     regret = ends(task)
@@ -102,7 +101,7 @@ def holding(table: pa.Table) -> np.ndarray:
     return np.array(table["schedule"].filter(first).to_pylist()) == HELD
 
 
-def ends(task: Task) -> np.ndarray:
+def ends(task: TaskRecording) -> np.ndarray:
     """(runs,) regrets of a recorded task's runs against the best of them."""
     val = task.column("val_loss")
     loss0 = mdp.initial_loss(val[0], task.baseline_loss)
@@ -175,7 +174,7 @@ def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> 
     }  # fmt: skip
     levels = {
         "same": same(tasks),
-        **{name: rule(seen[:, -len(PROBE_NAMES) :]) for name, rule in FINDERS.items()},
+        **{name: rule(seen[:, mask(("probe",)) > 0]) for name, rule in FINDERS.items()},
         "policy": equation.span * np.clip(policy(seen), -1, 1),
     }
 

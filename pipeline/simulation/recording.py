@@ -26,7 +26,7 @@ from policy import trajectories
 SOURCES = (
     *(f"pipeline/simulation/{m}.py" for m in ("behaviour", "recording", "schedules", "simulate")),
     *code_hash.TRAINING, "policy/trajectories.py",
-    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
+    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "observer", "pilot", "probe", "telemetry")),
 )  # fmt: skip
 
 
