@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import yaml
 
+from lrpilot.features import GROUPS
 from pipeline.paths import Paths
 from pipeline.schema import NonEmpty, OneOf, Range, known, mapping, record
 
-FEATURES = ("clock", "epochs", "probe", "level", "loss", "sketch", "validation")  # of policy/observations.py
+FEATURES = tuple(GROUPS)
 
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]

@@ -16,10 +16,10 @@ import torch
 
 from lrpilot import onnxfile
 from lrpilot.bundle import INPUT, OUTPUT
-from lrpilot.features import NAMES
+from lrpilot.features import CLIP, NAMES
 from lrpilot.manifest import KEY, Golden, Manifest
 from policy import trajectories
-from policy.observations import Task, observations
+from policy.observations import TaskRecording, observations
 
 OPSET = 18
 STORED = 256  # numbers from which on a tensor is worth storing in half precision
@@ -112,20 +112,18 @@ def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> Non
 
 def recorded_observations(folder: Path, rows: int) -> np.ndarray:
     """Observations (rows, F) float32 of recorded trainings: other files, runs and stages of the training each."""
-    files, found = trajectories.files(folder), []
+    files, examples = trajectories.files(folder), []
     for i, at in enumerate(np.linspace(0, len(files) - 1, rows).astype(int)):
-        task = Task(trajectories.read(files[at]))
-        shown = np.ones((task.length, task.runs), bool)
-        seen = observations(task, shown)
+        task = TaskRecording(trajectories.read(files[at]))
         run = i % task.runs
         decision = max(task.ends[run] - 1, 0) * i // max(rows - 1, 1)
-        found.append(seen[decision, run])
-    return np.stack(found)
+        examples.append(observations(task, np.ones((task.length, task.runs), bool))[decision, run])
+    return np.stack(examples)
 
 
 def example_observations(rows: int, seed: int = 0) -> np.ndarray:
     """Observations (rows, F) float32 over the whole range, extremes and zeros among them, for parity checks."""
     rng = np.random.default_rng(seed)
-    found = rng.normal(0, 2, (rows, len(NAMES))).clip(-5, 5).astype(np.float32)
-    found[0], found[1], found[2] = 0.0, 5.0, -5.0
-    return found
+    examples = rng.normal(0, 2, (rows, len(NAMES))).clip(-CLIP, CLIP).astype(np.float32)
+    examples[0], examples[1], examples[2] = 0.0, CLIP, -CLIP
+    return examples

@@ -1,4 +1,4 @@
-"""Recorded trainings -> what their pilots observed, by `lrpilot.features`."""
+"""Recorded trainings -> what their pilots observed, by `lrpilot.observer`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from lrpilot import probe
-from lrpilot.features import NAMES, PROBE_NAMES, Observer
+from lrpilot.features import GROUPS, NAMES
+from lrpilot.observer import Observer
 from lrpilot.telemetry import INTERVAL
 
-# Features by what they tell of. The clock, with the kind of optimizer, is all that the state-blind control sees.
-GROUPS = {
-    "clock": ("progress", "log_progress", "first", "interval", "log_steps", "is_sgd"),
-    "epochs": ("has_epochs", "log_epochs", "has_examples", "log_examples"),
-    "probe": PROBE_NAMES,
-    "level": ("level", "level_to_anchor", "level_to_highest", "last_move"),
-    "loss": ("loss_total", "loss_last", "loss_slope", "loss_slope_4", "loss_to_best", "since_best", "loss_noise"),
-    "sketch": ("grad_norm", "grad_cos", "update_ratio", "update_cos", "weight_norm"),
-    "validation": ("has_val", "val_total", "val_slope", "val_slope_4", "val_to_best", "val_gap"),
-}
-BLIND = ("clock",)
+BLIND = ("clock",)  # the groups of features that the state-blind control sees
 
 
-class Task:
+class TaskRecording:
     """The runs of one file as arrays (D + 1, runs) by column; past a run's end: nan."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -57,9 +48,12 @@ class Task:
 
 
 def observations(
-    task: Task, show_val: np.ndarray, show_epochs: np.ndarray | bool = True, show_examples: np.ndarray | bool = True
+    task: TaskRecording,
+    show_val: np.ndarray,
+    show_epochs: np.ndarray | bool = True,
+    show_examples: np.ndarray | bool = True,
 ) -> np.ndarray:
-    """(D, n * runs, F) float32 of a task's decisions, as the pilots that recorded it saw them.
+    """(D, n * runs, F) float32 of a task's decisions, as the pilots that recorded it observed them.
 
     show_val (D + 1, n * runs) bool: where the validation loss is shown; show_epochs, show_examples, () or
     (n * runs,) bool: whether the length of an epoch and the number of examples are. The task's runs come n times over,
@@ -81,9 +75,9 @@ def observations(
     if task.probed:
         loss, grad = (np.tile(a, (copies, 1)) for a in (task.probe_loss, task.probe_grad))
         marks = probe.landmarks(loss, np.tile(task.probe_used, copies))
-        observer.see_probe(marks, grad, np.ones(runs, bool))
+        observer.add_probe(marks, grad, np.ones(runs, bool))
     out, still = [], np.zeros(runs)
-    observer.see_validation(c["val_loss"][0])
+    observer.add_validation(c["val_loss"][0])
     out.append(observer.observation(step[0], still, anchor[0], still, still, None))
     highest = level[0]
     # Decision 1 closes the grid's first interval, which starts where the longest probe would have ended.
@@ -91,7 +85,7 @@ def observations(
     starts[0] = task.probe_loss.shape[1] if task.probed else 0
     for d in range(1, task.length - 1):
         interval = {n: c[n][d] for n in INTERVAL}
-        observer.see_interval(interval)
+        observer.add_interval(interval)
         move = level[d - 1] - level[d - 2] if d > 1 else still
         length = int(starts[d] - starts[d - 1])
         out.append(observer.observation(step[d], level[d - 1], anchor[0], highest, move, interval, length))

@@ -2,8 +2,8 @@
 
 Agents differ in what their episodes hide, and hidden features are 0, so an observation is put together when it is
 drawn. What a run's decisions change stands in a row per decision, the features of the validation loss once for every
-period in which it can be shown; what a run keeps stands in a row per run. Decisions are rows as in the files: a run of
-D decisions has D + 1, the last one being its end, with reward 0.
+period in which it can be shown; what is constant in a run stands in a row per run. Decisions are rows as in the files:
+a run of D decisions has D + 1, the last one being its end, with reward 0.
 
 Runs end with the budget or a divergence; both are terminal. (The horizon is part of the observation, so a budget that
 runs out is an end and no timeout. An episode that ended as a timeout would also lose its last reward.)
@@ -24,23 +24,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES, PROBE_NAMES
+from lrpilot.features import FEATURES, GROUPS, NAMES
 from policy import mdp, trajectories
-from policy.observations import GROUPS, Task, mask, observations
+from policy.observations import TaskRecording, mask, observations
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
 HIDDEN = len(PERIODS)  # in place of an index of PERIODS
 
 VALIDATION, EPOCHS = GROUPS["validation"], GROUPS["epochs"]
-EXAMPLES = ("has_examples", "log_examples")
-TOLD = ((), EXAMPLES, EPOCHS)  # what a run hides of its data
+EXAMPLES = tuple(feature.name for feature in FEATURES if feature.source == "examples")
+WITHHELD = ((), EXAMPLES, EPOCHS)  # what a run hides of its data
 EPOCHS_ALONE = 0.2  # share, of the runs that show the length of an epoch, that hide the number of examples
-KEPT = (*EPOCHS, "log_steps", "is_sgd", *PROBE_NAMES)  # equal in all decisions of a run
-CHANGING = tuple(n for n in NAMES if n not in (*VALIDATION, *KEPT))
+CONSTANT = tuple(feature.name for feature in FEATURES if feature.per_run)  # equal in all decisions of a run
+CHANGING = tuple(name for name in NAMES if name not in (*VALIDATION, *CONSTANT))
 
 # Columns of a decision's row, then of its run's: (feature, index of PERIODS where that matters). The last one is 0.
 DECISION = (*((n, 0) for n in CHANGING), *((n, p) for p in range(len(PERIODS)) for n in VALIDATION))
-RUN = (*((n, 0) for n in KEPT), ("", 0))
+RUN = (*((n, 0) for n in CONSTANT), ("", 0))
 LAYOUT = (*DECISION, *RUN)
 NOTHING = len(LAYOUT) - 1
 
@@ -63,7 +63,7 @@ class Store:
     decisions: np.ndarray  # (N, len(DECISION)) float32; 0 in a run's last row
     actions: np.ndarray  # (N,) float32 in [-1, 1]; 0 in a run's last row
     rewards: np.ndarray  # (N,) float32; 0 in a run's last row
-    kept: np.ndarray  # (R, len(RUN)) float32
+    constants: np.ndarray  # (R, len(RUN)) float32
     starts: np.ndarray  # (R + 1,) int64: a run's first row; last, N
     tasks: np.ndarray  # (files,) int64: number of runs
 
@@ -93,26 +93,29 @@ class Store:
         for runs in self.tasks.tolist():
             hidden = rng.random(runs) < masks.validation
             period = rng.choice(len(PERIODS), runs)
-            told = np.where(rng.random(runs) < masks.epochs, 2, rng.random(runs) < EPOCHS_ALONE)
-            variants.append(len(TOLD) * np.where(hidden, HIDDEN, period) + told)
+            withheld = np.where(rng.random(runs) < masks.epochs, 2, rng.random(runs) < EPOCHS_ALONE)
+            variants.append(len(WITHHELD) * np.where(hidden, HIDDEN, period) + withheld)
         return View(self, np.concatenate(variants).astype(np.int8), _columns())
 
 
 def _columns() -> np.ndarray:
-    """(variants, F) place of every feature in LAYOUT; a variant is len(TOLD) * period + which of TOLD it hides."""
+    """(variants, F) place of every feature in LAYOUT.
 
-    def place(name: str, period: int, told: int) -> int:
+    A variant is len(WITHHELD) * period + which of WITHHELD it hides.
+    """
+
+    def place(name: str, period: int, withheld: int) -> int:
         if name in VALIDATION:
             return NOTHING if period == HIDDEN else LAYOUT.index((name, period))
-        return NOTHING if name in TOLD[told] else LAYOUT.index((name, 0))
+        return NOTHING if name in WITHHELD[withheld] else LAYOUT.index((name, 0))
 
-    variants = ((period, told) for period in range(HIDDEN + 1) for told in range(len(TOLD)))
+    variants = ((period, withheld) for period in range(HIDDEN + 1) for withheld in range(len(WITHHELD)))
     return np.array([[place(name, *variant) for name in NAMES] for variant in variants])
 
 
 @dataclass(frozen=True)
 class View:
-    """A store as one agent sees it."""
+    """A store as one agent observes it: what each run hides from it is 0."""
 
     store: Store
     variants: np.ndarray  # (R,) rows of `columns`
@@ -120,11 +123,11 @@ class View:
 
     def observations(self, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
         """(n, F) float32 of the decisions `rows` (n,), which belong to `runs` (n,)."""
-        found = np.concatenate([self.store.decisions[rows], self.store.kept[runs]], axis=1)
-        return np.take_along_axis(found, self.columns[self.variants[runs]], axis=1)
+        stored = np.concatenate([self.store.decisions[rows], self.store.constants[runs]], axis=1)
+        return np.take_along_axis(stored, self.columns[self.variants[runs]], axis=1)
 
     def limited(self, groups: Iterable[str]) -> View:
-        """For an agent that sees these groups of features alone."""
+        """For an agent that observes these groups of features alone."""
         return replace(self, columns=np.where(mask(groups) == 1, self.columns, NOTHING))
 
     def rows_of(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +177,7 @@ def build(
     tasks = [t for _, part in sorted(imap(add, jobs)) for t in part]
     lengths = np.concatenate([lengths for lengths, _, _ in tasks])
     np.save(_file(folder, "starts"), np.append(0, np.cumsum(lengths)))
-    np.save(_file(folder, "kept"), np.concatenate([kept for _, kept, _ in tasks]))
+    np.save(_file(folder, "constants"), np.concatenate([constants for _, constants, _ in tasks]))
     np.save(_file(folder, "tasks"), np.array([len(lengths) for lengths, _, _ in tasks]))
     return {optimizer for _, _, optimizer in tasks}
 
@@ -194,41 +197,41 @@ def _rows(path: Path) -> int:
 def _add(
     job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
-    """Fill in the rows of some files, from a given row on; lengths (runs,), `kept` and optimizer of each."""
+    """Fill in the rows of some files, from a given row on; lengths (runs,), `constants` and optimizer of each."""
     i, paths, row = job
     arrays = [np.load(_file(folder, name), mmap_mode="r+") for name in ("decisions", "actions", "rewards")]
     out = []
     for path in paths:
-        task = Task(trajectories.read(path))
-        found = list(_arrays(task, reward, equation))
-        for array, values in zip(arrays, found[:3], strict=True):
+        task = TaskRecording(trajectories.read(path))
+        *columns, constants = _arrays(task, reward, equation)
+        for array, values in zip(arrays, columns, strict=True):
             array[row : row + len(values)] = values
         row += int(task.ends.sum()) + task.runs
-        out.append((task.ends + 1, found[3], task.optimizer))
+        out.append((task.ends + 1, constants, task.optimizer))
     return i, out
 
 
-def _arrays(task: Task, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
-    """A task's share of a store's `decisions`, `actions`, `rewards` and `kept`."""
-    shown = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
-    seen = observations(task, shown)
-    seen = seen.reshape(len(seen), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)  # (runs, D, periods, F)
+def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
+    """A task's share of a store's `decisions`, `actions`, `rewards` and `constants`."""
+    show_val = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
+    made = observations(task, show_val)  # (D, periods * runs, F)
+    made = made.reshape(len(made), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)  # (runs, D, periods, F)
     within = np.arange(task.length) < task.ends[:, None]  # (runs, D + 1)
     rows = np.arange(task.length) <= task.ends[:, None]
     period = [p for _, p in DECISION]
     feature = [NAMES.index(n) for n, _ in DECISION]
     gains = mdp.rewards(task.column("val_loss"), task.ends, task.diverged, task.baseline_loss, reward)
-    for values in (seen[:, :, period, feature], _actions(task, equation).T, gains.T):
+    for values in (made[:, :, period, feature], _actions(task, equation).T, gains.T):
         padded = np.zeros((*rows.shape, *values.shape[2:]), np.float32)
         padded[:, :-1] = values
         padded[~within] = 0
         yield padded[rows]
-    kept = np.zeros((task.runs, len(RUN)), np.float32)
-    kept[:, :-1] = seen[:, 0, 0, [NAMES.index(n) for n in KEPT]]
-    yield kept
+    constants = np.zeros((task.runs, len(RUN)), np.float32)
+    constants[:, :-1] = made[:, 0, 0, [NAMES.index(n) for n in CONSTANT]]
+    yield constants
 
 
-def _actions(task: Task, equation: ActionEquation) -> np.ndarray:
+def _actions(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
     """(D, runs) actions that lead to the levels which were recorded, whatever equation the recording had."""
     levels, anchor = task.column("level")[:-1], task.column("anchor")[0]
     first = equation.invert(anchor, anchor, levels[0], True)

@@ -107,11 +107,11 @@ def store(content: bytes, path: Path) -> None:
         partial.unlink(missing_ok=True)
         raise
     for folder in (path.parent, path.parent.parent):  # the file's name, and the name of a new family's folder
-        held = os.open(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(held)
+            os.fsync(handle)
         finally:
-            os.close(held)
+            os.close(handle)
 
 
 def read(path: Path) -> pa.Table:
@@ -127,9 +127,9 @@ def read(path: Path) -> pa.Table:
             names = table.schema.names
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise TrajectoryError(f"{path}: not readable as Parquet ({error}); delete it and collect again") from error
-    found = (table.schema.metadata or {}).get(b"lrpilot.format", b"none").decode(errors="replace")
-    if found != str(FORMAT):
-        raise TrajectoryError(f"{path}: trajectory format {found}, this version reads {FORMAT}; collect again")
+    version = (table.schema.metadata or {}).get(b"lrpilot.format", b"none").decode(errors="replace")
+    if version != str(FORMAT):
+        raise TrajectoryError(f"{path}: trajectory format {version}, this version reads {FORMAT}; collect again")
     if not table.schema.equals(SCHEMA):
         odd = [f.name for f in SCHEMA if f.name not in names or table.schema.field(f.name) != f]
         extra = sorted(set(names) - set(SCHEMA.names))
@@ -170,10 +170,10 @@ def check_rows(table: pa.Table, path: Path) -> None:
 
 def files(folder: Path) -> list[Path]:
     """All trajectory files below `folder`, in a fixed order. Raises TrajectoryError if there is none."""
-    found = sorted(folder.glob("*/*.parquet"))
-    if not found:
+    paths = sorted(folder.glob("*/*.parquet"))
+    if not paths:
         raise TrajectoryError(f"{folder}: holds no trajectories; run the collect stage first")
-    return found
+    return paths
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

@@ -99,12 +99,13 @@ def look(store: Path) -> View:
 def steps(large: Path, small: Path, effort: Effort) -> dict[str, Any]:
     """Gradient steps on both stores, in rounds of shuffled order, and on the large one without the page cache."""
     from policy import agents
+    from policy.buffer import Transitions
 
     agents.d3rlpy.seed(0)
     views = {"large": look(large), "small": look(small)}
     algorithms = {name: agents.create(view, SETTINGS, "cpu") for name, view in views.items()}
     algorithms["cold"] = agents.create(views["small"], SETTINGS, "cpu")
-    buffers = {name: agents.Transitions(view, SETTINGS) for name, view in views.items()}
+    buffers = {name: Transitions(view, SETTINGS.n_step, SETTINGS.gamma) for name, view in views.items()}
     small_runs = len(views.pop("small").variants)
     views.pop("large").store.scatter()
     for algorithm in algorithms.values():
@@ -118,7 +119,8 @@ def steps(large: Path, small: Path, effort: Effort) -> dict[str, Any]:
     drop(large)
     dropped = look(large)
     dropped.store.scatter()
-    cold = wall(partial(fit, algorithms["cold"], agents.Transitions(dropped, SETTINGS), effort.cold))
+    cold_buffer = Transitions(dropped, SETTINGS.n_step, SETTINGS.gamma)
+    cold = wall(partial(fit, algorithms["cold"], cold_buffer, effort.cold))
     seconds = {name: np.array(walls) for name, walls in taken.items()}
     return {
         "steps": effort.steps, "rounds": effort.rounds, "cold_steps": effort.cold, "small_runs": small_runs,

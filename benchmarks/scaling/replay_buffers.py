@@ -48,7 +48,8 @@ from benchmarks.timing import clock, estimate
 from lrpilot.features import NAMES
 from pipeline.reporting import markdown
 from policy import agents
-from policy.agents import Settings, Transitions
+from policy.agents import Settings
+from policy.buffer import MultiStepTransitionPicker, ReplayBuffer, Runs, TransitionMiniBatch, Transitions, d3rlpy
 from policy.store import DECISION, LAYOUT, RUN, Masks, Store, View
 
 OUT, PAGE = Path("benchmarks/results/replay_buffers.json"), Path("docs/scaling.md")
@@ -78,37 +79,37 @@ def drawn(lengths: Sequence[int], seed: int) -> Store:
     rng, starts = np.random.default_rng(seed), np.append(0, np.cumsum(np.array(lengths) + 1))
     rows = int(starts[-1])
     decisions = rng.normal(size=(rows, len(DECISION))).astype(np.float32)
-    per_run = rng.normal(size=(len(lengths), len(RUN))).astype(np.float32)
+    constants = rng.normal(size=(len(lengths), len(RUN))).astype(np.float32)
     actions, rewards = (rng.uniform(-1, 1, rows).astype(np.float32) for _ in range(2))
-    per_run[:, -1] = 0
+    constants[:, -1] = 0
     for array in (decisions, actions, rewards):
         array[starts[1:] - 1] = 0
-    return Store(decisions, actions, rewards, per_run, starts, np.array([len(lengths)]))
+    return Store(decisions, actions, rewards, constants, starts, np.array([len(lengths)]))
 
 
-def theirs(data: View) -> agents.ReplayBuffer:
+def theirs(data: View) -> ReplayBuffer:
     """d3rlpy's own buffer of the same episodes."""
-    picker = agents.MultiStepTransitionPicker(SETTINGS.n_step, SETTINGS.gamma)
-    episodes = agents.Runs(data, discrete=False).episodes
-    return agents.ReplayBuffer(agents.d3rlpy.dataset.InfiniteBuffer(), transition_picker=picker, episodes=episodes)
+    picker = MultiStepTransitionPicker(SETTINGS.n_step, SETTINGS.gamma)
+    episodes = Runs(data, discrete=False).episodes
+    return ReplayBuffer(d3rlpy.dataset.InfiniteBuffer(), transition_picker=picker, episodes=episodes)
 
 
-def start(data: View, kind: str) -> agents.ReplayBuffer:
+def start(data: View, kind: str) -> ReplayBuffer:
     """All that a training waits for before its first step, but the network."""
-    scaler = agents.d3rlpy.preprocessing.StandardObservationScaler()
+    scaler = d3rlpy.preprocessing.StandardObservationScaler()
     if kind == "ours":
         scaler.mean, scaler.std = data.moments()
-        return Transitions(data, SETTINGS)
+        return Transitions(data, SETTINGS.n_step, SETTINGS.gamma)
     buffer = theirs(data)
     scaler.fit_with_transition_picker(buffer.episodes, buffer.transition_picker)
     return buffer
 
 
-def fit(algorithm: Any, buffer: agents.ReplayBuffer, steps: int) -> None:
+def fit(algorithm: Any, buffer: ReplayBuffer, steps: int) -> None:
     """`steps` more gradient steps."""
     algorithm.fit(
         buffer, n_steps=steps, n_steps_per_epoch=steps, show_progress=False,
-        logger_adapter=agents.d3rlpy.logging.NoopAdapterFactory(),
+        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
     )  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def compare(data: View, effort: Effort) -> dict[str, Any]:
     for algorithm in algorithms.values():
         fit(algorithm, buffers["ours"], 2)
 
-    def draw(buffer: agents.ReplayBuffer) -> None:
+    def draw(buffer: ReplayBuffer) -> None:
         for _ in range(effort.batches):
             buffer.sample_transition_batch(SETTINGS.batch_size)
 
@@ -153,7 +154,7 @@ def compare(data: View, effort: Effort) -> dict[str, Any]:
     return figures | threads(algorithms["two threads"], buffers["ours"], effort, order)
 
 
-def threads(algorithm: Any, buffer: agents.ReplayBuffer, effort: Effort, order: np.random.Generator) -> dict[str, Any]:
+def threads(algorithm: Any, buffer: ReplayBuffer, effort: Effort, order: np.random.Generator) -> dict[str, Any]:
     """Steps per second on two threads over one."""
     ratios = []
     for _ in range(effort.rounds):
@@ -172,21 +173,22 @@ def alike(data: View, effort: Effort) -> dict[str, Any]:
     rows, _ = data.rows_of(np.arange(len(data.variants)))
     # A decision's number in place of its first feature, so that a batch tells what was drawn.
     data.store.decisions[rows, LAYOUT.index((NAMES[0], 0))] = np.arange(len(rows))
-    buffers = {"ours": Transitions(data, SETTINGS, first_share=0), "d3rlpy": theirs(data)}
+    ours = Transitions(data, SETTINGS.n_step, SETTINGS.gamma, first_share=0)
+    buffers = {"ours": ours, "d3rlpy": theirs(data)}
     figures: dict[str, Any] = {"draws": len(rows) * effort.draws}
     for kind, buffer in buffers.items():
-        agents.d3rlpy.seed(0)
+        d3rlpy.seed(0)
         number = [buffer.sample_transition_batch(len(rows)).observations[:, 0] for _ in range(effort.draws)]
         counts = np.bincount(np.concatenate(number).astype(int), minlength=len(rows))
         figures[f"{kind}.uniform_p"] = float(scipy.stats.chisquare(counts).pvalue)
-    return figures | {"pick_difference": pick_difference(buffers["ours"])}
+    return figures | {"pick_difference": pick_difference(ours)}
 
 
 def pick_difference(buffer: Transitions) -> float:
     """The largest difference in any column between our picks and d3rlpy's, over all decisions."""
     count, picker = buffer.transition_count, buffer.transition_picker
     picked = [picker(*buffer.buffer[i]) for i in range(count)]
-    wanted = agents.TransitionMiniBatch.from_transitions(picked)
+    wanted = TransitionMiniBatch.from_transitions(picked)
     ours = buffer.pick(np.arange(count))
     names = "observations actions rewards next_observations next_actions terminals intervals"
     return max(float(np.abs(getattr(ours, n) - getattr(wanted, n)).max()) for n in names.split())
@@ -199,7 +201,7 @@ def measure(quick: bool) -> dict[str, Any]:
     effort = QUICK if quick else FULL
     head = {"quick": quick, "load_average": os.getloadavg()[0], **environment()}
     data = drawn([effort.decisions] * effort.runs, 0).masked(Masks(0.5, 0.5), 0)
-    agents.d3rlpy.seed(0)
+    d3rlpy.seed(0)
     size = {"runs": effort.runs, "decisions": effort.decisions, "features": len(NAMES)}
     return head | size | compare(data, effort) | alike(data, effort)
 

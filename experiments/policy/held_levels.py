@@ -17,7 +17,7 @@ from lrpilot.pilot import Protocol
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population
 from policy import mdp, trajectories
-from policy.observations import Task, observations
+from policy.observations import TaskRecording, observations
 
 HELD = "linear"  # the behaviour that holds its level
 MOVED = (0.003, 0.03, 0.3)  # shares of the norm of the weights
@@ -41,7 +41,7 @@ class Held:
 def read(path: Path) -> Held | None:
     """Of a recorded task; None where it was not probed, or less than three runs held a level."""
     table = trajectories.read(path)
-    task, which = Task(table), holding(table)
+    task, which = TaskRecording(table), holding(table)
     if not task.probed or which.sum() < 3:
         return None
     regret = ends(task)
@@ -60,7 +60,7 @@ def holding(table: pa.Table) -> np.ndarray:
     return np.array(table["schedule"].filter(first).to_pylist()) == HELD
 
 
-def ends(task: Task) -> np.ndarray:
+def ends(task: TaskRecording) -> np.ndarray:
     """(runs,) regrets of a recorded task's runs against the best of them."""
     val = task.column("val_loss")
     loss0 = mdp.initial_loss(val[0], task.baseline_loss)

@@ -30,7 +30,6 @@ from experiments.policy.held_levels import Held, read
 from experiments.policy.trees import FOLDS, SPLITS, folds, trees
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
-from lrpilot.features import PROBE_NAMES
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
 from pipeline.evaluation.methods.ruled import FINDERS
@@ -93,7 +92,7 @@ def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> 
     }  # fmt: skip
     levels = {
         "same": same(tasks),
-        **{name: rule(observed[:, -len(PROBE_NAMES) :]) for name, rule in FINDERS.items()},
+        **{name: rule(observed[:, mask(("probe",)) > 0]) for name, rule in FINDERS.items()},
         "policy": ActionEquation().span * np.clip(policy(observed), -1, 1),
     }
 

@@ -31,7 +31,7 @@ from pipeline.engines import engine, results
 from pipeline.evaluation import stats
 from pipeline.reporting import markdown, verdict
 from policy import trajectories
-from policy.observations import Task, observations
+from policy.observations import TaskRecording, observations
 
 OUT, PAGE = Path("experiments/results/predict_end.json"), Path("docs/experiments.md")
 AT = (10, 18, 26, 34)  # decisions, of 44
@@ -64,7 +64,7 @@ class Past:
 def read(path: Path) -> Past | None:
     """Of a recorded task; None where fewer than two runs held their level to the end."""
     table = trajectories.read(path)
-    task = Task(table)
+    task = TaskRecording(table)
     runs = np.flatnonzero(holding(table) & ~task.diverged)
     if len(runs) < 2 or task.length <= AT[-1] + 1:
         return None

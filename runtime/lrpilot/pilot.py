@@ -20,9 +20,10 @@ import numpy as np
 from lrpilot import probe, telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.features import NAMES, Observer
+from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
 from lrpilot.history import Decision, History
+from lrpilot.observer import Observer
 from lrpilot.restart import LOWER, Restart
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
@@ -152,7 +153,7 @@ class Pilot:
         self.probe_used[self.probing] = self.step
         if ended.any():
             marks = probe.landmarks(self.probe_loss, self.probe_used)
-            self.observer.see_probe(marks, self.probe_grad, ended)
+            self.observer.add_probe(marks, self.probe_grad, ended)
             self.anchor = np.where(ended, marks.blowup - self.protocol.action.below_blowup, self.anchor)
             self.probing &= ~ended
             self._place()
@@ -207,14 +208,14 @@ class Pilot:
         self._missing = not len(losses)
         fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
         self.interval = {name: np.full(self.runs, fields[name], np.float64) for name in telemetry.INTERVAL}
-        self.observer.see_interval(self.interval)
+        self.observer.add_interval(self.interval)
         self.kept, self.pending_validation = [], np.nan
         return self.interval
 
     def observation(self) -> np.ndarray:
         """(runs, F) float32 observation for the coming decision."""
         if self.interval is None:
-            self.observer.see_validation(self.pending_validation)
+            self.observer.add_validation(self.pending_validation)
             self.pending_validation = np.nan
             return self.observer.observation(
                 self.step, self.level, self.anchor, self.highest, self.last_move, interval=None

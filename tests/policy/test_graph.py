@@ -13,7 +13,7 @@ from lrpilot.cli import main
 from lrpilot.features import NAMES
 from pipeline.simulation.recording import Spec, record
 from policy import graph, trajectories
-from policy.observations import Task, observations
+from policy.observations import TaskRecording, observations
 
 torch.set_num_threads(1)
 
@@ -29,16 +29,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_recorded_observations_are_those_of_the_recording(recorded: Path) -> None:
-    seen = graph.recorded_observations(recorded, 8)
-    assert (seen.shape, seen.dtype) == ((8, len(NAMES)), np.float32)
-    np.testing.assert_array_equal(seen, graph.recorded_observations(recorded, 8))
+    examples = graph.recorded_observations(recorded, 8)
+    assert (examples.shape, examples.dtype) == ((8, len(NAMES)), np.float32)
+    np.testing.assert_array_equal(examples, graph.recorded_observations(recorded, 8))
     rows = set()
     for path in trajectories.files(recorded):
-        task = Task(trajectories.read(path))
+        task = TaskRecording(trajectories.read(path))
         everything = observations(task, np.ones((task.length, task.runs), bool))
         rows |= {everything[t, run].tobytes() for run, end in enumerate(task.ends) for t in range(end)}
-    assert {row.tobytes() for row in seen} <= rows
-    progress, first = seen[:, NAMES.index("progress")], seen[:, NAMES.index("first")]
+    assert {row.tobytes() for row in examples} <= rows
+    progress, first = examples[:, NAMES.index("progress")], examples[:, NAMES.index("first")]
     assert first[0] == 1 and not first[1:].any()
     assert progress[0] < -0.8 and progress[-1] > 0.8  # from one end of a training to the other
 
@@ -53,8 +53,8 @@ def test_an_export_keeps_the_networks_own_answers(recorded: Path, tmp_path: Path
     path = tmp_path / "policy.onnx"
     graph.write(network, MANIFEST, golden, path)
     bundle = load_policy(path)
-    seen, wanted = bundle.manifest.golden.arrays()
-    np.testing.assert_array_equal(seen, golden)
+    asked, wanted = bundle.manifest.golden.arrays()
+    np.testing.assert_array_equal(asked, golden)
     with torch.no_grad():
         np.testing.assert_array_equal(wanted, network(torch.from_numpy(golden)).numpy()[:, 0])
     assert bundle.manifest.graph == graph_hash(onnx.load(path))
@@ -65,13 +65,13 @@ def test_large_weights_are_stored_in_half_precision_and_lose_nothing(tmp_path: P
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(len(NAMES), 64), torch.nn.ReLU(), torch.nn.Linear(64, 1))
     before = [weights.detach().clone() for weights in network.parameters()]
-    seen, path = graph.example_observations(33), tmp_path / "policy.onnx"
-    graph.write(network, MANIFEST, seen[:4], path)
+    examples, path = graph.example_observations(33), tmp_path / "policy.onnx"
+    graph.write(network, MANIFEST, examples[:4], path)
     for weights, old in zip(network.parameters(), before, strict=True):
         torch.testing.assert_close(weights.detach(), old, rtol=2**-11, atol=2**-25)  # what half precision holds
     kinds = {tuple(t.dims): t.data_type for t in onnx.load(path).graph.initializer if t.dims}
     assert kinds.pop((64, len(NAMES))) == onnx.TensorProto.FLOAT16
     assert onnx.TensorProto.FLOAT16 not in kinds.values()  # small ones are not worth it
     with torch.no_grad():
-        wanted = network(torch.from_numpy(seen)).numpy()[:, 0]
-    np.testing.assert_allclose(load_policy(path)(seen), wanted, atol=1e-5)
+        wanted = network(torch.from_numpy(examples)).numpy()[:, 0]
+    np.testing.assert_allclose(load_policy(path)(examples), wanted, atol=1e-5)

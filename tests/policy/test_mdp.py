@@ -1,5 +1,6 @@
 """Rewards telescope to what a run achieved; a divergence is the worst of its task."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policy.mdp import Reward, best_loss, initial_loss, potential, rewards
+from policy.mdp import Reward, best_loss, initial_loss, potential, regret, rewards
 
 REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 LOSS_ALONE = replace(REWARD, regret_weight=0.0)
-nan = np.nan
+nan, LG = np.nan, math.log10
 # the machine may be busy: nothing here is about time
 unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
@@ -25,8 +26,8 @@ def test_rewards_worked_by_hand() -> None:
     mean return 1/3, off the last reward of each run
     """
     val_loss = np.array([[1, 1, 1], [0.1, 10, 0.01], [0.01, nan, nan]])
-    found = rewards(val_loss, np.array([2, 2, 1]), np.array([False, True, False]), 10.0, LOSS_ALONE)
-    np.testing.assert_allclose(found, [[1, -1, 2 - 1 / 3], [1 - 1 / 3, -2 - 1 / 3, 0]], atol=1e-12)
+    gains = rewards(val_loss, np.array([2, 2, 1]), np.array([False, True, False]), 10.0, LOSS_ALONE)
+    np.testing.assert_allclose(gains, [[1, -1, 2 - 1 / 3], [1 - 1 / 3, -2 - 1 / 3, 0]], atol=1e-12)
 
 
 def test_regret_term_worked_by_hand() -> None:
@@ -37,8 +38,69 @@ def test_regret_term_worked_by_hand() -> None:
     only = replace(REWARD, loss_weight=0.0)
     val_loss = np.array([[1.0, 1.0], [0.2, 0.6]])
     gains = np.log10([1.03 / 0.03, 1.03 / 0.53])
-    found = rewards(val_loss, np.array([1, 1]), np.zeros(2, bool), 5.0, only)
-    np.testing.assert_allclose(found[0], gains - gains.mean(), rtol=1e-12)
+    row = rewards(val_loss, np.array([1, 1]), np.zeros(2, bool), 5.0, only)
+    np.testing.assert_allclose(row, [gains - gains.mean()], rtol=1e-12)
+
+
+def test_both_terms_and_a_lower_floor_worked_by_hand() -> None:
+    """L0 = 1, Lbest = .5: phi(1) = -3 lg 1.1, phi(.5) = 2 lg 2 + 3, phi(.75) = 2 lg (4/3) - 3 lg .6.
+
+    The last run diverges at the start of its second interval, at a loss that is better than any: no best loss is
+    counted of it, and its end is the floor.
+    """
+    reward = Reward(loss_weight=2.0, regret_weight=3.0, knee=0.1, floor=-4.0)
+    val_loss = np.array([[1.0, 1.0, 1.0], [0.75, 0.5, 0.75], [0.5, nan, 0.1]])
+    gains = rewards(val_loss, np.array([2, 1, 2]), np.array([False, False, True]), 1.0, reward)
+    start, middle, best = -3 * LG(1.1), 2 * LG(4 / 3) - 3 * LG(0.6), 2 * LG(2) + 3
+    mean = (best - start + best - start - 4 - start) / 3
+    np.testing.assert_allclose(
+        gains,
+        [[middle - start, best - start - mean, middle - start], [best - middle - mean, 0, -4 - middle - mean]],
+        rtol=1e-12,
+    )
+
+
+# V; lg(L0 / V) within -1 and 3; (V - Lbest) / (L0 - Lbest) within 0 and 1.5; of L0 = 1, Lbest = .2
+POTENTIALS = [
+    (1.0, 0.0, 1.0),
+    (0.1, 1.0, 0.0),
+    (0.2, LG(5), 0.0),
+    (0.6, LG(1 / 0.6), 0.5),
+    (1.2, LG(1 / 1.2), 1.25),
+    (1.5, LG(1 / 1.5), 1.5),
+    (9.0, LG(1 / 9), 1.5),
+    (100.0, -1.0, 1.5),
+    (2e-3, LG(500), 0.0),
+    (1e-4, 3.0, 0.0),
+    (0.0, 3.0, 0.0),
+    (-5.0, 3.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("val_loss", "gain", "missing"), POTENTIALS)
+def test_potentials_by_hand(val_loss: float, gain: float, missing: float) -> None:
+    array = np.array([val_loss])
+    assert regret(array, 1.0, 0.2) == pytest.approx(missing)
+    for loss_weight, regret_weight, knee in ((1.0, 0.0, 0.03), (0.0, 1.0, 0.03), (2.0, 0.5, 0.1)):
+        reward = Reward(loss_weight, regret_weight, knee, floor=-9.0)
+        phi = loss_weight * gain - regret_weight * LG(missing + knee)
+        assert potential(array, 1.0, 0.2, reward) == pytest.approx(phi, abs=1e-12)
+    assert potential(array, 1.0, 0.2, replace(LOSS_ALONE, floor=-0.5)) == pytest.approx(max(gain, -0.5))
+
+
+def test_losses_of_another_unit_have_the_same_potential() -> None:
+    losses = np.array([row[0] for row in POTENTIALS[:-2]])
+    np.testing.assert_allclose(potential(4 * losses, 4.0, 0.8, REWARD), potential(losses, 1.0, 0.2, REWARD), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "best", "want"),
+    [(2.0, 1.999, 0.05), (1.999, 1.999, 0.0), (1.0, 2.0, 0.0), (2.01, 2.0, 0.5), (nan, 1.0, nan), (1.99, 1.98, 0.5)],
+    ids=["little room", "the best", "better than the best", "no room", "unknown", "room of a hundredth"],
+)
+def test_regret_where_there_is_hardly_room(val_loss: float, best: float, want: float) -> None:
+    """L0 = 2: what counts is at least .02."""
+    np.testing.assert_allclose(regret(np.array([val_loss]), 2.0, best), [want], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +176,10 @@ def test_a_divergence_is_the_worst_of_its_task(
 @given(tasks(), st.floats(1e-3, 1e3))
 def test_past_its_end_a_run_earns_nothing(task: tuple[np.ndarray, np.ndarray, np.ndarray], baseline: float) -> None:
     val_loss, ends, diverged = task
-    found = rewards(val_loss, ends, diverged, baseline, REWARD)
-    assert (found[np.arange(len(found))[:, None] >= ends] == 0).all()
-    assert np.isfinite(found).all()
+    gains = rewards(val_loss, ends, diverged, baseline, REWARD)
+    assert gains.shape == (len(val_loss) - 1, len(ends))
+    assert (gains[np.arange(len(gains))[:, None] >= ends] == 0).all()
+    assert np.isfinite(gains).all()
 
 
 @unhurried

@@ -1,16 +1,17 @@
 """What an agent learns from is what the pilots saw: recomputed observations equal the streamed ones, bit for bit."""
 
-import shutil
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.features import NAMES
+from lrpilot.features import GROUPS, NAMES
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.config import FEATURES
 from pipeline.simulation.behaviour import Behaviour
@@ -18,16 +19,13 @@ from pipeline.simulation.recording import Spec, record
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.families import family
 from policy import trajectories
-from policy.mdp import Reward
-from policy.observations import BLIND, GROUPS, Task, mask, observations
-from policy.store import EPOCHS_ALONE, PERIODS, Masks, Store, View, build
+from policy.observations import BLIND, TaskRecording, mask, observations
 from tiny import world
+from written_task import drawn_table, table
 
+LG = math.log10
 RUNS = 8
-REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
-VAL = [i for i, name in enumerate(NAMES) if name.startswith(("val_", "has_val"))]
-EPOCHS = [NAMES.index(n) for n in GROUPS["epochs"]]
 # (family, task seed): least squares and classification of a few weights, which some of the runs' rates blow up
 TASKS = {"adam": ("illconditioned", 3), "sgd": ("illconditioned", 6), "sgd-mlp": ("regression", 6)}
 
@@ -39,14 +37,14 @@ class Watch:
 
     def __init__(self, act: Act) -> None:
         self._act = act
-        self.seen: list[np.ndarray] = []  # by decision, (runs, F)
+        self.observed: list[np.ndarray] = []  # by decision, (runs, F)
 
     def __call__(self, behaviour: Behaviour, pilot: Pilot, which: np.ndarray) -> None:
         observation = pilot.observation()
         decision = 0 if pilot.interval is None else pilot.decision
-        if decision == len(self.seen):  # a probe ends at another step in each run: decision 0 comes in parts
-            self.seen.append(np.full_like(observation, np.nan))
-        self.seen[decision][which] = observation[which]
+        if decision == len(self.observed):  # a probe ends at another step in each run: decision 0 comes in parts
+            self.observed.append(np.full_like(observation, np.nan))
+        self.observed[decision][which] = observation[which]
         self._act(behaviour, pilot, which)
 
 
@@ -69,22 +67,22 @@ def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:
     return Behaviour(dict(spec.schedules), spec.runs, n_steps, rng, policies, spec.exploration)
 
 
-def collected(spec: Spec, folder: Path) -> Task:
+def collected(spec: Spec, folder: Path) -> TaskRecording:
     trajectories.store(record(spec), folder / spec.family / "task.parquet")
     (path,) = trajectories.files(folder)
-    return Task(trajectories.read(path))
+    return TaskRecording(trajectories.read(path))
 
 
-def every_decision(task: Task, runs: np.ndarray | bool) -> np.ndarray:
+def every_decision(task: TaskRecording, runs: np.ndarray | bool) -> np.ndarray:
     """(D + 1, runs) bool: what holds for a run holds at each of its decisions."""
     return np.broadcast_to(runs, (task.length, RUNS))
 
 
-def assert_same(task: Task, found: np.ndarray, seen: list[np.ndarray]) -> None:
-    assert len(seen) >= len(found)
+def assert_same(task: TaskRecording, recomputed: np.ndarray, observed: list[np.ndarray]) -> None:
+    assert len(observed) >= len(recomputed)
     for run, end in enumerate(task.ends):
-        streamed = np.stack([s[run] for s in seen[:end]])
-        np.testing.assert_array_equal(found[:end, run], streamed, err_msg=f"run {run}")
+        streamed = np.stack([rows[run] for rows in observed[:end]])
+        np.testing.assert_array_equal(recomputed[:end, run], streamed, err_msg=f"run {run}")
 
 
 @pytest.mark.parametrize("probed", [True, False], ids=["probed", "unprobed"])
@@ -95,7 +93,7 @@ def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, wat
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     seeds = [spec.task_seed + i for i in range(RUNS)]
     mixed = behaviour_of(spec, workload.n_steps).shows_validation
-    assert_same(data, observations(data, every_decision(data, mixed)), watch.seen)
+    assert_same(data, observations(data, every_decision(data, mixed)), watch.observed)
     if task == "sgd" and not probed:
         assert data.diverged.any()
         assert not data.diverged.all()
@@ -104,18 +102,18 @@ def test_streamed_equals_recomputed(task: str, probed: bool, tmp_path: Path, wat
         assert len(set(data.column("step")[0])) > 1  # of decision 0
 
     for shown in (True, False):  # the same runs again, under pilots that are all told the validation loss, or none
-        watch.seen.clear()
+        watch.observed.clear()
         act = behaviour_of(spec, workload.n_steps).act
         simulate(workload, seeds, Protocol(), act, probed=probed, val_examples=32, show_validation=shown)
-        assert_same(data, observations(data, every_decision(data, shown)), watch.seen)
+        assert_same(data, observations(data, every_decision(data, shown)), watch.observed)
 
 
 def test_validation_is_recorded_though_no_run_shows_it() -> None:
     workload = world(n_steps=40)
     behaviour = Behaviour({"constant": 1.0}, 2, 40, np.random.default_rng(0))
-    found = simulate(workload, (0, 1), Protocol(), behaviour.act, show_validation=np.zeros(2, bool))
-    assert len(found.val_loss) == len(found.steps)
-    assert np.isnan([interval["val_loss"] for interval in found.telemetry[1:]]).all()
+    recording = simulate(workload, (0, 1), Protocol(), behaviour.act, show_validation=np.zeros(2, bool))
+    assert len(recording.val_loss) == len(recording.steps)
+    assert np.isnan([interval["val_loss"] for interval in recording.telemetry[1:]]).all()
 
 
 def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch) -> None:
@@ -126,143 +124,93 @@ def test_streamed_equals_recomputed_under_a_policy(tmp_path: Path, watch: Watch)
     data = collected(spec, tmp_path / "data")
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     shown = every_decision(data, behaviour_of(spec, workload.n_steps).shows_validation)
-    assert_same(data, observations(data, shown), watch.seen)
+    assert_same(data, observations(data, shown), watch.observed)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two small recorded tasks, one of them with divergences."""
-    folder = tmp_path_factory.mktemp("data")
-    for task, probed in (("sgd", False), ("adam", True)):
-        trajectories.store(record(spec_of(task, probed, SCHEDULES)), folder / task / "task.parquet")
-    return folder
+# what the columns of a file become
 
 
-@pytest.fixture(scope="module")
-def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Both tasks."""
-    place = tmp_path_factory.mktemp("store")
-    assert build(trajectories.files(folder), REWARD, place) == {"adam", "sgd"}
-    return Store.open(place)
+def test_a_recording_by_hand() -> None:
+    task = TaskRecording(table())
+    assert (task.runs, task.length, task.n_steps, task.optimizer) == (2, 4, 90, "adam")
+    assert (task.steps_per_epoch, task.examples, task.baseline_loss) == (0.5, 500.0, 0.5)
+    assert task.ends.tolist() == [3, 2] and task.diverged.tolist() == [False, True]
+    np.testing.assert_array_equal(task.column("val_loss").T, [[1.0, 0.9, 0.8, 0.7], [1.0, 5.0, np.nan, np.nan]])
+    np.testing.assert_array_equal(task.probe_loss, [[1.0, 2.0], [1.0, np.nan]])
+    np.testing.assert_array_equal(task.probe_grad, [[1.0, 1.0], [1.0, np.nan]])
+    assert task.probed and task.probe_used.tolist() == [2, 1]
+    assert not TaskRecording(table(probed=[False] * 7)).probed
 
 
-class Episode(NamedTuple):
-    """One run of T decisions."""
-
-    observations: np.ndarray  # (T, F)
-    actions: np.ndarray  # (T,)
-    rewards: np.ndarray  # (T,)
+def shown(task: TaskRecording, **columns: Any) -> dict[str, np.ndarray]:
+    """Observations of all decisions, (D, runs) by name."""
+    rows = observations(task, np.ones((task.length, task.runs), bool), **columns)
+    return dict(zip(NAMES, rows.transpose(2, 0, 1), strict=True))
 
 
-def episodes(view: View) -> list[Episode]:
-    found = []
-    for run in range(len(view.variants)):
-        rows, of = view.rows_of(np.array([run]))
-        found.append(Episode(view.observations(rows, of), view.store.actions[rows], view.store.rewards[rows]))
-    return found
+def test_observations_by_hand() -> None:
+    """Two runs without a probe; the second ends a decision earlier."""
+    task = TaskRecording(
+        table(
+            probed=[False] * 7, optimizer=["sgd"] * 7, step=[0, 30, 60, 90, 0, 30, 60], anchor=[-1.0] * 7,
+            level=[-0.5, 0.5, -2.0, -2.0, -1.0, -1.5, -1.5], train_loss=[np.nan, 4.0, 2.0, 1.0, np.nan, 3.0, np.nan],
+            examples=[100] * 7, steps_per_epoch=[9.0] * 7,
+        )
+    )  # fmt: skip
+    row = shown(task)
+    for name, (first, second) in {
+        "progress": ([-1, -1 / 3, 1 / 3], [-1, -1 / 3]),
+        "first": ([1, 0, 0], [1, 0]),
+        "level": ([0, -0.25, 0.25], [0, -0.5]),
+        "level_to_anchor": ([0, 0.5, 1.5], [0, 0]),
+        "level_to_highest": ([0, 0, 0], [0, 0]),
+        "last_move": ([0, 0, 2], [0, 0]),
+        "interval": ([0, 2 - LG(3), 2 - LG(3)], [0, 2 - LG(3)]),
+        "is_sgd": ([1, 1, 1], [1, 1]),
+        "log_epochs": ([0, 0, 0], [0, 0]),
+        "log_examples": ([-1, -1, -1], [-1, -1]),
+        "loss_total": ([0, 0, 2 * LG(0.5)], [0, 0]),
+        "val_slope": ([0, 20 * LG(0.9), 20 * LG(8 / 9)], [0, 5]),
+        "probed": ([0, 0, 0], [0, 0]),
+    }.items():
+        assert row[name][:, 0].tolist() == pytest.approx(first, abs=1e-6), name
+        assert row[name][:2, 1].tolist() == pytest.approx(second, abs=1e-6), name
 
 
-def test_every_run_is_an_episode_with_one_transition_per_action(folder: Path, store: Store) -> None:
-    found = iter(episodes(store.masked(Masks(0.5, 0.5), 0)))
-    for path in trajectories.files(folder):
-        table = trajectories.read(path).to_pandas()
-        for _, run in table.groupby("run_id", sort=True):
-            episode = next(found)
-            assert episode.observations.shape == (len(run) - 1, len(NAMES))
-            assert episode.rewards.shape == episode.actions.shape == (len(run) - 1,)
-            np.testing.assert_array_equal(episode.actions, run.action[:-1].astype(np.float32))
-            assert all(a.dtype == np.float32 for a in episode)
-            assert all(np.isfinite(a).all() for a in episode)
-    assert next(found, None) is None
-    ends = store.starts[1:] - 1
-    assert not any(a[ends].any() for a in (store.decisions, store.actions, store.rewards))
+def test_the_highest_level_is_that_of_the_decisions_before() -> None:
+    rows = drawn_table(0, (5,), probed=False)
+    at = rows.schema.get_field_index("level")
+    row = shown(TaskRecording(rows.set_column(at, rows.field(at), pa.array([-1.0, 0.0, -2.0, 0.5, 0.5, 9.0]))))
+    assert row["level_to_highest"][:, 0].tolist() == pytest.approx([0, 0, 0, -2.0, 0], abs=1e-6)
+    assert row["last_move"][:, 0].tolist() == pytest.approx([0, 0, 2, -4, 5], abs=1e-6)
 
 
-def test_rewards_sum_to_the_runs_place_in_its_task(folder: Path, store: Store) -> None:
-    found = episodes(store.masked(Masks(0.0, 0.0), 0))
-    for i, path in enumerate(trajectories.files(folder)):
-        task = Task(trajectories.read(path))
-        returns = np.array([e.rewards.sum() for e in found[i * RUNS : (i + 1) * RUNS]])
-        assert returns.mean() == pytest.approx(0, abs=1e-4)
-        final = np.where(task.diverged, np.inf, task.column("val_loss")[task.ends, np.arange(RUNS)])
-        assert returns[final.argmin()] > returns[final.argmax()]
-        if task.diverged.any():
-            assert returns[task.diverged].max() < returns[~task.diverged].min()
+@pytest.mark.parametrize("probed", [True, False])
+def test_the_first_interval_starts_where_the_longest_probe_ends(probed: bool) -> None:
+    """Of ten probing steps, though every run's probe ended sooner; the steps after it are ten percent of 100."""
+    task = TaskRecording(drawn_table(0, (9, 9), probed=probed))
+    interval = shown(task)["interval"][1:]
+    first = LG(0.1) + 2 if probed else LG(0.2) + 2
+    np.testing.assert_allclose(interval, [[first] * 2, *[[LG(0.1) + 2] * 2] * 7], atol=1e-6)
 
 
-@pytest.mark.parametrize(("share", "columns"), [((1.0, 0.0), VAL), ((0.0, 1.0), EPOCHS)], ids=["validation", "epochs"])
-def test_what_a_mask_hides_is_zero_and_flagged(store: Store, share: tuple[float, float], columns: list[int]) -> None:
-    masked, told = (episodes(store.masked(Masks(*shares), 0)) for shares in (share, (0.0, 0.0)))
-    others = np.setdiff1d(np.arange(len(NAMES)), columns)
-    for hidden, shown in zip(masked, told, strict=True):
-        assert (hidden.observations[:, columns] == 0).all()
-        assert (shown.observations[:, columns[0]] == 1).all()  # has_val, has_epochs
-        np.testing.assert_array_equal(hidden.observations[:, others], shown.observations[:, others])
-        np.testing.assert_array_equal(hidden.rewards, shown.rewards)
+def test_masks_hide_what_they_say_copy_by_copy() -> None:
+    task = TaskRecording(drawn_table(0))
+    runs, everything = task.runs, np.ones((task.length, 3), bool)
+    show = np.concatenate([everything, ~everything], axis=1)
+    epochs, examples = np.arange(2 * runs) % 2 == 0, np.arange(2 * runs) % 3 == 0
+    both = observations(task, show, epochs, examples)
+    assert both.shape == (task.length - 1, 2 * runs, len(NAMES)) and both.dtype == np.float32
+    for half, mask_ in enumerate((everything, ~everything)):
+        part = slice(half * runs, (half + 1) * runs)
+        np.testing.assert_array_equal(both[:, part], observations(task, mask_, epochs[part], examples[part]))
+    np.testing.assert_array_equal(both[:, :, NAMES.index("has_epochs")], np.tile(epochs, (task.length - 1, 1)))
+    np.testing.assert_array_equal(both[:, :, NAMES.index("has_examples")], np.tile(examples, (task.length - 1, 1)))
 
 
-def test_masks_are_drawn_per_run_from_the_seed(folder: Path, store: Store) -> None:
-    """What an agent sees is bit for bit what pilots would that are told as much as the draws say."""
-    found, rng = iter(episodes(store.masked(Masks(0.4, 0.3), 7))), np.random.default_rng(7)
-    for path in trajectories.files(folder):
-        task = Task(trajectories.read(path))
-        hidden = rng.random(RUNS) < 0.4
-        shown = ~hidden & (np.arange(task.length)[:, None] % rng.choice(PERIODS, RUNS) == 0)
-        told = rng.random(RUNS) >= 0.3
-        wanted = observations(task, shown, told, told & (rng.random(RUNS) >= EPOCHS_ALONE))
-        for run, end in enumerate(task.ends):
-            np.testing.assert_array_equal(next(found).observations, wanted[:end, run])
-    flag = NAMES.index("has_val")
-    one, other = ([e.observations[0, flag] for e in episodes(store.masked(Masks(0.5, 0.5), s))] for s in (1, 2))
-    assert one != other
-    assert set(one) == {0.0, 1.0}
-
-
-def test_every_feature_is_of_one_group() -> None:
-    assert sorted(name for group in GROUPS.values() for name in group) == sorted(NAMES)
-    assert tuple(GROUPS) == FEATURES
-    assert mask(("clock", "probe")).sum() == len(GROUPS["clock"]) + len(GROUPS["probe"])
-
-
-def test_a_limited_view_shows_its_groups_alone(store: Store) -> None:
-    view, clock = store.masked(Masks(0.5, 0.5), 0), np.isin(NAMES, GROUPS["clock"])
-    for blind, seeing in zip(episodes(view.limited(BLIND)), episodes(view), strict=True):
-        np.testing.assert_array_equal(blind.observations, np.where(clock, seeing.observations, 0))
-
-
-def test_a_store_does_not_depend_on_who_builds_it_when(
-    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("policy.store.PIECE", 1)
-    build(trajectories.files(folder), REWARD, tmp_path, lambda fn, items: map(fn, items[::-1]))
-    for name, array in vars(Store.open(tmp_path)).items():
-        np.testing.assert_array_equal(array, getattr(store, name))
-
-
-def test_what_keeps_a_store_from_being_built_is_told(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = trajectories.files(folder)
-    damaged = tmp_path / "damaged.parquet"
-    damaged.write_bytes(paths[0].read_bytes()[:-9])
-    with pytest.raises(trajectories.TrajectoryError, match=r"damaged\.parquet: not readable as Parquet"):
-        build([paths[0], damaged], REWARD, tmp_path)
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(OSError, match=r"a store of 2 files needs \d+ bytes, 1000 are free; make room"):
-        build(paths, REWARD, tmp_path)
-    assert not list(tmp_path.glob("*.npy"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how pages are read")
-def test_drawn_decisions_are_read_alone(folder: Path, tmp_path: Path) -> None:
-    def flags() -> str:
-        """How the kernel was told to treat the mapped rows."""
-        told = Path("/proc/self/smaps").read_text().partition(str(tmp_path / "decisions.npy"))[2]
-        return told.partition("VmFlags:")[2].partition("\n")[0]
-
-    build(trajectories.files(folder), REWARD, tmp_path)
-    store = Store.open(tmp_path)
-    assert "mr" in flags() and "rr" not in flags()
-    store.scatter()
-    assert "rr" in flags()
+def test_a_mask_names_features_by_their_groups() -> None:
+    assert tuple(GROUPS) == FEATURES  # what params.yaml may name
+    assert set(BLIND) < set(GROUPS)
+    for groups in (("clock",), ("clock", "probe"), tuple(GROUPS), ()):
+        wanted = [float(any(name in GROUPS[group] for group in groups)) for name in NAMES]
+        assert mask(groups).tolist() == wanted and mask(groups).dtype == np.float32

@@ -22,36 +22,7 @@ from policy.trajectories import (
     store,
 )
 from repository import TOP
-
-ROWS = 7  # run a: rows 0-3 (budget), run b: rows 4-6 (diverged)
-
-
-def sound() -> dict[str, list[Any]]:
-    """Two probed runs of one task, column by column."""
-    rows: dict[str, list[Any]] = {name: [0.5] * ROWS for name in SCHEMA.names}
-    rows |= {name: ["x"] * ROWS for name in ("family", "workload", "task", "schedule")}
-    rows |= {
-        "run_id": ["a"] * 4 + ["b"] * 3,
-        "optimizer": ["adam"] * ROWS,
-        "seed": [1] * 4 + [2] * 3,
-        "n_steps": [90] * ROWS,
-        "probed": [True] * ROWS,
-        "decision": [0, 1, 2, 3, 0, 1, 2],
-        "step": [16, 40, 60, 90, 12, 40, 60],
-        "action": [0.1, -1.0, 1.0, np.nan, 0.2, 0.3, np.nan],
-        "val_loss": [1.0, 0.9, 0.8, 0.7, 1.0, 5.0, np.nan],
-        "probe_loss": [[1.0, 2.0], None, None, None, [1.0, np.nan], None, None],
-        "probe_grad": [[1.0, 1.0], None, None, None, [1.0, np.nan], None, None],
-        "probe_used": [2, None, None, None, 1, None, None],
-        "terminated": [False, False, False, True, False, False, True],
-        "truncated": [False] * ROWS,
-        "reason": ["running"] * 3 + ["budget"] + ["running"] * 2 + ["diverged"],
-    }
-    return rows
-
-
-def table(**changes: Any) -> pa.Table:
-    return pa.table(sound() | changes, schema=SCHEMA)
+from written_task import ROWS, sound, table
 
 
 def with_value(column: str, row: int, value: Any) -> Callable[[Path], None]:
@@ -131,10 +102,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "family" / "0.parquet"
     store(encode(table()), path)
-    found = read(path)
-    assert found.schema.equals(SCHEMA)
-    assert repr(found.to_pylist()) == repr(table().to_pylist())  # repr: nan equals nan
-    assert count_runs(found) == 2
+    rows = read(path)
+    assert rows.schema.equals(SCHEMA)
+    assert repr(rows.to_pylist()) == repr(table().to_pylist())  # repr: nan equals nan
+    assert count_runs(rows) == 2
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lrpilot import guard
 from lrpilot.actions import envelope
-from lrpilot.explain import EVENTS, FACTS, WORDS, say
-from lrpilot.features import CLIP, NAMES, Observer
+from lrpilot.explain import EVENTS, findings, say
+from lrpilot.features import BY_NAME, CLIP, FEATURES, NAMES
 from lrpilot.history import METRICS, Decision, History
+from lrpilot.observer import Observer
 from lrpilot.telemetry import INTERVAL
 from recorded_training import STEPS, training
 
@@ -54,30 +55,83 @@ def test_answers_and_what_the_guard_made_of_them() -> None:
 # in words
 
 
-def test_every_feature_and_event_has_words() -> None:
-    assert not set(WORDS) & set(FACTS) and set(WORDS) | set(FACTS) == set(NAMES)
-    assert say("of another version", 1.0) == ""
+def test_every_event_has_words() -> None:
     assert list(EVENTS) == re.findall(r"^ {4}(\w+)  ", guard.__doc__ or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("level", -0.6, "level -1.20 decades over the reference"),
+        ("last_move", 0.5, "the last decision moved the level by +0.25 decades"),
+        ("since_best", 0.3, "3 decisions since the best interval"),
+        ("loss_slope_4", 5.0, "loss 10 times that of four intervals before, or beyond"),
+        ("loss_slope_4", -5.0, "loss 0.1 times that of four intervals before, or beyond"),
+        ("loss_slope_4", 4.999, "loss 10 times that of four intervals before"),
+        ("update_ratio", -0.5, "a step moves the weights by 1.0e-04 of their norm"),
+        ("probe_loss_-0.5", -3.0, "loss 0.1 times the first, -0.5 from blow-up"),
+        ("probe_grad_0", 2.0, "gradient 100 times the first, +0 from blow-up"),
+        ("progress", 0.5, ""),
+        ("of another version", 5.0, ""),
+    ],
+)
+def test_a_feature_in_words(name: str, value: float, words: str) -> None:
+    assert say(name, value) == words
+
+
+def test_facts_are_in_no_explanation() -> None:
+    assert {feature.name for feature in FEATURES if feature.sentence is None} == {
+        "progress", "log_progress", "first", "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs",
+        "has_examples", "log_examples", "has_val", "probed", "probe_blown",
+    }  # fmt: skip
+
+
+LATER = {name: 1.0 + i / 100 for i, name in enumerate(NAMES)} | {"first": 0.0}
+SOURCES = {
+    "loss_mean": {"loss_total", "loss_last", "loss_slope", "loss_slope_4", "loss_to_best", "loss_noise"},
+    "grad_norm": {"grad_norm", "grad_cos"},
+    "update_norm": {"update_ratio", "update_cos"},
+    "weight_norm": {"weight_norm"},
+    "val_loss": set(),  # the one observed last stands
+}
+
+
+def test_findings_are_the_largest_of_their_time() -> None:
+    later = [name for name in NAMES[::-1] if BY_NAME[name].sentence and not name.startswith("probe_")]
+    assert findings(LATER, {}, 99) == later
+    assert findings(LATER, {}, 6) == later[:6]
+    assert findings(LATER | {"level": -9.0, "last_move": 0.0}, {}, 99)[0] == "level"
+    assert "last_move" not in findings(LATER | {"last_move": 0.0}, {}, 99)
+    first = findings(LATER | {"first": 1.0}, {}, 99)
+    assert first == [name for name in NAMES[::-1] if BY_NAME[name].sentence and name.startswith("probe_")]
+    assert findings({"of another version": 1.0}, {}, 99) == ["of another version"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_stand_in_is_no_finding(source: str) -> None:
+    sound = findings(LATER, dict.fromkeys(INTERVAL, 1.0), 99)
+    lost = findings(LATER, dict.fromkeys(INTERVAL, 1.0) | {source: math.nan}, 99)
+    assert lost == [name for name in sound if name not in SOURCES[source]]
 
 
 def test_words_give_back_what_the_features_were_made_from() -> None:
     observer = Observer(1, 1000, is_sgd=False)
-    told = dict.fromkeys(INTERVAL, np.array([1.0]))
-    observer.see_interval(told | {"loss_mean": np.array([4.0])})
-    now = told | {k: np.array([v]) for k, v in {
+    before = dict.fromkeys(INTERVAL, np.array([1.0]))
+    observer.add_interval(before | {"loss_mean": np.array([4.0])})
+    now = before | {k: np.array([v]) for k, v in {
         "loss_mean": 3.0, "loss_last": 2.7, "loss_noise": 0.6, "grad_norm": 0.5, "grad_cos": 0.25, "update_norm": 1e-3,
         "update_cos": -0.5, "weight_norm": 2.0, "val_loss": 1.2,
     }.items()}  # fmt: skip
-    observer.see_interval(now)
+    observer.add_interval(now)
     level, anchor, highest, move = np.array([[-1.2], [-0.5], [-0.2], [-0.25]])
-    seen = dict(zip(NAMES, observer.observation(100, level, anchor, highest, move, now, 20)[0], strict=True))
+    row = dict(zip(NAMES, observer.observation(100, level, anchor, highest, move, now, 20)[0], strict=True))
     want = {
         "level": -1.2, "level_to_anchor": -0.7, "level_to_highest": -1.0, "last_move": -0.25,
         "loss_total": 0.75, "loss_last": 0.9, "loss_slope": 0.75, "loss_to_best": 1.0, "loss_noise": 0.2,
         "grad_norm": 0.5, "grad_cos": 0.25, "update_ratio": 5e-4, "update_cos": -0.5, "weight_norm": 2.0,
         "val_total": 1.2, "val_slope": 1.2, "val_to_best": 1.2, "val_gap": 0.4,
     }  # fmt: skip
-    assert {name: WORDS[name][0](seen[name]) for name in want} == pytest.approx(want, rel=1e-5)
+    assert {name: BY_NAME[name].quantity(row[name]) for name in want} == pytest.approx(want, rel=1e-5)
 
 
 def test_explain() -> None:
@@ -130,8 +184,8 @@ def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:
 
 
 def test_metrics() -> None:
-    told = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
-    assert replace(PLAIN, telemetry=told).metrics() == {
+    telemetry = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
+    assert replace(PLAIN, telemetry=telemetry).metrics() == {
         "lrpilot/lr": 5e-4, "lrpilot/level": -0.3, "lrpilot/action": 0.25, "lrpilot/guard": 0.0, "lrpilot/loss": 2.0,
         "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05,
     }  # fmt: skip

@@ -8,9 +8,8 @@ import pytest
 
 from experiments.policy import predict_end
 from experiments.policy.predict_end import AT, FIRST, INPUTS, MEMORY, Past, errors, figures, read, render
-from lrpilot.features import NAMES
+from lrpilot.features import GROUPS, NAMES
 from policy import mdp
-from policy.observations import GROUPS
 from tiny import held_runs
 
 
