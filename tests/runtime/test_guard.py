@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.guards.injected.injected import PAGE, RESULTS, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.guards.injected import PAGE, RESULTS, render
 from bundles import write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
