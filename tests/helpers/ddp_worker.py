@@ -79,7 +79,7 @@ class Loop:
             "rates": self.rates,
             "history": [asdict(d) for d in self.scheduler.history],
             "parameters": parameters.tolist(),
-            "step": self.scheduler.pilot.step,
+            "step": self.scheduler.last_epoch,
         }
 
 
@@ -111,7 +111,7 @@ def observed(folder: Path) -> dict[str, Any]:
         return loss
 
     loop.train(N, report)
-    return loop.told() | {"probed": loop.scheduler.pilot.probe_grad[0].tolist()}
+    return loop.told() | {"probed": loop.scheduler.pilot.probes.grad_norm[0].tolist()}
 
 
 def other_policy(folder: Path, probe: bool) -> dict[str, Any]:

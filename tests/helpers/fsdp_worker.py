@@ -101,7 +101,7 @@ class Loop:
             "rates": self.rates,
             "norms": self.norms,
             "history": [asdict(d) for d in self.scheduler.history],
-            "probed": self.scheduler.pilot.probe_grad[0].tolist(),
+            "probed": self.scheduler.pilot.probes.grad_norm[0].tolist(),
             "sizes": [local(p).numel() for p in self.parameters()],
         }
 

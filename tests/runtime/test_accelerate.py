@@ -109,7 +109,7 @@ def test_skipped_steps_of_a_nan_loss_end_the_probe(policy: Bundle) -> None:
         if end:
             break
     assert end
-    assert math.isnan(loop.pilot.pilot.probe_loss[0, loop.pilot.pilot.probe_used[0] - 1])
+    assert math.isnan(loop.pilot.pilot.probes.loss[0, loop.pilot.pilot.probes.steps[0] - 1])
     assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), start, strict=True))
 
 

@@ -188,7 +188,7 @@ def test_watch_takes_training_losses_alone(policy: Bundle, form: str) -> None:
     handle = scheduler.watch(model)
     for step in range(10):
         loss = get(model(step % 3))
-        assert scheduler.pilot.step == step
+        assert scheduler.last_epoch == step
         model.eval()
         model(1e6)
         model.train()
@@ -198,7 +198,7 @@ def test_watch_takes_training_losses_alone(policy: Bundle, form: str) -> None:
         loss.backward()
         optimizer.step()
         scheduler.step()
-        assert scheduler.pilot.probe_loss[0, step] == pytest.approx(loss.item())
+        assert scheduler.pilot.probes.loss[0, step] == pytest.approx(loss.item())
     handle.remove()
     with pytest.warns(UserWarning, match="got no loss"):
         model()

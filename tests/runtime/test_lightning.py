@@ -129,12 +129,18 @@ def fit(module: Module, *callbacks: Callback, val: Any = None, ckpt_path: Any = 
 
 def seen_losses(scheduler: PilotLR) -> list[float]:
     """Losses of the probe's steps, as the pilot was told them."""
-    told = scheduler.pilot.probe_loss[0]
-    return told[: scheduler.pilot.probe_used[0]].tolist()
+    told = scheduler.pilot.probes.loss[0]
+    return told[: scheduler.pilot.probes.steps[0]].tolist()
 
 
 def intervals(scheduler: PilotLR) -> list[dict[str, float]]:
     return [decision.telemetry for decision in scheduler.history if decision.telemetry]
+
+
+def first_validation(scheduler: PilotLR) -> float:
+    """The validation loss that later ones are compared with."""
+    decision = next(d for d in scheduler.history if not math.isnan(d.telemetry.get("val_loss", math.nan)))
+    return decision.telemetry["val_loss"] / 10 ** (decision.observation["val_total"] / 2)
 
 
 # The same as a plain loop
@@ -161,9 +167,9 @@ def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tup
     return rates, scheduler
 
 
-@pytest.mark.parametrize(("length", "found"), [({}, BATCHES), ({"max_epochs": None, "max_steps": N}, None)])
-def test_it_tells_the_length_of_an_epoch(policy: Bundle, length: dict[str, Any], found: int | None) -> None:
-    assert fit(Module(policy), **length).steps_per_epoch == found
+@pytest.mark.parametrize(("length", "steps"), [({}, BATCHES), ({"max_epochs": None, "max_steps": N}, None)])
+def test_it_tells_the_length_of_an_epoch(policy: Bundle, length: dict[str, Any], steps: int | None) -> None:
+    assert fit(Module(policy), **length).steps_per_epoch == steps
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -212,13 +218,13 @@ class Overflowing(Module):
     """Its loss is not finite from the probe's sixth rate on."""
 
     def loss(self, x: Tensor) -> Tensor:
-        return super().loss(x) * (math.inf if self.scheduler.pilot.in_probe and self.scheduler.last_epoch > 4 else 1.0)
+        return super().loss(x) * (math.inf if self.scheduler.probing and self.scheduler.last_epoch > 4 else 1.0)
 
 
 def test_a_probe_ends_where_the_scaler_would_skip_for_ever(policy: Bundle) -> None:
     module = Overflowing(policy)
     scheduler = fit(module, **scaled())
-    assert not scheduler.pilot.in_probe and scheduler.pilot.probe_used[0] == 6
+    assert not scheduler.probing and scheduler.pilot.probes.steps[0] == 6
     assert len(scheduler.history) > 10
 
 
@@ -229,7 +235,7 @@ def test_validation_losses_arrive(policy: Bundle) -> None:
     first = scheduler.history[0].observation
     told = [t["val_loss"] for t in intervals(scheduler) if not math.isnan(t["val_loss"])]
     assert first["has_val"] == 1
-    assert scheduler.pilot.observer.val0[0] == pytest.approx(module.validated[0])
+    assert first_validation(scheduler) == pytest.approx(module.validated[0])
     assert told == pytest.approx(module.validated[1:-1])  # no decision follows the last
     assert len(module.validated) == EPOCHS + 1
 
@@ -237,9 +243,9 @@ def test_validation_losses_arrive(policy: Bundle) -> None:
 def test_a_validation_of_other_data_or_of_probed_weights_does_not_count(policy: Bundle) -> None:
     module = Module(policy)
     scheduler = fit(module, val=Batches(3, seed=1), num_sanity_val_steps=2, val_check_interval=4)
-    within = sum(4 * i < scheduler.pilot.probe_used[0] for i in range(1, 9))
+    within = sum(4 * i < scheduler.pilot.probes.steps[0] for i in range(1, 9))
     assert within and scheduler.history[0].observation["has_val"] == 0
-    assert scheduler.pilot.observer.val0[0] == pytest.approx(module.validated[1 + within])
+    assert first_validation(scheduler) == pytest.approx(module.validated[1 + within])
 
 
 def test_validating_after_the_training_tells_nothing(policy: Bundle) -> None:
@@ -247,7 +253,7 @@ def test_validating_after_the_training_tells_nothing(policy: Bundle) -> None:
     run = trainer()
     run.fit(module, Batches())
     run.validate(module, Batches(3, seed=1), verbose=False)
-    assert len(module.validated) == 1 and math.isnan(float(module.scheduler.pilot.pending_validation))
+    assert len(module.validated) == 1 and math.isnan(module.scheduler.pilot.pending_validation[0])
 
 
 # Resuming
@@ -299,7 +305,7 @@ def test_a_resumed_training_can_be_made_longer(policy: Bundle, uninterrupted: tu
     module = Longer(policy, total_steps=N)
     file = uninterrupted[1] / "validated-step=128.ckpt"
     scheduler = fit(module, val=Batches(3, seed=1), max_epochs=8, ckpt_path=file)
-    assert scheduler.last_epoch == 8 * BATCHES and scheduler.pilot.total_steps == 8 * BATCHES
+    assert scheduler.last_epoch == 8 * BATCHES and scheduler.planned_steps == 8 * BATCHES
     assert 0 < module.rates[-1] < module.rates[0]
 
 
@@ -353,7 +359,7 @@ def test_lightnings_own_loggers_show_rates_and_decisions(policy: Bundle, tmp_pat
 @pytest.mark.parametrize("kw", [{"fast_dev_run": True}, {"max_epochs": -1, "max_steps": 70}])
 def test_the_trainer_says_how_many_steps_there_are(policy: Bundle, kw: dict[str, Any]) -> None:
     scheduler = fit(Module(policy), **kw)
-    assert scheduler.last_epoch == scheduler.pilot.total_steps == kw.get("max_steps", 1)
+    assert scheduler.last_epoch == scheduler.planned_steps == kw.get("max_steps", 1)
 
 
 def plateau(optimizer: Any, scheduler: Any) -> Any:
@@ -506,7 +512,7 @@ scheduler = net.lr_schedulers()
 told = {
     "rates": net.rates,
     "weights": [p.tolist() for p in net.parameters()],
-    "steps": [scheduler.last_epoch, scheduler.pilot.total_steps],
+    "steps": [scheduler.last_epoch, scheduler.planned_steps],
     "validated": [d.observation["has_val"] for d in scheduler.history],
 }
 Path(f"{trainer.global_rank}.json").write_text(json.dumps(told))

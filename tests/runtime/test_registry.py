@@ -117,7 +117,7 @@ def test_a_database_at_hand_is_asked_each_time(registry, tmp_path):
     """It may have been made anew, with other policies under the same numbers."""
     assert load_policy("models:/lr-policy/1").content == (registry / "0.1.onnx").read_bytes()
     uri, other = os.environ["MLFLOW_TRACKING_URI"], (registry / "0.2.onnx").read_bytes()
-    policy_cache.keep(uri, ["models:/lr-policy/1"], "1", other)
+    policy_cache.store(uri, ["models:/lr-policy/1"], "1", other)
     assert load_policy("models:/lr-policy/1").content == (registry / "0.1.onnx").read_bytes()
 
 

@@ -165,7 +165,7 @@ def test_skipped_steps_of_a_nan_loss_end_the_probe(tmp_path: Path, policy: Bundl
     create_pilot(made, policy)
     made.train()
     pilot = made.lr_scheduler
-    assert math.isnan(pilot.pilot.probe_loss[0, pilot.pilot.probe_used[0] - 1])
+    assert math.isnan(pilot.pilot.probes.loss[0, pilot.pilot.probes.steps[0] - 1])
     assert pilot.last_epoch > N // 3  # it went on, once the weights were back
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_length_is_extended(tmp_path: Path, policy: Bund
     longer, _ = make(tmp_path)
     create_pilot(longer, policy)
     longer.train(resume_from_checkpoint=True)  # Trainer swallows the scheduler's warning
-    assert longer.lr_scheduler.last_epoch == longer.lr_scheduler.pilot.total_steps == 80
+    assert longer.lr_scheduler.last_epoch == longer.lr_scheduler.planned_steps == 80
 
 
 def test_a_checkpoint_without_its_state_is_told(tmp_path: Path, policy: Bundle) -> None:
@@ -224,11 +224,11 @@ def test_every_train_call_has_its_own_pilot(tmp_path: Path, policy: Bundle, afre
     create_pilot(made, policy)
     made.train()
     first, rates.used = made.lr_scheduler, []
-    assert first.pilot.total_steps == first.last_epoch == 72
+    assert first.planned_steps == first.last_epoch == 72
     made.args.num_train_epochs = 9
     made.train()
     second = made.lr_scheduler
-    assert second.pilot.total_steps == second.last_epoch == 81
+    assert second.planned_steps == second.last_epoch == 81
     assert first.last_epoch == 72
     loss = logged(made, "loss")
     last = second.history[-1]
