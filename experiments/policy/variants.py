@@ -88,7 +88,7 @@ EXPERIMENTS = {
         },
     ),
     "horizon": Experiment(
-        "How much of a return should be left to the critics, and with what against learning by heart?",
+        "How much of a return should be left to the critics, and with what against overfitting?",
         {
             "full returns": Variant(FULL),
             "4-step": Variant({"n_step": 4, "alpha": 8.0}),

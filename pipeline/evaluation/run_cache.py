@@ -39,7 +39,7 @@ def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run
         if outcome.failure is not None:
             run = outcome.item[0]
             raise EngineError(
-                f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.told}"
+                f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.message}"
             ) from outcome.failure.error
         assert outcome.result is not None
         yield dict(zip(outcome.item, outcome.result, strict=True))
