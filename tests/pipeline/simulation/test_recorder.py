@@ -87,7 +87,7 @@ def test_without_a_test_nothing_is_tested() -> None:
 
 
 def test_the_best_weights_are_those_of_the_lowest_finite_loss() -> None:
-    """By hand: member 0 is best at the second milestone, 1 at the first, 2 never, 3 at the third; ties keep the earlier."""
+    """Member 0 is best at the second milestone, 1 at the first, 2 never, 3 at the third; a tie keeps the earlier."""
     workload = world()
     population = Population(workload, range(4))
     best = BestCheckpoint(population)
