@@ -190,6 +190,7 @@ def test_steps_to_threshold_takes_one_threshold_per_task():
 def test_sensitivity_worked_by_hand():
     regret = [[0.1, 0.5, 0.2], [0.3, 0.3, 0.3]]  # (tasks, initial learning rates)
     np.testing.assert_allclose(sensitivity(regret), [0.4, 0.0])
+    np.testing.assert_allclose(sensitivity([regret, regret]), [[0.4, 0.0]] * 2)  # (schedules, tasks, rates)
 
 
 def test_summary_worked_by_hand():
