@@ -234,7 +234,7 @@ def test_same_generator_same_interval():
     [
         (lambda: normalised_regret(1.0, 2.0, 2.0), r"oracle 2.0 and initial 2.0 \(entry 0\)"),
         (lambda: normalised_regret([1.0, 1.0], [0.0, NAN], 2.0), r"oracle nan .*\(entry 1\)"),
-        (lambda: normalised_regret(1.0, [1.5, 3.0], 2.0), r"oracle 3.0 and initial 2.0 \(entry 1\)"),
+        (lambda: normalised_regret(1.0, [1.5, 3.0, 4.0], 2.0), r"oracle 3.0 and initial 2.0 \(entry 1\)"),
         (lambda: normalised_regret(1.0, 0.0, [2.0, INF]), r"initial inf \(entry 1\)"),
         (lambda: mean_estimate([[1.0], [2.0]], n_resamples=10, rng=rng()), r"shape \(2, 1\)"),
         (lambda: mean_estimate(np.zeros((0, 3)), n_resamples=10, rng=rng()), r"shape \(0, 3\)"),
