@@ -70,7 +70,7 @@ class BestCheckpoint:
         self._weights[members[rows]] = self._runs.weights[rows]
 
     def score(self, data: Data) -> Scores:
-        """Of these weights; of the first ones where no validation loss was finite."""
+        """Of these weights; of the initial ones where no validation loss was finite."""
         return self._runs.score_of(self._weights, data)
 
 

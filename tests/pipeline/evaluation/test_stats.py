@@ -190,6 +190,7 @@ def test_steps_to_threshold_takes_one_threshold_per_task():
 def test_sensitivity_worked_by_hand():
     regret = [[0.1, 0.5, 0.2], [0.3, 0.3, 0.3]]  # (tasks, initial learning rates)
     np.testing.assert_allclose(sensitivity(regret), [0.4, 0.0])
+    np.testing.assert_allclose(sensitivity([regret, regret]), [[0.4, 0.0]] * 2)  # (schedules, tasks, rates)
 
 
 def test_summary_worked_by_hand():
@@ -233,7 +234,7 @@ def test_same_generator_same_interval():
     [
         (lambda: normalised_regret(1.0, 2.0, 2.0), r"oracle 2.0 and initial 2.0 \(entry 0\)"),
         (lambda: normalised_regret([1.0, 1.0], [0.0, NAN], 2.0), r"oracle nan .*\(entry 1\)"),
-        (lambda: normalised_regret(1.0, [1.5, 3.0], 2.0), r"oracle 3.0 and initial 2.0 \(entry 1\)"),
+        (lambda: normalised_regret(1.0, [1.5, 3.0, 4.0], 2.0), r"oracle 3.0 and initial 2.0 \(entry 1\)"),
         (lambda: normalised_regret(1.0, 0.0, [2.0, INF]), r"initial inf \(entry 1\)"),
         (lambda: mean_estimate([[1.0], [2.0]], n_resamples=10, rng=rng()), r"shape \(2, 1\)"),
         (lambda: mean_estimate(np.zeros((0, 3)), n_resamples=10, rng=rng()), r"shape \(0, 3\)"),

@@ -10,9 +10,10 @@ from lrpilot.pilot import Pilot, Protocol
 from pipeline.evaluation import loops
 from pipeline.evaluation.rivals import of_scheduler
 from pipeline.simulation.follow import follow
-from pipeline.simulation.recorder import Recording
+from pipeline.simulation.recorder import BestCheckpoint, Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
+from pipeline.workloads.population import Population
 from tiny import world
 
 N, SEEDS, VAL_EXAMPLES = 120, (0, 3), 40
@@ -83,3 +84,34 @@ def test_without_a_test_nothing_is_tested() -> None:
     recording = simulate(world("adam", N), SEEDS, Protocol(), act, probed=False)
     assert recording.test_loss is recording.best_loss is recording.curve is None
     assert recording.lr_curve is not None and np.isfinite(recording.lr_curve).all()
+
+
+def test_the_best_weights_are_those_of_the_lowest_finite_loss() -> None:
+    """Member 0 is best at the second milestone, 1 at the first, 2 never, 3 at the third; a tie keeps the earlier."""
+    workload = world()
+    population = Population(workload, range(4))
+    best = BestCheckpoint(population)
+    wanted = population.state.weights.clone()
+    nan, inf = np.nan, np.inf
+    losses = [[3.0, 1.0, nan, 2.0], [2.0, 1.0, inf, nan], [2.5, 1.5, nan, -1.0]]
+    first_of = {0: 1, 1: 0, 3: 2}
+    for milestone, loss in enumerate(losses):
+        population.state.weights += milestone + 1.0
+        for member in (m for m, at in first_of.items() if at == milestone):
+            wanted[member] = population.state.weights[member]
+        best.update(np.array(loss))
+    for mine, theirs in zip(best.score(workload.test), population.score_of(wanted, workload.test), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_best_weights_of_retired_members_stay_theirs() -> None:
+    workload = world()
+    population = Population(workload, range(4))
+    best, wanted = BestCheckpoint(population), population.state.weights.clone()
+    best.update(np.full(4, 5.0))
+    population.retire(np.array([True, False, True, False]))
+    population.state.weights += 1.0
+    best.update(np.array([np.nan, 4.0, np.nan, 6.0]))
+    wanted[1] += 1.0
+    for mine, theirs in zip(best.score(workload.test), population.score_of(wanted, workload.test), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Best, Population
+from pipeline.workloads.population import Population
 from tiny import world
 
 STEPS = 200
@@ -148,37 +148,6 @@ def test_a_population_begins_with_the_initialisations_of_its_seeds() -> None:
         model = workload.initialise(seed)
         assert torch.equal(weights, torch.nn.utils.parameters_to_vector(model.parameters()))
     assert not population.gradient.any() and not population.state.first.any()
-
-
-def test_the_best_weights_are_those_of_the_lowest_finite_loss() -> None:
-    """By hand: member 0 is best at the second look, 1 at the first, 2 never, 3 at the third; ties keep the earlier."""
-    workload = world()
-    population = Population(workload, range(4))
-    best = Best(population)
-    wanted = population.state.weights.clone()
-    nan, inf = np.nan, np.inf
-    looks = [[3.0, 1.0, nan, 2.0], [2.0, 1.0, inf, nan], [2.5, 1.5, nan, -1.0]]
-    first_of = {0: 1, 1: 0, 3: 2}
-    for look, loss in enumerate(looks):
-        population.state.weights += look + 1.0
-        for member in (m for m, at in first_of.items() if at == look):
-            wanted[member] = population.state.weights[member]
-        best.see(np.array(loss))
-    for mine, theirs in zip(best.score(workload.test), population.score_of(wanted, workload.test), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-def test_the_best_weights_of_retired_members_stay_theirs() -> None:
-    workload = world()
-    population = Population(workload, range(4))
-    best, wanted = Best(population), population.state.weights.clone()
-    best.see(np.full(4, 5.0))
-    population.retire(np.array([True, False, True, False]))
-    population.state.weights += 1.0
-    best.see(np.array([np.nan, 4.0, np.nan, 6.0]))
-    wanted[1] += 1.0
-    for mine, theirs in zip(best.score(workload.test), population.score_of(wanted, workload.test), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_workload_without_error_rate_has_none() -> None:
