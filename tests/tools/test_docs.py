@@ -7,7 +7,7 @@ import pytest
 
 from repository import TOP
 
-PAGES = [p for p in (TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))) if p.exists()]
+PAGES = [p for p in (TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").rglob("*.md"))) if p.exists()]
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
