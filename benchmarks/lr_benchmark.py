@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.evaluation import aggregates, random_search, stats
 from pipeline.evaluation.benchmark import Bench, compare, contenders, name_of
 from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, recipe
-from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.evaluation.trial import Method, Run, execute
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
@@ -156,14 +156,14 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
     """
     task = next(task for task in bench.tasks if task.family == TIMED)
     runs = [Run(task, method, 0) for method in chosen if method.loop is not None]
-    with kept(bench.cache) as known:
-        key = ("times", ROUNDS, *(run.key() for run in runs))
-        if (seconds := known.get(key)) is None:
-            threads = torch.get_num_threads()
-            seconds = [[execute([run])[0]["seconds"] for run in runs] for _ in range(ROUNDS + 1)][1:]
-            torch.set_num_threads(threads)
-            known[key] = seconds
-    table, loops = np.array(seconds), [run.method.name for run in runs]
+
+    def rounds(_: Sequence[str]) -> Iterator[dict[str, list[list[float]]]]:
+        threads = torch.get_num_threads()
+        yield {"seconds": [[execute([run])[0]["seconds"] for run in runs] for _ in range(ROUNDS + 1)][1:]}
+        torch.set_num_threads(threads)
+
+    results = through(bench.cache, {"seconds": ("times", ROUNDS, *(run.key() for run in runs))}, rounds)
+    table, loops = np.array(results["seconds"]), [run.method.name for run in runs]
     ratio = np.median(table / table[:, [loops.index("untouched")]], axis=0)
     return {f"{name}.time": round(float(value), 3) for name, value in zip(loops, ratio, strict=True)}
 

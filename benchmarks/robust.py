@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from lrpilot.torch import PilotLR
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import loops, rivals, stats
-from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import verdict
@@ -46,13 +45,7 @@ TIMES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # the textbook's rate: lin
 FLAT = ("mnist_mlp", "mnist_overfit", "autompg", "photo_pixels")  # families of vectors, for which any MLP will do
 MEMORY = 0.95  # of the mean that losses are made noisier around
 RESAMPLES = 2000
-CODE = (
-    "benchmarks/robust.py",
-    "pipeline/evaluation/rivals.py",
-    "pipeline/evaluation/loops.py",
-    *code_hash.TRAINING,
-)  # of all trainings
-DECAY, PILOT = ("runtime/lrpilot/actions.py",), ("runtime/lrpilot/*.py",)  # of those that each drives
+DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear decay does not run
 
 Optimizers = Callable[[list[nn.Parameter], Workload], torch.optim.Optimizer]
 
@@ -269,28 +262,24 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]:
-    """What came of each; those that `folder` does not hold are trained, and kept there as they end."""
-    with kept(folder) as known:
-        keys = {job: key(job) for job in todo}
-        found: dict[Job, Any] = {job: known.get(name) for job, name in keys.items()}
-        missing = [job for job in todo if found[job] is None]
-        done = results(engine("local"), _named, missing)
-        for job, ends in progress(done, len(missing), "robust", lambda _: 1.0, "trainings"):
-            found[job] = known[keys[job]] = ends
-    return found
+    """What came of each; those that `folder` does not hold are trained, and cached there as they end."""
+
+    def compute(missing: Sequence[Job]) -> Iterator[dict[Job, tuple[float, float]]]:
+        losses = results(engine("local"), _by_job, missing)
+        return progress(losses, len(missing), "robust", lambda _: 1.0, "trainings")
+
+    return through(folder, {job: key(job) for job in todo}, compute)
 
 
 def key(job: Job) -> tuple[str, ...]:
     """Stands for everything that decides what comes of a training."""
-    policy, code = ("", DECAY) if job.times is not None else (load_policy("default").manifest.graph, PILOT)
-    return "robust", repr(job), policy, _digest(CODE + code, family(job.task.family).module), torch.__version__
+    policy, unused = ("", DRIVER) if job.times is not None else (load_policy("default").manifest.graph, ())
+    code = code_hash.digest("benchmarks.robust", family(job.task.family).module, unused=unused)
+    return "robust", repr(job), policy, code, torch.__version__
 
 
-_digest = cache(code_hash.digest)
-
-
-def _named(job: Job) -> tuple[Job, tuple[float, float]]:
-    return job, train(job)
+def _by_job(job: Job) -> dict[Job, tuple[float, float]]:
+    return {job: train(job)}
 
 
 if __name__ == "__main__":

@@ -1,41 +1,147 @@
-"""What a result was made by: a hash of source files, part of the names under which results are kept.
+"""What a result was made by: a hash of the code that can change it, part of the key under which it is cached.
 
-Of the workload families only the module that holds the one at hand counts, and what it imports of the others: a new
-family leaves the results of the rest alone.
+Counted are the modules of this repository that a result's entry modules import, directly or not, imports inside
+functions included. The walk stops at `INERT` modules, which cannot change a number. Of a module counts its syntax tree
+without docstrings, so that comments, formatting and prose re-key nothing, and no version of Python does either. A
+package's own file counts by what it imports alone: it holds nothing else but a version.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import importlib.util
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 TOP = Path(__file__).parents[1]
-WORKLOADS = "pipeline.workloads"
-TRAINING = tuple(f"pipeline/workloads/{name}.py" for name in ("base", "population", "replay"))  # of every family
+PACKAGE = "__init__.py"
+FOLDERS = {"lrpilot": "runtime", "policy": ".", "pipeline": ".", "benchmarks": ".", "experiments": "."}
+
+# Modules, and packages with all that is in them, that change no number of what imports them.
+INERT = {
+    "lrpilot.explain": "sentences about decisions",
+    "lrpilot.history": "a log of the decisions, which no decision reads",
+    "lrpilot.plot": "pictures of that log",
+    "lrpilot.registry": "finds the file of a policy, which counts by its content",
+    "lrpilot.policy_cache": "keeps such files",
+    "lrpilot.cli": "the command line",
+    "benchmarks.command": "the command line of a benchmark",
+    "pipeline.code_hash": "names results",
+    "pipeline.config": "reads parameters, which count by their values",
+    "pipeline.evaluation.run_cache": "caches results",
+    "pipeline.evaluation.stats": "sums results up",
+    "pipeline.engines": "runs work in processes, on one machine or more",
+    "pipeline.paths": "where files lie",
+    "pipeline.reporting": "pages and tables of results",
+    "pipeline.schema": "checks parameters",
+    "pipeline.tracking": "logs to MLflow",
+    "pipeline.workloads.families": "a table of all families; the one at hand is an entry module of its result",
+}
 
 
-def digest(patterns: Iterable[str], module: str | None = None) -> str:
-    """SHA-256 of the files that match, relative to the repository's top, and of those that a family's `module` is."""
-    files = {path for pattern in patterns for path in TOP.glob(pattern)}
-    found = hashlib.sha256()
-    for path in sorted(files | (imported(module) if module else set())):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+@dataclass(frozen=True)
+class Source:
+    """One module: the hash of its syntax tree, and the names that it imports, some of which may be no module's."""
+
+    sha256: str
+    imports: frozenset[str]
 
 
-def imported(module: str) -> set[Path]:
-    """The file of a module among the workloads, and of those workload modules that it imports, directly or not."""
-    found: set[Path] = set()
-    todo = {module}
+@cache
+def digest(*modules: str, packages: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> str:
+    """SHA-256 of the closure of `modules`, and of the installed versions of `packages`.
+
+    `unused` are modules that the closure stops at, and packages with all that is in them: imported, but never run by
+    what makes this result. Raises ModuleNotFoundError or PackageNotFoundError for what there is not.
+    """
+    content = hashlib.sha256()
+    for name in sorted(closure(*modules, unused=unused)):
+        content.update(f"{name} {_source(_file(name), name).sha256}\n".encode())
+    for package in sorted(packages):
+        content.update(f"{package}=={metadata.version(package)}\n".encode())
+    return content.hexdigest()
+
+
+def closure(*modules: str, unused: Collection[str] = ()) -> set[str]:
+    """Dotted names: `modules`, and what they import of ours, directly or not, but for what is inert or `unused`."""
+    outside = (*INERT, *unused)
+    names: set[str] = set()
+    todo = set(modules)
     while todo:
         name = todo.pop()
-        path = TOP.joinpath(*name.split(".")).with_suffix(".py")
-        if not name.startswith(WORKLOADS) or not path.is_file() or path in found:
-            continue
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module is not None:
-                todo |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+        names.add(name)
+        imports = {_module(imported) for imported in _source(_file(name), name).imports}
+        todo |= {other for other in imports if other is not None and not _within(other, outside)} - names
+    return {name for name in names if _file(name).name != PACKAGE}
+
+
+def _within(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _module(name: str) -> str | None:
+    """The module of ours that an import of `name` reaches: itself, or the one that it is an attribute of."""
+    return next((module for module in (name, name.rpartition(".")[0]) if module and _path(module) is not None), None)
+
+
+def _file(module: str) -> Path:
+    path = _path(module)
+    if path is None:
+        raise ModuleNotFoundError(f"{module} is no module of {', '.join(FOLDERS)}")
+    return path
+
+
+def _path(module: str) -> Path | None:
+    """Its file; None where there is no such module among our packages."""
+    package, *rest = module.split(".")
+    if package not in FOLDERS:
+        return None
+    path = TOP.joinpath(FOLDERS[package], package, *rest)
+    files = (path / PACKAGE, path.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+@cache
+def _source(path: Path, module: str) -> Source:
+    tree = ast.parse(path.read_bytes())
+    package = module if path.name == PACKAGE else module.rpartition(".")[0]
+    return Source(hashlib.sha256(repr(_plain(tree)).encode()).hexdigest(), frozenset(_imports(tree, package)))
+
+
+def _imports(node: ast.AST, package: str) -> Iterator[str]:
+    """All names that are imported below `node`, of modules or in them, but for those that type checkers alone see."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        children: list[ast.stmt] | Iterator[ast.AST] = node.orelse
+    else:
+        children = ast.iter_child_nodes(node)
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+        yield from (f"{origin}.{alias.name}" for alias in node.names)
+    for child in children:
+        yield from _imports(child, package)
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as nested tuples, without docstrings and without what is empty, which Python's versions add to."""
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node)
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
+        fields["body"] = node.body[1:]
+    return (
+        type(node).__name__,
+        *((name, _plain(value)) for name, value in fields.items() if value is not None and value != []),
+    )
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return ast.get_docstring(node, clean=False) is not None

@@ -1,6 +1,6 @@
 """Record trainings under many learning-rate schedules.
 
-One file per task; its name is the hash of everything that decides its content, so an interrupted collection goes on
+One file per task; its name holds the hash of everything that decides its content, so an interrupted collection goes on
 with what is missing and a changed parameter recollects what it touches. Workers record, this process alone writes.
 """
 
@@ -87,10 +87,6 @@ def _portable(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _file(spec: Spec, folder: Path) -> Path:
-    return folder / spec.family / f"{spec.name()}.parquet"
-
-
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep other collections from writing `folder`. Raises SystemExit, which tells who does."""
@@ -111,7 +107,7 @@ def missing(specs: list[Spec], folder: Path) -> list[Spec]:
     """Specs without a sound file; a corrupt one is named and removed, so that it is collected again."""
     out = []
     for spec in specs:
-        path = _file(spec, folder)
+        path = folder / spec.file()
         if path.exists():
             try:
                 trajectories.read(path)
@@ -134,7 +130,7 @@ def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, 
         total = config.runs_per_task * len(specs)
         for outcome in progress(outcomes, total, "collect", lambda outcome: outcome.item.runs, "runs"):
             spec = outcome.item
-            failure = outcome.failure or _stored(outcome.result, _file(spec, folder))
+            failure = outcome.failure or _stored(outcome.result, folder / spec.file())
             if failure is not None:
                 facts = {"family": spec.family, "task_seed": spec.task_seed, "kind": failure.kind}
                 failures[spec.name()] = facts | {"told": failure.message}
@@ -159,7 +155,7 @@ def _stored(content: bytes, path: Path) -> Failure | None:
 
 def remove_strangers(specs: list[Spec], folder: Path) -> None:
     """Delete what earlier parameters, code or interruptions left: the folder holds this collection alone."""
-    wanted = {_file(spec, folder) for spec in specs}
+    wanted = {folder / spec.file() for spec in specs}
     strangers = [p for p in folder.rglob("*") if p.is_file() and p not in wanted]
     for path in strangers:
         path.unlink()
@@ -183,7 +179,7 @@ def main() -> None:
             stopped = any(failure["kind"] == UNWRITTEN for failure in failures.values())
             if not stopped:
                 remove_strangers(specs, folder)
-            found = sorted(path for spec in specs if (path := _file(spec, folder)).exists())
+            found = sorted(path for spec in specs if (path := folder / spec.file()).exists())
             wall, kept = time.monotonic() - start, len(specs) - len(todo)
             metrics = summarise(found) | {
                 "wall_s": round(wall, 1),

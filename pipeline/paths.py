@@ -33,7 +33,7 @@ class Paths:
 
     root: Path
 
-    trajectories = Artefact("data/trajectories", "collect")  # <family>/<spec hash>.parquet, a row per (run, decision)
+    trajectories = Artefact("data/trajectories", "collect")  # <family>/<seed>-<spec hash>.parquet, rows: run, decision
     collect_metrics = Artefact("metrics/collect.json", "collect", "metrics")  # has wall times, so never committed
     agent = Artefact("artifacts/agent", "train")
     train_metrics = Artefact("metrics/train.json", "train", "metrics", cached=False)
@@ -57,6 +57,9 @@ ARTEFACTS: tuple[Artefact, ...] = tuple(v for v in vars(Paths).values() if isins
 
 # Trainings of the benchmark, by the hash of what decides them; no output of a stage, so that every profile finds them.
 BENCHMARK_CACHE = Path(".benchmark_cache")
+
+# Trained agents, likewise: the train stage and the experiments share them.
+AGENT_CACHE = Path(".agent_cache")
 
 # The promoted policy: tracked by git, written by `make promote` alone, part of the wheel.
 DEFAULT_MODEL = Path("runtime/lrpilot/models/default")

@@ -166,7 +166,7 @@ def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
 def check(root: Path, watch: Watch) -> dict[str, int]:
     """What became of one collection."""
     specs = plan(load(root).collect)
-    wanted = {f"{spec.family}/{spec.name()}.parquet": spec for spec in specs}
+    wanted = {spec.file(): spec for spec in specs}
     there = {str(path.relative_to(watch.folder)): path for path in watch.folder.rglob("*") if path.is_file()}
     runs: list[str] = []
     damaged = 0

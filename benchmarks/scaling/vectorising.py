@@ -56,8 +56,9 @@ from pipeline.collect import plan
 from pipeline.engines import engine, results, settle
 from pipeline.evaluation import rivals
 from pipeline.simulation.behaviour import Behaviour
+from pipeline.simulation.follow import Recording
 from pipeline.simulation.recording import record
-from pipeline.simulation.simulate import Recording, simulate
+from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population

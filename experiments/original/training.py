@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.original.catalogue import MODEL_TITLES, PILOTS, SETS
 from experiments.original.plan_config import ModelsConfig, Setting, TrainingConfig
 from experiments.original.sets import About
+from lrpilot import load_policy
 from pipeline import code_hash
 
-# What shapes a training. The policies that decide in it count by their files' content.
-SOURCES = (
-    *(f"pipeline/original/{m}.py" for m in ("drivers", "loop", "models", "sets")), "pipeline/simulation/schedules.py",
-    "experiments/original/epochs.py",
-)  # fmt: skip
-RUNTIME = ("runtime/lrpilot/*.py", "runtime/lrpilot/models/default/policy.onnx")  # what PilotLR's trainings depend on
+LOOP, RUNTIME = "experiments.original.loop", ("lrpilot",)  # what trains, and what a pilot alone decides by
 ROUNDS_ALIKE = ("settings", "loader_workers", "engine", "workers", "device")  # of the parameters: change no number
 
 
@@ -52,14 +48,14 @@ class Training:
 
     def name(self) -> str:
         """16 hex digits that stand for this training, as the code of now runs it."""
-        content = asdict(self) | {"code": _code((*SOURCES, *RUNTIME) if self.scheduler in PILOTS else SOURCES)}
+        piloted = self.scheduler in PILOTS
+        content: dict[str, Any] = asdict(self) | {"code": code_hash.digest(LOOP, unused=() if piloted else RUNTIME)}
+        if piloted:
+            content["pilot"] = load_policy("default").manifest.graph
         content["recipe"] = {k: v for k, v in content["recipe"].items() if k not in ROUNDS_ALIKE}
         for place in ("folder", "policy"):
             del content[place]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-_code = functools.cache(code_hash.digest)
 
 
 def sha256(path: Path) -> str:

@@ -25,24 +25,24 @@ from lrpilot.cadence import CadenceSpec
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
-from pipeline import code_hash
+from pipeline import agent_cache, code_hash
+from pipeline.agent_cache import AgentSpec
 from pipeline.collect import plan
 from pipeline.config import Params, RewardConfig, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
-from pipeline.paths import Paths
+from pipeline.paths import AGENT_CACHE, Paths
 from pipeline.simulation.recording import Spec, record
 from policy import agents, graph, trajectories
 from policy.mdp import Reward
 from policy.observations import mask
-from policy.store import Masks, Store, View, build
+from policy.store import View, build
 
 Run = Callable[[Callable[[Any], Any], Sequence[Any], str], list[Any]]  # all results, and progress of a name
 
 WORK, STORE = Path(".experiments_cache"), "store"
 SEEDS = (10, 11, 12)  # of training
 BEST = 4  # of so many runs of a task one is not WORSE
-CODE = ("policy/*.py", "experiments/policy/variant_policies.py")
 
 
 class Later(torch.nn.Module):
@@ -63,8 +63,8 @@ def settings(variant: Variant, params: Params) -> tuple[TrainConfig, RewardConfi
 
 def named(content: dict[str, Any]) -> str:
     """16 hex digits that stand for it, as the code of now makes something of it."""
-    told = json.dumps(content | {"code": code_hash.digest(CODE)}, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = json.dumps(content | {"code": code_hash.digest(__name__, unused=("pipeline",))}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:
@@ -74,19 +74,20 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     return told | {"reward": asdict(settings(variant, params)[1])}
 
 
-def agents_of(variant: Variant, params: Params, data: str) -> dict[int, str]:
-    """By training seed the name of its agent: a hash of everything that decides it."""
-    config, _ = settings(variant, params)
-    content = store_of(variant, params) | {"train": asdict(config), "data": data}
-    return {seed: named(content | {"seed": seed}) for seed in SEEDS}
+def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
+    """Its agents, one of each training seed; `data` is the fingerprint of the collection."""
+    config, reward = settings(variant, params)
+    code = code_hash.digest(__name__, unused=("lrpilot", "pipeline", "policy"))  # an agent's key has that of training
+    selection = json.dumps(store_of(variant, params) | {"code": code}, sort_keys=True)
+    return [AgentSpec(data, reward, config, seed, "cpu", selection) for seed in SEEDS]
 
 
 def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[str, ...]]:
     """By name of each of its policies the agents that make it."""
     if variant.rule is not None:
         return {}
-    found = tuple(agents_of(variant, params, data).values())
-    parts = [found] if variant.agents else [(agent,) for agent in found]
+    keys = tuple(agent.key() for agent in agents_of(variant, params, data))
+    parts = [keys] if variant.agents else [(key,) for key in keys]
     return {named({"agents": part, "later": variant.later, "how": variant.agents}): part for part in parts}
 
 
@@ -129,46 +130,22 @@ def _left_out(table: pa.Table, runs: np.ndarray, without: str) -> np.ndarray:
 
 def anew(spec: Spec, variant: Variant, folder: Path) -> Path:
     """A task of the collection, recorded below `folder` in a variant's cadence."""
-    path = folder / named({"cadence": dict(variant.cadence)}) / spec.family / f"{spec.name()}.parquet"
+    path = folder / named({"cadence": dict(variant.cadence)}) / spec.file()
     if not path.exists():
         trajectories.store(record(spec, CadenceSpec(**variant.cadence)), path)
     return path
 
 
-def view(variant: Variant, params: Params, seed: int, folder: Path) -> View:
-    """The last store that was built below `folder`, as an agent of that seed sees it."""
-    config, _ = settings(variant, params)
-    store = Store.open(folder / STORE).masked(Masks(config.mask_validation, config.mask_epochs), seed)
-    return store.limited(config.features)
-
-
-def train(job: tuple[str, int, Variant], params: Params, folder: Path) -> str:
-    """Train one agent on the store, and note what its own critics promise; its name."""
-    name, seed, variant = job
-    config, _ = settings(variant, params)
-    data = view(variant, params, seed, folder)
-    algorithm = agents.train(data, agents.Settings.of(config), seed)
-    agents.save(algorithm, folder / f"{name}.partial")
-    promised = {"promised": promise(algorithm, data) if config.algorithm != "bc" else None}  # bc has no critics
-    (folder / f"{name}.json").write_text(json.dumps(promised) + "\n", encoding="utf-8")
-    (folder / f"{name}.partial").replace(folder / f"{name}.d3")  # at once, or not at all
-    return name
-
-
-def promise(algorithm: Any, data: View) -> float:
-    """The mean value that an agent's critics give to what it does first in the recorded tasks."""
-    starts = data.store.starts[:-1]
-    seen = data.observations(starts, np.arange(len(starts)))
-    return float(np.mean(algorithm.predict_value(seen, algorithm.predict(seen))))
-
-
-def write(job: tuple[str, Sequence[str], Variant], params: Params, golden: np.ndarray, folder: Path) -> str:
-    """Export agents as one policy; its name."""
+def write(
+    job: tuple[str, Sequence[str], Variant], params: Params, golden: np.ndarray, folder: Path, cache: Path
+) -> str:
+    """Export agents of `cache` as one policy below `folder`; its name."""
     name, parts, variant = job
     config, reward = settings(variant, params)
-    trained = [agents.load(folder / f"{part}.d3") for part in parts]
+    trained = [agents.load(agent_cache.file(part, cache)) for part in parts]
     if variant.agents == DISTILLED:
-        trained = [distil(trained, view(variant, params, SEEDS[0], folder), replace(config, algorithm="bc"), SEEDS[0])]
+        data = agent_cache.view(config, SEEDS[0], folder / STORE)
+        trained = [distil(trained, data, replace(config, algorithm="bc"), SEEDS[0])]
     told = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*parts]}
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), told, {})
@@ -193,8 +170,8 @@ def learned(variant: Variant, params: Params, found: Sequence[Path], folder: Pat
     """The files that a variant learns from; those that are made for it lie below `folder`, or are kept."""
     paths = chosen(variant, found)
     if variant.cadence:
-        stems = {path.stem for path in paths}
-        specs = [spec for spec in plan(params.collect) if spec.name() in stems]
+        names = {path.name for path in paths}
+        specs = [spec for spec in plan(params.collect) if Path(spec.file()).name in names]
         paths = sorted(run(partial(anew, variant=variant, folder=WORK), specs, "record"))
     if variant.without:
         copies = (lacking(path, variant.without, folder) for path in paths)
@@ -218,22 +195,22 @@ def make(variants: Iterable[Variant], root: Path) -> None:
     learning = [variant for variant in variants if variant.rule is None]
     for _, group in groupby(sorted(learning, key=store), store):
         same = [*group]
-        agents_left, policies_left = dict[str, tuple[str, int, Variant]](), dict[str, tuple[str, Any, Variant]]()
-        for variant in same:
-            wanted = agents_of(variant, params, data)
-            agents_left |= {name: (name, seed, variant) for seed, name in wanted.items() if not _made(name, "d3")}
-            for how in (variant, together(variant)):
-                policies = policies_of(how, params, data)
-                policies_left |= {name: (name, of, how) for name, of in policies.items() if not _made(name, "onnx")}
+        wanted = dict.fromkeys(agent for variant in same for agent in agents_of(variant, params, data))
+        agents_left = [agent for agent in wanted if not agent_cache.cached(agent.key(), AGENT_CACHE)]
+        policies_left = dict[str, tuple[str, Any, Variant]]()
+        for how in (how for variant in same for how in (variant, together(variant))):
+            policies = policies_of(how, params, data)
+            policies_left |= {
+                name: (name, of, how) for name, of in policies.items() if not (WORK / f"{name}.onnx").exists()
+            }
         if agents_left or any(how.agents == DISTILLED for *_, how in policies_left.values()):
-            (WORK / STORE).mkdir(parents=True, exist_ok=True)
+            for place in (WORK / STORE, AGENT_CACHE):
+                place.mkdir(parents=True, exist_ok=True)
             reward, equation = Reward(**asdict(settings(same[0], params)[1])), ActionEquation(**same[0].action)
             with tempfile.TemporaryDirectory(dir=WORK) as folder:
                 files = learned(same[0], params, found, Path(folder), run)
-                build(files, reward, WORK / STORE, partial(results, pool), equation)
-        run(partial(train, params=params, folder=WORK), [*agents_left.values()], "train")
-        run(partial(write, params=params, golden=golden, folder=WORK), [*policies_left.values()], "export")
-
-
-def _made(name: str, kind: str) -> bool:
-    return (WORK / f"{name}.{kind}").exists()
+                optimizers = build(files, reward, WORK / STORE, partial(results, pool), equation)
+            work = partial(agent_cache.train, store=WORK / STORE, optimizers=optimizers, folder=AGENT_CACHE)
+            run(work, agents_left, "train")
+        export = partial(write, params=params, golden=golden, folder=WORK, cache=AGENT_CACHE)
+        run(export, [*policies_left.values()], "export")

@@ -17,7 +17,6 @@ actions on the recorded tasks, in units of the reward; null without critics), an
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +28,14 @@ import pandas as pd
 from benchmarks import command, spread
 from experiments.policy.variant_policies import WORK, agents_of, make, policies_of, together
 from experiments.policy.variants import DISTILLED, EXPERIMENTS, Variant
+from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
 from pipeline.evaluation.benchmark import Bench, add_regret, oracles, train_grid, with_facts
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import Method
-from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, verdict
 from pipeline.workloads.families import names
 from policy import trajectories
@@ -89,8 +89,9 @@ def promises(variant: Variant, params: Params, data: str) -> list[float] | None:
     """What the critics of each of a variant's agents promise; None where it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
-    told = [json.loads((WORK / f"{name}.json").read_text()) for name in agents_of(variant, params, data).values()]
-    return None if told[0]["promised"] is None else [value["promised"] for value in told]
+    agents = agents_of(variant, params, data)
+    values = [agent_cache.summary(agent.key(), AGENT_CACHE).first_value for agent in agents]
+    return None if None in values else [value for value in values if value is not None]
 
 
 def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.evaluation.rivals import Driver, Recipe
-from pipeline.simulation.simulate import Recording
+from pipeline.simulation.follow import Recording
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.population import Best, Population
 

@@ -1,4 +1,4 @@
-"""Trainings of a benchmark, each kept under the hash of what decides it: what was trained once is not trained again.
+"""Trainings of a benchmark, each cached under the hash of what decides it: what was trained once is not trained again.
 
 Those whose rates are known beforehand train together, a population at a time, and so do those that policies of one
 decision process drive, all seeds of a rule inside it, and the rivals; the rest one by one. This process alone writes,
@@ -7,8 +7,10 @@ as results come: a kill costs what is in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import diskcache
 import pandas as pd
@@ -19,50 +21,64 @@ from pipeline.evaluation.trial import Run, about, execute, untrained
 
 MEMBERS = 64  # of one population
 
+Item = TypeVar("Item", bound=Hashable)
+
 
 def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd.DataFrame:
     """A row for every run, in their order: what came of it, and what it was (split, task, kind, method, lr0, seed).
 
-    Raises EngineError where a training cannot be run; those before it are kept.
+    Raises EngineError where a training cannot be run; those before it are cached.
     """
-    with kept(folder) as cache:
-        keys = [run.key() for run in runs]
-        found = {key: cache.get(key) for key in dict.fromkeys(keys)}
-        missing = {key: run for key, run in zip(keys, runs, strict=True) if found[key] is None}
-        key_of = {run: key for key, run in missing.items()}
-        work = batches([*missing.values()])
-        outcomes = workers.imap_unordered(execute, work)
-        for outcome in progress(outcomes, len(missing), what, lambda outcome: len(outcome.item), "runs"):
-            if outcome.failure is not None:
-                first = outcome.item[0]
-                raise EngineError(
-                    f"{what}: {first.task.name}, {first.method.name}: {outcome.failure.message}"
-                ) from outcome.failure.error
-            with cache.transact():
-                for run, row in zip(outcome.item, outcome.result, strict=True):
-                    found[key_of[run]] = cache[key_of[run]] = row
-    named = [
+    results = through(folder, {run: run.key() for run in runs}, partial(_train, workers=workers, what=what))
+    rows = [
         {"split": run.task.split, "task": run.task.name, "kind": run.method.kind, "method": run.method.name,
-         "lr0": run.method.lr0, "seed": run.seed} | found[key]
-        for key, run in zip(keys, runs, strict=True)
+         "lr0": run.method.lr0, "seed": run.seed} | results[run]
+        for run in runs
     ]  # fmt: skip
-    return pd.DataFrame(named).astype({"lr0": float})
+    return pd.DataFrame(rows).astype({"lr0": float})
+
+
+def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run, dict[str, Any]]]:
+    outcomes = workers.imap_unordered(execute, batches(runs))
+    for outcome in progress(outcomes, len(runs), what, lambda outcome: len(outcome.item), "runs"):
+        if outcome.failure is not None:
+            run = outcome.item[0]
+            raise EngineError(
+                f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.message}"
+            ) from outcome.failure.error
+        yield dict(zip(outcome.item, outcome.result, strict=True))
 
 
 def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.DataFrame:
     """What `trial.about` says of each task, by its name."""
-    with kept(folder) as cache:
-        rows = []
+
+    def measure(tasks: Sequence[Task]) -> Iterator[dict[Task, dict[str, Any]]]:
         for task in tasks:
-            key = untrained(task, seeds, device)
-            if (row := cache.get(key)) is None:
-                row = cache[key] = about(task, range(seeds), device)
-            rows.append(row)
-    return pd.DataFrame(rows).set_index("task")
+            yield {task: about(task, range(seeds), device)}
+
+    results = through(folder, {task: untrained(task, seeds, device) for task in tasks}, measure)
+    return pd.DataFrame(list(results.values())).set_index("task")
 
 
-def kept(folder: Path) -> diskcache.Cache:
-    """What was trained or measured once, by its key; nothing is ever dropped."""
+def through(
+    folder: Path, keys: Mapping[Item, Hashable], compute: Callable[[Sequence[Item]], Iterable[Mapping[Item, Any]]]
+) -> dict[Item, Any]:
+    """By item the result that `folder` holds under its key; what it lacks is computed, and cached as it comes.
+
+    `compute` is given one item of each missing key, and yields results of some of them at a time; none is None.
+    """
+    with open_cache(folder) as cache:
+        results = {key: cache.get(key) for key in dict.fromkeys(keys.values())}
+        missing = {key: item for item, key in keys.items() if results[key] is None}
+        for part in compute([*missing.values()]) if missing else ():
+            with cache.transact():
+                for item, result in part.items():
+                    results[keys[item]] = cache[keys[item]] = result
+    return {item: results[key] for item, key in keys.items()}
+
+
+def open_cache(folder: Path) -> diskcache.Cache:
+    """Results by key; nothing is ever dropped."""
     return diskcache.Cache(str(folder), eviction_policy="none", size_limit=2**40)
 
 

@@ -27,8 +27,9 @@ from lrpilot.pilot import Policy, Protocol
 from pipeline import code_hash
 from pipeline.evaluation import loops, rivals, shapes
 from pipeline.evaluation.splits import Task
+from pipeline.simulation.follow import Recording, follow
 from pipeline.simulation.schedules import multipliers
-from pipeline.simulation.simulate import Act, Recording, follow, follow_policy, hold_level, simulate
+from pipeline.simulation.simulate import Act, follow_policy, hold_level, simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population
@@ -38,13 +39,15 @@ VAL_EXAMPLES = 256
 CURVE_POINTS = 100  # of a learning-rate curve, evenly spaced in progress
 
 # What decides a run's numbers, by what drives it.
-FOLLOW = (
-    *(f"pipeline/evaluation/{name}.py" for name in ("trial", "shapes")),
-    *(f"pipeline/simulation/{name}.py" for name in ("schedules", "simulate")),
-    *code_hash.TRAINING,
-)
-DRIVE = ("runtime/lrpilot/*.py",)
-LOOP = ("pipeline/evaluation/rivals.py", "pipeline/evaluation/loops.py")
+FOLLOW = tuple(f"pipeline.{name}" for name in ("evaluation.shapes", "simulation.follow", "simulation.schedules"))
+DRIVE = ("lrpilot.bundle", "pipeline.simulation.simulate")
+LOOP = ("pipeline.evaluation.loops",)
+PACKAGES = {
+    "prodigy": "prodigyopt",
+    "schedule_free": "schedulefree",
+    "d_adaptation": "dadaptation",
+    "greedy": "transformers",
+}
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,17 @@ class Method:
         return how | {"own": [_source(module) for module in own]}
 
     def code(self) -> tuple[str, ...]:
-        """The files that decide its numbers, but for those of the family."""
-        patterns = FOLLOW
+        """The modules that decide its numbers, but for that of the family."""
+        modules = FOLLOW
         if self.loop is not None:
-            patterns += LOOP
+            modules += LOOP
         if self.policy is not None or self.rule is not None:
-            patterns += DRIVE
-        return patterns
+            modules += DRIVE
+        return modules
+
+    def packages(self) -> tuple[str, ...]:
+        """The packages, by the names that they are installed under, that its rival comes from."""
+        return tuple(package for rival, package in PACKAGES.items() if (self.loop or "").startswith(rival))
 
 
 @dataclass(frozen=True)
@@ -110,16 +117,13 @@ class Run:
     def key(self) -> str:
         """Stands for everything that decides what comes of it."""
         content = {"method": self.method.content(), "seed": self.seed, "device": self.device}
-        return _key(content, self.task, self.method.code())
+        return _key(content, self.task, self.method.code(), self.method.packages())
 
 
-def _key(content: dict[str, Any], task: Task, patterns: tuple[str, ...]) -> str:
-    code = _code(patterns, family(task.family).module)
+def _key(content: dict[str, Any], task: Task, modules: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
+    code = code_hash.digest(*modules, family(task.family).module, packages=packages)
     content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-_code = cache(code_hash.digest)
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,11 @@ from lrpilot.cadence import CadenceSpec
 from lrpilot.pilot import Protocol
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.simulate import Recording, simulate
+from pipeline.simulation.follow import Recording
+from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 from policy import trajectories
-
-# What shapes a recorded training (features do, since policies follow them). The reward is computed from the recording.
-SOURCES = (
-    *(f"pipeline/simulation/{m}.py" for m in ("behaviour", "recording", "schedules", "simulate")),
-    *code_hash.TRAINING, "policy/trajectories.py",
-    *(f"runtime/lrpilot/{m}.py" for m in ("actions", "cadence", "features", "pilot", "probe", "telemetry")),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,11 +43,14 @@ class Spec:
         content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    def file(self) -> str:
+        """Its file below a collection's folder; sorted, they stand in an order that no change of code permutes."""
+        return f"{self.family}/{self.task_seed:010d}-{self.name()}.parquet"
 
-@cache
+
 def code(name: str) -> str:
-    """Hash of the sources that shape a recording of that family."""
-    return code_hash.digest(SOURCES, family(name).module)
+    """Hash of the code that shapes a recording of that family. (The reward is computed from the recording.)"""
+    return code_hash.digest(__name__, family(name).module)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:

@@ -14,7 +14,7 @@ from benchmarks import robust
 from benchmarks.robust import CHANGES, TIMES, Change, Job, figures, jobs, key, render, train, trained
 from lrpilot import load_policy
 from lrpilot.torch import PilotLR
-from pipeline.evaluation.run_cache import kept
+from pipeline.evaluation.run_cache import open_cache
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.reporting import markdown
 from pipeline.workloads.base import Workload
@@ -102,15 +102,15 @@ def test_figures_by_hand() -> None:
     assert render(r).splitlines()[2].startswith("| clipping: gradients clipped to a norm of 0.1 | 1 | 0.750 |")
 
 
-def test_a_training_is_kept(tmp_path: Path) -> None:
+def test_a_training_is_cached(tmp_path: Path) -> None:
     (task,) = tasks(("diabetes",), 1)
     todo = [Job("clipping", task, 0, times) for times in (None, 1.0)]
-    found = trained(todo, tmp_path)
-    assert [*found] == todo and all(math.isfinite(end) for ends in found.values() for end in ends)
-    with kept(tmp_path) as known:
-        assert {*known} == {key(job) for job in todo}
-        known[key(todo[0])] = (9.0, 9.0)
-    assert trained(todo, tmp_path) == found | {todo[0]: (9.0, 9.0)}
+    losses = trained(todo, tmp_path)
+    assert [*losses] == todo and all(math.isfinite(end) for ends in losses.values() for end in ends)
+    with open_cache(tmp_path) as cache:
+        assert {*cache} == {key(job) for job in todo}
+        cache[key(todo[0])] = (9.0, 9.0)
+    assert trained(todo, tmp_path) == losses | {todo[0]: (9.0, 9.0)}
 
 
 def test_another_policy_changes_the_keys_of_its_own_trainings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from pipeline import code_hash, collect
 from pipeline.collect import plan, turns
 from pipeline.config import CollectConfig, load
 from pipeline.paths import Paths
-from pipeline.simulation import recording
 from pipeline.simulation.recording import Spec
 from policy import trajectories
 from repository import TOP
@@ -71,11 +70,11 @@ def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monke
     for part in ("pipeline", "policy", "runtime"):
         shutil.copytree(TOP / part, top / part)
     module = top / "pipeline/workloads/synthetic.py"  # overfit's other half
-    module.write_text(module.read_text() + "# changed\n")
+    module.write_text(module.read_text() + "CHANGED = True\n")
     monkeypatch.setattr(code_hash, "TOP", top)
-    recording.code.cache_clear()
+    code_hash.digest.cache_clear()
     after = {spec.family: spec.code for spec in plan(config(tmp_path, families=weights, tasks=12))}
-    recording.code.cache_clear()
+    code_hash.digest.cache_clear()
     assert {name for name in weights if before[name] != after[name]} == {"overfit"}
 
 
@@ -122,6 +121,15 @@ def test_every_field_is_tried() -> None:
 @pytest.mark.parametrize("field", CHANGES)
 def test_a_name_stands_for_every_field(field: str) -> None:
     assert replace(SPEC, **{field: CHANGES[field]}).name() != SPEC.name()
+
+
+def test_the_order_of_tasks_outlives_a_change_of_code(tmp_path: Path) -> None:
+    """Agents learn from tasks in the order of their files."""
+    specs = plan(config(tmp_path, tasks=40))
+    changed = [replace(spec, code="d" * 64) for spec in specs]
+    assert not {spec.file() for spec in specs} & {spec.file() for spec in changed}
+    orders = [sorted(range(40), key=lambda i: mine[i].file()) for mine in (specs, changed)]
+    assert orders[0] == orders[1] != list(range(40))
 
 
 def test_a_policy_counts_by_content_not_by_path(tmp_path: Path) -> None:

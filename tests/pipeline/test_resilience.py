@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every file of the collection, recorded here one after the other."""
     specs = plan(load(write_params(tmp_path_factory.mktemp("params"), tasks=TASKS)).collect)
-    return {f"{spec.family}/{spec.name()}.parquet": record(spec) for spec in specs}
+    return {spec.file(): record(spec) for spec in specs}
 
 
 @pytest.fixture(scope="module")

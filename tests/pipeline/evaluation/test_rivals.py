@@ -14,8 +14,8 @@ from pipeline.evaluation import loops
 from pipeline.evaluation.loops import score
 from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, Driver, Recipe, of_scheduler, plain
 from pipeline.evaluation.splits import tasks
+from pipeline.simulation.follow import Recording, follow
 from pipeline.simulation.schedules import multipliers
-from pipeline.simulation.simulate import Recording, follow
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import FAMILIES
 from tiny import world

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lrpilot.pilot import Pilot, Protocol
-from pipeline.simulation.simulate import Recording, follow, simulate
+from pipeline.simulation.follow import Recording, follow
+from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
 from tiny import world

@@ -1,0 +1,139 @@
+"""Agents are cached under all that decides them: the train stage trains none twice, and leaves the same bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import agent_cache, collect, train
+from pipeline.agent_cache import AgentSpec
+from pipeline.config import TrainConfig, load, overlay, read
+from pipeline.paths import Paths
+from repository import TOP
+from tiny import write_params
+
+PARAMS = load(TOP)
+SPEC = AgentSpec("data", PARAMS.reward, PARAMS.train, 0, "cpu")
+TRAIN: dict[str, Any] = {
+    "algorithm": "iql",
+    "steps": 1,
+    "batch_size": 1,
+    "learning_rate": 1.0,
+    "gamma": 0.5,
+    "n_step": 1,
+    "alpha": 0.1,
+    "hidden": (1,),
+    "dropout": 0.1,
+    "features": ("clock",),
+    "mask_validation": 0.1,
+    "mask_epochs": 0.1,
+}
+CHANGES: dict[str, AgentSpec] = {
+    "data": replace(SPEC, data="other data"),
+    "reward": replace(SPEC, reward=replace(SPEC.reward, knee=0.1)),
+    "seed": replace(SPEC, seed=1),
+    "device": replace(SPEC, device="cuda"),
+    "selection": replace(SPEC, selection="half"),
+} | {name: replace(SPEC, config=replace(SPEC.config, **{name: value})) for name, value in TRAIN.items()}
+
+
+def test_a_key_stands_for_all_that_decides_an_agent() -> None:
+    assert {f.name for f in fields(AgentSpec)} | {f.name for f in fields(TrainConfig)} == {*CHANGES, "config", "seeds"}
+    assert len({SPEC.key(), *(spec.key() for spec in CHANGES.values())}) == len(CHANGES) + 1
+    for alike in (replace(SPEC.config, seeds=(8, 9)), replace(SPEC.config, device="cuda")):
+        assert replace(SPEC, config=alike).key() == SPEC.key()
+
+
+def test_the_control_sees_less_and_has_the_first_seed() -> None:
+    specs = train.plan(PARAMS, "data")
+    assert [*specs] == ["seed0", "seed1", "seed2", "seed3", "blind"]
+    assert replace(specs["blind"], config=PARAMS.train) == specs["seed0"]
+    assert specs["blind"].config.features == ("clock",)
+
+
+def parameters(root: Path, seeds: list[int], **changes: Any) -> None:
+    small = {"steps": 40, "batch_size": 16, "hidden": [8], "seeds": seeds, "device": "cpu"} | changes
+    content = overlay(read(root / "params.yaml"), {"train": small})
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a collection and MLflow's database."""
+    root = write_params(tmp_path_factory.mktemp("root"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(TOP)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", ["collect", "--root", str(root)])
+        collect.main()
+    return root
+
+
+@pytest.fixture
+def root(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train", "--root", str(collected)])
+    return collected
+
+
+def left(root: Path) -> dict[str, bytes]:
+    """All that the stage writes."""
+    paths = Paths(root)
+    files = [*paths.agent.iterdir(), paths.train_metrics, paths.train_curve]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_what_is_cached_is_not_trained_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters(root, [0])
+    train.main()
+    first = left(root)
+    assert {"seed0.d3", "blind.d3", "training.json", "train.json", "train.csv"} == {*first}
+    cached = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
+    assert len(cached) == 4
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build", None)  # a store that nobody needs
+        train.main()
+    assert left(root) == first
+
+    parameters(root, [0, 1])
+    train.main()
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
+    assert cached.items() <= after.items() and len(after) == 6
+    second = left(root)
+    assert all(second[name] == first[name] for name in ("seed0.d3", "blind.d3"))
+
+
+def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path) -> None:
+    """Killed once one of five agents is there; the next run trains the others."""
+    parameters(root, [0, 1, 2, 3], steps=400)
+    cache = tmp_path / ".agent_cache"
+    command = [sys.executable, "-m", "pipeline.train", "--root", str(root)]
+    path = {"PYTHONPATH": f"{TOP}:{TOP / 'runtime'}"}
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | path) as process:
+        while not [*cache.glob("*.d3")]:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    survived = {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}
+    assert 1 <= len(survived) < 5
+    train.main()
+    assert survived.items() <= {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}.items()
+    assert sorted(path.name for path in Paths(root).agent.glob("*.d3")) == [
+        "blind.d3",
+        *(f"seed{i}.d3" for i in range(4)),
+    ]
+
+
+def test_auto_is_a_device_that_there_is() -> None:
+    assert [agent_cache.device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert agent_cache.device("auto") in ("cpu", "cuda")
