@@ -49,19 +49,19 @@ def cells(params: Original, paths: OriginalPaths) -> list[Training]:
     """All trainings of the table: a pilot has no initial rate, so it runs once per seed, the others from every rate."""
     agents = {kind: getattr(paths, kind) for kind in AGENTS}
     shas = {kind: sha256(path) for kind, path in agents.items() if path.is_file()}
-    found = []
+    trainings = []
     for pair in pairs(params, paths):
         for scheduler in params.plan.schedulers:
             policy = str(agents[scheduler].resolve()) if scheduler in AGENTS else ""
             own = [pair.setting.learning_rate] if scheduler in PILOTS else rates(params, pair.setting)
-            found += [
+            trainings += [
                 replace(
                     pair, scheduler=scheduler, learning_rate=rate, seed=seed, policy=policy,
                     policy_sha256=shas.get(scheduler, ""),
                 )
                 for rate in own for seed in range(params.plan.seeds)
             ]  # fmt: skip
-    return found
+    return trainings
 
 
 def steps(training: Training) -> int:

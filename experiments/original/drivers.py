@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from experiments.original import epochs
-from experiments.original.epochs import Seen
+from experiments.original.epochs import Telemetry
 from experiments.original.training import Training
 from pipeline.simulation.schedules import epsilon, multipliers
 
@@ -24,8 +24,8 @@ class Driver:
 
     def after_step(self, loss: torch.Tensor, norm: torch.Tensor | None) -> None: ...
 
-    def decide(self, seen: Seen) -> None:
-        """`seen` as of now: before the training, and at the end of every interval but the last."""
+    def decide(self, now: Telemetry) -> None:
+        """Comes before the training, and at the end of every interval but the last."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -67,9 +67,9 @@ class Piloted(Driver):
             self._pilot.observe(grad_norm=norm)
         self._pilot.step(loss)
 
-    def decide(self, seen: Seen) -> None:
+    def decide(self, now: Telemetry) -> None:
         if self._validation:
-            self._pilot.observe(val_loss=seen.val_loss)
+            self._pilot.observe(val_loss=now.val_loss)
 
     def state_dict(self) -> dict[str, Any]:
         return self._pilot.state_dict()
@@ -85,13 +85,13 @@ class Deciding(Driver):
 
     def __init__(self, optimizer: Optimizer, choose: Any) -> None:
         self._optimizer, self._choose = optimizer, choose
-        self._before: Seen | None = None
+        self._before: Telemetry | None = None
         self._decision = 0
 
-    def decide(self, seen: Seen) -> None:
-        observation = epochs.observation(seen, self._before or seen)
-        self.action, factor = self._choose(observation, seen.lr, self._decision)
-        self._before, self._decision = seen, self._decision + 1
+    def decide(self, now: Telemetry) -> None:
+        observation = epochs.observation(now, self._before or now)
+        self.action, factor = self._choose(observation, now.lr, self._decision)
+        self._before, self._decision = now, self._decision + 1
         for group in self._optimizer.param_groups:
             group["lr"] = epochs.moved(group["lr"], factor)
 
@@ -100,7 +100,7 @@ class Deciding(Driver):
         return {"before": before, "decision": self._decision, "action": self.action}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._before = None if state["before"] is None else Seen(**state["before"])
+        self._before = None if state["before"] is None else Telemetry(**state["before"])
         self._decision, self.action = state["decision"], state["action"]
 
 

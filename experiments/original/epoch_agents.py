@@ -38,11 +38,11 @@ def train(
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
     discrete = kind == "discrete"
-    seen = np.concatenate([e.observations for e in episodes])
+    observations = np.concatenate([e.observations for e in episodes])
     common: dict[str, Any] = {
         "batch_size": settings.batch_size, "gamma": settings.gamma,
         "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(
-            mean=seen.mean(0, np.float64), std=seen.std(0, dtype=np.float64)
+            mean=observations.mean(0, np.float64), std=observations.std(0, dtype=np.float64)
         ),
         "encoder_factory": encoder(settings),
     }  # fmt: skip
@@ -80,8 +80,8 @@ class Factors(torch.nn.Module):
         self.register_buffer("factors", torch.tensor(DISCRETE, dtype=torch.float32))
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        found = self._algorithm.impl.inner_predict_best_action(self._scaler.transform(observation))
-        return self.factors[found][:, None] if self._discrete else SPAN ** found.clamp(-1.0, 1.0)
+        action = self._algorithm.impl.inner_predict_best_action(self._scaler.transform(observation))
+        return self.factors[action][:, None] if self._discrete else SPAN ** action.clamp(-1.0, 1.0)
 
 
 def write(algorithm: Any, about: Mapping[str, Any], path: Path) -> np.ndarray:

@@ -28,5 +28,5 @@ class EpochPolicy:
             raise ValueError(f"{path}: sees {self.about.get('features')}, want {list(FEATURES)}; run the learn stage")
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        (found,) = self._session.run(None, {self._session.get_inputs()[0].name: observations})
-        return np.asarray(found)[:, 0]
+        (factors,) = self._session.run(None, {self._session.get_inputs()[0].name: observations})
+        return np.asarray(factors)[:, 0]

@@ -21,7 +21,7 @@ WORST = 10.0  # validation loss that a diverged training counts as, and the high
 
 
 @dataclass(frozen=True)
-class Seen:
+class Telemetry:
     """What a training shows at a decision; losses and the norm are means over the steps since the last one."""
 
     progress: float  # share of the steps that are done
@@ -36,23 +36,23 @@ class Seen:
         return not np.isfinite([self.train_loss, self.val_loss]).all()
 
 
-def observation(now: Seen, before: Seen) -> np.ndarray:
+def observation(now: Telemetry, before: Telemetry) -> np.ndarray:
     """(F,) float32 of a decision; at the first one `before` is `now`. Logarithms to base 10, cut at 5."""
 
     def log(x: float) -> float:
         return float(np.log10(max(x, 1e-8))) if np.isfinite(x) else 5.0
 
-    found = [
+    features = [
         now.progress, log(now.lr), log(now.grad_norm), log(now.train_loss), log(now.val_loss), now.val_error,
         log(before.train_loss) - log(now.train_loss), log(before.val_loss) - log(now.val_loss),
     ]  # fmt: skip
-    return np.nan_to_num(np.clip(found, -8, 5)).astype(np.float32)
+    return np.nan_to_num(np.clip(features, -8, 5)).astype(np.float32)
 
 
 def rewards(val_loss: Sequence[float]) -> np.ndarray:
     """(D,) float32 of validation losses (D + 1,): what each decision took off; not finite counts as `WORST`."""
-    found = np.asarray(val_loss, float)
-    return -np.diff(np.minimum(np.where(np.isfinite(found), found, WORST), WORST)).astype(np.float32)
+    losses = np.asarray(val_loss, float)
+    return -np.diff(np.minimum(np.where(np.isfinite(losses), losses, WORST), WORST)).astype(np.float32)
 
 
 def factor(kind: str, action: float) -> float:

@@ -20,7 +20,7 @@ SHOWN = 120  # characters of somebody else's error
 
 
 class DataError(ValueError):
-    """Data that cannot be used: which, what was found, and what to do."""
+    """Data that cannot be used: which, what is wrong with them, and what to do."""
 
 
 def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any, np.ndarray]:
@@ -33,7 +33,7 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
 
     known = SETS[name]
     where = f"{name}, split {which}"
-    with told(f"{where} of {known.repo}", f"a folder that holds {known.files(which)}"):
+    with explained(f"{where} of {known.repo}", f"a folder that holds {known.files(which)}"):
         rows = _mirrored(known, which, mirror, cache) if mirror else _downloaded(known, which)
     for column in (known.column, "label"):
         if column not in rows.column_names:
@@ -44,7 +44,7 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
     if not len(rows):
         raise DataError(f"{where}: no rows; want some")
     labels = _labels(rows["label"], known, where)
-    with told(f"{where}, column {known.column}", "a folder with sound files"):
+    with explained(f"{where}, column {known.column}", "a folder with sound files"):
         if known.kind == "image":  # whoever wrote the file may not have said that these bytes are images
             rows = rows.cast_column(known.column, Image())
         inputs = list(rows[known.column])
@@ -89,12 +89,12 @@ def pretrained(folder: Path | None) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     torch.manual_seed(0)  # a checkpoint without a pooler gets a new one
     source, options = (str(folder), {}) if folder else (PRETRAINED, {"revision": PRETRAINED_REVISION})
-    with told(source, f"a folder that holds {PRETRAINED}, or models.pretrained to its folder"):
+    with explained(source, f"a folder that holds {PRETRAINED}, or models.pretrained to its folder"):
         return AutoTokenizer.from_pretrained(source, **options), AutoModel.from_pretrained(source, **options)
 
 
 @contextmanager
-def told(what: str, instead: str) -> Iterator[None]:
+def explained(what: str, instead: str) -> Iterator[None]:
     """Say of an error of the hub or of a file what it means here; `instead` is what data.mirror may be set to."""
     try:
         yield
@@ -104,10 +104,10 @@ def told(what: str, instead: str) -> Iterator[None]:
         if full(error):
             place = os.environ.get("HF_HOME") or "~/.cache/huggingface"
             raise DataError(f"{what}: no space left on device; make room in {place}, or set HF_HOME") from error
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:SHOWN]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:SHOWN]
         offline = " HF_HUB_OFFLINE is set: unset it to download;" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise DataError(
-            f"{what} cannot be read ({said});{offline} connect to the hub, or set data.mirror to {instead}"
+            f"{what} cannot be read ({reason});{offline} connect to the hub, or set data.mirror to {instead}"
         ) from error
 
 
@@ -120,29 +120,29 @@ def full(error: BaseException | None) -> bool:
     return False
 
 
-def _labels(found: Sequence[Any], known: HubSet, where: str) -> np.ndarray:
-    for row, label in enumerate(found):
+def _labels(labels: Sequence[Any], known: HubSet, where: str) -> np.ndarray:
+    for row, label in enumerate(labels):
         if not isinstance(label, int) or not 0 <= label < known.classes:
             raise DataError(
                 f"{where}, column label: row {row} has {label!r}, want 0 to {known.classes - 1}; "
                 f"take the split {known.test!r}, whose labels are public, and files as {known.repo} has them"
             )
-    return np.array(found, np.int64)
+    return np.array(labels, np.int64)
 
 
-def _images(found: list[Any], known: HubSet, where: str) -> np.ndarray:
-    for row, image in enumerate(found):
+def _images(images: list[Any], known: HubSet, where: str) -> np.ndarray:
+    for row, image in enumerate(images):
         shape = np.shape(image)
         if shape != known.shape:
             raise DataError(
                 f"{where}, column {known.column}: row {row} has shape {shape}, want an image of {known.shape}; "
                 f"files as {known.repo} has them"
             )
-    return np.stack([np.asarray(image, np.uint8) for image in found])
+    return np.stack([np.asarray(image, np.uint8) for image in images])
 
 
-def _texts(found: list[Any], known: HubSet, where: str) -> list[str]:
-    for row, text in enumerate(found):
+def _texts(texts: list[Any], known: HubSet, where: str) -> list[str]:
+    for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"{where}, column {known.column}: row {row} has {text!r}, want a text; drop the row")
-    return found
+    return texts

@@ -23,17 +23,17 @@ TOLERANCE = 1e-5  # of a factor
 
 
 def episodes(results: Sequence[dict[str, Any]]) -> list[epoch_agents.Episode]:
-    """Recorded trainings as the agents see them: what the training saw at each decision, and what it gained."""
-    found = []
+    """Recorded trainings as the agents see them: observations, actions and rewards of their decisions."""
+    out = []
     for result in results:
-        names = epochs.Seen.__dataclass_fields__
-        seen = [epochs.Seen(**{name: row[name] for name in names}) for row in result["curve"]]
+        names = epochs.Telemetry.__dataclass_fields__
+        curve = [epochs.Telemetry(**{name: row[name] for name in names}) for row in result["curve"]]
         actions = [row["action"] for row in result["curve"] if "action" in row]
-        observations = [epochs.observation(now, seen[max(i - 1, 0)]) for i, now in enumerate(seen[: len(actions)])]
+        observations = [epochs.observation(now, curve[max(i - 1, 0)]) for i, now in enumerate(curve[: len(actions)])]
         # Nothing is decided at the last row, whether the budget or a divergence ended the training.
-        gains = epochs.rewards([s.val_loss for s in seen[: len(actions) + 1]])
-        found.append(epoch_agents.Episode(np.stack(observations), np.array(actions), gains))
-    return found
+        gains = epochs.rewards([telemetry.val_loss for telemetry in curve[: len(actions) + 1]])
+        out.append(epoch_agents.Episode(np.stack(observations), np.array(actions), gains))
+    return out
 
 
 def settings(config: AgentsConfig, kind: str) -> Settings:
@@ -68,8 +68,8 @@ def main() -> None:
         metrics: dict[str, Any] = {}
         for kind in AGENTS:
             path: Path = getattr(paths, kind)
-            found = learn(kind, episodes([r for r in results if r["scheduler"] == kind]), config, path)
-            metrics |= {f"{kind}.{name}": value for name, value in found.items()}
+            figures = learn(kind, episodes([r for r in results if r["scheduler"] == kind]), config, path)
+            metrics |= {f"{kind}.{name}": value for name, value in figures.items()}
             log.artifact(path)
         log.write(metrics, paths.learn_metrics)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.original.drivers import Driver, driver
-from experiments.original.epochs import Seen
+from experiments.original.epochs import Telemetry
 from experiments.original.models import build
 from experiments.original.sets import Part, loader
 from experiments.original.training import Training
@@ -77,7 +77,7 @@ class Loop:
 
     @property
     def diverged(self) -> bool:
-        return bool(self.curve) and _seen(self.curve[-1]).broken
+        return bool(self.curve) and _telemetry(self.curve[-1]).broken
 
     def epoch(self) -> None:
         """Train one epoch; where the loss is not finite any more, as far as the next decision."""
@@ -140,7 +140,7 @@ class Loop:
         }  # fmt: skip
         self.curve.append(row)
         if step < self.steps and not self.diverged:
-            self.driver.decide(_seen(row))
+            self.driver.decide(_telemetry(row))
             row["action"] = self.driver.action
 
     @torch.no_grad()
@@ -195,8 +195,8 @@ class Loop:
         self.done, self.curve, self.seconds = state["done"], state["curve"], state["seconds"]
 
 
-def _seen(row: dict[str, float]) -> Seen:
-    return Seen(**{k: row[k] for k in ("progress", "lr", "grad_norm", "train_loss", "val_loss", "val_error")})
+def _telemetry(row: dict[str, float]) -> Telemetry:
+    return Telemetry(**{k: row[k] for k in ("progress", "lr", "grad_norm", "train_loss", "val_loss", "val_error")})
 
 
 def _may_have_children() -> None:

@@ -37,9 +37,9 @@ Rows = tuple[list[Any], list[int]]  # inputs and labels
 def write_mirror(folder: Path, config: EmbeddedConfig) -> None:
     """Write the data sets and BERT below `folder`, as SETS and PRETRAINED name them. The same bytes every time."""
     rows = config.train + config.test
-    found = {"mnist": _digits(rows), "cifar10": _tiles(rows), "imdb": _texts(PARAGRAPHS, _paragraphs, rows)}
-    found["sst2"] = _texts(SENTENCES, _sentences, rows)
-    for name, (inputs, labels) in found.items():
+    sets = {"mnist": _digits(rows), "cifar10": _tiles(rows), "imdb": _texts(PARAGRAPHS, _paragraphs, rows)}
+    sets["sst2"] = _texts(SENTENCES, _sentences, rows)
+    for name, (inputs, labels) in sets.items():
         order = np.random.default_rng(0).permutation(len(labels))
         test, train = order[: config.test], order[config.test : rows]
         splits = {"train": train, SETS[name].test: test}
@@ -49,8 +49,8 @@ def write_mirror(folder: Path, config: EmbeddedConfig) -> None:
             _write(folder, name, "unsupervised", [inputs[i] for i in test], [-1] * len(test))
         if name == "sst2":
             _write(folder, name, "test", [inputs[i] for i in test], [-1] * len(test))
-        found[name] = ([inputs[i] for i in train], [])
-    write_bert(folder / PRETRAINED, found["imdb"][0] + found["sst2"][0], config)
+        sets[name] = ([inputs[i] for i in train], [])
+    write_bert(folder / PRETRAINED, sets["imdb"][0] + sets["sst2"][0], config)
 
 
 def _write(folder: Path, name: str, split: str, inputs: list[Any], labels: list[int]) -> None:
@@ -105,13 +105,13 @@ def _texts(packages: tuple[str, str], parts: Any, rows: int) -> Rows:
     texts: list[str] = []
     labels: list[int] = []
     for label, package in enumerate(packages):
-        found: dict[str, None] = {}
+        distinct: dict[str, None] = {}
         for text in parts(package):
-            found[text] = None
-            if len(found) >= -(-rows // 2):
+            distinct[text] = None
+            if len(distinct) >= -(-rows // 2):
                 break
-        texts += found
-        labels += [label] * len(found)
+        texts += distinct
+        labels += [label] * len(distinct)
     return texts, labels
 
 

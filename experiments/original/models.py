@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def _resnet18(about: About, config: ModelsConfig) -> nn.Module:
     from torchvision.models import resnet18
 
     with torch.device("meta"):
-        net = resnet18()
+        net: Any = resnet18()  # its annotations do not allow for other parts
         net.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         net.maxpool = nn.Identity()
     _materialise(net, about.shape[0], config.width)
@@ -58,7 +59,7 @@ def _vgg16(about: About, config: ModelsConfig) -> nn.Module:
     from torchvision.models import vgg16_bn
 
     with torch.device("meta"):
-        net = vgg16_bn()
+        net: Any = vgg16_bn()  # its annotations do not say that the features are a sequence
     _materialise(net.features, about.shape[0], config.width)
     channels = next(m.num_features for m in reversed(net.features) if isinstance(m, nn.BatchNorm2d))
     return nn.Sequential(net.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), _head(channels, about, config))
@@ -80,8 +81,8 @@ def _materialise(module: nn.Module, channels: int, share: float) -> None:
     for name, old in module.named_children():
         if isinstance(old, nn.Conv2d):
             inputs = channels if old.in_channels == 3 else width(old.in_channels)
-            size, stride, padding = old.kernel_size, old.stride, old.padding
-            new = nn.Conv2d(inputs, width(old.out_channels), size, stride, padding, bias=old.bias is not None)
+            shape: dict[str, Any] = {"kernel_size": old.kernel_size, "stride": old.stride, "padding": old.padding}
+            new = nn.Conv2d(inputs, width(old.out_channels), **shape, bias=old.bias is not None)
             nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
             if new.bias is not None:
                 nn.init.zeros_(new.bias)

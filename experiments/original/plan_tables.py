@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.original.catalogue import MODEL_TITLES, PILOTS, SCHEDULER_TITLES, SETS
 from experiments.original.summary import PLAN_RATE
+from pipeline.reporting.markdown import table
 
 # What the plan published of fine-tuning BERT: the run with 5e-5, and one that failed to learn.
 PUBLISHED = (("published, from 5e-05", 0.4323, 0.856), ("published, failed to learn", 0.699, 0.487))
@@ -23,12 +24,6 @@ def title(pair: str) -> str:
     name, model, size = pair.split(".")
     batch, epochs = size.split("x")
     return f"{SETS[name].title} × {MODEL_TITLES[model]}, batch {batch}, {epochs} epoch{'s' * (epochs != '1')}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column is text, the others are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float, decimals: int, half: float = math.nan) -> str:
@@ -81,16 +76,16 @@ def verdicts(summary: Mapping[str, Any]) -> str:
         best, mean = (f"{number(v[f'{k}_loss'], 4)} ({SCHEDULER_TITLES[v[k]]})" for k in ("best", "lowest_mean"))
         answers = ("yes" if v[k] else "no" for k in ("at_or_below_best", "below_means"))
         rows.append([title(pair), pilot, best, mean, *answers])
-    head = [
+    header = [
         "pair", "PilotLR", f"best traditional from {PLAN_RATE:g}", "lowest mean over rates", "at or below the best",
         "below every mean",
     ]  # fmt: skip
     best, means = (sum(v[k] for v in judged) for k in ("at_or_below_best", "below_means"))
-    told = (
+    summed_up = (
         f"PilotLR ends at or below the best traditional scheduler from the plan's {PLAN_RATE:g} in {best} of "
         f"{len(judged)} pairs, and below every traditional scheduler's mean over initial rates in {means}."
     )
-    return f"{told}\n\n{table(head, rows)}"
+    return f"{summed_up}\n\n{table(header, rows)}"
 
 
 def document(summary: Mapping[str, Any], level: str = "##") -> str:

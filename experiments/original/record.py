@@ -16,11 +16,11 @@ def main() -> None:
     paths = original_root(__doc__)
     params = load(paths.root)
     with tracking.stage(paths, "record", asdict(params.record)) as log:
-        found = compute(recorded(params, paths), paths.recordings, params.training, "record")
-        kinds = Counter(result["scheduler"] for result in found)
+        results = compute(recorded(params, paths), paths.recordings, params.training, "record")
+        kinds = Counter(result["scheduler"] for result in results)
         metrics = {
-            "trainings": len(found), "decisions": sum("action" in row for r in found for row in r["curve"]),
-            "diverged": sum(result["diverged"] for result in found),
+            "trainings": len(results), "decisions": sum("action" in row for r in results for row in r["curve"]),
+            "diverged": sum(result["diverged"] for result in results),
             **{f"trainings.{kind}": count for kind, count in sorted(kinds.items())},
         }  # fmt: skip
         log.write(metrics, paths.record_metrics)

@@ -17,17 +17,17 @@ FIRST_SEED = 10_000  # agents are judged on others
 
 def recorded(params: Original, paths: OriginalPaths) -> list[Training]:
     """What the agents learn from: every behaviour and every initial rate comes up as evenly as `record.runs` allow."""
-    config, found = params.record, []
+    config, trainings = params.record, []
     for pair in pairs(params, paths):
         for kind in AGENTS:
-            rng, own = np.random.default_rng([len(found), 7]), rates(params, pair.setting)
+            rng, own = np.random.default_rng([len(trainings), 7]), rates(params, pair.setting)
             behaviours = [config.behaviours[i % len(config.behaviours)] for i in range(config.runs)]
             order = [own[i] for _ in range(-(-config.runs // len(own))) for i in rng.permutation(len(own))]
-            found += [
+            trainings += [
                 replace(
-                    pair, scheduler=kind, learning_rate=order[i], seed=FIRST_SEED + len(found) + i,
+                    pair, scheduler=kind, learning_rate=order[i], seed=FIRST_SEED + len(trainings) + i,
                     behaviour=behaviour, exploration=(config.epsilon, config.epsilon_decay),
                 )
                 for i, behaviour in enumerate(behaviours)
             ]  # fmt: skip
-    return found
+    return trainings

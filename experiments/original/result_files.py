@@ -37,11 +37,11 @@ def compute(trainings: Sequence[Training], folder: Path, config: TrainingConfig,
         with closing(pool.imap_unordered(partial(_work, folder=folder.resolve()), list(todo.items()))) as outcomes:
             for outcome in progress(outcomes, len(todo), what, lambda _: 1.0, "trainings"):
                 name, training = outcome.item
-                said = outcome.failure.message if outcome.failure else _store(outcome.result, folder, name)
-                if said:
+                problem = outcome.failure.message if outcome.failure else _store(outcome.result, folder, name)
+                if problem:
                     failures += 1
-                    print(f"{what}: {training.title}: {said}", file=sys.stderr, flush=True)
-                    if "No space left" in said:
+                    print(f"{what}: {training.title}: {problem}", file=sys.stderr, flush=True)
+                    if "No space left" in problem:
                         break
     if failures:
         raise SystemExit(f"{what}: {failures} trainings failed; a new run goes on with those that have no result")

@@ -15,10 +15,10 @@ def main() -> None:
     paths = original_root(__doc__)
     params = load(paths.root)
     with tracking.stage(paths, "run", asdict(params.plan) | {"training": asdict(params.training)}) as log:
-        found = compute(cells(params, paths), paths.runs, params.training, "run")
+        results = compute(cells(params, paths), paths.runs, params.training, "run")
         metrics = {
-            "trainings": len(found), "diverged": sum(result["diverged"] for result in found),
-            "train_hours": round(sum(result["train_runtime"] for result in found) / 3600, 3),
+            "trainings": len(results), "diverged": sum(result["diverged"] for result in results),
+            "train_hours": round(sum(result["train_runtime"] for result in results) / 3600, 3),
         }  # fmt: skip
         log.write(metrics, paths.run_metrics)
 

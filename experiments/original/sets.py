@@ -55,7 +55,7 @@ def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, fol
             f"{name}: {len(order)} training examples, of which data.validation holds {held_out} out; want some of both"
         )
     test_x, test_y = hub.split(name, known.test, mirror, cache)
-    kept = np.random.default_rng(ORDER).permutation(len(test_y))[: config.examples or None]
+    test_order = np.random.default_rng(ORDER).permutation(len(test_y))[: config.examples or None]
 
     def ready(inputs: Any, rows: np.ndarray) -> np.ndarray:
         if known.kind == "text":
@@ -63,8 +63,11 @@ def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, fol
         images = inputs[rows]
         return np.ascontiguousarray(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
 
-    places = {"train": (x, y, order[held_out:]), "val": (x, y, order[:held_out]), "test": (test_x, test_y, kept)}
-    arrays = {part: (ready(inputs, rows), labels[rows]) for part, (inputs, labels, rows) in places.items()}
+    train, val, test = (x, y, order[held_out:]), (x, y, order[:held_out]), (test_x, test_y, test_order)
+    arrays = {
+        part: (ready(inputs, rows), labels[rows])
+        for part, (inputs, labels, rows) in zip(PARTS, (train, val, test), strict=True)
+    }
     digest = hashlib.sha256()
     for part, pair in arrays.items():
         for axis, array in zip("xy", pair, strict=True):
@@ -72,18 +75,18 @@ def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, fol
             np.save(content, array)
             trajectories.store(content.getvalue(), folder / name / f"{part}_{axis}.npy")
             digest.update(np.ascontiguousarray(array).data)
-    train = arrays["train"][0]
+    inputs = arrays["train"][0]
     image = known.kind == "image"
-    mean, std = (tuple((f(train, axis=(0, 2, 3)) / 255).tolist()) if image else () for f in (np.mean, np.std))
+    mean, std = (tuple((f(inputs, axis=(0, 2, 3)) / 255).tolist()) if image else () for f in (np.mean, np.std))
     return About(
-        name, {part: len(pair[1]) for part, pair in arrays.items()}, known.classes, train.shape[1:], mean, std,
+        name, {part: len(pair[1]) for part, pair in arrays.items()}, known.classes, inputs.shape[1:], mean, std,
         0 if image else len(tokenizer), 0 if image else int(tokenizer.pad_token_id), digest.hexdigest(),
     )  # fmt: skip
 
 
 def _tokens(texts: Sequence[str], tokenizer: Any, length: int) -> np.ndarray:
-    found = tokenizer(list(texts), truncation=True, max_length=length, padding="max_length", return_tensors="np")
-    return found["input_ids"].astype(np.int32)
+    coded = tokenizer(list(texts), truncation=True, max_length=length, padding="max_length", return_tensors="np")
+    return coded["input_ids"].astype(np.int32)
 
 
 def write(about: Sequence[About], folder: Path) -> None:
@@ -95,8 +98,7 @@ def write(about: Sequence[About], folder: Path) -> None:
 def read(folder: Path) -> dict[str, About]:
     """By name what `sets.json` says. Raises FileNotFoundError where the prepare stage did not run."""
     content = json.loads((folder / "sets.json").read_text(encoding="utf-8"))
-    tuples = ("shape", "mean", "std")
-    return {n: About(n, **{k: tuple(v) if k in tuples else v for k, v in a.items()}) for n, a in content.items()}
+    return {n: About(n, **a | {k: tuple(a[k]) for k in ("shape", "mean", "std")}) for n, a in content.items()}
 
 
 def fingerprint(about: Sequence[About]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -27,13 +27,13 @@ CONFIDENCE = 0.95
 
 def rows(results: Sequence[Mapping[str, Any]], thresholds: Mapping[str, float]) -> pd.DataFrame:
     """A row per training; `eval_loss` as it counts, `raw_eval_loss` as it was."""
-    found = []
+    out = []
     for result in results:
         curve = result["curve"]
         start, end = curve[0]["val_loss"], result["eval_loss"]
         per_epoch = result["steps"] / result["epochs"]
         reached = [row["step"] / per_epoch for row in curve if 1 - row["val_error"] >= thresholds[result["dataset"]]]
-        found.append(
+        out.append(
             {k: v for k, v in result.items() if k != "curve"}
             | {
                 "raw_eval_loss": end, "eval_loss": min(end, start) if math.isfinite(end) else start,
@@ -41,15 +41,15 @@ def rows(results: Sequence[Mapping[str, Any]], thresholds: Mapping[str, float]) 
                 "lr_curve": [row["lr"] for row in curve], "val_curve": [row["val_loss"] for row in curve],
             }
         )  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame(out)
 
 
 def half(values: Iterable[float]) -> float:
     """Half the width of Student's 95 % interval of a mean over seeds; nan for fewer than two."""
-    found = np.array([v for v in values if math.isfinite(v)])
-    if len(found) < 2:
+    finite = np.array([v for v in values if math.isfinite(v)])
+    if len(finite) < 2:
         return math.nan
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(finite) - 1) * finite.std(ddof=1) / math.sqrt(len(finite)))
 
 
 def pair_name(pair: Sequence[Any]) -> str:
@@ -57,32 +57,32 @@ def pair_name(pair: Sequence[Any]) -> str:
     return f"{pair[0]}.{pair[1]}.{pair[2]}x{pair[3]}"
 
 
-def cell(found: pd.DataFrame) -> dict[str, float]:
+def cell(runs: pd.DataFrame) -> dict[str, float]:
     """Mean over seeds, `.half` of every figure, and how many diverged or reached the threshold."""
-    out: dict[str, float] = {"runs": len(found), "diverged": int(found.diverged.sum())}
-    out["reached"] = int(found.epochs_to_threshold.notna().sum())
+    out: dict[str, float] = {"runs": len(runs), "diverged": int(runs.diverged.sum())}
+    out["reached"] = int(runs.epochs_to_threshold.notna().sum())
     for figure in FIGURES:
-        values = found[figure].astype(float)
+        values = pd.Series(runs[figure], dtype=float)
         out[figure], out[f"{figure}.half"] = float(values.mean()), half(values)
     return out
 
 
-def by_rate(found: pd.DataFrame, scheduler: str) -> dict[str, float]:
+def by_rate(runs: pd.DataFrame, scheduler: str) -> dict[str, float]:
     """Of a pair and scheduler: mean eval_loss by initial rate, over all rates, and the spread, which is sensitivity."""
-    own = found[found.scheduler == scheduler]
+    own = runs.loc[runs.scheduler == scheduler]
     means = own.groupby("learning_rate").eval_loss.mean()
     over_rates = own.groupby("seed").eval_loss.mean()  # seeds share initialisations, so they are the units
-    spread = 0.0 if scheduler in PILOTS else float(np.ptp(means))
+    spread = 0.0 if scheduler in PILOTS else float(means.max() - means.min())
     return {f"{rate:g}": float(v) for rate, v in means.items()} | {
         "mean": float(over_rates.mean()), "half": half(over_rates), "sensitivity": spread,
     }  # fmt: skip
 
 
-def verdict(found: pd.DataFrame) -> dict[str, Any]:
+def verdict(runs: pd.DataFrame) -> dict[str, Any]:
     """Of a pair: the pilot's loss, the best traditional scheduler's at the plan's rate, the lowest mean over rates."""
-    pilot = found[found.scheduler == "pilot"].eval_loss.mean()
-    traditional = found[found.scheduler.isin(TRADITIONAL)]
-    at_plan = traditional[traditional.learning_rate == PLAN_RATE].groupby("scheduler").eval_loss.mean()
+    pilot = runs.loc[runs.scheduler == "pilot"].eval_loss.mean()
+    traditional = runs.loc[runs.scheduler.isin(TRADITIONAL)]
+    at_plan = traditional.loc[traditional.learning_rate == PLAN_RATE].groupby("scheduler").eval_loss.mean()
     over_rates = traditional.groupby("scheduler").eval_loss.mean()
     if not len(at_plan) or math.isnan(pilot):  # a profile without them
         return {}
@@ -96,15 +96,15 @@ def verdict(found: pd.DataFrame) -> dict[str, Any]:
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
     """By pair: `cells` at the setting's own rate by scheduler, `rates` by scheduler, `verdict`."""
     out: dict[str, Any] = {}
-    for pair, found in table.groupby(PAIR, sort=False):
-        own = found[found.learning_rate == found.own_rate]
-        schedulers = list(dict.fromkeys(found.scheduler))
-        out[pair_name(pair)] = {
-            "rate": float(found.own_rate.iloc[0]), "seeds": int(found.seed.nunique()),
-            "initial_loss": float(found.initial_loss.mean()),
-            "cells": {name: cell(own[own.scheduler == name]) for name in schedulers},
-            "rates": {name: by_rate(found, name) for name in schedulers},
-            "verdict": verdict(found),
+    for pair, runs in table.groupby(PAIR, sort=False):
+        own = runs.loc[runs.learning_rate == runs.own_rate]
+        schedulers = list(dict.fromkeys(runs.scheduler))
+        out[pair_name(cast(tuple[Any, ...], pair))] = {
+            "rate": float(runs.own_rate.iloc[0]), "seeds": int(runs.seed.nunique()),
+            "initial_loss": float(runs.initial_loss.mean()),
+            "cells": {name: cell(own.loc[own.scheduler == name]) for name in schedulers},
+            "rates": {name: by_rate(runs, name) for name in schedulers},
+            "verdict": verdict(runs),
         }  # fmt: skip
     return out
 

@@ -27,12 +27,12 @@ def main() -> None:
             )
         )  # fmt: skip
         rows = summary.rows(results, params.plan.thresholds)
-        found = summary.summarise(rows)
+        by_pair = summary.summarise(rows)
         for path in (paths.rows, paths.results):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.rows, compression="zstd")
-        paths.results.write_text(plan_tables.document(found) + "\n", encoding="utf-8")
-        log.write(summary.flat(found), paths.table_metrics)
+        paths.results.write_text(plan_tables.document(by_pair) + "\n", encoding="utf-8")
+        log.write(summary.flat(by_pair), paths.table_metrics)
         log.artifact(paths.results)
         log.artifact(paths.rows)
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -33,8 +33,12 @@ class Outcome(Generic[Item, Result]):
     """An item with its result, or with the reason why there is none."""
 
     item: Item
-    result: Result | None
+    result: Result  # None where there is a failure; a result may be None, too
     failure: Failure | None = None
+
+    @classmethod
+    def failed(cls, item: Item, failure: Failure) -> Outcome[Item, Any]:
+        return Outcome(item, None, failure)
 
 
 class Engine(Protocol):
@@ -56,7 +60,7 @@ def results(engine: Engine, fn: Callable[[Item], Result], items: Sequence[Item])
     for outcome in engine.imap_unordered(fn, items):
         if outcome.failure is not None:
             raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.message}") from outcome.failure.error
-        yield cast(Result, outcome.result)  # None is a result, too
+        yield outcome.result
 
 
 def progress(

@@ -102,7 +102,7 @@ class SlotEngine(ABC):
                         elif job.attempt < ATTEMPTS:
                             todo.append((job.item, job.attempt + 1))  # last: what killed it may be over by then
                         else:
-                            outcomes.append(Outcome(job.item, None, Failure("lost", f"{death} {ATTEMPTS} times")))
+                            outcomes.append(Outcome.failed(job.item, Failure("lost", f"{death} {ATTEMPTS} times")))
                         continue
                     slot.free, stillborn = True, 0
                     if job is not None:
@@ -112,7 +112,7 @@ class SlotEngine(ABC):
                         del running[slot]
                         slot.restart()
                         message = f"no result within {self.time_limit:g} s"
-                        outcomes.append(Outcome(job.item, None, Failure("timeout", message)))
+                        outcomes.append(Outcome.failed(job.item, Failure("timeout", message)))
             yield from outcomes
         finally:
             self._idle += slots

@@ -41,7 +41,6 @@ def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run
             raise EngineError(
                 f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.message}"
             ) from outcome.failure.error
-        assert outcome.result is not None
         yield dict(zip(outcome.item, outcome.result, strict=True))
 
 

@@ -10,16 +10,16 @@ import pytest
 
 from experiments.original import epoch_agents, epochs
 from experiments.original.epoch_policy import EpochPolicy
-from experiments.original.epochs import FEATURES, Seen
+from experiments.original.epochs import FEATURES, Telemetry
 from policy.agents import Settings
 
-NOW = Seen(progress=0.5, lr=1e-3, grad_norm=10.0, train_loss=0.1, val_loss=1.0, val_error=0.25)
-BEFORE = Seen(progress=0.4, lr=1e-3, grad_norm=1.0, train_loss=1.0, val_loss=10.0, val_error=0.5)
+NOW = Telemetry(progress=0.5, lr=1e-3, grad_norm=10.0, train_loss=0.1, val_loss=1.0, val_error=0.25)
+BEFORE = Telemetry(progress=0.4, lr=1e-3, grad_norm=1.0, train_loss=1.0, val_loss=10.0, val_error=0.5)
 
 
 def test_an_observation_by_hand() -> None:
-    found = dict(zip(FEATURES, epochs.observation(NOW, BEFORE), strict=True))
-    assert found == pytest.approx(
+    by_name = dict(zip(FEATURES, epochs.observation(NOW, BEFORE), strict=True))
+    assert by_name == pytest.approx(
         {"progress": 0.5, "learning_rate": -3, "gradient_norm": 1, "train_loss": -1, "val_loss": 0, "val_error": 0.25,
          "train_gain": 1, "val_gain": 1}
     )  # fmt: skip
@@ -27,7 +27,7 @@ def test_an_observation_by_hand() -> None:
 
 def test_the_first_and_a_broken_observation_are_finite() -> None:
     assert epochs.observation(NOW, NOW)[-2:].tolist() == [0, 0]
-    broken = Seen(0.5, 1e-3, float("nan"), float("inf"), float("nan"), 0.9)
+    broken = Telemetry(0.5, 1e-3, float("nan"), float("inf"), float("nan"), 0.9)
     assert broken.broken and not NOW.broken
     assert np.isfinite(epochs.observation(broken, NOW)).all()
 
@@ -71,8 +71,8 @@ def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(
     for _ in range(30):
         actions = np.array([epochs.drawn(kind, rng) for _ in range(8)])
         gains = -np.log([epochs.factor(kind, a) for a in actions]).astype(np.float32) * 10  # lower rates are better
-        seen = rng.normal(size=(8, len(FEATURES))).astype(np.float32)
-        episodes.append(epoch_agents.Episode(seen, actions, gains))
+        observations = rng.normal(size=(8, len(FEATURES))).astype(np.float32)
+        episodes.append(epoch_agents.Episode(observations, actions, gains))
     settings = Settings(algorithm, 400, 32, 3e-3, 0.5, 1, 2.5, (16,))
     losses: dict[str, float] = {}
     first, second = (

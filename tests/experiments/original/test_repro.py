@@ -57,7 +57,7 @@ def test_the_tiny_profile_has_every_cell_of_the_plan() -> None:
 
 def test_the_plans_hyper_parameters_are_the_profiles() -> None:
     plan = read(TOP / "params/plan.yaml")
-    settings = {m: [tuple(s.values()) for s in found] for m, found in plan["training"]["settings"].items()}
+    settings = {m: [tuple(s.values()) for s in values] for m, values in plan["training"]["settings"].items()}
     assert settings["resnet18"] == settings["vgg16"] == settings["lstm"] == [(1e-3, 64, 50)]
     assert settings["bert"] == [(5e-5, 16, 1), (3e-5, 32, 3)]
     assert [plan["training"][k] for k in ("beta1", "beta2", "epsilon", "weight_decay")] == [0.9, 0.999, 1e-8, 0.0]
@@ -141,20 +141,20 @@ def test_a_summary_by_hand() -> None:
     results += [result("pilot", 1e-3, seed, 0.3 + seed) for seed in (0, 1)]
     table = summary.rows(results, {"mnist": 0.6})
     assert table.epochs_to_threshold.unique().tolist() == [1.0]
-    (pair,) = (found := summary.summarise(table))
+    (pair,) = (by_pair := summary.summarise(table))
     assert pair == "mnist.vgg16.64x2" and plan_tables.title(pair) == "MNIST × VGG-16, batch 64, 2 epochs"
-    fixed, cosine = (found[pair]["cells"][name] for name in ("fixed", "cosine"))
+    fixed, cosine = (by_pair[pair]["cells"][name] for name in ("fixed", "cosine"))
     assert fixed["eval_loss"] == pytest.approx(0.9) and cosine["eval_loss"] == 2.0 and cosine["diverged"] == 2
     assert fixed["eval_loss.half"] == pytest.approx(12.706 * 0.5, rel=1e-3)  # t of one degree of freedom
-    rates = found[pair]["rates"]["fixed"]
+    rates = by_pair[pair]["rates"]["fixed"]
     assert (rates["mean"], rates["sensitivity"], rates["0.1"]) == pytest.approx((1.0, 0.2, 1.1))
-    verdict = found[pair]["verdict"]
+    verdict = by_pair[pair]["verdict"]
     assert (verdict["best"], verdict["lowest_mean"]) == ("fixed", "fixed")
     assert verdict["at_or_below_best"] and verdict["below_means"]
-    assert summary.flat(found)["pilot_below_means"] == 1
-    assert "in 1 of 1 pairs, and below every" in plan_tables.document(found)
+    assert summary.flat(by_pair)["pilot_below_means"] == 1
+    assert "in 1 of 1 pairs, and below every" in plan_tables.document(by_pair)
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(59.6, "60 seconds"), (600, "10 minutes"), (36_000, "10.0 hours")])
-def test_times_for_people(seconds: float, told: str) -> None:
-    assert words(seconds) == told
+@pytest.mark.parametrize(("seconds", "text"), [(59.6, "60 seconds"), (600, "10 minutes"), (36_000, "10.0 hours")])
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert words(seconds) == text

@@ -132,15 +132,15 @@ BAD_COLUMNS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "values", "told"), BAD_COLUMNS, ids=[f"{c[0]}-{c[3][-24:]}" for c in BAD_COLUMNS]
+    ("name", "column", "values", "message"), BAD_COLUMNS, ids=[f"{c[0]}-{c[3][-24:]}" for c in BAD_COLUMNS]
 )
 def test_columns_that_are_not_as_on_the_hub(
-    name: str, column: str, values: Any, told: str, copy: Path, tmp_path: Path
+    name: str, column: str, values: Any, message: str, copy: Path, tmp_path: Path
 ) -> None:
     rewrite(copy, name, "train", column, values)
     with pytest.raises(hub.DataError) as caught:
         hub.split(name, "train", copy, tmp_path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_images_of_another_size(copy: Path, tmp_path: Path) -> None:
@@ -250,13 +250,13 @@ def test_no_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["wrapped", "number", "text"])
-def test_a_full_disk_is_told_whatever_wraps_it(name: str) -> None:
+def test_a_full_disk_is_named_whatever_wraps_it(name: str) -> None:
     errors = {"number": OSError(28, "x"), "text": RuntimeError("I/O error: No space left on device (os error 28)")}
     wrapped = ValueError("cannot write")
     wrapped.__cause__ = errors["number"]
     with (
         pytest.raises(hub.DataError, match=r"no space left on device; make room in .*, or set HF_HOME"),
-        hub.told("x", "y"),
+        hub.explained("x", "y"),
     ):
         raise {**errors, "wrapped": wrapped}[name]
 

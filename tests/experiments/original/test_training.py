@@ -59,8 +59,8 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng, episodes = np.random.default_rng(0), []
     for _ in range(20):
         actions = rng.integers(0, 3, 8).astype(float)
-        seen = rng.normal(size=(8, len(epochs.FEATURES))).astype(np.float32)
-        episodes.append(epoch_agents.Episode(seen, actions, (actions - 1).astype(np.float32)))
+        observations = rng.normal(size=(8, len(epochs.FEATURES))).astype(np.float32)
+        episodes.append(epoch_agents.Episode(observations, actions, (actions - 1).astype(np.float32)))
     settings = Settings("discretecql", 300, 32, 1e-2, 0.5, 1, 0.1, (16,))
     path = tmp_path_factory.mktemp("agent") / "discrete.onnx"
     epoch_agents.write(epoch_agents.train(episodes, "discrete", settings, 0), {}, path)
@@ -80,9 +80,9 @@ def lstm(made: Made, n_epochs: int = 4, **changes: Any) -> Training:
 def test_traditional_schedulers_are_those_of_the_benchmark(curve: str, scheduler: str, made: Made) -> None:
     result = train(lstm(made, scheduler=scheduler, learning_rate=0.01))
     wanted = 0.01 * np.append(multipliers(curve, result["steps"]), np.nan)
-    found = [(row["step"], row["lr"]) for row in result["curve"][:-1]]
-    assert len(found) == 4 and found[-1][0] == 3 * result["steps"] // 4
-    for step, lr in found:
+    rates = [(row["step"], row["lr"]) for row in result["curve"][:-1]]
+    assert len(rates) == 4 and rates[-1][0] == 3 * result["steps"] // 4
+    for step, lr in rates:
         assert lr == pytest.approx(wanted[step], rel=1e-6)
 
 
@@ -139,8 +139,8 @@ def test_a_killed_run_goes_on_where_it_was(environment: dict[str, str], tmp_path
 
     assert {path.suffix for path in runs.iterdir()} == {".json"}
     whole = [train(t) for t in cells(made[0], OriginalPaths(tmp_path / "whole"))]
-    found = [json.loads(path.read_text()) for path in runs.glob("*.json")]
-    assert sorted(map(str, map(steady, found))) == sorted(map(str, map(steady, whole)))
+    resumed = [json.loads(path.read_text()) for path in runs.glob("*.json")]
+    assert sorted(map(str, map(steady, resumed))) == sorted(map(str, map(steady, whole)))
 
 
 def test_a_checkpoint_is_used_and_then_gone(made: Made, tmp_path: Path) -> None:
@@ -154,15 +154,15 @@ def test_a_checkpoint_is_used_and_then_gone(made: Made, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{training.name()}.json"]
 
 
-def test_results_are_kept_and_strangers_go(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_stay_and_strangers_go(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainings = [lstm(made, 1, seed=seed) for seed in range(2)]
     first = compute(trainings, tmp_path, made[0].training, "run")
     assert "0 of 2 trainings are there, 2 to go" in capsys.readouterr().out
     (tmp_path / "0123456789abcdef.json").write_text("{}")
     (tmp_path / f"{trainings[1].name()}.json").write_text("{")
     again = compute(trainings, tmp_path, made[0].training, "run")
-    told = capsys.readouterr().out
-    assert "damaged; it is trained again" in told and "1 of 2 trainings are there, 1 to go" in told
+    output = capsys.readouterr().out
+    assert "damaged; it is trained again" in output and "1 of 2 trainings are there, 1 to go" in output
     assert [steady(r) for r in again] == [steady(r) for r in first] and again[0] == first[0]
     assert {path.stem for path in tmp_path.iterdir()} == {t.name() for t in trainings}
 
@@ -298,14 +298,14 @@ def test_a_full_disk(environment: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, timeout=300, check=False)
     if not made[1].runs.exists():
         pytest.skip(f"cannot mount a small disk: {done.stderr}")
-    kept = {path.name: path.read_bytes() for path in made[1].runs.glob("*.json")}
+    before = {path.name: path.read_bytes() for path in made[1].runs.glob("*.json")}
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert 0 < len(kept) < 32
+    assert 0 < len(before) < 32
     assert "No space left on device; make room" in done.stderr and str(disk) in done.stderr
     assert "a new run goes on with those that have no result" in done.stderr
     compute(cells(*made), made[1].runs, made[0].training, "run")
-    found = {path.name: path.read_bytes() for path in made[1].runs.glob("*")}
-    assert len(found) == 32 and kept.items() <= found.items()
+    after = {path.name: path.read_bytes() for path in made[1].runs.glob("*")}
+    assert len(after) == 32 and before.items() <= after.items()
 
 
 def about(name: str) -> About:

@@ -200,6 +200,16 @@ def test_few_diverged_members_stay() -> None:
     assert population.members.tolist() == list(range(3, 10))
 
 
+def test_what_stays_are_the_rows_of_the_members_in_training() -> None:
+    population = Population(world(), range(4))
+    population.train_step(0, np.full(4, 1e-2))
+    before, gradient = population.state.clone(), population.gradient.clone()
+    assert retired(population, [0, 2]) == [1, 3]
+    assert torch.equal(population.gradient, gradient[[1, 3]])
+    for mine, whole in zip(vars(population.state).values(), vars(before).values(), strict=True):
+        assert mine.tolist() == whole[[1, 3]].tolist()
+
+
 def test_values_of_the_members_in_training_are_spread_over_all() -> None:
     population = Population(world(), range(4))
     table = torch.arange(8.0).view(2, 4)
