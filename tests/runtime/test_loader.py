@@ -1,4 +1,4 @@
-"""How many data there are, found in the loop that builds a scheduler."""
+"""How many data there are, read in the loop that builds a scheduler."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_a_training_starts_without_the_server(root, monkeypatch):
     with pytest.raises(BundleError, match=r"models:/lr-policy/1: the registry http.* says: API request"):
         load_policy("models:/lr-policy/1")
     assert {name: os.environ.get(name) for name in PATIENCE} == settings
-    # A version that is kept needs neither the server nor MLflow.
+    # A version that is cached needs neither the server nor MLflow.
     code = "import sys, lrpilot; lrpilot.load_policy('models:/lr-policy/2'); print('mlflow' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(TOP / "runtime")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -105,15 +105,15 @@ def test_it_sees_what_trainer_logs(tmp_path: Path, policy: Bundle, set_up: dict[
     loss, norm, val = (logged(made, name) for name in ("loss", "grad_norm", "eval_loss"))
     assert len(loss) == len(norm) == N and len(val) >= 3
     ends = [decision.step for decision in pilot.history][1:]  # a probe that ends early leaves a gap
-    seen = {decision.step: decision.telemetry for decision in pilot.history if decision.telemetry}
-    assert len(seen) > 30
+    telemetry = {decision.step: decision.telemetry for decision in pilot.history if decision.telemetry}
+    assert len(telemetry) > 30
     for begin, end in itertools.pairwise(ends):
         steps = range(begin + 1, end + 1)
-        assert seen[end]["loss_mean"] == pytest.approx(sum(loss[s] for s in steps) / len(steps), rel=1e-4)
+        assert telemetry[end]["loss_mean"] == pytest.approx(sum(loss[s] for s in steps) / len(steps), rel=1e-4)
         measured = [norm[s] for s in steps][-policy.protocol.cadence.window :]
-        assert seen[end]["grad_norm"] == pytest.approx(sum(measured) / len(measured), rel=1e-4)
+        assert telemetry[end]["grad_norm"] == pytest.approx(sum(measured) / len(measured), rel=1e-4)
         evaluated = [val[s] for s in range(begin, end) if s in val]
-        assert seen[end]["val_loss"] == pytest.approx(evaluated[-1] if evaluated else math.nan, nan_ok=True)
+        assert telemetry[end]["val_loss"] == pytest.approx(evaluated[-1] if evaluated else math.nan, nan_ok=True)
 
 
 def test_the_first_evaluation_set_counts(tmp_path: Path, policy: Bundle) -> None:
@@ -122,10 +122,10 @@ def test_the_first_evaluation_set_counts(tmp_path: Path, policy: Bundle) -> None
     create_pilot(made, policy, probe=False)
     before = made.evaluate()["eval_near_loss"]  # no training, no pilot
     made.train()
-    seen = [d.telemetry["val_loss"] for d in made.lr_scheduler.history if d.telemetry]
+    observed = [d.telemetry["val_loss"] for d in made.lr_scheduler.history if d.telemetry]
     near = logged(made, "eval_near_loss")
-    assert [v for v in seen if not math.isnan(v)] == [v for step, v in near.items() if step < N]
-    assert before not in seen
+    assert [v for v in observed if not math.isnan(v)] == [v for step, v in near.items() if step < N]
+    assert before not in observed
 
 
 def test_figures_can_go_where_trainers_go(tmp_path: Path, policy: Bundle) -> None:
@@ -137,16 +137,16 @@ def test_figures_can_go_where_trainers_go(tmp_path: Path, policy: Bundle) -> Non
 
 
 @pytest.mark.parametrize(
-    ("length", "found"), [({"max_steps": -1, "num_train_epochs": 2}, 9), ({"max_steps": 10}, None)]
+    ("length", "steps"), [({"max_steps": -1, "num_train_epochs": 2}, 9), ({"max_steps": 10}, None)]
 )
 def test_trainer_tells_the_length_of_an_epoch(
-    tmp_path: Path, policy: Bundle, length: dict[str, Any], found: int | None
+    tmp_path: Path, policy: Bundle, length: dict[str, Any], steps: int | None
 ) -> None:
     made, _ = make(tmp_path, **length)
     create_pilot(made, policy)
     made.train()
-    assert made.lr_scheduler.steps_per_epoch == found  # 72 examples in batches of 8
-    assert made.lr_scheduler.examples == (found and 72)
+    assert made.lr_scheduler.steps_per_epoch == steps  # 72 examples in batches of 8
+    assert made.lr_scheduler.examples == (steps and 72)
 
 
 # A loss that blows up while a GradScaler skips its steps
