@@ -60,12 +60,12 @@ class Driver:
         self.pilot = self._new_pilot(total_steps, probe)
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()
-        self._start = RollBack(optimizer, model)  # to where the probe began, until the training has learned something
+        self._rollback = RollBack(optimizer, model)  # to before the probe, until the training has learned something
         self._pending = False  # an optimizer step was made and is not completed
         self._rates = Rates(optimizer)
         self._unannounced = not self.pilot.in_probe  # decision 0 was taken at construction, and may be taken anew
         if self.pilot.in_probe:
-            self._start.prepare()
+            self._rollback.prepare()
         else:
             self.pilot.decide(policy)
         attach(optimizer, self, Driver._before_step, Driver._after_step)
@@ -153,7 +153,7 @@ class Driver:
             "pilot": self.pilot.state_dict(),
             "meter": self._meter.state_dict(),
             "losses": self._losses.state_dict(),
-            "snapshot": self._start.state_dict(),
+            "snapshot": self._rollback.state_dict(),
             "shard": list(self._meter.sampler.shard),
             "pending": self._pending,
             "warned": list(self._announcer.topics),
@@ -189,7 +189,7 @@ class Driver:
             pilot.extend(total)
         self.pilot = pilot
         self._losses.load_state_dict(state["losses"])
-        self._start.load_state_dict(state["snapshot"])
+        self._rollback.load_state_dict(state["snapshot"])
         self._pending = state["pending"]
         self._announcer.resume(state["warned"])
         self._rates.set_initial(initial)
@@ -213,7 +213,7 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
-        self._start.renew()  # buffers have met one batch by now
+        self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
         if self._unannounced:
             self._announce()
@@ -272,14 +272,14 @@ class Driver:
 
     def _advance_probe(self, loss: float | None, grad_norm: float) -> None:
         if self.pilot.advance_probe(loss, grad_norm)[0]:
-            self._start.end_probe(self.pilot.step)
+            self._rollback.end_probe(self.pilot.step)
             self._decide()
 
     def _leave_out_probe(self) -> None:
         """Put the weights back, and go on as if without a probe; the first step, already made, counts."""
         message = "step() got no loss, so the probe is left out; call step(loss) or pass probe=False"
         self._announcer.warn("probe", message)
-        self._start.end_probe(self.pilot.step)
+        self._rollback.end_probe(self.pilot.step)
         validation = self.pilot.pending_validation
         self.pilot = self._new_pilot(self.pilot.total_steps, False)
         self.pilot.observe(validation)
@@ -305,9 +305,9 @@ class Driver:
     def _decide(self) -> None:
         self._ask()
         if self.pilot.restarts[0]:
-            self._start.restore()
+            self._rollback.restore()
         if not self.pilot.may_restart[0]:
-            self._start.forget()
+            self._rollback.forget()
         self._announce()
 
     def _ask(self) -> None:
