@@ -220,17 +220,17 @@ def _fill(out: np.ndarray, quantities: dict[str, Any], known: Any = None) -> Non
     out[how.places] = values if known is None else np.where(known, values, 0.0)
 
 
-def _curve(places: dict[str, float], ratios: np.ndarray, blowup: np.ndarray, which: np.ndarray) -> dict[str, Any]:
-    """Features (runs,) by name of the runs `which`: a probe's curve (runs, probe_steps), read at `places` by name.
+def _curve(decades: dict[str, float], ratios: np.ndarray, blowup: np.ndarray, which: np.ndarray) -> dict[str, Any]:
+    """Features (runs,) by name of the runs `which`: their probe's curve, read so many decades from the blow-up.
 
-    A place is a number of decades from the blow-up (runs,). The features of a curve share one scaling.
+    ratios (runs, probe_steps) is the curve, blowup (runs,) a level. The features of one curve are scaled alike.
     """
-    z, at = levels(ratios.shape[1]), np.array(list(places.values()))
-    curve = BY_NAME[next(iter(places))].scaled(ratios)
+    z, at = levels(ratios.shape[1]), np.array(list(decades.values()))
+    curve = BY_NAME[next(iter(decades))].scaled(ratios)
     values = np.zeros((len(blowup), len(at)))
     for i in np.flatnonzero(which):
         values[i] = _read(z, curve[i], blowup[i] + at)
-    return dict(zip(places, values.T, strict=True))
+    return dict(zip(decades, values.T, strict=True))
 
 
 def _known(value: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

@@ -101,8 +101,8 @@ def test_rows_of_runs_by_hand() -> None:
         ([2, 0], [6, 7, 8, 9, 0, 1, 2], [2, 2, 2, 2, 0, 0, 0]),
         ([1], [4], [1]),
     ):
-        found = view.rows_of(np.array(runs))
-        assert (found[0].tolist(), found[1].tolist()) == (rows, of)
+        answer = view.rows_of(np.array(runs))
+        assert (answer[0].tolist(), answer[1].tolist()) == (rows, of)
 
 
 def test_a_limited_view_shows_its_groups_alone(store: Store) -> None:

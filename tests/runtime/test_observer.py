@@ -219,6 +219,11 @@ def test_a_training_that_is_extended_is_observed_as_the_longer_one() -> None:
     assert row == pytest.approx(CLOCK | {"has_epochs": 1.0, "log_epochs": 1.0}, abs=1e-6)
 
 
+def test_an_interval_has_one_step_unless_its_length_is_given() -> None:
+    row = Observer(1, 1000, False).observation(9, *np.zeros((4, 1)), interval=interval())
+    assert row[0, NAMES.index("interval")] == pytest.approx(-1)
+
+
 # the probe
 
 
@@ -369,6 +374,7 @@ def test_the_state_goes_through_json_and_does_not_grow() -> None:
         before.add_interval(latest)
         sizes.add(sum(np.size(value) for value in before.state_dict().values()))
     assert tuple(before.state_dict()) == STATE and len(sizes) == 1
+    assert before.losses.shape == before.vals.shape == (5, 2)  # the latest, and four to look back
     resumed.load_state_dict(json.loads(json.dumps(before.state_dict())))
     for _ in range(MEMORY):
         latest = {name: rng.uniform(0.5, 1.5, 2) for name in telemetry.INTERVAL}

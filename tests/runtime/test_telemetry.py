@@ -47,7 +47,7 @@ def test_the_sizes_of_a_sketch_are_those_of_the_recorded_data() -> None:
     [
         (RAMP, [5.5], [6.5], [math.sqrt(0.5)]),  # the last eight: 3 to 10
         (RAMP[:8], [4.5], [4.5], [math.sqrt(0.5)]),
-        ([[5.0]], [5.0], [5.0], [0.0]),
+        ([[5.0, 6.0]], [5.0, 6.0], [5.0, 6.0], [0.0, 0.0]),
         ([[1.0, 4.0], [3.0, 4.0], [2.0, 4.0]], [2.0, 4.0], [2.0, 4.0], [math.sqrt((4 + 1) / 2 / 2), 0.0]),
         ([[1.0, 1.0], [nan, inf]], [nan, inf], [nan, inf], [nan, inf]),
         (np.empty((0, 2)), [nan, nan], [nan, nan], [nan, nan]),
@@ -56,6 +56,7 @@ def test_the_sizes_of_a_sketch_are_those_of_the_recorded_data() -> None:
 )
 def test_losses_by_hand(losses: Any, mean: list[float], last: list[float], noise: list[float]) -> None:
     fields = summarise_losses(np.asarray(losses, np.float64))
+    assert {value.shape for value in fields.values()} == {(len(mean),)}
     np.testing.assert_allclose([fields[n] for n in ("loss_mean", "loss_last", "loss_noise")], [mean, last, noise])
     assert set(fields) < set(INTERVAL)
 
