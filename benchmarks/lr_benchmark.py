@@ -36,11 +36,16 @@ from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import contrasts, per_method, summarise
 from pipeline.evaluation import aggregates, random_search, stats
-from pipeline.evaluation.benchmark import Bench, compare, contenders, name_of
-from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, recipe
+from pipeline.evaluation.bench import Bench, name_of
+from pipeline.evaluation.compare import compare, contenders, existing
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.looped import Looped, Own, Rival
+from pipeline.evaluation.methods.method import Method
+from pipeline.evaluation.methods.pilot_loop import PilotLoop
+from pipeline.evaluation.rivals import RIVALS, TEXTBOOK
 from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
-from pipeline.evaluation.trial import Method, Run, execute
+from pipeline.evaluation.trial import Run, execute
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.reporting import readme, report_data, report_figures, verdict
 from pipeline.workloads.families import names
@@ -78,14 +83,14 @@ def shortest(chosen: Sequence[Task]) -> list[Task]:
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
     """Everything that is compared with the policy, but schedules and what follows from runs."""
-    found = contenders(DEFAULT_MODEL / "policy.onnx", paths.blind_policy)
-    policy = found[0].policy
+    policy = DEFAULT_MODEL / "policy.onnx"
     return [
-        *found,
-        Method("policy", "policy_steps", policy=policy),
-        Method("loop", "pilot", policy=policy, loop="pilot"),
-        Method("loop", "untouched", loop="untouched"),
-        *(Method("rival", name, loop=name) for name in [*(n for n in RIVALS if n != "untouched"), *schedulers]),
+        *contenders(policy, paths.blind_policy),
+        Learned("policy", "policy_steps", existing(policy)),
+        PilotLoop("loop", "pilot", existing(policy)),
+        Rival("loop", "untouched", rival="untouched"),
+        *(Rival("rival", name, rival=name) for name in RIVALS if name != "untouched"),
+        *(Own("rival", name, factory=name) for name in schedulers),
     ]
 
 
@@ -155,7 +160,7 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
     the trainings: a run from the cache tells what the machine took that trained them.
     """
     task = next(task for task in bench.tasks if task.family == TIMED)
-    runs = [Run(task, method, 0) for method in chosen if method.loop is not None]
+    runs = [Run(task, method, 0) for method in chosen if isinstance(method, Looped)]
 
     def rounds(_: Sequence[str]) -> Iterator[dict[str, list[list[float]]]]:
         threads = torch.get_num_threads()
@@ -171,7 +176,7 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
 def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train what the cache does not hold; all figures, and the runs behind them.
 
-    The quick form searches no floor, and tells no wall times.
+    The quick form searches no schedule, and tells no wall times.
     """
     paths, config = Paths(root), load(root).evaluate
     chosen = methods(paths, schedulers)
@@ -246,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for name in args.scheduler:
         try:
-            recipe(name)  # an error now, not in a worker
+            Own("rival", name, name).recipe()  # an error now, not in a worker
         except (ImportError, AttributeError, ValueError) as error:
             raise SystemExit(
                 f"--scheduler {name!r}: {error}; want module:factory, where factory(optimizer, total_steps) makes one"

@@ -34,7 +34,9 @@ import torch
 
 from benchmarks import command
 from pipeline.engines import engine
-from pipeline.evaluation.benchmark import CALIBRATED, Bench, against_oracle
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.compare import CALIBRATED
+from pipeline.evaluation.oracle import against_oracle
 from pipeline.evaluation.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.workloads.base import OPTIMIZERS

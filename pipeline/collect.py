@@ -132,11 +132,11 @@ def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, 
             spec = outcome.item
             failure = outcome.failure or _stored(outcome.result, folder / spec.file())
             if failure is not None:
-                told = {"family": spec.family, "task_seed": spec.task_seed, "kind": failure.kind, "told": failure.told}
-                failures[spec.name()] = told
+                facts = {"family": spec.family, "task_seed": spec.task_seed, "kind": failure.kind}
+                failures[spec.name()] = facts | {"told": failure.message}
                 print(
                     f"collect: no file of family {spec.family}, task seed {spec.task_seed}: {failure.kind}, "
-                    f"{failure.told}; {REMEDIES[failure.kind]}",
+                    f"{failure.message}; {REMEDIES[failure.kind]}",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -1,7 +1,7 @@
 """Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
 
 Families belong to splits: "train" (recorded by the collection), "selection", "heldout". The policy is one frozen file
-with no setting per task. What is run stands in `pipeline/evaluation/benchmark.py`.
+with no setting per task. What is run stands in `pipeline/evaluation/compare.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pipeline.config import EvaluateConfig, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
 from pipeline.evaluation.aggregates import judged, outcomes
-from pipeline.evaluation.benchmark import SCORES, Bench, calibrated, compare, contenders, name_of
+from pipeline.evaluation.bench import Bench, name_of
+from pipeline.evaluation.compare import calibrated, compare, contenders
+from pipeline.evaluation.regrets import SCORES
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE, parse_root
 
@@ -37,7 +39,7 @@ def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterable[tuple[str,
     Tasks that have no such regret, as one without error rates, are left out.
     """
     for group, part in judged(rows).groupby("group", sort=True):
-        table = part.groupby(["task", "seed"])[score].mean().unstack()
+        table = part.pivot_table(index="task", columns="seed", values=score, dropna=False)
         yield str(group), table.dropna().to_numpy()
 
 
@@ -92,9 +94,9 @@ def main() -> None:
             metrics[f"calibrated.{optimizer}"] = f"{method.schedule} {method.lr0:g}"
         means = []
         for split, part in rows.groupby("split"):
-            found = summarise(part, config.bootstrap)
-            metrics |= {f"{split}.{k}": v for k, v in found.items()}
-            means += [(split, k.removesuffix(".mean"), v) for k, v in found.items() if k.endswith(".mean")]
+            figures = summarise(part, config.bootstrap)
+            metrics |= {f"{split}.{k}": v for k, v in figures.items()}
+            means += [(split, k.removesuffix(".mean"), v) for k, v in figures.items() if k.endswith(".mean")]
         for path in (paths.evaluation, paths.regret_plot):
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.evaluation, compression="zstd")

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hint
 
 
 class ConfigError(ValueError):
-    """A parameter that cannot be used: where it stands, what was found there, what is allowed."""
+    """A parameter that cannot be used: where it stands, what stands there, what is allowed."""
 
-    def __init__(self, where: str, found: str, want: str) -> None:
-        super().__init__(f"parameter {where} is {found}, want {want}")
+    def __init__(self, where: str, content: str, want: str) -> None:
+        super().__init__(f"parameter {where} is {content}, want {want}")
 
 
 class Rule(Protocol):
@@ -99,19 +99,19 @@ def _value(value: object, kind: Any, where: str) -> Any:
     if is_dataclass(base):
         return record(value, base, where)  # pyright: ignore[reportArgumentType]
     if origin is tuple and isinstance(value, list):
-        found: Any = tuple(_value(item, inner[0], f"{where}[{i}]") for i, item in enumerate(value))
+        checked: Any = tuple(_value(item, inner[0], f"{where}[{i}]") for i, item in enumerate(value))
     elif origin is dict and isinstance(value, dict):
-        found = {_value(k, inner[0], where): _value(v, inner[1], f"{where}.{k}") for k, v in value.items()}
-    elif base is float and type(value) in (int, float) and math.isfinite(value):
-        found = float(value)
+        checked = {_value(k, inner[0], where): _value(v, inner[1], f"{where}.{k}") for k, v in value.items()}
+    elif base is float and (type(value) is int or type(value) is float) and math.isfinite(value):
+        checked = float(value)
     elif base is not float and type(value) is base:  # not isinstance: True is an int
-        found = value
+        checked = value
     else:
         raise ConfigError(where, repr(value), _describe(kind) + _hint(value, base))
     for rule in rules:
-        if not rule.allows(found):
+        if not rule.allows(checked):
             raise ConfigError(where, repr(value), _describe(kind))
-    return found
+    return checked
 
 
 def _split(kind: Any) -> tuple[Any, tuple[Rule, ...]]:

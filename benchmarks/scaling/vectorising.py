@@ -56,7 +56,7 @@ from pipeline.collect import plan
 from pipeline.engines import engine, results, settle
 from pipeline.evaluation import rivals
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.follow import Recording
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.recording import record
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload

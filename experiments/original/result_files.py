@@ -37,7 +37,7 @@ def compute(trainings: Sequence[Training], folder: Path, config: TrainingConfig,
         with closing(pool.imap_unordered(partial(_work, folder=folder.resolve()), list(todo.items()))) as outcomes:
             for outcome in progress(outcomes, len(todo), what, lambda _: 1.0, "trainings"):
                 name, training = outcome.item
-                said = outcome.failure.told if outcome.failure else _store(outcome.result, folder, name)
+                said = outcome.failure.message if outcome.failure else _store(outcome.result, folder, name)
                 if said:
                     failures += 1
                     print(f"{what}: {training.title}: {said}", file=sys.stderr, flush=True)

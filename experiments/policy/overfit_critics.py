@@ -1,14 +1,13 @@
 """What an agent's critics know of tasks that they did not learn from.
 
-    python -m experiments.policy.overfit_critics    # 20 minutes, from the last `make repro`; docs/experiments.md,
-                                                    # experiments/results/overfit_critics.json
+    python -m experiments.policy.overfit_critics    # 20 minutes, from the last `make repro`; writes
+                                                    # experiments/results/overfit_critics.json, docs/experiments.md
 
-Agents learn from four of five recorded tasks. Of each of these and of the fifth ones their critics then say what the
-rest of a run will return, for what was done at every decision; that is compared with what it did return. A critic that
-foretells more of the tasks that it learned from than of the others has learned the tasks, not the trainings. Figures:
-<variant>.<figure>, of them
+Agents learn from four of five recorded tasks. Of each of these and of the fifth ones their critics then predict what
+the rest of a run will return, for what was done at every decision; that is compared with what it did return. A critic
+that predicts more of the tasks that it learned from than of the others overfits them. Figures: <variant>.<figure>
 
-    seen                share of the variance of returns that is foretold of tasks that were learned from
+    seen                share of the variance of returns that is predicted of tasks that were learned from
     unseen, low, high   of the others, with a 95 % interval over them
     first               of the others, at their first decisions alone
 
@@ -33,7 +32,7 @@ from experiments.policy.variants import FULL
 from pipeline.config import Params, TrainConfig, load
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import stats
-from pipeline.reporting import verdict
+from pipeline.reporting import markdown, verdict
 from policy import agents
 from policy.mdp import Reward
 from policy.store import Masks, Store, View, build
@@ -42,6 +41,7 @@ OUT, PAGE = Path("experiments/results/overfit_critics.json"), Path("docs/experim
 SEEDS = (20, 21)  # of training
 PARTS = 5  # of the tasks, one of which is not learned from
 RUNS = 2000  # of each kind, at most, that critics are asked about
+STORES = {"learned": False, "others": True}  # folders; whether their tasks are held out
 RESAMPLES = 2000
 VARIANTS: dict[str, dict[str, Any]] = {
     "full returns": FULL,
@@ -56,10 +56,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 Errors = tuple[np.ndarray, np.ndarray]  # (tasks,) mean squared errors in units of the variance: all, first decisions
 
 
-def part(found: Sequence[Path], unseen: bool) -> list[Path]:
+def part(files: Sequence[Path], held_out: bool) -> list[Path]:
     """The recorded tasks that are learned from, or the others; names are hashes, so their order is random."""
-    ordered = sorted(found, key=lambda path: path.name)
-    return [path for i, path in enumerate(ordered) if (i % PARTS == 0) == unseen]
+    ordered = sorted(files, key=lambda path: path.name)
+    return [path for i, path in enumerate(ordered) if (i % PARTS == 0) == held_out]
 
 
 def returns(view: View, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
@@ -73,77 +73,76 @@ def errors(algorithm: Any, view: View) -> Errors:
     tasks = np.repeat(np.arange(len(view.store.tasks)), view.store.tasks)
     chosen = np.unique(np.linspace(0, len(tasks) - 1, RUNS).astype(int))
     rows, runs = view.rows_of(chosen)
-    wanted = returns(view, rows, runs)
-    said = algorithm.predict_value(view.observations(rows, runs), view.store.actions[rows][:, None])
+    returned = returns(view, rows, runs)
+    predicted = algorithm.predict_value(view.observations(rows, runs), view.store.actions[rows][:, None])
     first = rows == view.store.starts[runs]
 
     def by_task(which: np.ndarray) -> np.ndarray:
-        squares, of = (said - wanted)[which] ** 2 / wanted[which].var(), tasks[runs[which]]
-        of = np.unique(of, return_inverse=True)[1]
-        return np.bincount(of, squares) / np.bincount(of)
+        squares = (predicted - returned)[which] ** 2 / returned[which].var()
+        task = np.unique(tasks[runs[which]], return_inverse=True)[1]
+        return np.bincount(task, squares) / np.bincount(task)
 
     return by_task(np.ones(len(rows), bool)), by_task(first)
 
 
 def train(job: tuple[str, TrainConfig, int], folder: Path) -> tuple[str, Errors, Errors]:
-    """Train the agent of (variant, parameters, seed): its variant, its errors on the tasks it saw, on the others."""
+    """Train the agent of (variant, parameters, seed): its variant, its errors on tasks it learned from, on others."""
     name, config, seed = job
     masks = Masks(config.mask_validation, config.mask_epochs)
-    seen, unseen = (Store.open(folder / p).masked(masks, seed).limited(config.features) for p in ("seen", "unseen"))
-    algorithm = agents.train(seen, agents.Settings.of(config), seed)
-    return name, errors(algorithm, seen), errors(algorithm, unseen)
+    mine, others = (Store.open(folder / p).masked(masks, seed).limited(config.features) for p in STORES)
+    algorithm = agents.train(mine, agents.Settings.of(config), seed)
+    return name, errors(algorithm, mine), errors(algorithm, others)
 
 
-def figures(found: Sequence[tuple[str, Errors, Errors]], names: Iterable[str]) -> dict[str, Any]:
-    """All figures, flat."""
+def figures(trained: Sequence[tuple[str, Errors, Errors]], names: Iterable[str]) -> dict[str, Any]:
+    """All figures, flat, of what `train` returned."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
     for name in names:
-        seen = np.mean([np.mean(mine[0]) for label, mine, _ in found if label == name])
-        others = [theirs for label, _, theirs in found if label == name]
+        own = np.mean([np.mean(mine[0]) for label, mine, _ in trained if label == name])
+        others = [theirs for label, _, theirs in trained if label == name]
         share = stats.mean_estimate(
             1 - np.mean([every for every, _ in others], axis=0)[None], n_resamples=RESAMPLES, rng=rng
         )
         out |= {
-            f"{name}.seen": float(1 - seen), f"{name}.unseen": share.value,
+            f"{name}.seen": float(1 - own), f"{name}.unseen": share.value,
             f"{name}.low": share.low, f"{name}.high": share.high,
             f"{name}.first": float(1 - np.mean([np.mean(first) for _, first in others])),
         }  # fmt: skip
     return out
 
 
-def measure(found: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], params: Params) -> dict[str, Any]:
+def measure(files: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], params: Params) -> dict[str, Any]:
     """All figures of recorded tasks, for variants of how `params` has agents trained."""
     pool = engine("local")
     WORK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
-        for name in ("seen", "unseen"):
+        for name, held_out in STORES.items():
             (store := Path(folder, name)).mkdir()
-            paths = part(found, name == "unseen")
-            build(paths, Reward(**asdict(params.reward)), store, partial(results, pool))
+            build(part(files, held_out), Reward(**asdict(params.reward)), store, partial(results, pool))
         jobs = [(name, replace(params.train, **of), seed) for name, of in variants.items() for seed in SEEDS]
         work = partial(train, folder=Path(folder))
         done = results(pool, work, jobs)
-        trained = list(progress(done, len(jobs), "unseen", lambda _: 1.0, "agents"))
-    return figures(trained, variants) | {"tasks": len(found)}
+        trained = list(progress(done, len(jobs), "train", lambda _: 1.0, "agents"))
+    return figures(trained, variants) | {"tasks": len(files)}
 
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each variant."""
-    head = ["agents with", "foretold of tasks that they learned from", "of others", "95 %",
-            "of others, at the first decision"]  # fmt: skip
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    header = ["agents with", "predicted of tasks that they learned from", "of others", "95 %",
+              "of others, at the first decision"]  # fmt: skip
+    rows = []
     for name in (key.removesuffix(".seen") for key in r if key.endswith(".seen")):
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         shares = [verdict.number(r[f"{name}.{key}"]) for key in ("seen", "unseen", "first")]
         rows.append([name, *shares[:2], interval, shares[2]])
-    last = f"{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+    collection = f"{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
+    return f"{markdown.table(header, rows)}\n\n{collection}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     what = "What an agent's critics know of tasks that they did not learn from."
     return command.of_collection(
-        argv, what, OUT, PAGE, lambda found, root: measure(found, VARIANTS, load(root)), render
+        argv, what, OUT, PAGE, lambda files, root: measure(files, VARIANTS, load(root)), render
     )
 
 

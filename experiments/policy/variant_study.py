@@ -4,14 +4,14 @@
                                                          # and the part of docs/experiments.md that has its name;
                                                          # no name: lists them
 
-Every variant trains one agent for each of SEEDS; each agent is a policy of its own, so what training seeds change is
-seen, and their mean is one more. A policy runs on all tasks of the selection split: as it comes (told the training loss
-and the size of the data), shown the validation loss, and not told of the data. Keys, for every variant: <variant>.mean,
-.low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family), .best (checkpoint), .error,
-.val (validation loss shown), .steps (not told how many data there are), .agents (mean of each), .together (the policy
-that is the mean of them), .promised (what the critics of each say that its first actions are worth, on the recorded
-tasks, in units of the reward; null without critics), and but for the first, .minus, .minus_low, .minus_high (its regret
-minus the first's). Trainings are kept, as those of the benchmark are, and what `making` makes.
+Every variant trains one agent for each of SEEDS. Each agent is a policy of its own, which shows what training seeds
+change; the mean of them is one more. A policy runs on all tasks of the selection split: as it comes (it knows the
+training loss and the size of the data), shown the validation loss, and without the size of the data. Keys, for every
+variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family),
+.best (checkpoint), .error, .val (validation loss shown), .steps (size of the data hidden), .agents (mean of each),
+.together (the policy that is the mean of them), .promised (the value that the critics of each predict for its first
+actions on the recorded tasks, in units of the reward; null without critics), and but for the first, .minus, .minus_low,
+.minus_high (its regret minus the first's). Trainings and policies are cached, as the trainings of the benchmark are.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import stats
-from pipeline.evaluation.benchmark import Bench, add_regret, oracles, train_grid, with_facts
+from pipeline.evaluation.bench import Bench, train_grid, with_facts
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.method import Method
+from pipeline.evaluation.methods.ruled import Ruled
+from pipeline.evaluation.oracle import oracles
+from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Method
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
-from pipeline.reporting import verdict
+from pipeline.reporting import markdown, verdict
 from pipeline.workloads.families import names
 from policy import trajectories
 
@@ -52,14 +56,14 @@ RESAMPLES = 2000
 
 def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
     """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
-    out = []
+    out: list[Method] = []
     for mode, (epochs, validation) in MODES.items():
         for i, variant in enumerate(variants):
             if mode == TOGETHER and (variant.agents or variant.rule):
                 continue
             made = policies_of(together(variant) if mode == TOGETHER else variant, params, data)
             out += [
-                Method(
+                Learned(
                     mode,
                     f"{i}.{j}",
                     policy=str(WORK / f"{name}.onnx"),
@@ -69,7 +73,7 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
                 )
                 for j, name in enumerate(made)
             ]
-            out += [Method(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
+            out += [Ruled(mode, f"{i}.0", rule=variant.rule)] if variant.rule else []
     return out
 
 
@@ -106,13 +110,13 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
         mine = shown.query("variant == @i")
         estimate = stats.mean_estimate(table, n_resamples=RESAMPLES, rng=rng)
-        told = {kind: part.regret for kind, part in rows[rows.variant == i].groupby("kind")}
+        regrets = {kind: part.regret for kind, part in rows[rows.variant == i].groupby("kind")}
         out |= {
             f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
             f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
-            f"{label}.val": float(told["val"].mean()), f"{label}.steps": float(told["steps"].mean()),
-            f"{label}.together": float(told[TOGETHER].mean()) if TOGETHER in told else None,
+            f"{label}.val": float(regrets["val"].mean()), f"{label}.steps": float(regrets["steps"].mean()),
+            f"{label}.together": float(regrets[TOGETHER].mean()) if TOGETHER in regrets else None,
             f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
         }  # fmt: skip
         if i:
@@ -122,26 +126,30 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def render(r: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """Markdown: a row of each variant."""
-    head = ["variant", "mean regret", "95 %", "single agents", "the three together", "minus the first (95 %)",
-            "worst family", "best checkpoint", "error", "with validation loss", "not told of the data",
-            "critics promise"]  # fmt: skip
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for label in labels:
-        of = {key.rpartition(".")[2]: value for key, value in r.items() if key.rpartition(".")[0] == label}
-        gap = "–"
-        if "minus" in of:
-            gap = verdict.difference(of["minus"], of["minus_low"], of["minus_high"])
-        rows.append([
-            label, verdict.number(of["mean"]), verdict.interval(of["low"], of["high"]),
-            ", ".join(f"{value:.3f}" for value in of["agents"]), verdict.number(of["together"]), gap,
-            *(verdict.number(of[key], 2) for key in ("worst", "best", "error")),
-            *(verdict.number(of[key]) for key in ("val", "steps")),
-            "–" if of["promised"] is None else verdict.number(float(np.mean(of["promised"]))),
-        ])  # fmt: skip
-    last = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", last])
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each variant. Files that know nothing of the three together have no column of them."""
+    variants: dict[str, dict[str, Any]] = {}
+    for label, _, figure in (key.rpartition(".") for key in r if "." in key):
+        variants.setdefault(label, {})[figure] = r[f"{label}.{figure}"]
+    rows = [_row(label, of) for label, of in variants.items()]
+    table = markdown.table([*rows[0]], [[*row.values()] for row in rows])
+    tasks = f"{r['tasks']} tasks of the {SPLIT} split, {r['runs']} evaluation seeds, data `{r['data'][:12]}`."
+    return f"{table}\n\n{tasks}"
+
+
+def _row(label: str, of: Mapping[str, Any]) -> dict[str, str]:
+    """A variant's cells by the headers of their columns."""
+    gap, value = (of.get(key) for key in ("minus", "minus_low", "minus_high")), of["promised"]
+    return {
+        "variant": label, "mean regret": verdict.number(of["mean"]), "95 %": verdict.interval(of["low"], of["high"]),
+        "single agents": ", ".join(f"{regret:.3f}" for regret in of["agents"]),
+        **({"the three together": verdict.number(of["together"])} if "together" in of else {}),
+        "minus the first (95 %)": verdict.difference(*gap) if "minus" in of else "–",
+        "worst family": verdict.number(of["worst"], 2), "best checkpoint": verdict.number(of["best"], 2),
+        "error": verdict.number(of["error"], 2), "with validation loss": verdict.number(of["val"]),
+        "not told of the data": verdict.number(of["steps"]),
+        "predicted value": verdict.number(None if value is None else float(np.mean(value))),
+    }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,9 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     make(variants, args.root)
     data = trajectories.fingerprint(trajectories.files(Paths(args.root).trajectories))
     rows = judge(methods(variants, params, data))
-    found = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
-    found |= {f"{label}.promised": promises(v, params, data) for label, v in experiment.variants.items()}
-    command.write(found, render(found, labels), RESULTS / f"{args.name}.json", PAGE)
+    flat = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
+    flat |= {f"{label}.promised": promises(v, params, data) for label, v in experiment.variants.items()}
+    command.write(flat, render(flat), RESULTS / f"{args.name}.json", PAGE)
     return 0
 
 

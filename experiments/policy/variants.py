@@ -23,7 +23,7 @@ class Variant:
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
     unprobed: bool = False  # used without a probe
-    rule: str | None = None  # of `trial.RULES`, in the place of a policy
+    rule: str | None = None  # of `ruled.RULES`, in the place of a policy
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ EXPERIMENTS = {
         },
     ),
     "horizon": Experiment(
-        "How much of a return should be left to the critics, and with what against learning by heart?",
+        "How much of a return should be left to the critics, and with what against overfitting?",
         {
             "full returns": Variant(FULL),
             "4-step": Variant({"n_step": 4, "alpha": 8.0}),

@@ -41,10 +41,10 @@ class Cluster(SlotEngine):
                 runtime_env=_code() if address else None,
             )
             weakref.finalize(self, ray.shutdown)
-        found = int(ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0))
-        if device == "cuda" and not found:
+        units = int(ray.cluster_resources().get("GPU" if device == "cuda" else "CPU", 0))
+        if device == "cuda" and not units:
             raise ValueError("device: 'cuda', but Ray knows of no GPU; want device: cpu")
-        super().__init__(workers or max(found, 1), time_limit)
+        super().__init__(workers or max(units, 1), time_limit)
         self.options = {
             "num_cpus": 1,
             "num_gpus": int(device == "cuda"),
@@ -59,14 +59,14 @@ class Cluster(SlotEngine):
         import ray
 
         replies = {slot.reply: slot for slot in slots if isinstance(slot, _Actor)}
-        found, _ = ray.wait(list(replies), num_returns=1, timeout=timeout)
-        return [replies[reply] for reply in found]
+        done, _ = ray.wait(list(replies), num_returns=1, timeout=timeout)
+        return [replies[reply] for reply in done]
 
     @staticmethod
     def dumps(work: Any) -> bytes:
         from ray import cloudpickle  # functions of __main__ travel by value
 
-        return cloudpickle.dumps(work)
+        return cloudpickle.dumps(work)  # pyright: ignore[reportPrivateImportUsage]  # Ray documents it, under this name
 
 
 class _Actor(Slot):
@@ -97,7 +97,7 @@ class _Actor(Slot):
         import ray
 
         if ray.is_initialized():  # else it ended with Ray
-            ray.kill(self.actor)
+            ray.kill(self.actor)  # pyright: ignore[reportArgumentType]  # Ray's stub of `remote` returns another type
 
 
 class _Worker:
@@ -110,9 +110,7 @@ class _Worker:
         return b""
 
     def run(self, work: bytes) -> bytes:
-        from ray import cloudpickle
-
-        return attempt(work, cloudpickle.dumps)
+        return attempt(work, Cluster.dumps)
 
 
 def _code() -> dict[str, Any]:

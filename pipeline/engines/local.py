@@ -38,7 +38,7 @@ class Local(SlotEngine):
         return _Process(ONE_THREAD | gpu)
 
     def ready(self, slots: Collection[Slot], timeout: float | None) -> Collection[Slot]:
-        pipes = {slot.pipe: slot for slot in slots if isinstance(slot, _Process)}
+        pipes: Mapping[Any, Slot] = {slot.pipe: slot for slot in slots if isinstance(slot, _Process)}
         return [pipes[pipe] for pipe in connection.wait(pipes, timeout)]
 
     @staticmethod
@@ -67,8 +67,8 @@ class _Process(Slot):
         except (EOFError, OSError):
             self.process.join(5)
             code = self.process.exitcode
-            told = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
-            raise LostError(f"its process died ({told})") from None
+            end = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
+            raise LostError(f"its process died ({end})") from None
 
     def end(self) -> None:
         self.process.kill()
@@ -106,7 +106,7 @@ def _gpus() -> list[str]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """What a process started in here finds in its environment; `multiprocessing` has no parameter for it."""
+    """Set environment variables for a process that is started in here; `multiprocessing` has no parameter for it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

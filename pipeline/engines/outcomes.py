@@ -5,9 +5,9 @@ from __future__ import annotations
 import reprlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -24,7 +24,7 @@ class Failure:
     """Why an item has no result."""
 
     kind: str  # "raised", "timeout" or "lost" (its process or node died, every time it was tried)
-    told: str  # one line for people
+    message: str  # one line for people
     error: BaseException | None = field(default=None, compare=False, repr=False)  # raised there; traceback in its notes
 
 
@@ -40,11 +40,13 @@ class Outcome(Generic[Item, Result]):
 class Engine(Protocol):
     """Runs a function on many items, each in a process that has nothing else to do."""
 
-    def imap_unordered(self, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+    def imap_unordered(
+        self, fn: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """One outcome per item, in the order of completion; function, items and results must be picklable.
 
         An item whose process dies is tried three times in all; one that raises or takes too long is not tried again.
-        A closed iterator leaves no process behind.
+        A closed generator leaves no process behind.
         """
         ...
 
@@ -53,8 +55,8 @@ def results(engine: Engine, fn: Callable[[Item], Result], items: Sequence[Item])
     """The results alone, for a caller that needs every one: the first failure raises `EngineError`, from its error."""
     for outcome in engine.imap_unordered(fn, items):
         if outcome.failure is not None:
-            raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.told}") from outcome.failure.error
-        yield outcome.result  # type: ignore[misc]  # None is a result, too
+            raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.message}") from outcome.failure.error
+        yield cast(Result, outcome.result)  # None is a result, too
 
 
 def progress(

@@ -7,7 +7,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Any, Generic, NamedTuple
 
 from pipeline.engines.outcomes import EngineError, Failure, Item, Outcome, Result
@@ -52,7 +52,7 @@ class SlotEngine(ABC):
 
     def __init__(self, size: int, time_limit: float | None) -> None:
         self.size, self.time_limit = size, time_limit
-        self._kept: list[Slot] = []  # without an item
+        self._idle: list[Slot] = []  # without an item
         # All of them, reachable from here: the garbage collector may close the pipe of a slot that only a forgotten
         # call still has, and leave it looking open, before that call gives the slot back.
         self._started: list[Slot] = []
@@ -71,7 +71,9 @@ class SlotEngine(ABC):
     def dumps(work: Any) -> bytes:
         """`pickle.dumps`, as the engine does it."""
 
-    def imap_unordered(self, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Outcome[Item, Result]]:
+    def imap_unordered(
+        self, fn: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """See `Engine`. Raises `EngineError` where processes end while they start."""
         todo = deque((item, 1) for item in items)
         slots = self._claim(min(self.size, len(todo)))
@@ -109,25 +111,25 @@ class SlotEngine(ABC):
                     if self.time_limit and time.monotonic() > job.start + self.time_limit:
                         del running[slot]
                         slot.restart()
-                        told = f"no result within {self.time_limit:g} s"
-                        outcomes.append(Outcome(job.item, None, Failure("timeout", told)))
+                        message = f"no result within {self.time_limit:g} s"
+                        outcomes.append(Outcome(job.item, None, Failure("timeout", message)))
             yield from outcomes
         finally:
-            self._kept += slots
+            self._idle += slots
             if todo or running:
-                self._end_kept()
+                self._end_idle()
 
     def _claim(self, n: int) -> list[Slot]:
-        slots = [self._kept.pop() for _ in range(min(n, len(self._kept)))]
+        slots = [self._idle.pop() for _ in range(min(n, len(self._idle)))]
         for number in range(len(slots), n):
             slots.append(self.slot(number))
             slots[-1].start()
             self._started.append(slots[-1])
         return slots
 
-    def _end_kept(self) -> None:
-        while self._kept:
-            slot = self._kept.pop()
+    def _end_idle(self) -> None:
+        while self._idle:
+            slot = self._idle.pop()
             if slot in self._started:  # else the engine itself has ended
                 self._started.remove(slot)
                 slot.end()

@@ -14,7 +14,7 @@ from pipeline.engines.outcomes import Failure
 
 # The processes are the parallelism; threads on top of them only contend. Set before a process starts, since the
 # libraries read it when they load.
-ONE_THREAD = dict.fromkeys(
+ONE_THREAD: dict[str, str] = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
@@ -39,7 +39,7 @@ def _keep_memory() -> None:
 
 
 def attempt(work: bytes, dumps: Callable[[Any], bytes]) -> bytes:
-    """Call the pickled (function, item); pickled (result, None), or (None, failure). Whatever fails here is told."""
+    """Call the pickled (function, item); pickled (result, None), or (None, failure) where anything here fails."""
     try:
         fn, item = pickle.loads(work)
         return dumps((fn(item), None))
@@ -48,12 +48,12 @@ def attempt(work: bytes, dumps: Callable[[Any], bytes]) -> bytes:
 
 
 def raised(error: BaseException) -> Failure:
-    """The failure of an error, its traceback kept as a note; an error that cannot travel is replaced by its text."""
-    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """The failure of an error, its traceback as a note; an error that cannot travel is replaced by its text."""
+    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     note = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        error = RuntimeError(told)
+        error = RuntimeError(message)
     error.add_note(note)
-    return Failure("raised", told, error)
+    return Failure("raised", message, error)

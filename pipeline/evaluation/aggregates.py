@@ -17,7 +17,7 @@ def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:
     """The runs of methods that compete, without those of grids, oracles and searches; with their groups."""
-    return with_groups(rows[rows.kind.isin(JUDGED)])
+    return with_groups(rows.query("kind in @JUDGED"))
 
 
 @dataclass(frozen=True)

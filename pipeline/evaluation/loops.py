@@ -3,13 +3,14 @@ other method has.
 
 One training runs in the loop that everybody writes. Of several, a population works out the gradients, and each one's
 own optimizer makes its step: the same, for whoever looks at its weights' values alone and not at how they are parted
-into tensors (tests/test_loops.py).
+into tensors (tests/pipeline/evaluation/test_rivals.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,108 +18,120 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.evaluation.rivals import Driver, Recipe
-from pipeline.simulation.follow import Recording
+from pipeline.simulation import follow
+from pipeline.simulation.recorder import Recording, Scores
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.population import Best, Population
-
-Scores = tuple[float, float]  # loss, error rate
+from pipeline.workloads.population import Population
 
 
 def train(
     workload: Workload, seeds: Sequence[int], recipes: Sequence[Recipe], val_examples: int, milestones: Sequence[int]
 ) -> Recording:
-    """One training per seed and its recipe, on one thread of the CPU, then its test; see `simulate.Recording`.
+    """One training per seed and its recipe, on one thread of the CPU, then its test; see `recorder.Recording`.
 
     The validation loss is taken at `milestones`, completed steps; a scheduler that watches it hears of it then. A
     training whose batch loss is not finite ends there, and what would have come is nan.
     """
-    scored, points = workload.scored(val_examples), set(milestones)
-    if len(seeds) == 1:
-        return _alone(workload, seeds[0], recipes[0], scored, points)
-    return _together(workload, seeds, recipes, scored, points)
+    alone = len(seeds) == 1
+    runs = PlainLoop(workload, seeds[0], recipes[0]) if alone else SideBySide(workload, seeds, recipes)
+    return follow.train(workload, runs, val_examples, milestones)
 
 
-def _alone(workload: Workload, seed: int, recipe: Recipe, scored: int, milestones: set[int]) -> Recording:
-    model = workload.initialise(seed)
-    lowest, best = np.inf, score(workload, model, workload.test)
-    driver = recipe([*model.parameters()], workload)
-    optimizer, x, y = driver.optimizer, workload.train.x, workload.train.y
-    rates, curve = np.full(workload.n_steps, np.nan), np.full(len(milestones), np.nan)
-    taken = 0
-    _training(optimizer)
-    for step, batch in enumerate(torch.from_numpy(workload.batches(seed)), start=1):
-        rates[step - 1] = _rate(optimizer)
-        loss = workload.loss(model(x[batch]), y[batch])
-        if not torch.isfinite(loss):
-            val = test = (np.nan, np.nan)
-            break
+class PlainLoop:
+    """One training in the loop that everybody writes."""
+
+    members = np.arange(1)
+
+    def __init__(self, workload: Workload, seed: int, recipe: Recipe) -> None:
+        self._workload, self._batches = workload, torch.from_numpy(workload.batches(seed))
+        self._model = workload.initialise(seed)
+        self._driver = recipe([*self._model.parameters()], workload)
+        self._alive = True
+        _training_mode(self._driver.optimizer)
+
+    def __len__(self) -> int:
+        return 1
+
+    @property
+    def weights(self) -> Tensor:
+        return nn.utils.parameters_to_vector(self._model.parameters()).detach()[None]
+
+    def rates(self, step: int) -> np.ndarray:
+        return np.array([_rate(self._driver.optimizer) if self._alive else np.nan])
+
+    def train_step(self, step: int, lr: np.ndarray) -> None:
+        if not self._alive:
+            return
+        train, batch, optimizer = self._workload.train, self._batches[step], self._driver.optimizer
+        loss = self._workload.loss(self._model(train.x[batch]), train.y[batch])
+        self._alive = bool(torch.isfinite(loss))
+        if not self._alive:
+            return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        driver.after_step(loss)
-        if step in milestones:
-            with _evaluating(optimizer):
-                curve[taken], _ = score(workload, model, workload.val, scored)
-                if curve[taken] < lowest:
-                    lowest, best = curve[taken], score(workload, model, workload.test)
-            driver.after_validation(curve[taken])
-            taken += 1
-    else:
-        with _evaluating(optimizer):
-            val, test = score(workload, model, workload.val), score(workload, model, workload.test)
-    return _recording(*(np.array(x)[:, None] for x in (curve, rates, val, test, best)))
+        self._driver.after_step(loss)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        return _evaluation_mode(self._driver.optimizer)
+
+    def validated(self, loss: np.ndarray) -> None:
+        if self._alive:
+            self._driver.after_validation(loss[0])
+
+    def score(self, data: Data, limit: int | None = None) -> Scores:
+        loss, error = score(self._workload, self._model, data, limit) if self._alive else (np.nan, np.nan)
+        return np.array([loss]), np.array([error])
+
+    def score_of(self, weights: Tensor, data: Data) -> Scores:
+        model = copy.deepcopy(self._model)
+        sizes = [p.numel() for p in model.parameters()]
+        with torch.no_grad():
+            for parameter, values in zip(model.parameters(), weights[0].split(sizes), strict=True):
+                parameter.copy_(values.view_as(parameter))
+        loss, error = score(self._workload, model, data)
+        return np.array([loss]), np.array([error])
 
 
-class Driven(Population):
+class SideBySide(Population):
     """A population whose members' own optimizers make the steps, each on one tensor: the member's row of weights."""
 
     def __init__(self, workload: Workload, seeds: Sequence[int], recipes: Sequence[Recipe]) -> None:
         super().__init__(workload, seeds)
-        self.rows = [nn.Parameter(row) for row in self.state.weights]  # they share its memory
-        self.drivers = [recipe([row], workload) for row, recipe in zip(self.rows, recipes, strict=True)]
-        self.alive = np.ones(len(seeds), bool)
+        self._rows = [nn.Parameter(row) for row in self.state.weights]  # they share its memory
+        self._drivers = [recipe([row], workload) for row, recipe in zip(self._rows, recipes, strict=True)]
+        self._optimizers = [driver.optimizer for driver in self._drivers]
+        self._alive = np.ones(len(seeds), bool)
+        _training_mode(*self._optimizers)
 
-    def each(self) -> list[tuple[int, Driver]]:
-        """The members that still train."""
-        return [(i, driver) for i, driver in enumerate(self.drivers) if self.alive[i]]
+    def _in_training(self) -> list[tuple[int, Driver]]:
+        return [(i, driver) for i, driver in enumerate(self._drivers) if self._alive[i]]
+
+    def rates(self, step: int) -> np.ndarray:
+        return np.array([_rate(o) if a else np.nan for o, a in zip(self._optimizers, self._alive, strict=True)])
+
+    def train_step(self, step: int, lr: np.ndarray) -> Tensor:
+        loss = super().train_step(step, lr)
+        self._alive &= torch.isfinite(loss).numpy()
+        for i, driver in self._in_training():
+            driver.after_step(loss[i])
+        return loss
 
     def _update(self, lr: np.ndarray) -> None:
-        for i, driver in self.each():
-            self.rows[i].grad = self.gradient[i]
+        for i, driver in self._in_training():
+            self._rows[i].grad = self.gradient[i]
             driver.optimizer.step()
 
+    def evaluating(self) -> AbstractContextManager[None]:
+        return _evaluation_mode(*self._optimizers)
 
-def _together(
-    workload: Workload, seeds: Sequence[int], recipes: Sequence[Recipe], scored: int, milestones: set[int]
-) -> Recording:
-    population = Driven(workload, seeds, recipes)
-    optimizers = [driver.optimizer for driver in population.drivers]
-    rates, curve, best = np.full((workload.n_steps, len(seeds)), np.nan), list[np.ndarray](), Best(population)
-    _training(*optimizers)
-    for step in range(workload.n_steps):
-        for i, driver in population.each():
-            rates[step, i] = _rate(driver.optimizer)
-        loss = population.train_step(step, rates[step])
-        population.alive &= torch.isfinite(loss).numpy()
-        for i, driver in population.each():
-            driver.after_step(loss[i])
-        if step + 1 in milestones:
-            with _evaluating(*optimizers):
-                curve.append(np.where(population.alive, population.score(workload.val, scored)[0], np.nan))
-                best.see(curve[-1])
-            for i, driver in population.each():
-                driver.after_validation(curve[-1][i])
-    with _evaluating(*optimizers):
-        val, test = (np.where(population.alive, population.score(of), np.nan) for of in (workload.val, workload.test))
-    return _recording(np.stack(curve), rates, val, test, best.score(workload.test))
+    def validated(self, loss: np.ndarray) -> None:
+        for i, driver in self._in_training():
+            driver.after_validation(loss[i])
 
-
-def _recording(curve: np.ndarray, rates: np.ndarray, val: Any, test: Any, best: Any) -> Recording:
-    """Of validation losses (M, K), rates (N, K), and three times losses and error rates (2, K)."""
-    return Recording(
-        np.isfinite(val[0]), val_loss=[val[0]], val_error=[val[1]], test_loss=test[0], test_error=test[1],
-        best_loss=best[0], best_error=best[1], curve=curve, lr_curve=rates,
-    )  # fmt: skip
+    def score(self, data: Data, limit: int | None = None) -> Scores:
+        loss, error = np.where(self._alive, super().score(data, limit), np.nan)
+        return loss, error
 
 
 def _rate(optimizer: Any) -> float:
@@ -127,7 +140,7 @@ def _rate(optimizer: Any) -> float:
     return float(group["lr"]) * float(group.get("d", 1.0))
 
 
-def _training(*optimizers: Any) -> None:
+def _training_mode(*optimizers: Any) -> None:
     """Schedule-free optimizers keep other weights for training than for evaluation."""
     for optimizer in optimizers:
         if hasattr(optimizer, "train"):
@@ -135,16 +148,16 @@ def _training(*optimizers: Any) -> None:
 
 
 @contextmanager
-def _evaluating(*optimizers: Any) -> Any:
+def _evaluation_mode(*optimizers: Any) -> Iterator[None]:
     for optimizer in optimizers:
         if hasattr(optimizer, "eval"):
             optimizer.eval()
     yield
-    _training(*optimizers)
+    _training_mode(*optimizers)
 
 
 @torch.no_grad()
-def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> Scores:
+def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> tuple[float, float]:
     """Mean loss and error rate on the first `limit` examples; nan error where the workload has none."""
     outputs: Tensor = model(data.x[:limit])
     loss, y = workload.loss(outputs, data.y[:limit]).item(), data.y[:limit]

@@ -6,25 +6,22 @@ Their packages' defaults stand, as with users who do not tune; where a rate must
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
-from lrpilot.torch import PilotLR
 from pipeline.workloads.base import Workload
 
 TEXTBOOK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.1}
 MOMENTUM = 0.9
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
 
-Told = Literal["nothing", "loss", "validation"]
+Reports = Literal["nothing", "loss", "validation"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +30,16 @@ class Driver:
 
     optimizer: Any
     scheduler: Any = None
-    told: Told = "nothing"  # at every step: nothing or the batch loss; or now and then a validation loss
+    reports: Reports = "nothing"  # to it at every step: nothing or the batch loss; or now and then a validation loss
 
     def after_step(self, loss: Tensor) -> None:
         """Let the scheduler step, unless it waits for a validation loss."""
-        if self.scheduler is not None and self.told != "validation":
-            self.scheduler.step(*([loss] if self.told == "loss" else []))
+        if self.scheduler is not None and self.reports != "validation":
+            self.scheduler.step(*([loss] if self.reports == "loss" else []))
 
     def after_validation(self, val_loss: float) -> None:
         """Let the scheduler step that waits for a validation loss."""
-        if self.told == "validation":
+        if self.reports == "validation":
             self.scheduler.step(val_loss)
 
 
@@ -85,14 +82,15 @@ def _prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
     """Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101)."""
     from prodigyopt import Prodigy
 
-    return Driver(Prodigy(params, weight_decay=workload.weight_decay, decouple=workload.optimizer == "adamw"))
+    decay: Any = workload.weight_decay  # declared int there
+    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
 
 
 def _d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
     """D-Adaptation (Defazio & Mishchenko 2023, arXiv:2301.07733)."""
     from dadaptation import DAdaptAdam, DAdaptSGD
 
-    decay = workload.weight_decay
+    decay: Any = workload.weight_decay  # declared int there
     if workload.optimizer == "sgd":
         return Driver(DAdaptSGD(params, momentum=MOMENTUM, weight_decay=decay))
     return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
@@ -106,15 +104,23 @@ def _with_cosine(recipe: Recipe) -> Recipe:
     return made
 
 
-RIVALS: dict[str, Recipe] = {
-    "untouched": lambda params, workload: Driver(plain(params, workload)),
-    "plateau": _plateau,
-    "greedy": _greedy,
-    "schedule_free": _schedule_free,
-    "prodigy": _prodigy,
-    "prodigy_cosine": _with_cosine(_prodigy),
-    "d_adaptation": _d_adaptation,
-    "d_adaptation_cosine": _with_cosine(_d_adaptation),
+@dataclass(frozen=True)
+class RivalRecipe:
+    """A recipe, and the packages that it comes from, by the names that they are installed under."""
+
+    recipe: Recipe
+    packages: tuple[str, ...] = ()  # besides torch
+
+
+RIVALS = {
+    "untouched": RivalRecipe(lambda params, workload: Driver(plain(params, workload))),
+    "plateau": RivalRecipe(_plateau),
+    "greedy": RivalRecipe(_greedy, ("transformers",)),
+    "schedule_free": RivalRecipe(_schedule_free, ("schedulefree",)),
+    "prodigy": RivalRecipe(_prodigy, ("prodigyopt",)),
+    "prodigy_cosine": RivalRecipe(_with_cosine(_prodigy), ("prodigyopt",)),
+    "d_adaptation": RivalRecipe(_d_adaptation, ("dadaptation",)),
+    "d_adaptation_cosine": RivalRecipe(_with_cosine(_d_adaptation), ("dadaptation",)),
 }
 
 
@@ -128,28 +134,7 @@ def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
         optimizer = plain(params, workload)
         scheduler = factory(optimizer, workload.n_steps)
         names = [*inspect.signature(scheduler.step).parameters]
-        told: dict[str, Told] = {"loss": "loss", "metrics": "validation"}
-        return Driver(optimizer, scheduler, told.get(names[0], "nothing") if names else "nothing")
+        reports: dict[str, Reports] = {"loss": "loss", "metrics": "validation"}
+        return Driver(optimizer, scheduler, reports.get(names[0], "nothing") if names else "nothing")
 
     return made
-
-
-def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:
-    """PilotLR, which knows how many data there are, as it does in a loop over a DataLoader."""
-    optimizer = plain(params, workload)
-    told = {"steps_per_epoch": workload.steps_per_epoch, "examples": len(workload.train)}
-    scheduler = PilotLR(optimizer, workload.n_steps, policy, **told)
-    return Driver(optimizer, scheduler, "loss")
-
-
-def recipe(name: str, policy: str | None = None) -> Recipe:
-    """Of a rival by its name, of "pilot", which is PilotLR with `policy`, or of somebody's own scheduler.
-
-    The last one is named module:factory. Raises ImportError, AttributeError or ValueError for what there is not.
-    """
-    if name in RIVALS:
-        return RIVALS[name]
-    if name == "pilot":
-        return partial(_pilot, policy=policy or "default")
-    module, _, factory = name.partition(":")
-    return of_scheduler(getattr(importlib.import_module(module), factory))

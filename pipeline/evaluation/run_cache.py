@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.engines import Engine, EngineError, progress
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import Run, about, execute, untrained
+from pipeline.evaluation.trial import Run, execute, facts_key, task_facts
 
 MEMBERS = 64  # of one population
 
@@ -30,12 +30,7 @@ def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd
     Raises EngineError where a training cannot be run; those before it are cached.
     """
     results = through(folder, {run: run.key() for run in runs}, partial(_train, workers=workers, what=what))
-    rows = [
-        {"split": run.task.split, "task": run.task.name, "kind": run.method.kind, "method": run.method.name,
-         "lr0": run.method.lr0, "seed": run.seed} | results[run]
-        for run in runs
-    ]  # fmt: skip
-    return pd.DataFrame(rows).astype({"lr0": float})
+    return pd.DataFrame([run.columns() | results[run] for run in runs]).astype({"lr0": float})
 
 
 def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run, dict[str, Any]]]:
@@ -44,20 +39,20 @@ def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run
         if outcome.failure is not None:
             run = outcome.item[0]
             raise EngineError(
-                f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.told}"
+                f"{what}: {run.task.name}, {run.method.name}: {outcome.failure.message}"
             ) from outcome.failure.error
         assert outcome.result is not None
         yield dict(zip(outcome.item, outcome.result, strict=True))
 
 
 def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.DataFrame:
-    """What `trial.about` says of each task, by its name."""
+    """What `trial.task_facts` says of each task, by its name."""
 
     def measure(tasks: Sequence[Task]) -> Iterator[dict[Task, dict[str, Any]]]:
         for task in tasks:
-            yield {task: about(task, range(seeds), device)}
+            yield {task: task_facts(task, range(seeds), device)}
 
-    results = through(folder, {task: untrained(task, seeds, device) for task in tasks}, measure)
+    results = through(folder, {task: facts_key(task, seeds, device) for task in tasks}, measure)
     return pd.DataFrame(list(results.values())).set_index("task")
 
 
@@ -87,9 +82,7 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """What trains together, the longest trainings' first, so that no worker is left alone with one at the end."""
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
-        method = run.method
-        alone = (method, run.seed) if method.alone() else ()
-        groups.setdefault((run.task, run.device, *method.together(), *alone), []).append(run)
+        groups.setdefault(run.together(), []).append(run)
     parts = [tuple(group[i : i + MEMBERS]) for group in groups.values() for i in range(0, len(group), MEMBERS)]
     length = _steps(run.task for run in runs)
     return sorted(parts, key=lambda part: -length(part[0].task))

@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 
 from pipeline.evaluation import shapes
-from pipeline.evaluation.trial import Method
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.methods.scheduled import KnownRates, Scheduled, Shaped
 
-if TYPE_CHECKING:
-    from pipeline.evaluation.benchmark import Bench
-
-DRAWN, KEPT = 64, 10  # shapes of a first round, and of them in a second one
+CANDIDATES, FINALISTS = 64, 10  # shapes of a first round, and of them in a second one
 FIRST, ALL = range(1000, 1002), range(1000, 1006)  # seeds of the rounds; none that methods are judged on
 
 
-def search(bench: Bench, best: Mapping[str, Method]) -> dict[str, Method]:
+def search(bench: Bench, best: Mapping[str, Scheduled]) -> dict[str, KnownRates]:
     """By task the best of the shapes drawn around the grid's best rate, by mean test loss over seeds that choose.
 
     Two rounds (successive halving: Jamieson & Talwalkar 2016, arXiv:1502.07943), the first with all shapes on two
     seeds. Where the grid's winner, trained on the same seeds, is better than all of them, it stays.
     """
-    first = {task.name: [_named(s) for s in _draw(task.name, best[task.name])] for task in bench.tasks}
-    rows = bench.compute([r for t in bench.tasks for r in bench.runs(first[t.name], t, FIRST)], "search")
-    kept = {name: _best(rows[rows.task == name], methods, KEPT) for name, methods in first.items()}
-    kept = {name: [*methods, _grid(best[name])] for name, methods in kept.items()}
-    rows = bench.compute([r for t in bench.tasks for r in bench.runs(kept[t.name], t, ALL)], "search")
-    found = {name: _best(rows[rows.task == name], methods, 1)[0] for name, methods in kept.items()}
-    return {name: Method("floor", "searched", m.lr0, m.schedule, m.shape) for name, m in found.items()}
+    candidates = {task.name: _draw(task.name, best[task.name]) for task in bench.tasks}
+    first = _best(bench, candidates, FIRST, FINALISTS)
+    finalists = {task: [*shaped, replace(best[task], kind="search", name="grid")] for task, shaped in first.items()}
+    last = _best(bench, finalists, ALL, 1)
+    return {task: replace(winner, kind="floor", name="searched") for task, (winner,) in last.items()}
 
 
-def _draw(task: str, best: Method) -> list[shapes.Shape]:
-    assert best.lr0 is not None
+def _draw(task: str, best: Scheduled) -> list[KnownRates]:
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(task.encode()).digest()[:4]))
-    return shapes.draw(rng, float(np.log10(best.lr0)), DRAWN)
+    drawn = shapes.draw(rng, float(np.log10(best.lr0)), CANDIDATES)
+    return [Shaped("search", str(shape), shape) for shape in drawn]
 
 
-def _named(shape: shapes.Shape) -> Method:
-    return Method("search", str(shape), shape=shape)
-
-
-def _grid(best: Method) -> Method:
-    return Method("search", "grid", best.lr0, best.schedule)
-
-
-def _best(rows: pd.DataFrame, methods: list[Method], count: int) -> list[Method]:
-    """Lowest mean test loss first; a run that diverged loses."""
-    means = rows.assign(test_loss=rows.test_loss.fillna(np.inf)).groupby("method").test_loss.mean()
-    return sorted(methods, key=lambda m: means[m.name])[:count]
+def _best(
+    bench: Bench, methods: Mapping[str, Sequence[KnownRates]], seeds: range, count: int
+) -> dict[str, list[KnownRates]]:
+    """By task those with the lowest mean test loss, the lowest first; a run that diverged loses."""
+    runs = [run for task in bench.tasks for run in bench.runs(methods[task.name], task, seeds)]
+    rows = bench.compute(runs, "search")
+    losses = rows.assign(test_loss=rows.test_loss.fillna(np.inf)).groupby(["task", "method"]).test_loss.mean()
+    return {
+        task: sorted(of_task, key=lambda method: losses[task, method.name])[:count] for task, of_task in methods.items()
+    }

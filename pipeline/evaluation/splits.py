@@ -60,15 +60,15 @@ def tasks(families: Iterable[str], per_family: int) -> list[Task]:
 def draw(name: str, rounds: int, seed: int = SEED) -> list[Task]:
     """In every round one task of each optimizer, the shorter training in the earlier round."""
     digest = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])
-    rng, found = np.random.default_rng(digest), {optimizer: list[tuple[int, Task]]() for optimizer in OPTIMIZERS}
-    while any(len(drawn) < rounds for drawn in found.values()):
+    rng, drawn = np.random.default_rng(digest), {optimizer: list[tuple[int, Task]]() for optimizer in OPTIMIZERS}
+    while any(len(of_optimizer) < rounds for of_optimizer in drawn.values()):
         task = Task(family(name).split, name, int(rng.integers(2**31)))
         workload = task.sample()
-        if len(drawn := found[workload.optimizer]) < rounds:
-            drawn.append((workload.n_steps, task))
+        if len(of_optimizer := drawn[workload.optimizer]) < rounds:
+            of_optimizer.append((workload.n_steps, task))
     shift = names(family(name).split).index(name) % len(OPTIMIZERS)
     order = OPTIMIZERS[shift:] + OPTIMIZERS[:shift]
-    ranked = {optimizer: sorted(drawn, key=lambda pair: pair[0]) for optimizer, drawn in found.items()}
+    ranked = {optimizer: sorted(of_optimizer, key=lambda pair: pair[0]) for optimizer, of_optimizer in drawn.items()}
     return [ranked[optimizer][i][1] for i in range(rounds) for optimizer in order]
 
 
@@ -89,13 +89,13 @@ def facts(task: Task) -> dict[str, Any]:
 
 def _hash(parts: Iterable[Data]) -> str:
     """Of tokens and classes, and of the shapes of all; what is computed in floats differs between machines."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
         for values in (part.x, part.y):
-            found.update(str(tuple(values.shape)).encode())
+            digest.update(str(tuple(values.shape)).encode())
             if not values.is_floating_point():
-                found.update(values.numpy().tobytes())
-    return found.hexdigest()[:16]
+                digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _mean_square(data: Data) -> float:

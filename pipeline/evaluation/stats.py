@@ -55,7 +55,7 @@ def iqm(values: ArrayLike) -> float:
     rliable's own definition, `trim_mean(values, 0.25, axis=None)`: floor(n/4) values go at each end, none in
     part.
     """
-    return float(trim_mean(np.asarray(values, float), 0.25, axis=None))
+    return float(trim_mean(np.ravel(np.asarray(values, float)), 0.25))
 
 
 def mean_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
@@ -117,7 +117,7 @@ def summary(regret: ArrayLike, *, n_resamples: int, rng: np.random.Generator) ->
         "high": mean.high,
         "iqm_low": middle.low,
         "iqm_high": middle.high,
-        "worst": float(np.mean(regret, axis=1).max()),
+        "worst": float(np.asarray(regret, float).mean(axis=1).max()),
     }
 
 

@@ -48,7 +48,7 @@ class Behaviour:
         curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
         self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
         chosen = rng.integers(len(policies), size=runs) if policies else np.zeros(runs, np.int64)
-        self._asked = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
+        self._policies = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
         self._follows = np.array([n == POLICY for n in self.names])
         # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
         self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
@@ -88,10 +88,10 @@ class Behaviour:
     def _ask(self, pilot: Pilot, first: bool) -> np.ndarray:
         """Levels (K,) that the earlier policies want, shifted and noisy; nan-free."""
         noise = self._rng.standard_normal(pilot.runs)
-        if not self._asked:
+        if not self._policies:
             return pilot.level
-        seen, wanted = pilot.observation(), pilot.level.copy()
-        for policy, mine in self._asked:
-            answer = np.nan_to_num(policy(seen[mine]))
+        observations, wanted = pilot.observation(), pilot.level.copy()
+        for policy, mine in self._policies:
+            answer = np.nan_to_num(policy(observations[mine]))
             wanted[mine] = policy.protocol.action.apply(pilot.level[mine], pilot.anchor[mine], answer, first)
         return wanted + np.where(len(self.actions) >= self._shift_from, self._shift, 0.0) + self._jitter * noise

@@ -1,37 +1,60 @@
-"""What the runs of a workload leave behind, and runs at learning rates that are known beforehand."""
+"""Trainings without a pilot: at learning rates that are known beforehand, or that the trainings set themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.simulation.recorder import Recorder, Recording, Runs
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Best, Population
+from pipeline.workloads.population import Population
 
 
-@dataclass
-class Recording:
-    """What K runs of one workload left behind. Per-decision lists have D + 1 entries: the last is the end."""
+class Driven(Runs, Protocol):
+    """K runs and what sets their learning rates."""
 
-    alive: np.ndarray  # (K,) bool: ended with a finite loss
-    steps: list[np.ndarray] = field(default_factory=list)  # (K,) completed steps at the decision
-    levels: list[np.ndarray] = field(default_factory=list)  # (K,) level in force after the decision
-    rates: list[np.ndarray] = field(default_factory=list)  # (K,) learning rate of the following step
-    telemetry: list[dict[str, np.ndarray]] = field(default_factory=list)  # of the interval before the decision
-    val_error: list[np.ndarray] = field(default_factory=list)  # (K,)
-    val_loss: list[np.ndarray] = field(default_factory=list)  # (K,)
-    probe: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
-        None  # loss, gradient norm (K, probe steps); steps used (K,)
-    )
-    anchor: np.ndarray | None = None  # (K,)
-    test_loss: np.ndarray | None = None  # (K,) at the end
-    test_error: np.ndarray | None = None
-    best_loss: np.ndarray | None = None  # (K,) test loss of the milestone with the lowest validation loss
-    best_error: np.ndarray | None = None
-    curve: np.ndarray | None = None  # (len(milestones), K) validation loss
-    lr_curve: np.ndarray | None = None  # (N, K)
+    def rates(self, step: int) -> np.ndarray: ...  # (K,)
+
+    def train_step(self, step: int, lr: np.ndarray) -> Any: ...
+
+    def evaluating(self) -> AbstractContextManager[object]: ...  # in which their weights are those to evaluate
+
+    def validated(self, loss: np.ndarray) -> object: ...  # takes note of validation losses (K,)
+
+
+def train(workload: Workload, runs: Driven, val_examples: int, milestones: Sequence[int]) -> Recording:
+    """Train to the end and test; the validation loss is taken at `milestones`, completed steps."""
+    recorder = Recorder(workload, runs, val_examples, milestones)
+    for step in range(workload.n_steps):
+        lr = recorder.lr_curve[step] = runs.rates(step)
+        runs.train_step(step, lr)
+        if recorder.is_milestone(step + 1):
+            with runs.evaluating():
+                loss = recorder.pass_milestone()
+            runs.validated(loss)
+    with runs.evaluating():
+        recorder.validate(at_end=True)
+        return recorder.finish()
+
+
+class GivenRates(Population):
+    """A population whose members follow learning rates (N, K); those that diverge are retired at milestones."""
+
+    def __init__(self, workload: Workload, seeds: Sequence[int], rates: np.ndarray, device: str) -> None:
+        super().__init__(workload, seeds, device)
+        self._rates = rates
+
+    def rates(self, step: int) -> np.ndarray:
+        return self._rates[step]
+
+    def evaluating(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def validated(self, loss: np.ndarray) -> None:
+        self.retire(~np.isfinite(loss))
 
 
 def follow(
@@ -44,19 +67,4 @@ def follow(
     device: str = "cpu",
 ) -> Recording:
     """Train one run per seed at given learning rates (N, K), without a pilot, and test it."""
-    population = Population(workload, seeds, device)
-    points, curve, scored, best = set(milestones), [], workload.scored(val_examples), Best(population)
-    for step, lr in enumerate(rates):
-        population.train_step(step, lr)
-        if step + 1 in points:
-            curve.append(population.score(workload.val, scored)[0])
-            best.see(curve[-1])
-            population.retire(~np.isfinite(curve[-1]))
-    record = Recording(np.ones(len(seeds), bool), curve=np.stack(curve) if curve else None, lr_curve=rates)
-    loss, error = population.score(workload.val)
-    record.val_loss.append(loss)
-    record.val_error.append(error)
-    record.test_loss, record.test_error = population.score(workload.test)
-    record.best_loss, record.best_error = best.score(workload.test)
-    record.alive &= np.isfinite(loss)
-    return record
+    return train(workload, GivenRates(workload, seeds, rates, device), val_examples, milestones)

@@ -16,7 +16,7 @@ from lrpilot.cadence import CadenceSpec
 from lrpilot.pilot import Protocol
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.follow import Recording
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
@@ -87,13 +87,12 @@ def _policy(path: str, graph: str) -> Bundle:
 def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviour, recording: Recording) -> pa.Table:
     """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
     decisions, runs = len(recording.steps) - 1, len(seeds)
-    seen = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
+    intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
     val_loss = np.stack(recording.val_loss)
-    broken = ~(np.isfinite(seen["loss_mean"]) & np.isfinite(val_loss))[1:]  # row 0 has no interval before it
-    diverged = broken.any(0)
+    broken = ~(np.isfinite(intervals["loss_mean"]) & np.isfinite(val_loss))[1:]  # row 0 has no interval before it
+    diverged = np.any(broken, axis=0)
     last = np.where(diverged, broken.argmax(0) + 1, decisions)
-    kept = np.arange(decisions + 1) <= last[:, None]  # (K, D + 1)
-    run, decision = np.nonzero(kept)  # of every row
+    run, decision = np.nonzero(np.arange(decisions + 1) <= last[:, None])  # of every row; (K, D + 1) cells
     ends = decision == last[run]
 
     def rows(by_decision: list[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -101,12 +100,12 @@ def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviou
 
     name, step = spec.name(), rows(recording.steps).astype(np.int64)
     action = np.where(ends, np.nan, rows([*behaviour.actions, np.full(runs, np.nan)]))
-    columns = {column: rows(values) for column, values in seen.items()} | {
+    columns = {column: rows(values) for column, values in intervals.items()} | {
         "run_id": _texts([f"{name}-{i:03d}" for i in range(runs)], run),
         "seed": np.array(seeds)[run], "schedule": _texts(behaviour.names, run), "lr0": behaviour.lr0[run],
         "decision": decision, "step": step, "progress": step / workload.n_steps, "lr": rows(recording.rates),
         "level": rows(recording.levels), "anchor": np.asarray(recording.anchor)[run], "action": action,
-        "train_loss": rows(seen["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
+        "train_loss": rows(intervals["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
         **_probe(recording, decision == 0), "terminated": ends,
         "reason": _texts(["running", "budget", "diverged"], ends * (1 + diverged[run])),
     }  # fmt: skip

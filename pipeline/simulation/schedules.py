@@ -60,7 +60,7 @@ def _constant(n_steps: int) -> Curve:
 
 def _step(n_steps: int) -> Curve:
     """torch StepLR, gamma .1, step_size ceil(N/3): two drops by ten."""
-    return 0.1 ** (np.arange(n_steps) // -(-n_steps // 3))
+    return np.power(0.1, np.arange(n_steps) // -(-n_steps // 3), dtype=np.float64)
 
 
 def _exponential(n_steps: int) -> Curve:

@@ -13,9 +13,9 @@ import torch
 
 from lrpilot import telemetry
 from lrpilot.pilot import Pilot, Protocol
-from pipeline.simulation.follow import Recording
+from pipeline.simulation.recorder import Recorder, Recording
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Best, Population
+from pipeline.workloads.population import Population
 
 Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
 
@@ -42,13 +42,13 @@ def simulate(
     at the end on all. With `milestones`, completed steps, it is measured and given there instead. Where `show_epochs`,
     () or (K,), the pilot is told the length of an epoch and the number of examples.
     """
-    n, k, scored = workload.n_steps, len(seeds), workload.scored(val_examples)
+    n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
-    told = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
+    sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed,
-        steps_per_epoch=told[0], examples=told[1], fetch=_numbers,
+        steps_per_epoch=sizes[0], examples=sizes[1], fetch=_numbers,
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
@@ -58,15 +58,12 @@ def simulate(
         part = flat if whole else flat.index_select(1, coordinates)
         return part.numpy() if device == "cpu" else part  # numpy's operations start sooner
 
-    record = Recording(np.ones(k, bool))
-    points, curve, rates = set(milestones), [], np.empty((n, k))
-    best = Best(population) if test else None
+    recorder = Recorder(workload, population, val_examples, milestones, test=test)
+    record = recorder.recording
     first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
 
-    def measure(limit: int | None) -> None:
-        loss, error = population.score(workload.val, limit)
-        record.val_loss.append(loss)
-        record.val_error.append(error)
+    def validate(at_end: bool) -> None:
+        loss = recorder.validate(at_end=at_end)
         if not milestones:
             show(loss)
 
@@ -88,15 +85,14 @@ def simulate(
             weights = population.state.weights
             sketch.open(sample(weights.clone() if whole else weights))  # they change in place
 
-    measure(scored)
+    validate(at_end=False)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
     else:
         note_first(np.ones(k, bool))
     open_window()
     for step in range(n):
-        lr = pilot.learning_rates()
-        rates[step] = lr
+        lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
         if step < pilot.cadence.probe_steps:
             ended = pilot.advance(*_numbers([loss, sketch.norm(sample(population.gradient))]))
@@ -108,14 +104,14 @@ def simulate(
         if pilot.in_window:
             sketch.gradient(sample(population.gradient))
         if pilot.due:
-            found = sketch.close(sample(population.state.weights))
-            values = population.spread(torch.from_numpy(_numbers(list(found.values())))).numpy()
-            fields = dict(zip(found, values, strict=True))
+            norms = sketch.close(sample(population.state.weights))
+            values = population.spread(torch.from_numpy(_numbers(list(norms.values())))).numpy()
+            fields = dict(zip(norms, values, strict=True))
             last = pilot.step == n
             if (show_validation is not False and not milestones) or last:  # recorded even where all hide it
-                measure(None if last else scored)
-            seen = pilot.see(fields)
-            record.alive &= np.isfinite(seen["loss_mean"]) & np.isfinite(record.val_loss[-1])
+                validate(at_end=last)
+            interval = pilot.see(fields)
+            record.alive &= np.isfinite(interval["loss_mean"]) & np.isfinite(record.val_loss[-1])
             if (rows := population.retire(~record.alive)) is not None:
                 sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]
             record.steps.append(np.full(k, pilot.step))
@@ -124,15 +120,12 @@ def simulate(
                 if pilot.restarts.any():
                     mine = population.members
                     population.state.restore(saved.select(mine), pilot.restarts[mine])
-            record.telemetry.append(seen)
+            record.telemetry.append(interval)
             record.levels.append(pilot.level.copy())
             record.rates.append(pilot.learning_rates())
         open_window()
-        if pilot.step in points:
-            curve.append(population.score(workload.val, scored)[0])
-            show(curve[-1])
-            if best is not None:
-                best.see(curve[-1])
+        if recorder.is_milestone(pilot.step):
+            show(recorder.pass_milestone())
     empty = {name: np.full(k, np.nan) for name in telemetry.INTERVAL} | {"val_loss": record.val_loss[0]}
     record.telemetry.insert(0, empty)
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
@@ -140,12 +133,7 @@ def simulate(
     if pilot.cadence.probe_steps:
         record.probe = (pilot.probe_loss, pilot.probe_grad, pilot.probe_used)
     record.anchor = pilot.anchor
-    record.curve = np.stack(curve) if curve else None
-    record.lr_curve = rates
-    if best is not None:
-        record.test_loss, record.test_error = population.score(workload.test)
-        record.best_loss, record.best_error = best.score(workload.test)
-    return record
+    return recorder.finish()
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:

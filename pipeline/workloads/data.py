@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +43,17 @@ def _standardised(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(0)) / (x.std(0) + 1e-8)
 
 
+def _sklearn(load: Callable[..., Any]) -> Table:
+    """What a loader of scikit-learn returns; its annotation says much else besides."""
+    return load(return_X_y=True)
+
+
 @functools.cache
 def digits() -> Table:
     """1,797 handwritten digits: x (n, 8, 8) in [0, 1], y in 0..9 (scikit-learn)."""
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    x, y = _sklearn(load_digits)
     return _frozen(x.reshape(-1, 8, 8) / 16, y)
 
 
@@ -55,7 +62,7 @@ def breast_cancer() -> Table:
     """569 biopsies: x (n, 30) standardised, y in 0..1 (scikit-learn)."""
     from sklearn.datasets import load_breast_cancer
 
-    x, y = load_breast_cancer(return_X_y=True)
+    x, y = _sklearn(load_breast_cancer)
     return _frozen(_standardised(x), y)
 
 
@@ -64,7 +71,7 @@ def wine() -> Table:
     """178 wines: x (n, 13) standardised, y in 0..2 (scikit-learn)."""
     from sklearn.datasets import load_wine
 
-    x, y = load_wine(return_X_y=True)
+    x, y = _sklearn(load_wine)
     return _frozen(_standardised(x), y)
 
 
@@ -73,7 +80,7 @@ def diabetes() -> Table:
     """442 patients: x (n, 10) standardised, y (n, 1) standardised disease progression (scikit-learn)."""
     from sklearn.datasets import load_diabetes
 
-    x, y = load_diabetes(return_X_y=True)
+    x, y = _sklearn(load_diabetes)
     return _frozen(_standardised(x), _standardised(y)[:, None])
 
 
@@ -103,7 +110,7 @@ def mnist1d() -> Table:
 
     # The generator seeds the global generators: put them back, so that loading changes nothing elsewhere.
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    args = get_dataset_args()
+    args: Any = get_dataset_args()
     args.num_samples, args.train_split = 4000, 1.0
     try:
         made = make_dataset(args)

@@ -25,6 +25,7 @@ CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # cell -> number of gates
 
 def _initialise(layer: nn.Linear | nn.Conv1d | nn.Conv2d, gain: float) -> None:
     """Weights N(0, gain^2 / fan-in), biases zero."""
+    assert layer.bias is not None
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     nn.init.zeros_(layer.bias)
 
@@ -43,10 +44,11 @@ class MLP(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         self.residual = residual
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes[:-1]))
-        self.norms = nn.ModuleList(nn.LayerNorm(layer.out_features) if norm else nn.Identity() for layer in self.hidden)
+        hidden = [nn.Linear(a, b) for a, b in pairwise(sizes[:-1])]
+        self.hidden = nn.ModuleList(hidden)
+        self.norms = nn.ModuleList(nn.LayerNorm(layer.out_features) if norm else nn.Identity() for layer in hidden)
         self.head = nn.Linear(sizes[-2], sizes[-1])
-        for layer in self.hidden:
+        for layer in hidden:
             _initialise(layer, gain)
         _initialise(self.head, 1.0)
 
@@ -76,9 +78,10 @@ class ConvNet(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
         conv, kernel = (nn.Conv1d, 5) if len(size) == 1 else (nn.Conv2d, 3)
-        self.convs = nn.ModuleList(conv(a, b, kernel, stride=2, padding=kernel // 2) for a, b in pairwise(channels))
+        convs = [conv(a, b, kernel, stride=2, padding=kernel // 2) for a, b in pairwise(channels)]
+        self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.GroupNorm(1, c) if norm else nn.Identity() for c in channels[1:])
-        for layer in self.convs:
+        for layer in convs:
             _initialise(layer, gain)
             size = [-(-side // 2) for side in size]  # stride 2 rounds up
         self.head = nn.Linear(channels[-1] * math.prod(size), n_out)

@@ -23,9 +23,10 @@ def _clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian clusters, x (800, 32) standardised, y in 0..3."""
     from sklearn.datasets import make_classification
 
-    x, y = make_classification(
+    drawn = make_classification(
         800, 32, n_informative=12, n_classes=4, class_sep=1.5, flip_y=0, random_state=draw_seed(rng)
     )
+    x, y = map(np.asarray, drawn)  # they are arrays, but scikit-learn's annotations do not say so
     return ((x - x.mean(0)) / x.std(0)).astype(np.float32), y.astype(np.int64)
 
 

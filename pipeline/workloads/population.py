@@ -73,6 +73,11 @@ class Population:
         return self._size
 
     @property
+    def weights(self) -> Tensor:
+        """(k, P), a row for each of `members`."""
+        return self.state.weights
+
+    @property
     def n_params(self) -> int:
         """Parameters of one member."""
         return self.state.weights.shape[1]
@@ -164,24 +169,3 @@ class Population:
             loss, error = self._forward(weights, x, y)
             total += len(x) / n * torch.stack([loss, error]).cpu()
         return total
-
-
-class Best:
-    """Of every member of a population the weights at which its validation loss was lowest, so far."""
-
-    def __init__(self, population: Population) -> None:
-        self._population = population
-        self._weights = population.state.weights.clone()
-        self._loss = np.full(len(population), np.inf)
-
-    def see(self, loss: np.ndarray) -> None:
-        """Take note of the present validation losses (K,); what is not finite is no improvement."""
-        better = loss < self._loss
-        self._loss = np.where(better, loss, self._loss)
-        members = self._population.members
-        rows = np.flatnonzero(better[members])
-        self._weights[members[rows]] = self._population.state.weights[rows]
-
-    def score(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """Loss (K,) and error rate (K,) of these weights; of the first ones where nothing was seen."""
-        return self._population.score_of(self._weights, data)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ATEN = torch.ops.aten
@@ -32,11 +33,11 @@ class Replay:
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         shapes = tuple(x.shape for x in inputs)
-        found = self._recorded.get(shapes)
-        if found is None:
-            found = self._recorded[shapes] = _record(self._fn, inputs)
+        graph = self._recorded.get(shapes)
+        if graph is None:
+            graph = self._recorded[shapes] = _record(self._fn, inputs)
         with torch.no_grad():
-            return found.forward(*inputs)
+            return graph.forward(*inputs)
 
 
 def _record(fn: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> fx.GraphModule:
@@ -75,11 +76,11 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if op is ATEN._local_scalar_dense.default:
             raise RuntimeError("a function that branches on a tensor's values cannot be replayed")
-        out, nodes = op(*args, **(kwargs or {})), fx.node.map_aggregate
+        out = op(*args, **(kwargs or {}))
         if op in SAME and out.shape == args[0].shape and out.stride() == args[0].stride():
             self.note(out, self.node(args[0]))  # nothing happens
             return out
-        made = self.graph.call_function(op, nodes(args, self.node), nodes(kwargs or {}, self.node))
+        made = self.graph.call_function(op, map_aggregate(args, self.node), map_aggregate(kwargs or {}, self.node))
         if isinstance(out, Tensor):
             self.note(out, made)
             return out

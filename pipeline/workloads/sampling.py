@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -148,16 +148,16 @@ def assemble(
     splits: Splits,
     build: Build,
     budget: Budget,
-    **extra: object,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Workload:
     """The workload of these parts under a drawn optimizer; the loss follows from the type of the targets.
 
-    Of more training examples than one epoch takes, the first are kept.
+    Training examples beyond those that the steps take in all are left out. `start`: as in `Workload`.
     """
     optimizer = pick(rng, tuple(OPTIMIZER_SHARES), list(OPTIMIZER_SHARES.values()))
     regression = splits.val.y.is_floating_point()
-    seen = budget.n_steps * budget.batch_size
-    splits = replace(splits, train=Data(splits.train.x[:seen], splits.train.y[:seen]))
+    drawn = budget.n_steps * budget.batch_size
+    splits = replace(splits, train=Data(splits.train.x[:drawn], splits.train.y[:drawn]))
     return Workload(
         family=family,
         name=f"{label}-n{len(splits.train)}-{optimizer}",
@@ -172,5 +172,5 @@ def assemble(
         batch_size=budget.batch_size,
         n_steps=budget.n_steps,
         weight_decay=WEIGHT_DECAY if optimizer == "adamw" else 0.0,
-        **extra,
+        start=start or {},
     )

@@ -103,7 +103,7 @@ def classification(rng: np.random.Generator) -> Workload:
     from sklearn.datasets import make_classification
 
     classes, n_in, n_train = int(rng.integers(2, 9)), log_integer(rng, 8, 64), log_integer(rng, 150, 2000)
-    x, y = make_classification(
+    drawn = make_classification(
         n_train + HELD_BACK,
         n_in,
         n_informative=int(rng.integers(max(4, n_in // 4), n_in // 2 + 1)),
@@ -113,6 +113,7 @@ def classification(rng: np.random.Generator) -> Workload:
         flip_y=0,
         random_state=draw_seed(rng),
     )
+    x, y = map(np.asarray, drawn)  # they are arrays, but scikit-learn's annotations do not say so
     scale = log_uniform(rng, 0.1, 10)
     x = ((x - x.mean(0)) / x.std(0) * scale).astype(np.float32)
     noise = pick(rng, (0.0, 0.0, 0.0, 0.15, 0.3))

@@ -65,10 +65,10 @@ N_CHARACTERS = len(ALPHABET) + 1
 def available() -> tuple[str, ...]:
     """The modules of `MODULES` that this Python has as one source file."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = tuple(name for name in MODULES if (root / f"{name}.py").is_file())
-    if len(found) < 24:
-        raise FileNotFoundError(f"{root}: {len(found)} of {len(MODULES)} library sources found, need 24: install them")
-    return found
+    names = tuple(name for name in MODULES if (root / f"{name}.py").is_file())
+    if len(names) < 24:
+        raise FileNotFoundError(f"{root}: {len(names)} of {len(MODULES)} library sources found, need 24: install them")
+    return names
 
 
 def source(name: str) -> str:
@@ -97,8 +97,8 @@ def characters(name: str) -> np.ndarray:
 @functools.cache
 def words(name: str, buckets: int) -> np.ndarray:
     """Hashed words (n,) int64 in 0..buckets-1 of the text, in order (CRC-32, the same in every process)."""
-    found = re.findall(r"[A-Za-z_]{2,}", source(name))
-    codes = np.array([zlib.crc32(word.encode()) % buckets for word in found], dtype=np.int64)
+    runs = re.findall(r"[A-Za-z_]{2,}", source(name))
+    codes = np.array([zlib.crc32(word.encode()) % buckets for word in runs], dtype=np.int64)
     codes.setflags(write=False)
     return codes
 

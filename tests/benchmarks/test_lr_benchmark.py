@@ -15,7 +15,8 @@ from bundles import write_bundle
 from lrpilot import load_policy
 from pipeline.config import read
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, benchmark
+from pipeline.evaluation import aggregates
+from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import Paths
@@ -119,8 +120,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(TOP)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
-    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
-    monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.bench.HALF_DECADES", (1e-3, 1e-2, 1e-1))
     monkeypatch.setattr(lr_benchmark, "BENCHMARK_CACHE", tmp_path / "kept")
     monkeypatch.setattr(lr_benchmark, "TIMED", "autompg")
     monkeypatch.setattr(lr_benchmark, "ROUNDS", 1)
@@ -174,7 +175,7 @@ def test_the_page_and_its_figures_are_the_shipped_policys() -> None:
     found = json.loads((TOP / lr_benchmark.OUT).read_text(encoding="utf-8"))
     assert found["policy"] == load_policy("default").manifest.graph
     page = (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8")
-    assert markdown.fill(page, "peers", lr_benchmark.render(found)) == page
+    assert markdown.fill(page, "lr_benchmark", lr_benchmark.render(found)) == page
 
 
 def test_loops_are_no_methods_that_compete() -> None:
@@ -192,7 +193,7 @@ def test_the_quick_form_has_the_shortest_task_of_each_family(monkeypatch: pytest
 
 
 def test_times_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = benchmark.Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "kept")
+    bench = Bench(tasks(("autompg",), 1), 2, 1, (), engine("local", 1), root / "kept")
     chosen = lr_benchmark.methods(Paths(root), ["mine:constant"])
     first = lr_benchmark.times(bench, chosen)
     assert first["untouched.time"] == 1.0

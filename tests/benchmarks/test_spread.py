@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import spread
-from pipeline.evaluation import benchmark
+from pipeline.evaluation.compare import CALIBRATED
 from pipeline.evaluation.splits import ROUNDS
 from pipeline.reporting import markdown
 from repository import TOP
@@ -52,7 +52,7 @@ def test_the_calibrated_schedule_is_the_training_splits_single_best() -> None:
     found |= {f"train.{o}.lr": lr for o, lr in (("adam", 0.1), ("adamw", 0.2), ("sgd", 0.3))}
     assert spread.calibrated(found)["sgd"] == {"schedule": "step", "lr0": 0.3}
     shipped = json.loads((TOP / spread.OUT).read_text())
-    assert json.loads(benchmark.CALIBRATED.read_text()) == spread.calibrated(shipped)
+    assert json.loads(CALIBRATED.read_text()) == spread.calibrated(shipped)
 
 
 def test_it_trains_on_every_task() -> None:
@@ -69,8 +69,8 @@ def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(spread, "HELD_OUT", {})
     monkeypatch.setattr(spread, "SPLITS", ("train",))
     monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "kept")
-    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
-    before, out = benchmark.CALIBRATED.read_bytes(), tmp_path / "spread.json"
+    monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
+    before, out = CALIBRATED.read_bytes(), tmp_path / "spread.json"
     assert spread.main(["--quick", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     (optimizer,) = {key.split(".")[1] for key in found if key.endswith(".decades")}
@@ -78,7 +78,7 @@ def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(found) == common | {f"train.{optimizer}.{key}" for key in FIGURES} | {f"train.{key}" for key in SIZES}
     documented = spread.__doc__ or ""
     assert all(key in documented for key in FIGURES | SIZES | {"left_out", "quick"})
-    assert benchmark.CALIBRATED.read_bytes() == before
+    assert CALIBRATED.read_bytes() == before
 
 
 def test_the_table_has_a_row_for_every_optimizer_and_split(monkeypatch: pytest.MonkeyPatch) -> None:

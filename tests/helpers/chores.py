@@ -31,7 +31,7 @@ class Chore:
     work: Callable[[], Any]
     result: Any = None
     kind: str | None = None
-    told: str | None = None
+    message: str | None = None
 
 
 class TwoPartsError(Exception):
@@ -130,13 +130,16 @@ def chores(folder: Path) -> list[Chore]:
     ]
 
 
+NAMES = [chore.name for chore in chores(Path())]
+
+
 def check(name: str, outcomes: Sequence[Outcome]) -> None:
     """That what came of a chore is what must come of it."""
     (outcome,) = (o for o in outcomes if o.item.name == name)
     chore, failure = outcome.item, outcome.failure
     assert outcome.result == chore.result
     assert (failure and failure.kind) == chore.kind
-    assert chore.told is None or (failure is not None and chore.told in failure.told)
+    assert chore.message is None or (failure is not None and chore.message in failure.message)
 
 
 def check_killed_driver(name: str, folder: Path) -> None:

@@ -42,7 +42,7 @@ TEXTS = {
         (AGENT, {f"policy.{name}" for name in ("agents", "mdp", "observations", "store", "trajectories")}),
         (AGENT, {"lrpilot.actions", "lrpilot.features", "lrpilot.probe", "lrpilot.telemetry"}),
         ("pipeline.simulation.follow", TRAINING),
-        ("pipeline.evaluation.rivals", PILOT | {"lrpilot.torch", "lrpilot.rates", "lrpilot.rollback"}),
+        ("pipeline.evaluation.methods.pilot_loop", PILOT | {"lrpilot.torch", "lrpilot.rates", "lrpilot.rollback"}),
         ("experiments.original.loop", PILOT | {"lrpilot.torch", "experiments.original.drivers"}),
         ("benchmarks.robust", PILOT | TRAINING),
     ],

@@ -15,6 +15,7 @@ from benchmarks.scaling.soak import workers
 from chores import (
     HERE,
     LIMIT,
+    NAMES,
     Chore,
     await_file,
     check,
@@ -31,8 +32,6 @@ from chores import (
     touch,
 )
 from pipeline.engines import Engine, EngineError, Outcome, engine, results
-
-NAMES = [chore.name for chore in chores(Path())]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_outcome(name: str, came: list[Outcome]) -> None:
 def test_nothing_besides(came: list[Outcome]) -> None:
     assert sorted(o.item.name for o in came) == sorted(NAMES)
     (lost,) = (o for o in came if o.item.name == "dies always")
-    assert lost.failure is not None and lost.failure.told == "its process died (signal 9) 3 times"
+    assert lost.failure is not None and lost.failure.message == "its process died (signal 9) 3 times"
 
 
 def test_first_free_first_served(local: Engine, tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ def test_closing_leaves_no_process(tmp_path: Path) -> None:
     outcomes = here.imap_unordered(do, [Chore("", partial(double, 1)), *[Chore("", partial(hang, tmp_path))] * 2])
     next(outcomes)
     eventually(lambda: len(pids(tmp_path)) > 0)
-    outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+    outcomes.close()
     assert _workers() == before
 
 
@@ -151,8 +150,8 @@ def test_each_worker_has_its_gpu(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     here = engine("local", workers, device="cuda")
     together = partial(meet, tmp_path, len(pinned))
-    seen = [o.result["CUDA_VISIBLE_DEVICES"] for o in here.imap_unordered(do, [Chore("", together)] * len(pinned))]
-    assert sorted(seen) == pinned
+    devices = [o.result["CUDA_VISIBLE_DEVICES"] for o in here.imap_unordered(do, [Chore("", together)] * len(pinned))]
+    assert sorted(devices) == pinned
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
 
 

@@ -8,10 +8,23 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from test_engines import NAMES
 
 import chores
-from chores import LIMIT, Chore, alive, check, check_killed_driver, do, double, eventually, hang, pids, settled, train
+from chores import (
+    LIMIT,
+    NAMES,
+    Chore,
+    alive,
+    check,
+    check_killed_driver,
+    do,
+    double,
+    eventually,
+    hang,
+    pids,
+    settled,
+    train,
+)
 from pipeline.engines import Outcome, engine, results
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lrpilot[ray]'")
@@ -81,8 +94,8 @@ def test_nodes_get_the_code(cluster: Any) -> None:
 
 def test_each_worker_has_its_gpu(cluster: Any) -> None:
     here = engine("ray", device="cuda")
-    (seen,) = results(here, lambda name: os.environ[name], ["CUDA_VISIBLE_DEVICES"])
-    assert seen == "0"
+    (device,) = results(here, lambda name: os.environ[name], ["CUDA_VISIBLE_DEVICES"])
+    assert device == "0"
 
 
 def test_closing_leaves_no_process(cluster: Any, tmp_path: Path) -> None:
@@ -90,7 +103,7 @@ def test_closing_leaves_no_process(cluster: Any, tmp_path: Path) -> None:
     outcomes = engine("ray").imap_unordered(do, work)
     next(outcomes)
     eventually(lambda: len(pids(tmp_path)) > 0)
-    outcomes.close()  # type: ignore[attr-defined]  # it is a generator
+    outcomes.close()
     eventually(lambda: not any(map(alive, pids(tmp_path))), seconds=10)
 
 

@@ -38,28 +38,28 @@ def two_tasks() -> pd.DataFrame:
 
 
 def test_per_method_averages_a_baseline_over_its_initial_rates() -> None:
-    found = dict(per_method(two_tasks()))
-    assert set(found) == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
-    np.testing.assert_allclose(found["baseline.cosine"], np.full((2, 2), 0.4))
-    np.testing.assert_allclose(found["policy"], [[0.1, 0.1], [0.2, 0.2]])
+    regrets = dict(per_method(two_tasks()))
+    assert set(regrets) == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
+    np.testing.assert_allclose(regrets["baseline.cosine"], np.full((2, 2), 0.4))
+    np.testing.assert_allclose(regrets["policy"], [[0.1, 0.1], [0.2, 0.2]])
     assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]  # b has no error rate
     assert dict(per_method(two_tasks(), "best_error_regret"))["policy"].size == 0
 
 
 def test_contrasts_by_hand() -> None:
-    found = contrasts({"policy": np.array([[0.1, 0.3]]), "rival.x": np.array([[0.2, 0.2]])}, 50)
-    assert (found["policy.mean"], found["rival.x.mean"], found["rival.x.policy_minus"]) == (0.2, 0.2, 0.0)
-    assert found["rival.x.policy_wins"] == 0.5
-    assert found["rival.x.policy_minus_low"] <= 0 <= found["rival.x.policy_minus_high"]
-    assert "policy.policy_wins" not in found
+    figures = contrasts({"policy": np.array([[0.1, 0.3]]), "rival.x": np.array([[0.2, 0.2]])}, 50)
+    assert (figures["policy.mean"], figures["rival.x.mean"], figures["rival.x.policy_minus"]) == (0.2, 0.2, 0.0)
+    assert figures["rival.x.policy_wins"] == 0.5
+    assert figures["rival.x.policy_minus_low"] <= 0 <= figures["rival.x.policy_minus_high"]
+    assert "policy.policy_wins" not in figures
 
 
 def test_summary_of_a_split() -> None:
-    found = summarise(two_tasks(), 50)
+    figures = summarise(two_tasks(), 50)
     kinds = ("mean", "iqm", "low", "high", "iqm_low", "iqm_high", "worst", "worst_family", "diverged", "target_reached")
     for label in ("policy", "policy_val", "control.random_init", "baseline.cosine"):
-        assert {f"{label}.{k}" for k in kinds} <= set(found)
-        assert found[f"{label}.low"] <= found[f"{label}.mean"] <= found[f"{label}.high"]
+        assert {f"{label}.{k}" for k in kinds} <= set(figures)
+        assert figures[f"{label}.low"] <= figures[f"{label}.mean"] <= figures[f"{label}.high"]
     wanted = {
         "policy.mean": 0.15, "policy.worst": 0.2, "baseline.cosine.mean": 0.4, "baseline.cosine.policy_minus": -0.25,
         "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
@@ -67,16 +67,16 @@ def test_summary_of_a_split() -> None:
         "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
         "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4,
     }  # fmt: skip
-    assert {k: found[k] for k in wanted} == pytest.approx(wanted)
-    assert not any(k.startswith(("grid", "oracle", "loop")) or k.endswith("best_error_regret") for k in found)
-    assert all(isinstance(v, int | float) for v in found.values())
-    assert summarise(two_tasks(), 50) == found
+    assert {k: figures[k] for k in wanted} == pytest.approx(wanted)
+    assert not any(k.startswith(("grid", "oracle", "loop")) or k.endswith("best_error_regret") for k in figures)
+    assert all(isinstance(v, int | float) for v in figures.values())
+    assert summarise(two_tasks(), 50) == figures
 
 
 def test_the_bench_is_what_the_parameters_ask_for() -> None:
     config = load(TOP).evaluate
-    found = bench(config)
-    assert list(found.tasks) == tasks(config.families, config.tasks_per_family)
-    assert (found.seeds, found.tuning_seeds, found.learning_rates) == (
+    measured = bench(config)
+    assert list(measured.tasks) == tasks(config.families, config.tasks_per_family)
+    assert (measured.seeds, measured.tuning_seeds, measured.learning_rates) == (
         config.seeds, config.tuning_seeds, config.learning_rates,
     )  # fmt: skip

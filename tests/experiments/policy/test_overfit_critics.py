@@ -26,20 +26,20 @@ def view() -> View:
 def test_returns_are_what_is_left_of_the_run() -> None:
     mine = view()
     rows, runs = mine.rows_of(np.array([0, 2]))
-    found = returns(mine, rows, runs)
+    returned = returns(mine, rows, runs)
     for run in (0, 2):
         rewards = mine.store.rewards[mine.store.starts[run] : mine.store.starts[run + 1] - 1]
-        assert found[runs == run] == pytest.approx(np.cumsum(rewards[::-1])[::-1])
+        assert returned[runs == run] == pytest.approx(np.cumsum(rewards[::-1])[::-1])
 
 
 def test_every_task_is_learned_from_or_asked_about() -> None:
     paths = [Path(f"{family}/{i:02d}.parquet") for i in range(7) for family in "ab"]
-    seen, unseen = part(paths, False), part(paths, True)
-    assert sorted(seen + unseen) == sorted(paths) and len(unseen) == 3
+    learned, others = part(paths, False), part(paths, True)
+    assert sorted(learned + others) == sorted(paths) and len(others) == 3
 
 
 class Constant:
-    """Critics that say the same of everything."""
+    """Critics that predict the same for everything."""
 
     def __init__(self, value: float) -> None:
         self._value = value
@@ -49,11 +49,10 @@ class Constant:
         return np.full(len(actions), self._value)
 
 
-def test_who_says_the_mean_foretells_nothing() -> None:
+def test_who_predicts_the_mean_predicts_nothing() -> None:
     mine = view()
     rows, runs = mine.rows_of(np.arange(len(LENGTHS)))
-    wanted = returns(mine, rows, runs)
-    every, first = errors(Constant(float(wanted.mean())), mine)
+    every, first = errors(Constant(float(returns(mine, rows, runs).mean())), mine)
     assert len(every) == len(first) == len(mine.store.tasks)
     sizes = np.array([np.isin(runs, np.flatnonzero(task_of(mine) == t)).sum() for t in range(len(every))])
     assert np.average(every, weights=sizes) == pytest.approx(1.0)
@@ -74,17 +73,17 @@ def test_from_the_collection_to_the_table(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(overfit_critics, "VARIANTS", variants)
     page = (TOP / overfit_critics.PAGE).read_bytes()
     assert overfit_critics.main(["--root", str(root), "--out", str(tmp_path / "figures.json")]) == 0
-    told = json.loads((tmp_path / "figures.json").read_text())
-    assert told["data"] == trajectories.fingerprint(trajectories.files(Paths(root).trajectories))
-    assert (TOP / overfit_critics.PAGE).read_bytes() == page  # which tells of the default profile
-    assert told["tasks"] == 6 and np.isfinite([v for v in told.values() if isinstance(v, float)]).all()
-    assert told["none.seen"] != told["half.seen"]
-    lines = render(told).splitlines()
+    stored = json.loads((tmp_path / "figures.json").read_text())
+    assert stored["data"] == trajectories.fingerprint(trajectories.files(Paths(root).trajectories))
+    assert (TOP / overfit_critics.PAGE).read_bytes() == page  # which is of the default profile
+    assert stored["tasks"] == 6 and np.isfinite([v for v in stored.values() if isinstance(v, float)]).all()
+    assert stored["none.seen"] != stored["half.seen"]
+    lines = render(stored).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| none", "| half"]
 
 
 def test_figures_are_means_over_the_seeds() -> None:
     one = np.array([0.25, 0.75]), np.array([0.5, 0.5])
     two = np.array([0.75, 0.75]), np.array([1.0, 1.0])
-    found = figures([("a", one, two) for _ in SEEDS], ["a"])
-    assert (found["a.seen"], found["a.unseen"], found["a.first"]) == pytest.approx((0.5, 0.25, 0.0))
+    flat = figures([("a", one, two) for _ in SEEDS], ["a"])
+    assert (flat["a.seen"], flat["a.unseen"], flat["a.first"]) == pytest.approx((0.5, 0.25, 0.0))

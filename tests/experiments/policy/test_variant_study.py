@@ -18,7 +18,6 @@ from lrpilot import load_policy
 from lrpilot.features import NAMES
 from pipeline import collect
 from pipeline.config import load
-from pipeline.evaluation import benchmark
 from pipeline.evaluation.splits import tasks
 from pipeline.reporting import markdown
 from pipeline.simulation.recording import record
@@ -30,27 +29,27 @@ from tiny import write_params
 
 def rows() -> pd.DataFrame:
     """Two variants, two agents each; the second is .1 better, but on one task."""
-    found = []
+    table = []
     for variant, agent, seed, task in np.ndindex(2, 2, 2, 2):
         for kind, better in {"policy": 0.0, "val": 0.2, "steps": -0.3, "together": 0.1}.items():
             regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - better
-            found.append({
+            table.append({
                 "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
                 "kind": kind, "regret": regret, "best_regret": 0.2, "error_regret": 0.1,
             })  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame(table)
 
 
 def test_figures_by_hand() -> None:
-    found = figures(rows(), ("a", "b"))
-    assert found["a.mean"] == pytest.approx(0.41) and found["b.mean"] == pytest.approx(0.36)
-    assert found["a.agents"] == pytest.approx([0.4, 0.42])
-    assert found["a.val"] == pytest.approx(0.21) and found["a.steps"] == pytest.approx(0.71)
-    assert found["b.together"] == pytest.approx(0.26)
-    assert found["b.worst"] == pytest.approx(0.41)
-    assert found["b.minus"] == pytest.approx(-0.05) and "a.minus" not in found
-    told = {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
-    lines = render(found | told, ("a", "b")).splitlines()
+    flat = figures(rows(), ("a", "b"))
+    assert flat["a.mean"] == pytest.approx(0.41) and flat["b.mean"] == pytest.approx(0.36)
+    assert flat["a.agents"] == pytest.approx([0.4, 0.42])
+    assert flat["a.val"] == pytest.approx(0.21) and flat["a.steps"] == pytest.approx(0.71)
+    assert flat["b.together"] == pytest.approx(0.26)
+    assert flat["b.worst"] == pytest.approx(0.41)
+    assert flat["b.minus"] == pytest.approx(-0.05) and "a.minus" not in flat
+    flat |= {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
+    lines = render(flat).splitlines()
     assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | 0.310 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
     assert lines[2].endswith("| 0.250 |") and lines[3].endswith("| – |")
@@ -60,9 +59,9 @@ def test_figures_by_hand() -> None:
 def test_one_policy_stands_beside_several_agents() -> None:
     """It has as many runs as one agent, and is compared with each of them."""
     table = rows()
-    found = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"))
-    assert found["b.agents"] == pytest.approx([0.35])
-    assert found["b.minus"] == pytest.approx(0.35 - 0.41)
+    flat = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"))
+    assert flat["b.agents"] == pytest.approx([0.35])
+    assert flat["b.minus"] == pytest.approx(0.35 - 0.41)
 
 
 def test_the_page_has_a_place_for_every_experiment() -> None:
@@ -78,8 +77,7 @@ def test_variants_are_what_the_parameters_allow(name: str) -> None:
     for variant in EXPERIMENTS[name].variants.values():
         variant_policies.settings(variant, params)
     judged = methods([*EXPERIMENTS[name].variants.values()], params, "data")
-    made = {(m.policy, m.unprobed, m.rule, m.kind) for m in judged}
-    assert len(made) == len(judged)  # no two variants are the same
+    assert len({replace(method, name="") for method in judged}) == len(judged)  # no two variants are the same
 
 
 def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
@@ -103,11 +101,11 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
 
 
 def test_what_a_variant_learns_from() -> None:
-    found = [Path(f"data/f{i}/{name}") for i in range(4) for name in ("a", "b", "c", "d")]
-    assert chosen(Variant(), found) == found
-    assert chosen(Variant(share=0.5), found) == [p for p in found if p.name in "ab"]
-    assert {p.parent.name for p in chosen(Variant(families=2), found)} == {"f0", "f2"}
-    assert [p.name for p in chosen(Variant(share=0.01), found)] == ["a"] * 4
+    files = [Path(f"data/f{i}/{name}") for i in range(4) for name in ("a", "b", "c", "d")]
+    assert chosen(Variant(), files) == files
+    assert chosen(Variant(share=0.5), files) == [p for p in files if p.name in "ab"]
+    assert {p.parent.name for p in chosen(Variant(families=2), files)} == {"f0", "f2"}
+    assert [p.name for p in chosen(Variant(share=0.01), files)] == ["a"] * 4
 
 
 def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
@@ -148,14 +146,14 @@ def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
 
 
 def test_later_actions_count_in_part() -> None:
-    seen = torch.zeros(2, len(NAMES))
-    seen[0, NAMES.index("first")] = 1.0
+    observed = torch.zeros(2, len(NAMES))
+    observed[0, NAMES.index("first")] = 1.0
     network = torch.nn.Linear(len(NAMES), 1)
     torch.nn.init.constant_(network.bias, 0.8)
     torch.nn.init.zeros_(network.weight)
     for factor in (0.0, 0.5, 1.0):
         torch.testing.assert_close(
-            variant_policies.Later(network, factor)(seen)[:, 0], torch.tensor([0.8, 0.8 * factor])
+            variant_policies.Later(network, factor)(observed)[:, 0], torch.tensor([0.8, 0.8 * factor])
         )
 
 
@@ -180,27 +178,27 @@ def test_from_a_collection_to_the_table(
     monkeypatch.setattr(variant_study, "WORK", tmp_path / "policies")
     for module in (variant_policies, variant_study):
         monkeypatch.setattr(module, "AGENT_CACHE", tmp_path / "agents")
-    monkeypatch.setattr(variant_study, "BENCHMARK_CACHE", tmp_path / "kept")
+    monkeypatch.setattr(variant_study, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(variant_study, "RESULTS", tmp_path)
     monkeypatch.setattr(variant_study, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(variant_study, "tasks", lambda families, count: tasks(("illconditioned", "diabetes"), 1))
-    monkeypatch.setattr(benchmark, "SCHEDULES", ("constant", "linear"))
-    monkeypatch.setattr(benchmark, "HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.bench.HALF_DECADES", (1e-3, 1e-2, 1e-1))
     (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
     assert variant_study.main(["small", "--root", str(root)]) == 0
-    found: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
-    assert len(found["all.agents"]) == len(found["all.promised"]) == 2 and found["tasks"] == 2
-    assert [len(found[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 2, 1]
-    assert found["unprobed.mean"] != found["all.mean"] and found["unprobed.promised"] == found["all.promised"]
-    assert found["all.together"] not in (None, found["all.mean"]) and found["finder.together"] is None
-    assert found["finder.promised"] is None is found["distilled.promised"]
-    assert found["finder.val"] == found["finder.mean"]  # it knows nothing of either
+    flat: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
+    assert len(flat["all.agents"]) == len(flat["all.promised"]) == 2 and flat["tasks"] == 2
+    assert [len(flat[f"{name}.agents"]) for name in variants] == [2, 2, 1, 2, 2, 1]
+    assert flat["unprobed.mean"] != flat["all.mean"] and flat["unprobed.promised"] == flat["all.promised"]
+    assert flat["all.together"] not in (None, flat["all.mean"]) and flat["finder.together"] is None
+    assert flat["finder.promised"] is None is flat["distilled.promised"]
+    assert flat["finder.val"] == flat["finder.mean"]  # it knows nothing of either
     assert "| blind |" in (tmp_path / "page.md").read_text()
     paths = sorted((tmp_path / "policies").glob("*.onnx"))
     assert len(paths) == 10
-    seen = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
-    seen[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones say the same
-    assert sum(len(np.unique(load_policy(path)(seen))) == 1 for path in paths) >= 2
+    observed = np.random.default_rng(0).normal(size=(50, len(NAMES))).astype(np.float32)
+    observed[:, mask(("clock",)) == 1] = 0  # as long as the clock stands, the blind ones act the same
+    assert sum(len(np.unique(load_policy(path)(observed))) == 1 for path in paths) >= 2
     before = {path: path.stat().st_mtime_ns for path in paths}
     assert variant_study.main(["small", "--root", str(root)]) == 0
     assert {path: path.stat().st_mtime_ns for path in paths} == before  # nothing is trained twice

@@ -26,13 +26,13 @@ def test_equals_every_draw(losses: list[float], data: st.DataObject) -> None:
 
 def test_by_hand() -> None:
     """Two of three: the best is in two of three draws, the second best is the best of the last one."""
-    found = random_search([[3.0, 1.0, 2.0]] * 2, [[0.9, 0.0, 0.3], [0.0, 0.6, 0.3]], 2)
-    np.testing.assert_allclose(found, [0.1, 0.5])
+    expected = random_search([[3.0, 1.0, 2.0]] * 2, [[0.9, 0.0, 0.3], [0.0, 0.6, 0.3]], 2)
+    np.testing.assert_allclose(expected, [0.1, 0.5])
 
 
 @pytest.mark.parametrize(
-    ("trials", "regret", "told"), [(0, 0.1, "want 1 to 2"), (3, 0.1, "want 1 to 2"), (1, np.nan, "not finite")]
+    ("trials", "regret", "message"), [(0, 0.1, "want 1 to 2"), (3, 0.1, "want 1 to 2"), (1, np.nan, "not finite")]
 )
-def test_bad_input(trials: int, regret: float, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_input(trials: int, regret: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         random_search([1.0, 2.0], [0.5, regret], trials)

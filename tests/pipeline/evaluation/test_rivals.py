@@ -14,7 +14,8 @@ from pipeline.evaluation import loops
 from pipeline.evaluation.loops import score
 from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, Driver, Recipe, of_scheduler, plain
 from pipeline.evaluation.splits import tasks
-from pipeline.simulation.follow import Recording, follow
+from pipeline.simulation.follow import follow
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import FAMILIES
@@ -30,29 +31,29 @@ def alone(workload: Workload, seed: int, recipe: Recipe, points: Sequence[int] =
     return loops.train(workload, [seed], [recipe], 64, points)
 
 
-def figures(*found: Recording) -> dict[str, np.ndarray]:
+def figures(*recordings: Recording) -> dict[str, np.ndarray]:
     """By name what trainings left behind, the runs last."""
-    return {name: np.concatenate([np.array(getattr(of, name)) for of in found], axis=-1) for name in FIGURES}
+    return {name: np.concatenate([np.array(getattr(of, name)) for of in recordings], axis=-1) for name in FIGURES}
 
 
-class Told:
-    """A scheduler that keeps what it hears."""
+class Listener:
+    """A scheduler that notes what it hears."""
 
     def __init__(self, optimizer: Any, total_steps: int) -> None:
         self.heard: list[float] = []
 
 
-class ToldLoss(Told):
+class LossListener(Listener):
     def step(self, loss: torch.Tensor) -> None:
         self.heard.append(loss.item())
 
 
-class ToldMetrics(Told):
+class MetricsListener(Listener):
     def step(self, metrics: float) -> None:
         self.heard.append(metrics)
 
 
-class ToldNothing(Told):
+class StepListener(Listener):
     def step(self, epoch: int | None = None) -> None:
         self.heard.append(np.nan if epoch is None else epoch)
 
@@ -61,12 +62,12 @@ class ToldNothing(Told):
 def test_torchs_scheduler_equals_the_population(optimizer: str) -> None:
     """CosineAnnealingLR itself, in the plain loop, against the schedule as the grid trains it."""
     workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
-    found = figures(*(alone(workload, seed, of_scheduler(CosineAnnealingLR)) for seed in SEEDS))
+    got = figures(*(alone(workload, seed, of_scheduler(CosineAnnealingLR)) for seed in SEEDS))
     rates = np.repeat(TEXTBOOK[optimizer] * multipliers("cosine", N)[:, None], len(SEEDS), axis=1)
     wanted = figures(follow(workload, SEEDS, rates, val_examples=64, milestones=POINTS))
     for name in FIGURES:
-        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, err_msg=name)
-    assert np.isfinite(found["val_loss"]).all()
+        np.testing.assert_allclose(got[name], wanted[name], rtol=1e-3, err_msg=name)
+    assert np.isfinite(got["val_loss"]).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -75,24 +76,24 @@ def test_the_plain_loop_equals_the_population(name: str) -> None:
     workload = tasks((name,), 1)[0].sample()
     n, lr = workload.n_steps, 0.3 * TEXTBOOK[workload.optimizer]
     steady = of_scheduler(lambda optimizer, _: ConstantLR(optimizer, 0.3, 10**9))
-    found = figures(*(alone(workload, seed, steady, (n,)) for seed in SEEDS))
+    got = figures(*(alone(workload, seed, steady, (n,)) for seed in SEEDS))
     wanted = figures(follow(workload, SEEDS, np.full((n, len(SEEDS)), lr), val_examples=64, milestones=(n,)))
     for figure in ("curve", "test_loss", "val_loss"):
-        np.testing.assert_allclose(found[figure], wanted[figure], rtol=1e-3, err_msg=figure)
+        np.testing.assert_allclose(got[figure], wanted[figure], rtol=1e-3, err_msg=figure)
 
 
 @pytest.mark.parametrize("optimizer", TEXTBOOK)
 @pytest.mark.parametrize("name", RIVALS)
 def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
     workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
-    found = figures(*(alone(workload, seed, RIVALS[name]) for seed in SEEDS))
+    got = figures(*(alone(workload, seed, RIVALS[name].recipe) for seed in SEEDS))
     begin = [score(workload, workload.initialise(seed), workload.test)[0] for seed in SEEDS]
-    assert found["curve"].shape == (3, 2)
-    assert found["lr_curve"].shape == (N, 2) and (found["lr_curve"] > 0).all()
-    assert (np.abs(found["test_loss"] - begin) > 0.01).all()  # for better or, in so few steps, for worse
-    again = figures(alone(workload, SEEDS[1], RIVALS[name]))
-    np.testing.assert_array_equal(again["test_loss"], found["test_loss"][1:])
-    together = figures(loops.train(workload, SEEDS, [RIVALS[name]] * 2, 64, POINTS))
+    assert got["curve"].shape == (3, 2)
+    assert got["lr_curve"].shape == (N, 2) and (got["lr_curve"] > 0).all()
+    assert (np.abs(got["test_loss"] - begin) > 0.01).all()  # for better or, in so few steps, for worse
+    again = figures(alone(workload, SEEDS[1], RIVALS[name].recipe))
+    np.testing.assert_array_equal(again["test_loss"], got["test_loss"][1:])
+    together = figures(loops.train(workload, SEEDS, [RIVALS[name].recipe] * 2, 64, POINTS))
     assert (np.abs(together["test_loss"] - begin) > 0.01).all()
 
 
@@ -101,37 +102,37 @@ def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
 def test_side_by_side_rivals_train_as_they_do_alone(names: Sequence[str], n: int, optimizer: str) -> None:
     """In one population, two seeds of each. Where a rate is near the edge, rounding grows with every step."""
     workload, points = world(optimizer, n, 0.05 if optimizer == "adamw" else 0.0), range(1, n + 1)
-    pairs = [(seed, RIVALS[name]) for name in names for seed in SEEDS]
-    found = figures(loops.train(workload, *zip(*pairs, strict=True), 64, points))
+    pairs = [(seed, RIVALS[name].recipe) for name in names for seed in SEEDS]
+    got = figures(loops.train(workload, *zip(*pairs, strict=True), 64, points))
     wanted = figures(*(alone(workload, *pair, points) for pair in pairs))
-    assert found["curve"].shape == found["lr_curve"].shape == (n, len(pairs)) and (found["lr_curve"] > 0).all()
-    assert len({*found["test_loss"].round(9).tolist()}) >= len(pairs) - 2  # what never plateaus is as untouched
+    assert got["curve"].shape == got["lr_curve"].shape == (n, len(pairs)) and (got["lr_curve"] > 0).all()
+    assert len({*got["test_loss"].round(9).tolist()}) >= len(pairs) - 2  # what never plateaus is as untouched
     for name in FIGURES:
-        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(got[name], wanted[name], rtol=1e-3, err_msg=name)
 
 
 def test_plateau_falls_where_nothing_improves() -> None:
     still = replace(world("adam", N), loss=lambda outputs, y: (outputs * 0).sum() + 1)
-    rates = figures(alone(still, 0, RIVALS["plateau"], range(1, N + 1)))["lr_curve"][:, 0]
+    rates = figures(alone(still, 0, RIVALS["plateau"].recipe, range(1, N + 1)))["lr_curve"][:, 0]
     assert rates[:12].tolist() == [1e-3] * 12  # patience 10, then a tenth
     assert rates[12] == pytest.approx(1e-4)
 
 
 def test_prodigy_finds_a_rate_of_its_own() -> None:
-    rates = figures(alone(world("adam", N), 0, RIVALS["prodigy"]))["lr_curve"]
+    rates = figures(alone(world("adam", N), 0, RIVALS["prodigy"].recipe))["lr_curve"]
     assert rates[0, 0] == pytest.approx(1e-6)
     assert rates[-1, 0] > 1e-5
 
 
 def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
-    workload, kept = world("adam", N), list[Any]()
+    workload, made = world("adam", N), list[Any]()
 
     def recipe(params: list[torch.nn.Parameter], workload: Any) -> Driver:
-        kept.append((params, RIVALS["schedule_free"](params, workload)))
-        return kept[0][1]
+        made.append((params, RIVALS["schedule_free"].recipe(params, workload)))
+        return made[0][1]
 
-    found = alone(workload, 0, recipe)
-    (params, driver), model = kept[0], workload.initialise(0)
+    recording = alone(workload, 0, recipe)
+    (params, driver), model = made[0], workload.initialise(0)
 
     def loss() -> float:
         torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(params), model.parameters())
@@ -139,31 +140,31 @@ def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
 
     training = loss()
     driver.optimizer.eval()
-    assert found.test_loss is not None
-    assert found.test_loss[0] == pytest.approx(loss(), rel=1e-6)
+    assert recording.test_loss is not None
+    assert recording.test_loss[0] == pytest.approx(loss(), rel=1e-6)
     assert training != pytest.approx(loss(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "calls"), [(ToldLoss, N), (ToldMetrics, len(POINTS)), (ToldNothing, N)])
-def test_a_scheduler_hears_what_it_asks_for(kind: type[Told], calls: int) -> None:
-    made: list[Told] = []
+@pytest.mark.parametrize(("kind", "calls"), [(LossListener, N), (MetricsListener, len(POINTS)), (StepListener, N)])
+def test_a_scheduler_hears_what_it_asks_for(kind: type[Listener], calls: int) -> None:
+    made: list[Listener] = []
 
-    def factory(optimizer: Any, total_steps: int) -> Told:
+    def factory(optimizer: Any, total_steps: int) -> Listener:
         made.append(kind(optimizer, total_steps))
         return made[0]
 
-    found = alone(world("adam", N), 0, of_scheduler(factory))
+    recording = alone(world("adam", N), 0, of_scheduler(factory))
     (scheduler,) = made
     assert len(scheduler.heard) == calls
-    assert np.isnan(scheduler.heard).all() == (kind is ToldNothing)
-    if kind is ToldMetrics:
-        assert found.curve is not None and scheduler.heard == found.curve[:, 0].tolist()
+    assert np.isnan(scheduler.heard).all() == (kind is StepListener)
+    if kind is MetricsListener:
+        assert recording.curve is not None and scheduler.heard == recording.curve[:, 0].tolist()
 
 
 def test_the_pilot_runs_as_anybodys_scheduler() -> None:
-    found = alone(world("adam", N), 0, of_scheduler(lambda optimizer, n: PilotLR(optimizer, n)))
-    assert found.lr_curve is not None and len(np.unique(found.lr_curve)) > 50
-    assert found.alive.all()
+    recording = alone(world("adam", N), 0, of_scheduler(lambda optimizer, n: PilotLR(optimizer, n)))
+    assert recording.lr_curve is not None and len(np.unique(recording.lr_curve)) > 50
+    assert recording.alive.all()
 
 
 def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
@@ -172,14 +173,14 @@ def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
     return Driver(optimizer)
 
 
-@pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"], RIVALS["plateau"]]])
+@pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"].recipe, RIVALS["plateau"].recipe]])
 def test_a_divergence_ends_the_training_alone(recipes: list[Recipe]) -> None:
     workload = replace(world("sgd", N), loss=lambda outputs, y: (outputs.sum(-1) - y).square().mean())
-    found, ended = loops.train(workload, range(len(recipes)), recipes, 64, POINTS), [of is far for of in recipes]
-    assert (~found.alive).tolist() == ended
-    told = figures(found)
+    recording, ended = loops.train(workload, range(len(recipes)), recipes, 64, POINTS), [of is far for of in recipes]
+    assert (~recording.alive).tolist() == ended
+    ends = figures(recording)
     for name in ("test_loss", "val_loss", "curve"):
-        assert (np.isnan(told[name]) == ended).all()
-    assert np.isnan(told["lr_curve"][-1]).tolist() == ended
+        assert (np.isnan(ends[name]) == ended).all()
+    assert np.isnan(ends["lr_curve"][-1]).tolist() == ended
     start = score(workload, workload.initialise(0), workload.test)[0]
-    assert told["best_loss"][0] == pytest.approx(start)  # no milestone was better
+    assert ends["best_loss"][0] == pytest.approx(start)  # no milestone was better

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ import diskcache
 import pytest
 
 from pipeline.engines import EngineError, Failure, Outcome, engine
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.looped import Rival
+from pipeline.evaluation.methods.pilot_loop import PilotLoop
+from pipeline.evaluation.methods.ruled import Ruled
+from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.run_cache import MEMBERS, batches, compute, facts
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Method, Run
+from pipeline.evaluation.trial import Run
 from repository import TOP
 
 FIRST, SECOND = tasks(("illconditioned",), 2)
-SCHEDULES = [Method("grid", name, 1e-2, schedule=name) for name in ("constant", "linear")]
-FINDER = Method("rival", "finder_tenth", rule="finder_tenth")
-LOOPS = [Method("rival", name, loop=name) for name in ("untouched", "prodigy")]
-PILOT = Method("loop", "pilot", policy="default", loop="pilot")
-POLICIES = [Method("policy", name, policy="default", validation=name == "told") for name in ("policy", "told")]
+SCHEDULES = [Scheduled("grid", name, schedule=name, lr0=1e-2) for name in ("constant", "linear")]
+FINDER = Ruled("rival", "finder_tenth", rule="finder_tenth")
+LOOPS = [Rival("rival", name, rival=name) for name in ("untouched", "prodigy")]
+PILOT = PilotLoop("loop", "pilot", policy="default")
+POLICIES = [Learned("policy", f"validation {shown}", "default", validation=shown) for shown in (False, True)]
 
 
 class Here:
@@ -70,7 +76,7 @@ def test_what_is_kept_is_not_trained_again(tmp_path: Path) -> None:
     assert [run for part in again.given for run in part] == runs[3:]
     assert rows[:3].test_loss.tolist() == first.test_loss.tolist()
     idle = Here()
-    renamed = [Run(FIRST, Method("oracle", "best", m.lr0, schedule=m.schedule), 0) for m in SCHEDULES]
+    renamed = [Run(FIRST, replace(method, kind="oracle", name="best"), 0) for method in SCHEDULES]
     named = compute(renamed, idle, tmp_path, "test")  # the same trainings under another name
     assert idle.given == [] and named.kind.tolist() == ["oracle"] * 2
     assert named.test_loss.tolist() == rows.test_loss[[0, 2]].tolist()
@@ -88,7 +94,7 @@ def test_a_failure_names_the_run_and_keeps_the_others(tmp_path: Path) -> None:
 def test_what_is_known_of_tasks_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = facts((FIRST, SECOND), 2, "cpu", tmp_path)
     assert found.index.tolist() == [FIRST.name, SECOND.name]
-    monkeypatch.setattr("pipeline.evaluation.run_cache.about", None)
+    monkeypatch.setattr("pipeline.evaluation.run_cache.task_facts", None)
     assert facts((FIRST, SECOND), 2, "cpu", tmp_path).equals(found)
 
 
@@ -105,12 +111,13 @@ KILLED = """
 import sys
 from pathlib import Path
 from pipeline.engines import engine
+from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.run_cache import compute
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Method, Run
+from pipeline.evaluation.trial import Run
 if __name__ == "__main__":
     (task,) = tasks(("illconditioned",), 1)
-    pilot = Method("loop", "pilot", policy="default", loop="pilot")
+    pilot = PilotLoop("loop", "pilot", policy="default")
     runs = [Run(task, pilot, seed) for seed in range(400)]
     compute(runs, engine("local", 1), Path(sys.argv[1]), "test")
 """

@@ -25,6 +25,6 @@ def test_draws_lie_around_the_peak_and_below_it() -> None:
     peaks = np.array([shape.peak for shape in shapes])
     assert np.abs(peaks + 2).max() <= REACH and np.ptp(peaks) > REACH
     for shape in shapes:
-        found = rates(shape, 300)
-        assert (found > 0).all() and found.max() <= 10**shape.peak * (1 + 1e-12)
+        curve = rates(shape, 300)
+        assert (curve > 0).all() and curve.max() <= 10**shape.peak * (1 + 1e-12)
     assert {shape.warm > 0 for shape in shapes} == {shape.hold > 0 for shape in shapes} == {True, False}

@@ -23,9 +23,9 @@ def test_a_family_cannot_change_its_tasks_silently(name: str) -> None:
     """If this is meant: `python -m pipeline.evaluation.splits`, and then everything that a benchmark wrote, anew."""
     if name.startswith(TEXTS) and platform.python_version() != FROZEN["python"]:
         pytest.skip(f"frozen with the texts of Python {FROZEN['python']}")
-    found = draw(name, ROUNDS[FAMILIES[name].split])
-    assert [task.seed for task in found] == [entry["seed"] for entry in FROZEN["tasks"][name]]
-    for task, entry in zip(found, FROZEN["tasks"][name], strict=True):
+    drawn = draw(name, ROUNDS[FAMILIES[name].split])
+    assert [task.seed for task in drawn] == [entry["seed"] for entry in FROZEN["tasks"][name]]
+    for task, entry in zip(drawn, FROZEN["tasks"][name], strict=True):
         for key, value in facts(task).items():
             numeric = isinstance(value, float)
             wanted = pytest.approx(entry[key], rel=DIFFERS.get(key, 1e-3)) if numeric else entry[key]
@@ -46,9 +46,9 @@ def test_a_small_benchmark_has_all_optimizers(split: str) -> None:
 
 
 def test_tasks_come_from_the_file_as_long_as_it_has_some() -> None:
-    found = tasks(("spirals", "mnist_mlp"), 2)
+    drawn = tasks(("spirals", "mnist_mlp"), 2)
     seeds = [entry["seed"] for name in ("spirals", "mnist_mlp") for entry in FROZEN["tasks"][name][:2]]
-    assert found == [
+    assert drawn == [
         Task(split, name, seed)
         for (split, name), seed in zip([("train", "spirals")] * 2 + [("heldout", "mnist_mlp")] * 2, seeds, strict=True)
     ]
@@ -68,6 +68,6 @@ def test_an_unknown_family_is_refused() -> None:
 
 def test_the_file_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits, "FAMILIES", {name: FAMILIES[name] for name in ("illconditioned", "diabetes")})
-    found = splits.manifest()
-    assert set(found) == set(FROZEN) and list(found["tasks"]) == ["illconditioned", "diabetes"]
-    assert found["tasks"]["diabetes"][0].keys() == FROZEN["tasks"]["diabetes"][0].keys()
+    manifest = splits.manifest()
+    assert set(manifest) == set(FROZEN) and list(manifest["tasks"]) == ["illconditioned", "diabetes"]
+    assert manifest["tasks"]["diabetes"][0].keys() == FROZEN["tasks"]["diabetes"][0].keys()

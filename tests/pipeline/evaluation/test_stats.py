@@ -98,6 +98,34 @@ def test_interval_of_one_task_is_scipys_own():
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval))
 
 
+def test_interval_of_the_mean_worked_by_hand():
+    """Of six seeds three are 1: a resample has k of them with probability C(6, k) / 64.
+
+    At most none: .016, one: .109, ... at least five: .109, six: .016. So one and five are the 2.5 % and 97.5 % points.
+    A second task that does not vary halves the interval.
+    """
+    coins = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    one = mean_estimate([coins], n_resamples=5000, rng=rng())
+    assert dataclasses.astuple(one) == pytest.approx((0.5, 1 / 6, 5 / 6))
+    two = mean_estimate([coins, [0.0] * 6], n_resamples=5000, rng=rng())
+    assert dataclasses.astuple(two) == pytest.approx((0.25, 1 / 12, 5 / 12))
+
+
+def test_interval_of_the_iqm_worked_by_hand():
+    """One of eight seeds is 8: a resample has it three times or more with probability .067, four or more with .011.
+
+    Two values go at each end, so of three eights one is among the four that are left: a mean of 2.
+    """
+    estimate = iqm_estimate([[0.0] * 7 + [8.0]], n_resamples=5000, rng=rng())
+    assert dataclasses.astuple(estimate) == (0.0, 0.0, 2.0)
+
+
+def test_difference_worked_by_hand():
+    """Pairs differ by -1 or 0, three of each; see the interval of the mean."""
+    estimate = difference_estimate([[0, 0, 0, 5, 6, 7]], [[1, 1, 1, 5, 6, 7]], n_resamples=5000, rng=rng())
+    assert dataclasses.astuple(estimate) == pytest.approx((-0.5, -5 / 6, -1 / 6))
+
+
 def test_interval_approaches_the_normal_one():
     """Standard error of the mean of T tasks: sqrt(sum of within-task variances / S) / T."""
     values = np.random.default_rng(4).normal(scale=[[0.1], [1.0], [3.0]], size=(3, 60))
@@ -162,6 +190,7 @@ def test_steps_to_threshold_takes_one_threshold_per_task():
 def test_sensitivity_worked_by_hand():
     regret = [[0.1, 0.5, 0.2], [0.3, 0.3, 0.3]]  # (tasks, initial learning rates)
     np.testing.assert_allclose(sensitivity(regret), [0.4, 0.0])
+    np.testing.assert_allclose(sensitivity([regret, regret]), [[0.4, 0.0]] * 2)  # (schedules, tasks, rates)
 
 
 def test_summary_worked_by_hand():
@@ -171,6 +200,13 @@ def test_summary_worked_by_hand():
     assert (got["mean"], got["iqm"], got["worst"]) == pytest.approx((0.35, (0.1 + 0.2 + 0.5 + 0.5) / 4, 0.6))
     assert 0.25 <= got["low"] < 0.35 < got["high"] <= 0.5
     assert got["iqm_low"] <= got["iqm"] <= got["iqm_high"]
+
+
+def test_summary_of_coins_worked_by_hand():
+    """See the intervals of the mean and of the iqm: of eight seeds with one 8, at most three in 97.5 % of resamples."""
+    got = summary([[0.0] * 7 + [8.0]], n_resamples=5000, rng=rng())
+    wanted = {"mean": 1.0, "low": 0.0, "high": 3.0, "iqm": 0.0, "iqm_low": 0.0, "iqm_high": 2.0, "worst": 1.0}
+    assert got == wanted
 
 
 @settings(max_examples=30, deadline=None)
@@ -198,7 +234,12 @@ def test_same_generator_same_interval():
     [
         (lambda: normalised_regret(1.0, 2.0, 2.0), r"oracle 2.0 and initial 2.0 \(entry 0\)"),
         (lambda: normalised_regret([1.0, 1.0], [0.0, NAN], 2.0), r"oracle nan .*\(entry 1\)"),
+        (lambda: normalised_regret(1.0, [1.5, 3.0, 4.0], 2.0), r"oracle 3.0 and initial 2.0 \(entry 1\)"),
+        (lambda: normalised_regret(1.0, 0.0, [2.0, INF]), r"initial inf \(entry 1\)"),
         (lambda: mean_estimate([[1.0], [2.0]], n_resamples=10, rng=rng()), r"shape \(2, 1\)"),
+        (lambda: mean_estimate(np.zeros((0, 3)), n_resamples=10, rng=rng()), r"shape \(0, 3\)"),
+        (lambda: mean_estimate([1.0, 2.0], n_resamples=10, rng=rng()), r"shape \(2,\)"),
+        (lambda: mean_estimate(np.zeros((2, 2, 2)), n_resamples=10, rng=rng()), r"shape \(2, 2, 2\)"),
         (lambda: mean_estimate([[1.0, NAN]], n_resamples=10, rng=rng()), "use regrets"),
         (
             lambda: difference_estimate([[1.0, 2.0]], [[1.0]], n_resamples=10, rng=rng()),
@@ -207,6 +248,8 @@ def test_same_generator_same_interval():
         (lambda: share_won([1.0, NAN], [1.0, 1.0]), "compare regrets"),
         (lambda: steps_to_threshold([0, 1], [1.0, 2.0, 3.0], 0.0), r"steps \(2,\), curves \(3,\)"),
         (lambda: steps_to_threshold([1, 0], [1.0, 2.0], 0.0), "want rising steps"),
+        (lambda: steps_to_threshold([1, 1], [1.0, 2.0], 0.0), "want rising steps"),
+        (lambda: steps_to_threshold([[1, 2]], [[1.0, 2.0]], 0.0), r"steps \(1, 2\)"),
     ],
 )
 def test_errors_name_the_value_and_the_cure(call, message):

@@ -10,7 +10,7 @@ from lrpilot import load_policy
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.pilot import Protocol
 from pipeline.simulation.behaviour import POLICY, Behaviour
-from pipeline.simulation.follow import Recording
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import SCHEDULES, multipliers
 from pipeline.simulation.simulate import simulate
 from tiny import world

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from lrpilot.pilot import Pilot, Protocol
-from pipeline.simulation.follow import Recording, follow
+from pipeline.simulation.follow import follow
+from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
@@ -51,14 +52,14 @@ def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
     def recorded() -> Recording:
         return simulate(workload, SEEDS, Protocol(), act, milestones=(150, 300), test=True, device=device)
 
-    found = recorded()
-    assert found.alive.tolist() == (~WILD).tolist()
+    record = recorded()
+    assert record.alive.tolist() == (~WILD).tolist()
     monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
     whole = recorded()
     assert whole.alive.tolist() == (~WILD).tolist()
-    for mine, wanted in zip(members(found, ~WILD), members(whole, ~WILD), strict=True):
+    for mine, wanted in zip(members(record, ~WILD), members(whole, ~WILD), strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-4)
-    assert np.isnan(found.val_loss[-1][WILD]).all() and np.isnan(found.curve[-1][WILD]).all()  # type: ignore[index]
+    assert np.isnan(record.val_loss[-1][WILD]).all() and np.isnan(record.curve[-1][WILD]).all()  # type: ignore[index]
 
 
 def test_the_best_checkpoint_of_each_member_is_kept() -> None:
@@ -66,19 +67,19 @@ def test_the_best_checkpoint_of_each_member_is_kept() -> None:
     workload, rates = world("sgd", 200), np.full((200, 4), 0.1)
     rates[120:, :2] = 30.0  # two members blow up late
     points = (40, 80, 120, 160, 200)
-    found = follow(workload, SEEDS, rates, val_examples=64, milestones=points)
+    record = follow(workload, SEEDS, rates, val_examples=64, milestones=points)
     population, lowest = Population(workload, SEEDS), np.full(4, np.inf)
-    kept = population.state.weights.clone()
+    best = population.state.weights.clone()
     for step, lr in enumerate(rates):
         population.train_step(step, lr)
         if step + 1 in points:
             loss, _ = population.score(workload.val, 64)
             for i in np.flatnonzero(loss < lowest):
-                lowest[i], kept[i] = loss[i], population.state.weights[i]
-    wanted, _ = population.score_of(kept, workload.test)
-    assert found.test_loss is not None and found.best_loss is not None
-    np.testing.assert_allclose(found.best_loss, wanted, rtol=1e-5)
-    assert (found.best_loss[:2] < 0.8 * np.nan_to_num(found.test_loss[:2], nan=np.inf)).all()
+                lowest[i], best[i] = loss[i], population.state.weights[i]
+    wanted, _ = population.score_of(best, workload.test)
+    assert record.test_loss is not None and record.best_loss is not None
+    np.testing.assert_allclose(record.best_loss, wanted, rtol=1e-5)
+    assert (record.best_loss[:2] < 0.8 * np.nan_to_num(record.test_loss[:2], nan=np.inf)).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -95,11 +96,11 @@ def test_diverged_runs_of_given_rates_are_left_out(
     device: str, workload: Workload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = np.where(WILD, 1e3, 1e-3) * np.ones((workload.n_steps, 1))
-    found = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
+    record = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
     monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
     whole = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
-    for mine, wanted in ((found.curve, whole.curve), (found.test_loss, whole.test_loss)):
+    for mine, wanted in ((record.curve, whole.curve), (record.test_loss, whole.test_loss)):
         assert mine is not None and wanted is not None
         np.testing.assert_allclose(mine[..., ~WILD], wanted[..., ~WILD], rtol=1e-4)
         assert np.isnan(mine[..., WILD]).all()
-    assert found.alive.tolist() == (~WILD).tolist()
+    assert record.alive.tolist() == (~WILD).tolist()

@@ -138,7 +138,7 @@ def test_both_begin_again_where_nothing_is_learned(tmp_path: Path, optimizer: st
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
         others = np.array([0.0, -1.0, 0.0]) * (pilot.interval is None)
-        pilot.decide(lambda seen: holds(seen) + others, which)
+        pilot.decide(lambda observations: holds(observations) + others, which)
 
     record = simulate(workload, [SEED, SEED, SEED + 1], holds.protocol, act, val_examples=80, test=True)
     assert record.lr_curve is not None and record.test_loss is not None

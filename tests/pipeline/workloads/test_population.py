@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from pipeline.workloads.base import Workload
-from pipeline.workloads.families import FAMILIES
 from pipeline.workloads.population import Population
 from tiny import world
 
@@ -85,16 +84,19 @@ def test_restored_members_start_afresh_and_the_others_go_on(optimizer: str) -> N
     population.state.restore(saved, np.array([True, False, True, False]))
     fresh = Population(workload, [0, 1, 2, 3])
     for step in range(10, 30):
-        losses, kept, new = (p.train_step(step, lr) for p in (population, untouched, fresh))
-        torch.testing.assert_close(losses[[1, 3]], kept[[1, 3]], rtol=0, atol=0)
+        losses, continued, new = (p.train_step(step, lr) for p in (population, untouched, fresh))
+        torch.testing.assert_close(losses[[1, 3]], continued[[1, 3]], rtol=0, atol=0)
         torch.testing.assert_close(losses[[0, 2]], new[[0, 2]], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("limit", [None, 1, 33, 10_000])
-def test_score_equals_a_plain_forward(limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.workloads.population.EVALUATED", 60)  # several, unequal chunks
+@pytest.mark.parametrize("limit", [None, 1, 33, 64, 65, 10_000])
+@pytest.mark.parametrize("evaluated", [1, 60, 2**18])
+def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one chunk, in several of unequal size, and where a chunk has room for no example of every member."""
+    monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
     workload = world()
     loss, error = Population(workload, [3, 8]).score(workload.val, limit)
+    assert loss.dtype == error.dtype == np.float64 and loss.shape == error.shape == (2,)
     x, y = workload.val.x[:limit], workload.val.y[:limit]
     for i, seed in enumerate((3, 8)):
         with torch.no_grad():
@@ -103,16 +105,49 @@ def test_score_equals_a_plain_forward(limit: int | None, monkeypatch: pytest.Mon
         assert error[i] == pytest.approx((outputs.argmax(1) != y).double().mean().item(), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("family", "predictions", "scored"),
-    [("digits_mlp", 128, 128), ("digits_mlp", 5, 5), ("markov_rnn", 128, 32), ("markov_rnn", 5000, None)],
-)
-def test_examples_that_a_run_is_scored_on(family: str, predictions: int, scored: int | None) -> None:
-    """A sequence counts once for each symbol, but some sequences there must be."""
-    workload = FAMILIES[family].sample(np.random.default_rng(0))
-    if scored is None:
-        scored = -(-predictions // workload.val.y.shape[1])
-    assert workload.scored(predictions) == scored
+def test_an_evaluation_holds_no_more_member_examples_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 examples of four members, 100 member-examples at once: chunks of 25, 25 and 14."""
+    monkeypatch.setattr("pipeline.workloads.population.EVALUATED", 100)
+    monkeypatch.setattr("pipeline.workloads.population.Replay", lambda fn: fn)
+    sizes: list[int] = []
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(targets))
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+    workload = replace(world(), loss=loss)
+    Population(workload, range(4)).score(workload.val)
+    assert sizes == [25, 25, 14]
+
+
+def test_other_weights_are_scored_like_a_members_own() -> None:
+    workload = world()
+    population = Population(workload, [3, 8])
+    swapped = population.score_of(population.state.weights.flip(0), workload.val)
+    for mine, wanted in zip(swapped, population.score(workload.val), strict=True):
+        np.testing.assert_array_equal(mine, wanted[::-1])
+
+
+def test_a_diverged_member_is_scored_as_not_finite_and_the_others_as_before() -> None:
+    workload = world()
+    population = Population(workload, [0, 1, 2])
+    loss, error = population.score(workload.val)
+    population.state.weights[1] = torch.nan
+    broken_loss, broken_error = population.score(workload.val)
+    assert np.isnan(broken_loss[1]) and 0 <= broken_error[1] <= 1
+    np.testing.assert_array_equal(broken_loss[[0, 2]], loss[[0, 2]])
+    np.testing.assert_array_equal(broken_error[[0, 2]], error[[0, 2]])
+
+
+def test_a_population_begins_with_the_initialisations_of_its_seeds() -> None:
+    workload = world()
+    population = Population(workload, [4, 9, 4])
+    assert len(population) == 3 and population.n_params == 6 * 12 + 12 + 12 * 3 + 3
+    assert population.members.tolist() == [0, 1, 2] and population.state.steps.tolist() == [0.0] * 3
+    for weights, seed in zip(population.state.weights, (4, 9, 4), strict=True):
+        model = workload.initialise(seed)
+        assert torch.equal(weights, torch.nn.utils.parameters_to_vector(model.parameters()))
+    assert not population.gradient.any() and not population.state.first.any()
 
 
 def test_a_workload_without_error_rate_has_none() -> None:
@@ -120,6 +155,12 @@ def test_a_workload_without_error_rate_has_none() -> None:
     loss, error = Population(workload, [0]).score(workload.val)
     assert np.isfinite(loss).all()
     assert np.isnan(error).all()
+
+
+def retired(population: Population, members: list[int]) -> list[int] | None:
+    """The rows that stay."""
+    rows = population.retire(np.isin(np.arange(len(population)), members))
+    return None if rows is None else rows.tolist()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -139,21 +180,31 @@ def test_without_the_retired_the_others_train_the_same(optimizer: str) -> None:
         assert len(mine) == len(population) == 4
 
     same(step(), [0, 1, 2, 3])
-    assert population.retire(np.array([False, True, False, False])).tolist() == [0, 2, 3]  # type: ignore[union-attr]
+    assert retired(population, [1]) == [0, 2, 3]
     same(step(), [0, 2, 3])
-    assert population.retire(np.array([True, True, False, False])).tolist() == [1, 2]  # type: ignore[union-attr]
+    assert retired(population, [0, 1]) == [1, 2]
     for _ in range(20):
         same(step(), [2, 3])
     same((population.score(workload.val)[0], whole.score(workload.val)[0]), [2, 3])
-    assert population.retire(np.full(4, True)).tolist() == [0]  # type: ignore[union-attr]
+    assert retired(population, [0, 1, 2, 3]) == [0]
     same(step(), [2])
 
 
-def test_few_diverged_members_are_kept() -> None:
+def test_few_diverged_members_stay() -> None:
     """Leaving them out records the step anew, which takes as long as many steps."""
     population = Population(world(), range(10))
-    assert population.retire(np.arange(10) < 2) is None
+    assert retired(population, [0, 1]) is None
     assert population.members.tolist() == list(range(10))
-    assert population.retire(np.arange(10) < 3) is not None
-    assert population.retire(np.arange(10) < 4) is None
+    assert retired(population, [0, 1, 2]) == list(range(3, 10))
+    assert retired(population, [0, 1, 2, 3]) is None
     assert population.members.tolist() == list(range(3, 10))
+
+
+def test_values_of_the_members_in_training_are_spread_over_all() -> None:
+    population = Population(world(), range(4))
+    table = torch.arange(8.0).view(2, 4)
+    assert population.spread(table) is table
+    retired(population, [0, 2])
+    spread = population.spread(table[:, :2])
+    assert spread.shape == (2, 4) and spread[:, [1, 3]].tolist() == [[0.0, 1.0], [4.0, 5.0]]
+    assert spread[:, [0, 2]].isnan().all()

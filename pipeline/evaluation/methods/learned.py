@@ -1,0 +1,44 @@
+"""Learned policies inside the decision process, guarded as at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from lrpilot import load_policy
+from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
+from pipeline.evaluation.methods.policies import policy_content, side_by_side
+from pipeline.simulation.recorder import Recording
+from pipeline.simulation.simulate import follow_policy, simulate
+from pipeline.workloads.base import Workload
+
+
+@dataclass(frozen=True)
+class Learned(Method):
+    """A policy, and what is shown to it beside the training loss."""
+
+    policy: str  # path of a bundle
+    validation: bool = False  # the validation loss, at the milestones
+    epochs: bool = False  # how long an epoch is, and how many examples there are
+    unprobed: bool = False  # it begins without a probe
+
+    def content(self) -> dict[str, Any]:
+        return super().content() | {"policy": policy_content(self.policy)}
+
+    def together(self) -> tuple[Hashable, ...]:
+        return ("policies", policy_content(self.policy)[1], self.unprobed)
+
+    @classmethod
+    def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
+        bundles = {path: load_policy(path) for path in dict.fromkeys(method.policy for method in methods)}
+        policies = [bundles[method.policy] for method in methods]
+        return simulate(
+            workload, seeds, policies[0].protocol, follow_policy(side_by_side(policies)),
+            probed=not methods[0].unprobed, val_examples=VAL_EXAMPLES,
+            show_validation=np.array([method.validation for method in methods]),
+            show_epochs=np.array([method.epochs for method in methods]), milestones=milestones(workload.n_steps),
+            test=True, device=device,
+        )  # fmt: skip

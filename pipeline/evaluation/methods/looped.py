@@ -1,0 +1,77 @@
+"""Optimizers and schedulers of packages, and anybody's own, in a plain loop."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+
+from pipeline.evaluation import loops
+from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
+from pipeline.evaluation.rivals import RIVALS, Recipe, of_scheduler
+from pipeline.simulation.recorder import Recording
+from pipeline.workloads.base import Workload
+
+
+@dataclass(frozen=True)
+class Looped(Method):
+    """Under an optimizer of its own."""
+
+    @abstractmethod
+    def recipe(self) -> Recipe:
+        """What makes its steps."""
+
+    @classmethod
+    def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
+        torch.set_num_threads(1)
+        recipes = [method.recipe() for method in methods]
+        return loops.train(workload, seeds, recipes, VAL_EXAMPLES, milestones(workload.n_steps))
+
+
+@dataclass(frozen=True)
+class Rival(Looped):
+    """One of `rivals.RIVALS`."""
+
+    rival: str
+
+    def recipe(self) -> Recipe:
+        return RIVALS[self.rival].recipe
+
+    def packages(self) -> tuple[str, ...]:
+        return RIVALS[self.rival].packages
+
+    def together(self) -> tuple[Hashable, ...]:
+        return ("rivals",)
+
+
+@dataclass(frozen=True)
+class Own(Looped):
+    """Anybody's own scheduler, which may look at a model's tensors."""
+
+    alone: ClassVar[bool] = True
+    factory: str  # module:function, which makes one of (optimizer, total_steps)
+
+    def recipe(self) -> Recipe:
+        """Raises ImportError, AttributeError or ValueError for what there is not."""
+        module, _, factory = self.factory.partition(":")
+        return of_scheduler(getattr(importlib.import_module(module), factory))
+
+    def content(self) -> dict[str, Any]:
+        return super().content() | {"source": _source(self.factory.partition(":")[0])}
+
+    def together(self) -> tuple[Hashable, ...]:
+        return (self,)
+
+
+@cache
+def _source(module: str) -> str:
+    """Hash of somebody's own module."""
+    file = importlib.import_module(module).__file__
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else module

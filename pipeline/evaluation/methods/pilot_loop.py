@@ -1,0 +1,39 @@
+"""PilotLR in a plain loop, as its users have it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import nn
+
+from lrpilot.torch import PilotLR
+from pipeline.evaluation.methods.looped import Looped
+from pipeline.evaluation.methods.policies import policy_content
+from pipeline.evaluation.rivals import Driver, Recipe, plain
+from pipeline.workloads.base import Workload
+
+
+@dataclass(frozen=True)
+class PilotLoop(Looped):
+    """The scheduler with a policy. It knows how many data there are, as it does in a loop over a DataLoader."""
+
+    alone: ClassVar[bool] = True
+    policy: str  # path of a bundle, or "default"
+
+    def recipe(self) -> Recipe:
+        return partial(_pilot, policy=self.policy)
+
+    def content(self) -> dict[str, Any]:
+        return super().content() | {"policy": policy_content(self.policy)}
+
+    def together(self) -> tuple[Hashable, ...]:
+        return (self,)
+
+
+def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:
+    optimizer = plain(params, workload)
+    sizes = {"steps_per_epoch": workload.steps_per_epoch, "examples": len(workload.train)}
+    return Driver(optimizer, PilotLR(optimizer, workload.n_steps, policy, **sizes), "loss")

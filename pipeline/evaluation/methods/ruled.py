@@ -1,0 +1,70 @@
+"""Rules inside the decision process that were not learned: LR finders, a network that was never trained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+import numpy as np
+
+from lrpilot.actions import ActionEquation
+from lrpilot.features import NAMES, PROBE_NAMES
+from lrpilot.pilot import Policy, Protocol
+from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
+from pipeline.simulation.recorder import Recording
+from pipeline.simulation.simulate import Act, follow_policy, hold_level, simulate
+from pipeline.workloads.base import Workload
+
+Finder = Callable[[np.ndarray], np.ndarray]  # (n, len(PROBE_NAMES)) -> (n,) decades over the anchor
+
+
+@dataclass(frozen=True)
+class Ruled(Method):
+    """One of `RULES`, told neither the validation loss nor how many data there are."""
+
+    rule: str
+
+    def together(self) -> tuple[Hashable, ...]:
+        return (self,)
+
+    @classmethod
+    def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
+        return simulate(
+            workload, seeds, Protocol(), RULES[methods[0].rule](), val_examples=VAL_EXAMPLES, show_validation=False,
+            show_epochs=False, milestones=milestones(workload.n_steps), test=True, device=device,
+        )  # fmt: skip
+
+
+# Rules of the LR finder, which name a level from a range test.
+FINDERS: dict[str, Finder] = {
+    "finder_steepest": lambda probe: ActionEquation().below_blowup + probe[:, PROBE_NAMES.index("probe_steepest")],
+    "finder_tenth": lambda probe: np.full(len(probe), ActionEquation().below_blowup - 1.0),  # a tenth of the blow-up
+}
+
+
+def _hold(finder: Finder) -> Act:
+    """The level that a finder names, then linear decay."""
+    return hold_level(lambda pilot: pilot.anchor + finder(pilot.observer.probe))
+
+
+def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Policy:
+    """A policy network that was never trained (He-normal weights, tanh output)."""
+    rng = np.random.default_rng(seed)
+    sizes = (len(NAMES), *hidden, 1)
+    weights = [rng.normal(0, (2 / a) ** 0.5, (a, b)) for a, b in itertools.pairwise(sizes)]
+
+    def policy(x: np.ndarray) -> np.ndarray:
+        for w in weights[:-1]:
+            x = np.maximum(x @ w, 0)
+        return np.tanh(x @ weights[-1])[:, 0]
+
+    return policy
+
+
+RULES: dict[str, Callable[[], Act]] = {
+    **{name: partial(_hold, finder) for name, finder in FINDERS.items()},
+    "random_init": lambda: follow_policy(random_network(0)),
+}

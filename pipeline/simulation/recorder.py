@@ -1,0 +1,122 @@
+"""What the runs of a workload leave behind, however they are driven: validation at milestones, the best checkpoint, the
+test at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from pipeline.workloads.base import Data, Workload
+
+Scores = tuple[np.ndarray, np.ndarray]  # losses (K,), error rates (K,)
+
+
+@dataclass
+class Recording:
+    """What K runs of one workload left behind. Per-decision lists have D + 1 entries: the last is the end."""
+
+    alive: np.ndarray  # (K,) bool: ended with a finite loss
+    steps: list[np.ndarray] = field(default_factory=list)  # (K,) completed steps at the decision
+    levels: list[np.ndarray] = field(default_factory=list)  # (K,) level in force after the decision
+    rates: list[np.ndarray] = field(default_factory=list)  # (K,) learning rate of the following step
+    telemetry: list[dict[str, np.ndarray]] = field(default_factory=list)  # of the interval before the decision
+    val_error: list[np.ndarray] = field(default_factory=list)  # (K,)
+    val_loss: list[np.ndarray] = field(default_factory=list)  # (K,)
+    probe: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
+        None  # loss, gradient norm (K, probe steps); steps used (K,)
+    )
+    anchor: np.ndarray | None = None  # (K,)
+    test_loss: np.ndarray | None = None  # (K,) at the end
+    test_error: np.ndarray | None = None
+    best_loss: np.ndarray | None = None  # (K,) test loss of the milestone with the lowest validation loss
+    best_error: np.ndarray | None = None
+    curve: np.ndarray | None = None  # (len(milestones), K) validation loss
+    lr_curve: np.ndarray | None = None  # (N, K)
+
+
+class Runs(Protocol):
+    """K runs in training, of which k have weights of their own: the others have ended."""
+
+    members: np.ndarray  # (k,) int: whose row of `weights` is which
+
+    @property
+    def weights(self) -> Tensor: ...  # (k, P)
+
+    def __len__(self) -> int: ...  # K
+
+    def score(self, data: Data, limit: int | None = None) -> Scores: ...
+
+    def score_of(self, weights: Tensor, data: Data) -> Scores: ...  # of other weights (K, P)
+
+
+class BestCheckpoint:
+    """Of every run the weights at which its validation loss was lowest, so far."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._weights = runs.weights.clone()
+        self._loss = np.full(len(runs), np.inf)
+
+    def update(self, loss: np.ndarray) -> None:
+        """Take note of the present validation losses (K,); what is not finite is no improvement."""
+        better = loss < self._loss
+        self._loss = np.where(better, loss, self._loss)
+        members = self._runs.members
+        rows = np.flatnonzero(better[members])
+        self._weights[members[rows]] = self._runs.weights[rows]
+
+    def score(self, data: Data) -> Scores:
+        """Of these weights; of the initial ones where no validation loss was finite."""
+        return self._runs.score_of(self._weights, data)
+
+
+class Recorder:
+    """Notes what every training of `runs` leaves behind.
+
+    `milestones` are completed steps; validation there and at decisions is on as many examples as `Workload.scored`
+    makes of `val_examples`. Without `test`, nothing is tested, and there is no best checkpoint.
+    """
+
+    def __init__(
+        self, workload: Workload, runs: Runs, val_examples: int, milestones: Sequence[int], *, test: bool = True
+    ) -> None:
+        self.recording = Recording(np.ones(len(runs), bool))
+        self.lr_curve = np.full((workload.n_steps, len(runs)), np.nan)  # the caller fills it
+        self._workload, self._runs = workload, runs
+        self._milestones, self._scored = set(milestones), workload.scored(val_examples)
+        self._curve: list[np.ndarray] = []
+        self._best = BestCheckpoint(runs) if test else None
+
+    def validate(self, *, at_end: bool) -> np.ndarray:
+        """Note the validation losses (K,), which are returned, and errors of a decision; at the end on all examples."""
+        loss, error = self._runs.score(self._workload.val, None if at_end else self._scored)
+        self.recording.val_loss.append(loss)
+        self.recording.val_error.append(error)
+        return loss
+
+    def is_milestone(self, step: int) -> bool:
+        """Whether validation is due after so many completed steps."""
+        return step in self._milestones
+
+    def pass_milestone(self) -> np.ndarray:
+        """Note the validation losses (K,) of a milestone, which are returned, and the checkpoints that are best yet."""
+        loss, _ = self._runs.score(self._workload.val, self._scored)
+        self._curve.append(loss)
+        if self._best is not None:
+            self._best.update(loss)
+        return loss
+
+    def finish(self) -> Recording:
+        """Test what was trained, after the validation at the end."""
+        record = self.recording
+        record.alive &= np.isfinite(record.val_loss[-1])
+        record.curve = np.stack(self._curve) if self._curve else None
+        record.lr_curve = self.lr_curve
+        if self._best is not None:
+            record.test_loss, record.test_error = self._runs.score(self._workload.test)
+            record.best_loss, record.best_error = self._best.score(self._workload.test)
+        return record

@@ -1,0 +1,192 @@
+"""Every kind of method trains as it says, on one tiny real task."""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bundles import write_bundle
+from lrpilot.actions import ActionEquation
+from lrpilot.pilot import Pilot
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.looped import Own, Rival
+from pipeline.evaluation.methods.method import MILESTONES, Method, milestones
+from pipeline.evaluation.methods.pilot_loop import PilotLoop
+from pipeline.evaluation.methods.ruled import FINDERS, RULES, Ruled
+from pipeline.evaluation.methods.scheduled import KnownRates, Replayed, Scheduled, Shaped
+from pipeline.evaluation.rivals import RIVALS
+from pipeline.evaluation.shapes import Shape
+from pipeline.evaluation.shapes import rates as shape_rates
+from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.trial import CURVE_POINTS, Run, execute
+from pipeline.simulation.schedules import multipliers
+
+(TASK,) = tasks(("illconditioned",), 1)
+SHAPE = Shape(-2.0, 0.1, 0.3, 1.0, -2.0)
+COSINE = Scheduled("baseline", "cosine", schedule="cosine", lr0=1e-2)
+CONSTANT = Scheduled("baseline", "constant", schedule="constant", lr0=1e-3)
+SEARCHED = Shaped("floor", "searched", SHAPE)
+MEAN = Replayed("control", "mean_lr", (-3.0,) * 5)
+FINDER = Ruled("rival", "finder_tenth", "finder_tenth")
+PRODIGY = Rival("rival", "prodigy", "prodigy")
+OWN = Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
+PILOT = PilotLoop("loop", "pilot", "default")
+LEARNED = Learned("policy", "policy", "default", epochs=True)
+
+
+def trained(*methods: Method, seeds: Sequence[int] = (0, 1)) -> list[dict[str, Any]]:
+    return execute([Run(TASK, method, seed) for method in methods for seed in seeds])
+
+
+@pytest.mark.parametrize(
+    ("method", "rates"),
+    [
+        (COSINE, 1e-2 * multipliers("cosine", 40)),
+        (SEARCHED, shape_rates(SHAPE, 40)),
+        (Replayed("control", "mean_lr", (-1.0, -3.0)), 10.0 ** -(1 + (np.arange(40) + 0.5) / 20)),
+    ],
+)
+def test_rates_that_are_known_beforehand(method: KnownRates, rates: np.ndarray) -> None:
+    np.testing.assert_allclose(method.rates(40), rates)
+
+
+@pytest.mark.parametrize("n", [20, 61, 300, 4999])
+def test_milestones_end_with_the_training(n: int) -> None:
+    points = milestones(n)
+    assert points[-1] == n and points == sorted(set(points)) and len(points) == MILESTONES
+
+
+def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
+    others = (SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED)
+    assert COSINE.initial_rate == 1e-2
+    assert [method.initial_rate for method in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize(
+    ("method", "other", "together"),
+    [
+        (COSINE, SEARCHED, True), (COSINE, MEAN, True), (COSINE, FINDER, False), (COSINE, PRODIGY, False),
+        (FINDER, replace(FINDER, rule="finder_steepest"), False), (FINDER, LEARNED, False),
+        (LEARNED, replace(LEARNED, validation=True, epochs=False), True),
+        (LEARNED, replace(LEARNED, unprobed=True), False),
+        (PRODIGY, Rival("rival", "greedy", "greedy"), True), (PRODIGY, OWN, False), (PRODIGY, PILOT, False),
+    ],
+)  # fmt: skip
+def test_which_methods_train_together(method: Method, other: Method, together: bool) -> None:
+    assert (method.together() == other.together()) is together
+    assert (Run(TASK, method, 0).together() == Run(TASK, other, 1).together()) is together
+
+
+@pytest.mark.parametrize("method", [COSINE, SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED])
+def test_what_looks_at_tensors_trains_alone(method: Method) -> None:
+    """And workers, which get methods pickled, have the same ones."""
+    alone = Run(TASK, method, 0).together() != Run(TASK, method, 1).together()
+    assert alone == method.alone == isinstance(method, Own | PilotLoop)
+    again = pickle.loads(pickle.dumps(method))
+    assert again == method and hash(again) == hash(method) and again.content() == method.content()
+
+
+def test_a_rival_names_its_packages_and_nothing_else_has_any() -> None:
+    named = {name: Rival("rival", name, name).packages() for name in RIVALS}
+    assert named == {
+        "untouched": (), "plateau": (), "greedy": ("transformers",), "schedule_free": ("schedulefree",),
+        "prodigy": ("prodigyopt",), "prodigy_cosine": ("prodigyopt",), "d_adaptation": ("dadaptation",),
+        "d_adaptation_cosine": ("dadaptation",),
+    }  # fmt: skip
+    assert {method.packages() for method in (COSINE, SEARCHED, MEAN, FINDER, OWN, PILOT, LEARNED)} == {()}
+
+
+@pytest.mark.parametrize("factory", ["nowhere:factory", "torch:nothing", "torch", ":x"])
+def test_a_scheduler_that_there_is_not(factory: str) -> None:
+    with pytest.raises((ImportError, AttributeError, ValueError)):
+        Own("rival", factory, factory).recipe()
+
+
+def test_methods_share_initialisation_and_batches() -> None:
+    """A schedule's runs are the same beside others and alone."""
+    together, alone = trained(COSINE, CONSTANT), trained(CONSTANT)
+    for mine, wanted in zip(together[2:], alone, strict=True):
+        for column in ("test_loss", "val_loss", "best_loss"):
+            assert mine[column] == pytest.approx(wanted[column], rel=1e-5)
+        assert mine["val_curve"] == pytest.approx(wanted["val_curve"], rel=1e-5)
+    assert together[0]["test_loss"] != pytest.approx(together[2]["test_loss"], rel=1e-3)
+
+
+def test_every_kind_of_method_runs(tmp_path: Path) -> None:
+    policy = str(write_bundle(tmp_path / "policy.onnx"))
+    learned = replace(LEARNED, policy=policy)
+    rows = dict(zip(("cosine", "searched", "mean_lr"), trained(COSINE, SEARCHED, MEAN, seeds=(0,)), strict=True))
+    for method in (
+        learned, replace(learned, name="policy_val", validation=True),
+        replace(learned, name="policy_steps", epochs=False), replace(learned, name="unprobed", unprobed=True),
+        *(Ruled("rival", rule, rule) for rule in RULES), PRODIGY, OWN, replace(PILOT, policy=policy),
+    ):  # fmt: skip
+        (rows[method.name],) = trained(method, seeds=(0,))
+    assert {len(row) for row in rows.values()} == {len(rows["cosine"])}
+    assert all(np.isfinite(row["test_loss"]) for name, row in rows.items() if name != "random_init")
+    assert all(len(row["lr_curve"]) == CURVE_POINTS for row in rows.values())
+    assert rows["mean_lr"]["lr_curve"] == pytest.approx([1e-3] * CURVE_POINTS)
+    assert rows["policy"]["test_loss"] == rows["policy_val"]["test_loss"]  # this policy looks at nothing
+    assert len({rows[finder]["test_loss"] for finder in FINDERS}) == len(FINDERS)
+    assert rows["pilot"]["test_loss"] == pytest.approx(rows["policy"]["test_loss"], rel=1e-3)  # the public scheduler
+    assert rows["pilot"]["val_curve"] == pytest.approx(rows["policy"]["val_curve"], rel=1e-3)
+    assert [rows[name]["probe_steps"] > 0 for name in ("policy", "unprobed", "cosine")] == [True, False, False]
+
+
+def test_a_policy_is_judged_in_its_own_decision_process(tmp_path: Path) -> None:
+    """The same answer, 1, is another rate where actions span less."""
+    rates = []
+    for span in (0.5, 1.5):
+        path = write_bundle(tmp_path / f"{span}.onnx", bias=9.0, action=ActionEquation(span=span, rise=9.0))
+        rates.append([row["lr_curve"][50] for row in trained(Learned("policy", "policy", str(path)))])
+    np.testing.assert_allclose(np.log10(np.divide(rates[1], rates[0])), 1.0, atol=1e-5)
+
+
+def test_policies_train_side_by_side_as_they_do_alone(tmp_path: Path) -> None:
+    """Other answers, other things shown, in one population."""
+    paths = [str(write_bundle(tmp_path / f"{bias}.onnx", bias=bias)) for bias in (-0.3, 0.2)]
+    methods = [Learned("policy", path, path, epochs=it, validation=it) for path in paths for it in (False, True)]
+    together, alone = trained(*methods), [row for method in methods for row in trained(method)]
+    assert len({row["test_loss"] for row in together}) == 4
+    for mine, wanted in zip(together, alone, strict=True):
+        assert mine["test_loss"] == pytest.approx(wanted["test_loss"], rel=1e-5)
+        assert mine["lr_curve"] == pytest.approx(wanted["lr_curve"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shown", "losses", "knows_epochs"),
+    [({}, 0, False), ({"validation": True}, MILESTONES, False), ({"epochs": True}, 0, True)],
+)
+def test_a_policy_is_shown_what_its_method_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: dict[str, bool], losses: int, knows_epochs: bool
+) -> None:
+    """`validation` shows as many validation losses as there are milestones, `epochs` the length of an epoch."""
+    observed, epochs, observe, start = list[Any](), list[Any](), Pilot.observe, Pilot.__init__
+
+    def note_loss(pilot: Pilot, val_loss: Any) -> None:
+        observed.append(val_loss)
+        observe(pilot, val_loss)
+
+    def note_epochs(pilot: Pilot, *args: Any, **kwargs: Any) -> None:
+        epochs.append(kwargs["steps_per_epoch"])
+        start(pilot, *args, **kwargs)
+
+    monkeypatch.setattr(Pilot, "observe", note_loss)
+    monkeypatch.setattr(Pilot, "__init__", note_epochs)
+    trained(Learned("policy", "policy", str(write_bundle(tmp_path / "policy.onnx")), **shown), seeds=(0,))
+    assert len(observed) == losses
+    assert [np.isfinite(of_run).all() for of_run in epochs] == [knows_epochs]
+
+
+def test_the_best_checkpoint_is_the_milestone_with_the_lowest_validation_loss() -> None:
+    """A rate that blows up late: its end is bad, its best checkpoint what it was before."""
+    (row,) = trained(Replayed("control", "late", (*(-2.5,) * 60, *(1.5,) * 40)), seeds=(0,))
+    best = int(np.nanargmin(row["val_curve"]))
+    assert best < MILESTONES - 1
+    assert row["best_loss"] < 0.5 * (row["test_loss"] if np.isfinite(row["test_loss"]) else np.inf)
+    (steady,) = trained(Replayed("control", "steady", (-2.5,) * 100), seeds=(0,))
+    assert row["best_loss"] == pytest.approx(steady["test_loss"], rel=0.5)
