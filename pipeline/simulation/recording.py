@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Spec:
 
     def name(self) -> str:
         """16 hex digits that stand for this spec; a policy counts by content, not by path."""
-        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
+        content = vars(self) | {"policies": [digest for _, digest in self.policies]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def file(self) -> str:

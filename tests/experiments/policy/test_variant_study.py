@@ -84,7 +84,7 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
     params = load(TOP)
 
     def agents(variant: Variant) -> set[str]:
-        return {name for parts in policies_of(variant, params, "data").values() for name in parts}
+        return {key for parts in policies_of(variant, params, "data").values() for key in parts}
 
     assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
     assert agents(together(PLAIN)) == agents(PLAIN) and together(Variant(agents=DISTILLED)).agents == DISTILLED
@@ -134,7 +134,7 @@ def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
 def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
     config = load(write_params(tmp_path, tasks=1)).collect
     (spec,) = collect.plan(config)
-    path, variant = tmp_path / spec.family / f"{spec.name()}.parquet", Variant(cadence={"early": 2, "late": 5})
+    path, variant = tmp_path / spec.file(), Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
     other = anew(spec, variant, tmp_path / "work")
     usual, fewer = (trajectories.read(p) for p in (path, other))
@@ -176,6 +176,8 @@ def test_from_a_collection_to_the_table(
     monkeypatch.setattr(variant_study, "RUNS", 2)
     monkeypatch.setattr(variant_policies, "WORK", tmp_path / "policies")
     monkeypatch.setattr(variant_study, "WORK", tmp_path / "policies")
+    for module in (variant_policies, variant_study):
+        monkeypatch.setattr(module, "AGENT_CACHE", tmp_path / "agents")
     monkeypatch.setattr(variant_study, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(variant_study, "RESULTS", tmp_path)
     monkeypatch.setattr(variant_study, "PAGE", tmp_path / "page.md")
