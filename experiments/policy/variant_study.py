@@ -45,7 +45,7 @@ RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md"
 SPLIT = "selection"
 RUNS = 2  # evaluation seeds: those of training matter more
 TOGETHER = "together"  # as it comes, of all training seeds in one
-MODES = {  # told of the data, the validation loss
+MODES = {  # whether it knows the size of the data, and the validation loss
     "policy": (True, False), "val": (True, True), "steps": (False, False), TOGETHER: (True, False),
 }  # fmt: skip
 RESAMPLES = 2000
