@@ -45,7 +45,7 @@ def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any,
         raise DataError(f"{where}: no rows; want some")
     labels = _labels(rows["label"], known, where)
     with explained(f"{where}, column {known.column}", "a folder with sound files"):
-        if known.kind == "image":  # whoever wrote the file may not have said that these bytes are images
+        if known.kind == "image":  # a file may lack the note that these bytes are images
             rows = rows.cast_column(known.column, Image())
         inputs = list(rows[known.column])
     return (_images(inputs, known, where) if known.kind == "image" else _texts(inputs, known, where)), labels

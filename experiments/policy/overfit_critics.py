@@ -57,7 +57,7 @@ Errors = tuple[np.ndarray, np.ndarray]  # (tasks,) mean squared errors in units 
 
 
 def part(files: Sequence[Path], held_out: bool) -> list[Path]:
-    """The recorded tasks that are learned from, or the others; names are hashes, so their order is random."""
+    """The recorded tasks that are learned from, or the others: the first one of every PARTS, by name."""
     ordered = sorted(files, key=lambda path: path.name)
     return [path for i, path in enumerate(ordered) if (i % PARTS == 0) == held_out]
 

@@ -27,8 +27,9 @@ import numpy as np
 from scipy.stats import bootstrap, rankdata
 
 from benchmarks import command
+from experiments.policy.variant import Variant
 from experiments.policy.variant_study import PAGE, RESULTS
-from experiments.policy.variants import EXPERIMENTS, Variant
+from experiments.policy.variants import EXPERIMENTS
 from pipeline.reporting import markdown, verdict
 from policy import trajectories
 

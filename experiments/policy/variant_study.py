@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import command, spread
-from experiments.policy.variant_policies import WORK, agents_of, make, policies_of, together
-from experiments.policy.variants import DISTILLED, EXPERIMENTS, Variant
+from experiments.policy.variant import DISTILLED, Variant
+from experiments.policy.variant_policies import WORK, agents_of, make, policies_of
+from experiments.policy.variants import EXPERIMENTS
 from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
@@ -48,7 +49,7 @@ RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md"
 SPLIT = "selection"
 RUNS = 2  # evaluation seeds: those of training matter more
 TOGETHER = "together"  # as it comes, of all training seeds in one
-MODES = {  # told of the data, the validation loss
+MODES = {  # whether it knows the size of the data, and the validation loss
     "policy": (True, False), "val": (True, True), "steps": (False, False), TOGETHER: (True, False),
 }  # fmt: skip
 RESAMPLES = 2000
@@ -61,7 +62,7 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
         for i, variant in enumerate(variants):
             if mode == TOGETHER and (variant.agents or variant.rule):
                 continue
-            made = policies_of(together(variant) if mode == TOGETHER else variant, params, data)
+            made = policies_of(variant.together() if mode == TOGETHER else variant, params, data)
             out += [
                 Learned(
                     mode,
@@ -89,8 +90,8 @@ def judge(judged: Sequence[Method]) -> pd.DataFrame:
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
 
 
-def promises(variant: Variant, params: Params, data: str) -> list[float] | None:
-    """What the critics of each of a variant's agents promise; None where it has none."""
+def predicted(variant: Variant, params: Params, data: str) -> list[float] | None:
+    """The values that the critics of each of a variant's agents predict; None where it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
     agents = agents_of(variant, params, data)
@@ -167,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = trajectories.fingerprint(trajectories.files(Paths(args.root).trajectories))
     rows = judge(methods(variants, params, data))
     flat = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
-    flat |= {f"{label}.promised": promises(v, params, data) for label, v in experiment.variants.items()}
+    flat |= {f"{label}.promised": predicted(v, params, data) for label, v in experiment.variants.items()}
     command.write(flat, render(flat), RESULTS / f"{args.name}.json", PAGE)
     return 0
 

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
 from pipeline.config import FEATURES
-
-
-@dataclass(frozen=True)
-class Variant:
-    """How a policy is made, and how it is used: what differs from params.yaml and from the default call."""
-
-    train: Mapping[str, Any] = field(default_factory=dict)
-    reward: Mapping[str, Any] = field(default_factory=dict)
-    action: Mapping[str, Any] = field(default_factory=dict)
-    share: float = 1.0  # of the recorded tasks of each family
-    families: int | None = None  # only so many of them
-    cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
-    without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED, or WORSE
-    later: float = 1.0  # what actions after the first one are multiplied by
-    agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
-    unprobed: bool = False  # used without a probe
-    rule: str | None = None  # of `ruled.RULES`, in the place of a policy
 
 
 @dataclass(frozen=True)
@@ -36,8 +19,6 @@ class Experiment:
 
 PLAIN = Variant()
 QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
-DIVERGED, WORSE = "diverged", "worse"  # worse: than the best quarter of their task, by the final validation loss
-MEAN, DISTILLED = "mean", "distilled"
 FULL = {"n_step": 44, "alpha": 8.0}  # as many steps as there are decisions: full returns, nothing bootstrapped
 OPEN = ("clock", "epochs", "probe")  # nothing of what a policy itself does to a training
 

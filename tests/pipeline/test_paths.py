@@ -16,12 +16,12 @@ STAGES = {(file, name): stage for file in BOTH for name, stage in read(TOP / fil
 
 def written(file: str, stage: str) -> set[Artefact]:
     """The artefacts that a file names for a stage."""
-    found = set()
+    artefacts = set()
     for kind in ("outs", "metrics", "plots"):
         for entry in STAGES[file, stage].get(kind, []):
             path, flags = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
-            found.add(Artefact(path.removeprefix("${root}"), stage, kind, flags.get("cache", True)))
-    return found
+            artefacts.add(Artefact(path.removeprefix("${root}"), stage, kind, flags.get("cache", True)))
+    return artefacts
 
 
 @pytest.mark.parametrize(("file", "stage"), STAGES)

@@ -113,9 +113,9 @@ def test_the_agents_are_files_of_their_own(paths: OriginalPaths) -> None:
 
 
 def test_the_time_is_told_before_it_is_spent(clone: Path) -> None:
-    said = (clone.parent / "said").read_text()
-    assert said.index("prepare: stage run: 328 trainings, about") < said.index("run: 0 of 328 trainings are there")
-    assert "prepare: all of it about" in said
+    output = (clone.parent / "said").read_text()
+    assert output.index("prepare: stage run: 328 trainings, about") < output.index("run: 0 of 328 trainings are there")
+    assert "prepare: all of it about" in output
 
 
 def test_a_second_repro_does_nothing_and_git_sees_no_change(clone: Path) -> None:

@@ -226,14 +226,14 @@ def test_the_hub_is_asked_for_the_pinned_revisions_and_then_its_cache_will_do(co
         return done.stdout
 
     with serving(copy) as (address, asked):
-        said = run(HF_ENDPOINT=address)
+        output = run(HF_ENDPOINT=address)
     rows = [f"{name} {split} {n}" for name, known in SETS.items() for split, n in (("train", 96), (known.test, 32))]
-    assert [line.rpartition(" ")[0] for line in said.splitlines() if line.split()[0] in SETS] == rows
-    assert said.splitlines()[-1].split()[1] == "8"
+    assert [line.rpartition(" ")[0] for line in output.splitlines() if line.split()[0] in SETS] == rows
+    assert output.splitlines()[-1].split()[1] == "8"
     for known in SETS.values():
         assert f"datasets/{known.repo}/resolve/{known.revision}/{known.config}/train-00000-of-00001.parquet" in asked
     assert f"{PRETRAINED}/resolve/{PRETRAINED_REVISION}/model.safetensors" in asked
-    assert run(HF_HUB_OFFLINE="1").splitlines()[-9:] == said.splitlines()[-9:]
+    assert run(HF_HUB_OFFLINE="1").splitlines()[-9:] == output.splitlines()[-9:]
 
 
 def test_no_network(tmp_path: Path) -> None:
@@ -243,10 +243,10 @@ def test_no_network(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.original.prepare", "--root", str(tmp_path)]
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    said = done.stderr.strip().splitlines()[-1]
-    assert said.startswith("prepare: mnist, split train of ylecun/mnist cannot be read (")
-    assert "HF_HUB_OFFLINE is set: unset it to download; connect to the hub, or set data.mirror to a folder" in said
-    assert said.endswith("a folder that holds ylecun/mnist/mnist/train-*.parquet")
+    output = done.stderr.strip().splitlines()[-1]
+    assert output.startswith("prepare: mnist, split train of ylecun/mnist cannot be read (")
+    assert "HF_HUB_OFFLINE is set: unset it to download; connect to the hub, or set data.mirror to a folder" in output
+    assert output.endswith("a folder that holds ylecun/mnist/mnist/train-*.parquet")
 
 
 @pytest.mark.parametrize("name", ["wrapped", "number", "text"])

@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 
 from experiments.policy import predicted_values
 from experiments.policy.predicted_values import comparable, correlation, figures, pairs, render
-from experiments.policy.variants import MEAN, PLAIN, Experiment, Variant
+from experiments.policy.variant import MEAN, Variant
+from experiments.policy.variants import PLAIN, Experiment
 
 REWARD = {"knee": 0.1}
 

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from experiments.policy import variant_policies, variant_study
-from experiments.policy.variant_policies import agents_of, anew, chosen, lacking, policies_of, together
+from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
+from experiments.policy.variant_data import chosen, lacking, recorded
+from experiments.policy.variant_export import Later
+from experiments.policy.variant_policies import agents_of, policies_of
 from experiments.policy.variant_study import figures, methods, render
-from experiments.policy.variants import DISTILLED, DIVERGED, EXPERIMENTS, MEAN, PLAIN, WORSE, Experiment, Variant
+from experiments.policy.variants import EXPERIMENTS, PLAIN, Experiment
 from lrpilot import load_policy
 from lrpilot.features import NAMES
 from pipeline import collect
@@ -75,7 +78,7 @@ def test_the_page_has_a_place_for_every_experiment() -> None:
 def test_variants_are_what_the_parameters_allow(name: str) -> None:
     params = load(TOP)
     for variant in EXPERIMENTS[name].variants.values():
-        variant_policies.settings(variant, params)
+        variant.settings(params)
     judged = methods([*EXPERIMENTS[name].variants.values()], params, "data")
     assert len({replace(method, name="") for method in judged}) == len(judged)  # no two variants are the same
 
@@ -87,7 +90,7 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
         return {key for parts in policies_of(variant, params, "data").values() for key in parts}
 
     assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
-    assert agents(together(PLAIN)) == agents(PLAIN) and together(Variant(agents=DISTILLED)).agents == DISTILLED
+    assert agents(PLAIN.together()) == agents(PLAIN) and Variant(agents=DISTILLED).together().agents == DISTILLED
     assert [len(policies_of(v, params, "data")) for v in (PLAIN, Variant(agents=MEAN), Variant(rule="x"))] == [3, 1, 0]
     for other in (
         Variant({"alpha": 1.0}),
@@ -136,12 +139,12 @@ def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
     (spec,) = collect.plan(config)
     path, variant = tmp_path / spec.file(), Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
-    other = anew(spec, variant, tmp_path / "work")
+    other = recorded(spec, variant, tmp_path / "work")
     usual, fewer = (trajectories.read(p) for p in (path, other))
     assert max(usual["decision"].to_pylist()) > 7 == max(fewer["decision"].to_pylist())
     assert all(usual[name].unique() == fewer[name].unique() for name in ("run_id", "seed", "schedule"))
     before = other.stat().st_mtime_ns
-    assert anew(spec, variant, tmp_path / "work") == other
+    assert recorded(spec, variant, tmp_path / "work") == other
     assert other.stat().st_mtime_ns == before
 
 
@@ -152,9 +155,7 @@ def test_later_actions_count_in_part() -> None:
     torch.nn.init.constant_(network.bias, 0.8)
     torch.nn.init.zeros_(network.weight)
     for factor in (0.0, 0.5, 1.0):
-        torch.testing.assert_close(
-            variant_policies.Later(network, factor)(observed)[:, 0], torch.tensor([0.8, 0.8 * factor])
-        )
+        torch.testing.assert_close(Later(network, factor)(observed)[:, 0], torch.tensor([0.8, 0.8 * factor]))
 
 
 def test_from_a_collection_to_the_table(

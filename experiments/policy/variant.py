@@ -1,0 +1,37 @@
+"""A variant: how a policy is made, and how it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipeline.config import Params, RewardConfig, TrainConfig
+
+DIVERGED, WORSE = "diverged", "worse"  # worse: than the best quarter of their task, by the final validation loss
+MEAN, DISTILLED = "mean", "distilled"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from params.yaml and from the default call."""
+
+    train: Mapping[str, Any] = field(default_factory=dict)
+    reward: Mapping[str, Any] = field(default_factory=dict)
+    action: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0  # of the recorded tasks of each family
+    families: int | None = None  # only so many of them
+    cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
+    without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED, or WORSE
+    later: float = 1.0  # what actions after the first one are multiplied by
+    agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
+    unprobed: bool = False  # used without a probe
+    rule: str | None = None  # of `ruled.RULES`, in the place of a policy
+
+    def settings(self, params: Params) -> tuple[TrainConfig, RewardConfig]:
+        """Those of `params` with what differs."""
+        return replace(params.train, **self.train), replace(params.reward, **self.reward)
+
+    def together(self) -> Variant:
+        """The same with one policy alone, which all training seeds make."""
+        return replace(self, agents=self.agents or MEAN)

@@ -1,0 +1,69 @@
+"""One policy of a variant: its agents, cached before, as one ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.policy.variant import DISTILLED, Variant
+from lrpilot.actions import ActionEquation
+from lrpilot.cadence import CadenceSpec
+from lrpilot.features import NAMES, VERSION
+from lrpilot.manifest import FORMAT, Manifest
+from lrpilot.pilot import Protocol
+from pipeline import agent_cache
+from pipeline.config import Params, TrainConfig
+from policy import agents, graph
+from policy.observations import mask
+from policy.store import View
+
+Job = tuple[str, Sequence[str], Variant]  # name of the policy, keys of its agents, what it is of
+SEED = 10  # of an agent that imitates others
+
+
+class Later(torch.nn.Module):
+    """A network whose actions after the first one are multiplied by a factor."""
+
+    def __init__(self, network: torch.nn.Module, factor: float) -> None:
+        super().__init__()
+        self._network, self._factor = network, factor
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        first = observation[:, NAMES.index("first"), None]
+        return self._network(observation) * (first + self._factor * (1 - first))
+
+
+def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Path, store: Path) -> str:
+    """Export agents of `cache` as one policy below `folder`, at once or not at all; its name.
+
+    `store` is what the agents learned from.
+    """
+    name, keys, variant = job
+    config, reward = variant.settings(params)
+    trained = [agents.load(agent_cache.file(key, cache)) for key in keys]
+    if variant.agents == DISTILLED:
+        data = agent_cache.view(config, SEED, store)
+        trained = [distil(trained, data, replace(config, algorithm="bc"))]
+    origin = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*keys]}
+    protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
+    manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), origin, {})
+    network = graph.Masked(graph.Mean([agents.Network(agent) for agent in trained]), mask(config.features))
+    graph.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
+    (folder / f"{name}.written").replace(folder / f"{name}.onnx")
+    return name
+
+
+def distil(trained: Sequence[Any], data: View, config: TrainConfig) -> Any:
+    """An agent that was taught to answer as the mean of others does, on all recorded decisions."""
+    actions = np.zeros_like(data.store.actions)
+    rows, runs = data.rows_of(np.arange(len(data.variants)))
+    for part in np.array_split(np.arange(len(rows)), max(len(rows) // 50_000, 1)):
+        observations = data.observations(rows[part], runs[part])
+        actions[rows[part]] = np.mean([agents.predict(agent, observations) for agent in trained], axis=0)
+    taught = replace(data, store=replace(data.store, actions=actions))
+    return agents.train(taught, agents.Settings.of(config), SEED)
