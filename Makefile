@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro behaviour original test lint deps promote overhead guards benchmark experiment robust clean
+.PHONY: help repro behaviour original test mutants lint deps promote overhead guards benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -32,6 +32,9 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+
+mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: half an hour, kept in .mutants, goes on where it was
+	$(IN_VENV) python -m tools.mutants
 
 lint: $(READY) ## style, types and the direction of imports
 	$(IN_VENV) ruff check .
