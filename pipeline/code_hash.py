@@ -2,8 +2,8 @@
 
 Counted are the modules of this repository that a result's entry modules import, directly or not, imports inside
 functions included. The walk stops at `INERT` modules, which cannot change a number. Of a module counts its syntax tree
-without docstrings, so that comments, formatting and prose re-key nothing, and no version of Python does either. A
-package's own file counts by what it imports alone: it holds nothing else but a version.
+without docstrings and `SENTENCES`, so that comments, formatting and prose re-key nothing, and no version of Python does
+either. A package's own file counts by what it imports alone: it holds nothing else but a version.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ INERT = {
     "pipeline.tracking": "logs to MLflow",
     "pipeline.workloads.families": "a table of all families; the one at hand is an entry module of its result",
 }
+
+# Calls with an argument that is a sentence for people, and its place.
+SENTENCES = {"Feature": 2}
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _imports(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as nested tuples, without docstrings and without what is empty, which Python's versions add to."""
+    """A syntax tree as nested tuples, without prose and without what is empty, which Python's versions add to."""
     if isinstance(node, list):
         return tuple(_plain(item) for item in node)
     if not isinstance(node, ast.AST):
@@ -137,6 +140,9 @@ def _plain(node: Any) -> Any:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SENTENCES:
+        place = SENTENCES[node.func.id]
+        fields["args"] = node.args[:place] + node.args[place + 1 :]
     return (
         type(node).__name__,
         *((name, _plain(value)) for name, value in fields.items() if value is not None and value != []),

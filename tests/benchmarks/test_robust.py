@@ -16,6 +16,7 @@ from benchmarks.changes import CHANGES, Change
 from benchmarks.robust import TIMES, figures, jobs, render, trained
 from lrpilot import load_policy
 from lrpilot.torch import PilotLR
+from pipeline.code_hash import closure
 from pipeline.evaluation.run_cache import open_cache
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.workloads.base import Workload
@@ -121,6 +122,12 @@ def test_another_policy_changes_the_keys_of_its_own_trainings(monkeypatch: pytes
     assert len({*before}) == 4
     monkeypatch.setattr(changed_training, "load_policy", lambda _: load_policy(TOP / "policy/behaviour/initial.onnx"))
     assert [training_key(job) == old for job, old in zip(todo, before, strict=True)] == [False, True, False, True]
+
+
+def test_linear_decay_knows_no_pilot() -> None:
+    modules = closure("benchmarks.robust", unused=robust.DRIVER)
+    assert {"lrpilot.actions", "pipeline.evaluation.loops"} < modules
+    assert not modules & {"lrpilot.features", "lrpilot.guard", "lrpilot.pilot", "lrpilot.torch"}
 
 
 def test_all_changes_have_their_jobs() -> None:

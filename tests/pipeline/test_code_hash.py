@@ -125,7 +125,7 @@ class Thing:
         from policy import three
         return three.Y  # of three
 """,
-    "policy/two.py": "X = 1\n",
+    "policy/two.py": "X = 1\nFeature('a', 'b', 'It was {:.2f}.', 2.5)\n",
     "policy/three.py": "Y = 2\n",
     "policy/four.py": "Z = 3\n",
 }
@@ -143,7 +143,9 @@ class Thing:
         ("one", "size: int = 1", "size: int = 2", False),
         ("one", "size: int = 1", "size: float = 1", False),
         ("one", "three.Y", "-three.Y", False),
-        ("two", "1", "1.0", False),
+        ("two", "X = 1", "X = 1.0", False),
+        ("two", "It was {:.2f}.", "It has been {:.3f}.", True),
+        ("two", "2.5", "2.0", False),
         ("three", "2", "3", False),
         ("four", "3", "4", True),  # for type checkers alone
     ],

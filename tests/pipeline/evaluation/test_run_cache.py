@@ -19,7 +19,7 @@ from pipeline.evaluation.methods.looped import Rival
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.methods.scheduled import Scheduled
-from pipeline.evaluation.run_cache import MEMBERS, batches, compute, facts
+from pipeline.evaluation.run_cache import MEMBERS, batches, compute, facts, through
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import Run
 from repository import TOP
@@ -96,6 +96,28 @@ def test_what_is_known_of_tasks_is_kept_too(tmp_path: Path, monkeypatch: pytest.
     assert found.index.tolist() == [FIRST.name, SECOND.name]
     monkeypatch.setattr("pipeline.evaluation.run_cache.task_facts", None)
     assert facts((FIRST, SECOND), 2, "cpu", tmp_path).equals(found)
+
+
+def test_what_is_missing_is_computed_once_and_cached_as_it_comes(tmp_path: Path) -> None:
+    """Items are numbers here, their keys the last digits, their results the squares of those."""
+    asked = list[list[int]]()
+
+    def compute(items: Sequence[int]) -> Iterator[dict[int, int]]:
+        asked.append([*items])
+        for item in items:
+            if item == 7:
+                raise ValueError(item)
+            yield {item: (item % 10) ** 2}
+
+    def squares(*items: int) -> dict[int, int]:
+        return through(tmp_path, {item: item % 10 for item in items}, compute)
+
+    assert squares(3, 5, 13) == {3: 9, 5: 25, 13: 9}
+    assert squares(23, 5) == {23: 9, 5: 25}
+    with pytest.raises(ValueError, match="7"):
+        squares(4, 7, 8)
+    assert squares(8, 4, 5) == {8: 64, 4: 16, 5: 25}
+    assert [sorted(item % 10 for item in items) for items in asked] == [[3, 5], [4, 7, 8], [8]]
 
 
 def test_two_workers_do_the_same(tmp_path: Path) -> None:
