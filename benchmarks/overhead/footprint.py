@@ -25,16 +25,19 @@ def memory(policy: Bundle, steps: int) -> dict[str, float]:
     out: dict[str, float] = {"memory_steps": steps}
     pilot = Pilot(policy.protocol, steps, "adam", probed=False)
     pilot.decide(policy)
-    sizes = [held(vars(pilot))]
+    losses: list[float] = []
+    sizes = [held([vars(pilot), losses])]
     for share in (1, 10, 100):
         while pilot.step < steps * share // 100:
-            pilot.advance(1.0)
+            losses += [1.0] if pilot.wants_loss else []
+            pilot.advance()
             if pilot.due:
-                sizes.append(held(vars(pilot)))  # with all losses of the interval
-                pilot.see(sketch)
+                sizes.append(held([vars(pilot), losses]))  # with all losses of the interval
+                pilot.close_interval(np.array(losses)[:, None], sketch)
+                losses = []
                 if pilot.step < steps:
                     pilot.decide(policy)
-        sizes.append(held(vars(pilot)))
+        sizes.append(held([vars(pilot), losses]))
         out[f"memory_at_{share}_percent_bytes"] = sizes[-1]
     out |= {"memory_pilot_bytes": max(sizes), "memory_sketch_bytes": sketch_bytes(policy)}
     return out | {"memory_bytes": out["memory_pilot_bytes"] + out["memory_sketch_bytes"]}

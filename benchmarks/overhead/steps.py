@@ -225,9 +225,9 @@ def decision_us(policy: Bundle) -> float:
         losses = np.random.default_rng(repeat).normal(2.0, 0.1, (64, 1))
         for step in pilot.cadence.bounds[1:-1].tolist():
             while pilot.step < step:
-                pilot.advance(None)
+                pilot.advance()
             begin = time.perf_counter_ns()
-            pilot.see(sketch, losses)
+            pilot.close_interval(losses, sketch)
             pilot.decide(policy)
             taken.append((time.perf_counter_ns() - begin) / 1e3)
     return float(np.median(taken))

@@ -48,7 +48,7 @@ def simulate(
     population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, workload.optimizer, runs=k, probed=probed,
-        steps_per_epoch=sizes[0], examples=sizes[1], fetch=_numbers,
+        steps_per_epoch=sizes[0], examples=sizes[1],
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
@@ -60,6 +60,7 @@ def simulate(
 
     recorder = Recorder(workload, population, val_examples, milestones, test=test)
     record = recorder.recording
+    losses: list[Any] = []  # (K,) each, of the present interval
     first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
 
     def validate(at_end: bool) -> None:
@@ -94,13 +95,15 @@ def simulate(
     for step in range(n):
         lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
-        if step < pilot.cadence.probe_steps:
-            ended = pilot.advance(*_numbers([loss, sketch.norm(sample(population.gradient))]))
+        if pilot.in_probe:
+            ended = pilot.advance_probe(*_numbers([loss, sketch.norm(sample(population.gradient))]))
             if ended.any():
                 population.state.restore(saved, ended)
                 note_first(ended)
         else:
-            pilot.advance(loss)
+            if pilot.wants_loss:
+                losses.append(loss)
+            pilot.advance()
         if pilot.in_window:
             sketch.gradient(sample(population.gradient))
         if pilot.due:
@@ -110,7 +113,8 @@ def simulate(
             last = pilot.step == n
             if (show_validation is not False and not milestones) or last:  # recorded even where all hide it
                 validate(at_end=last)
-            interval = pilot.see(fields)
+            interval = pilot.close_interval(_numbers(losses), fields)
+            losses.clear()
             record.alive &= np.isfinite(interval["loss_mean"]) & np.isfinite(record.val_loss[-1])
             if (rows := population.retire(~record.alive)) is not None:
                 sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]
@@ -131,7 +135,7 @@ def simulate(
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
-        record.probe = (pilot.probe_loss, pilot.probe_grad, pilot.probe_used)
+        record.probe = (pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
     record.anchor = pilot.anchor
     return recorder.finish()
 

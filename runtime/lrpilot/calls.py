@@ -1,18 +1,24 @@
-"""Who calls the scheduler, and what torch.compile sees of it. Needs torch."""
+"""Who calls the scheduler, whom an optimizer calls, and what torch.compile sees of it. Needs torch."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch.optim import Optimizer
 
 NEAR = 12  # frames: the caller, and what torch.compile puts between
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+# What takes the hooks of an optimizer's listener away: a new one takes over, even where the old one is kept to be read.
+_LISTENERS: weakref.WeakKeyDictionary[Optimizer, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -31,6 +37,31 @@ def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
         return hidden(*args, **kwargs)
 
     return call
+
+
+def attach(optimizer: Optimizer, listener: T, before: Callable[[T], None], after: Callable[[T], None]) -> None:
+    """Call `before(listener)` and `after(listener)` around every step, in place of the optimizer's listener so far.
+
+    The hooks do not keep the listener alive: a dropped one is called no more.
+    """
+    hooks = (
+        optimizer.register_step_pre_hook(_hook(listener, before)),
+        optimizer.register_step_post_hook(_hook(listener, after)),
+    )
+    if (retire := _LISTENERS.get(optimizer)) is not None:
+        retire()
+    _LISTENERS[optimizer] = weakref.finalize(listener, lambda: [hook.remove() for hook in hooks])
+
+
+def _hook(listener: T, method: Callable[[T], None]) -> Callable[..., None]:
+    reference = weakref.ref(listener)
+
+    def hook(*_: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            method(alive)
+
+    return uncompiled(hook)
 
 
 def called_by(function: Any) -> bool:

@@ -106,14 +106,14 @@ def check(bundle: Bundle) -> float:
     if (apart := float(np.abs(actions - single).max())) > TOLERANCE:
         raise BundleError(f"{bundle.path}: a row's action differs by {apart:.2g} with the batch around it")
     differences = np.abs(actions[: len(wanted)] - wanted)
-    if not (found := float(differences.max())) <= TOLERANCE:
+    if not (worst := float(differences.max())) <= TOLERANCE:
         row = int(np.argmax(differences))
         raise BundleError(
             f"{bundle.path}: answers {actions[row]:.6g} to golden observation {row}, where the trained networks "
             f"answered {wanted[row]:.6g}; at most {TOLERANCE:g} apart is allowed; export the policy again, "
             "or install another onnxruntime"
         )
-    return found
+    return worst
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """What the ranks of a distributed training must agree on. Needs torch.
 
-Rank 0 decides: its losses, its validation losses and its policy's answers count, and the others are told. So a
+Rank 0 decides: its losses, its validation losses and its policy's answers count, and the others follow. So a
 checkpoint that rank 0 writes is whole. Parameters that are sharded (FSDP2's DTensors) are sampled shard by shard, and
 every rank gets the whole sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -30,13 +32,37 @@ def place() -> list[int]:
     return [dist.get_rank(), dist.get_world_size()]
 
 
-def first(values: Sequence[float], device: torch.device) -> list[float]:
-    """Rank 0's `values`, equally many on every rank; a collective call, over `device`."""
+def first(values: Sequence[float], device: torch.device, count: int | None = None) -> list[float]:
+    """Rank 0's `values`; a collective call, over `device`.
+
+    Without `count` every rank has as many. With it, `count` is how many rank 0 has, and others may have more or fewer.
+    """
     if alone():
         return list(values)
-    told = torch.tensor(list(values), dtype=torch.float64, device=device)
-    dist.broadcast(told, src=0)
-    return numbers(told)
+    mine = list(values) if count is None else [*values, *[0.0] * count][:count]
+    vector = torch.tensor(mine, dtype=torch.float64, device=device)
+    dist.broadcast(vector, src=0)
+    return numbers(vector)
+
+
+class FirstPolicy:
+    """Rank 0's policy, for the decision of one training; a call is collective, over `device`."""
+
+    def __init__(self, policy: Callable[[np.ndarray], np.ndarray], device: torch.device) -> None:
+        self._policy, self._device = policy, device
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Rank 0's answer (1,) to its observation (1, F); raises where rank 0's policy did."""
+        failure, answer = None, math.nan
+        if leads():
+            try:
+                answer = float(np.asarray(self._policy(observation)).reshape(-1)[0])
+            except Exception as error:
+                failure = error
+        failed, answer = first([failure is not None, answer], self._device)
+        if failed:
+            raise failure or RuntimeError("the policy failed on rank 0")
+        return np.array([answer])
 
 
 def total(value: Tensor) -> Tensor:

@@ -80,30 +80,30 @@ class Guard:
         interval, nan stands for it; failed: the policy raised, and `answer` means nothing.
         """
         equation, first = self.equation, interval is None
-        found, cap, loud = dict[str, np.ndarray](), np.full(level.shape, np.inf), False
+        events, cap, loud = dict[str, np.ndarray](), np.full(level.shape, np.inf), False
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if interval is not None:
-                found = self._watch(interval, loss0, np.full(level.shape, missing))
+                events = self._watch(interval, loss0, np.full(level.shape, missing))
                 bounded = min(self.lid.min(), self.ceiling.min()) < np.inf
-                loud = bool(bounded or self.streak.any() or np.concatenate([*found.values()]).any())
-                cap = self._cap(interval, found, level, anchor) if loud else cap
-                self._memorise(interval, found)
+                loud = bool(bounded or self.streak.any() or np.concatenate([*events.values()]).any())
+                cap = self._cap(interval, events, level, anchor) if loud else cap
+                self._memorise(interval, events)
         if sane.all() and not (loud or failed):
             return answer, [None] * len(answer)
-        held = ~sane | failed | found.get("loss_missing", False)
+        held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(np.isnan(loss0), 0.0, equation.below_blowup - 1.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         finite = np.isfinite(answer)
-        found |= {
+        events |= {
             "policy_failed": np.full(level.shape, failed),
             "action_nonfinite": ~finite,
             "action_out_of_bounds": finite & ~sane,
             "recovery": over,
         }
-        return safe, [str(name) or None for name in np.select([*found.values()], [*found], "")]
+        return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
 
     def keep_below(self, level: np.ndarray) -> None:
         """Allow no level above `level` (runs,) at any later decision; inf: as before."""
@@ -133,12 +133,12 @@ class Guard:
         }
 
     def _cap(
-        self, interval: dict[str, np.ndarray], found: dict[str, np.ndarray], level: np.ndarray, anchor: np.ndarray
+        self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray], level: np.ndarray, anchor: np.ndarray
     ) -> np.ndarray:
         """Highest level (runs,) allowed at this decision, inf where any is; counts events and moves the lid."""
-        missing, runaway, equation = found["loss_missing"], found["loss_runaway"], self.equation
-        wild = found["loss_nonfinite"] & ~np.isfinite(interval["loss_last"]) | found["gradient_nonfinite"]
-        event = found["loss_nonfinite"] | wild | runaway | found["spike"] | found["drift"]
+        missing, runaway, equation = events["loss_missing"], events["loss_runaway"], self.equation
+        wild = events["loss_nonfinite"] & ~np.isfinite(interval["loss_last"]) | events["gradient_nonfinite"]
+        event = events["loss_nonfinite"] | wild | runaway | events["spike"] | events["drift"]
         patient = self.streak < PATIENCE
         falling = runaway & (self.streak > 0) & (interval["loss_mean"] < self.past[0, 0])
         lowered = event & patient & (wild | ~falling)
@@ -151,15 +151,15 @@ class Guard:
         self.lid = np.where(lowered, lower, np.where(risen < self.release, risen, np.inf))
         return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)
 
-    def _memorise(self, interval: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    def _memorise(self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray]) -> None:
         mean, last, noise = (interval[name] for name in ("loss_mean", "loss_last", "loss_noise"))
         lost = ~np.isfinite(mean)
-        kept = self.past[..., lost]
+        before = self.past[..., lost]
         self.past[:, 1:] = self.past[:, :-1]
         self.past[0, 0], self.past[1, 0] = mean, noise
-        self.past[..., lost] = kept
+        self.past[..., lost] = before
         # A loss that raised an alarm is the new reference: only what climbs above it raises the next.
-        alarm = found["loss_runaway"] | found["spike"] | found["drift"]
+        alarm = events["loss_runaway"] | events["spike"] | events["drift"]
         self.past[0, :, alarm] = np.fmax(mean, last)[alarm, None]
 
     def state_dict(self) -> dict[str, Any]:

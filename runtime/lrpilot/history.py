@@ -15,7 +15,7 @@ from lrpilot.explain import EVENTS, findings, say
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
 
-SEEN = 6  # features that an explanation lists
+LISTED = 6  # features that an explanation lists
 SHOWN = 12  # decisions that a repr lists
 METRICS = tuple(
     f"lrpilot/{name}"
@@ -48,9 +48,9 @@ class Decision:
 
     def metrics(self) -> dict[str, float]:
         """What is worth a curve, under the names of METRICS; those that are not finite are left out."""
-        told = {name: self.telemetry.get(name, math.nan) for name in ("loss_noise", "val_loss", "grad_norm")}
+        measured = {name: self.telemetry.get(name, math.nan) for name in ("loss_noise", "val_loss", "grad_norm")}
         moved, norm = (self.telemetry.get(name, math.nan) for name in ("update_norm", "weight_norm"))
-        values = told | {
+        values = measured | {
             "lr": self.lr,
             "level": self.level,
             "action": self.action,
@@ -66,13 +66,13 @@ class Decision:
 
         The first decision shows what the probe found, later ones what the training did since.
         """
-        names = findings(self.observation, self.telemetry, SEEN)
+        names = findings(self.observation, self.telemetry, LISTED)
         odd = [name for name, value in self.telemetry.items() if name != "val_loss" and not math.isfinite(value)]
         lines = [f"decision after {self.step} steps"]
         if "progress" in self.observation:
             lines[0] += f", {(self.observation['progress'] + 1) / 2:.0%} of the training"
-        seen = [f"{name:<17} {self.observation[name]:+6.2f}  {say(name, self.observation[name])}" for name in names]
-        lines += _block("saw", seen or ["nothing"])
+        largest = [f"{name:<17} {self.observation[name]:+6.2f}  {say(name, self.observation[name])}" for name in names]
+        lines += _block("saw", largest or ["nothing"])
         if odd:
             lines += _block("missed", wrap(f"not finite or not measured: {', '.join(odd)}", 88))
         lines += _block("answered", [f"{self.action:+.3g}, of -1 to 1"])

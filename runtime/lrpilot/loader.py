@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 NEAR = 12  # calls that are looked at, the nearest first
 
 
-def found(total_steps: int) -> tuple[int, int] | None:
+def epoch_size(total_steps: int) -> tuple[int, int] | None:
     """Batches of a pass and examples of the one loader that shuffles, if `total_steps` are whole passes over it.
 
     The nearest caller that has such a loader decides; None where none has one, or several that differ.

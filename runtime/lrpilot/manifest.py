@@ -122,21 +122,21 @@ def _exactly(cls: type, raw: Any, name: str) -> dict[str, Any]:
     """`raw` as a dict with an entry for every field and no other, so that no default of the code slips in."""
     if not isinstance(raw, dict):
         raise TypeError(f"{name}: {raw!r}")
-    found = cast(dict[str, Any], raw)
-    if odd := {f.name for f in fields(cls)} ^ set(found):
+    section = cast(dict[str, Any], raw)
+    if odd := {f.name for f in fields(cls)} ^ set(section):
         raise KeyError(f"{name}: {sorted(odd)}")
-    return found
+    return section
 
 
 def _section(cls: type[Section], raw: Any, name: str) -> Section:
     """A section of the protocol: finite numbers, whole ones or truth values where the dataclass says so."""
-    found = _exactly(cls, raw, f"protocol.{name}")
+    section = _exactly(cls, raw, f"protocol.{name}")
     for field in fields(cls):
-        value = found[field.name]
+        value = section[field.name]
         kinds = {"bool": (bool,), "int": (int,)}.get(str(field.type), (int, float))
         if type(value) not in kinds or not np.isfinite(value):
             raise ValueError(f"protocol.{name}.{field.name}: {value!r}, want {field.type}")
-    return cls(**found)
+    return cls(**section)
 
 
 def _golden(observations: Any, actions: Any) -> Golden:

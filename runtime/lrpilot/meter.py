@@ -43,7 +43,7 @@ class Meter:
         """Keep an observed gradient norm for the step to complete."""
         self._norm = norm.detach().reshape(()) if isinstance(norm, Tensor) else float(norm)
 
-    def see_gradient(self) -> None:
+    def sample_gradient(self) -> None:
         """Sample the gradients of the step just made."""
         self._gradient = self.sampler.gradients()
 

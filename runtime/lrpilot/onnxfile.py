@@ -102,14 +102,14 @@ def _check(data: bytes, message: Field, kind: str, depth: int) -> None:
             field.number == TENSOR_EXTERNAL or (field.number == TENSOR_LOCATION and field.value != 0)
         ):
             raise ValueError("keeps weights in another file (external data); export it as one file")
-    if (found := _text(data, domain)) not in DOMAINS:
-        raise ValueError(f"uses the operator {found}.{_text(data, name)}; a policy has those of ai.onnx alone")
+    if (prefix := _text(data, domain)) not in DOMAINS:
+        raise ValueError(f"uses the operator {prefix}.{_text(data, name)}; a policy has those of ai.onnx alone")
 
 
 def _pair(data: bytes, message: Field) -> tuple[Field | None, Field | None]:
     """Fields 1 and 2 of a message, the last of each as protobuf has it."""
-    found = {field.number: field for field in _inside(data, message, "entry")}
-    return found.get(1), found.get(2)
+    fields = {field.number: field for field in _inside(data, message, "entry")}
+    return fields.get(1), fields.get(2)
 
 
 def _inside(data: bytes, message: Field, kind: str) -> Iterator[Field]:

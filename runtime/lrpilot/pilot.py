@@ -1,33 +1,35 @@
 """The framework-free pilot: `runs` trainings of equal length in lock-step; a user's training is a batch of one.
 
-The caller owns weights and gradients. Per optimizer step it
-    1. trains one step at `learning_rates()`,
-    2. calls `advance(loss)`; where that returns True the run's probe has ended: roll the weights back, then `decide()`,
-    3. opens, feeds and closes a `telemetry.Sketch` as `window_opens`, `in_window` and `due` say, and when `due`
-       passes its fields to `see(...)`, then calls `decide()`.
+The caller owns weights, gradients and losses. Per optimizer step it
+    1. trains one step at `learning_rates()`, and keeps its loss if `wants_loss`,
+    2. counts the step: with `advance_probe(...)` while `in_probe`, else with `advance()`. The former returns the runs
+       whose probe has ended: roll their weights back, then `decide()`,
+    3. opens, feeds and closes a `telemetry.Sketch` as `window_opens`, `in_window` and `due` say. When `due`, it passes
+       the interval's losses and the sketch's fields to `close_interval(...)`, then calls `decide()`.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from lrpilot import probe, telemetry
+from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.features import NAMES, Observer
 from lrpilot.guard import Guard, GuardError
 from lrpilot.history import Decision, History
+from lrpilot.probe import Probes, levels
 from lrpilot.restart import LOWER, Restart
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
-STATE = ("level", "anchor", "highest", "last_move", "probing", "probe_used", "probe_loss", "probe_grad")
+STATE = ("level", "anchor", "highest", "last_move")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Protocol:
 
 class Pilot:
     """Drives the learning rate of `runs` trainings of `total_steps` optimizer steps each.
+
+    Its attributes are there to be read: `step` and `decision` count what was completed and taken, `level`, `anchor`
+    and `highest` (runs,) are decades, `probes` has their curves, `interval` is the telemetry of the interval that ended
+    last (None before), `restarts` (runs,) bool says whose weights the last decision sends back to where they began.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
     """
@@ -58,24 +64,22 @@ class Pilot:
         max_lr: float = np.inf,
         strict: bool = False,
         guards: bool = True,
-        tells: bool = True,
-        fetch: Callable[[Sequence[Any]], np.ndarray] = np.asarray,
+        logs: bool = True,
     ) -> None:
-        """`fetch` turns a list of losses as reported, each () or (runs,), into one array (kept, runs).
+        """With `strict` a decision that the guard would change raises GuardError.
 
-        With `strict` a decision that the guard would change raises GuardError. Without `guards` an answer counts as
-        it is, were it nan, and a policy's own error passes. `tells`: log what the guard does.
+        Without `guards` an answer counts as it is, were it nan, and a policy's own error passes. `logs`: whether what
+        the guard does goes to the logger.
         """
         self.protocol, self.total_steps, self.optimizer, self.runs = protocol, total_steps, optimizer, runs
         self.reference = reference(optimizer)
         self.cadence = Cadence(protocol.cadence, total_steps, probed)
         self.limits = (min_lr, max_lr)
-        self.strict, self.guarded, self.tells = strict, guards, tells
-        self._fetch = fetch
+        self.strict, self.guarded, self.logs = strict, guards, logs
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
-        self.guard = Guard(runs, protocol.action)
-        self.restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
-        self.restarts = np.zeros(runs, bool)  # whose weights are to go back, by the last decision, to where they began
+        self._guard = Guard(runs, protocol.action)
+        self._restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
+        self.restarts = np.zeros(runs, bool)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
         self.level = np.full(runs, self.protocol.action.anchor)
@@ -83,39 +87,34 @@ class Pilot:
         self.anchor = np.full(runs, self.protocol.action.anchor)
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
-        self.probing = np.full(runs, self.cadence.probe_steps > 0)
-        self.probe_used = np.zeros(runs, np.int64)  # steps
-        self.probe_loss = np.full((runs, self.cadence.probe_steps), np.nan)
-        self.probe_grad = np.full((runs, self.cadence.probe_steps), np.nan)
-        self.interval: dict[str, np.ndarray] | None = None  # telemetry of the interval that ended last
+        self.probes = Probes(runs, self.cadence.probe_steps)
+        self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
-        self.kept: list[Any] = []
-        self._none = np.zeros(runs, bool)
-        self._missing = False  # no loss was reported in the interval that ended last
-        self.pending_validation: Any = np.nan  # () or (runs,), for the coming decision
+        self._lossless = False  # no loss was reported in the interval that ended last
+        self.pending_validation = np.full(runs, np.nan)  # for the coming decision; nan: none was observed
         self._place()
 
     def _place(self) -> None:
         """Work out, once per decision, what every step asks for."""
         cadence, i = self.cadence, max(self.decision - 1, 0)
-        self.in_probe = bool(self.probing.any())
-        self.in_grid = not self.in_probe and self.decision > 0
+        self.in_probe = bool(self.probes.running.any())
+        self._in_grid = not self.in_probe and self.decision > 0
         self._begin, self._end = cadence.interval(i)
         self._stride = cadence.stride(i)
-        self.window_start = cadence.window_start(i) if self.in_grid else sys.maxsize
+        self._window_start = cadence.window_start(i) if self._in_grid else sys.maxsize
         with np.errstate(over="ignore"):
             self._peak = 10.0 ** (self.reference + self.level)  # (runs,) rates before the envelope
         self._first_peak = float(self._peak[0])
         # Completed steps below which the coming step asks for nothing but to be counted and, perhaps, its loss.
-        self.quiet_until = self.window_start if self.in_grid else 0
+        self.quiet_until = self._window_start if self._in_grid else 0
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
         rates, (low, high) = self._peak * envelope(self.step, self.total_steps), self.limits
         if self.step < self.cadence.probe_steps:
-            z = probe.levels(self.cadence.probe_steps)[self.step]
+            z = levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
-                rates = np.where(self.probing, 10.0 ** (self.reference + z), rates)
+                rates = np.where(self.probes.running, 10.0 ** (self.reference + z), rates)
         return np.minimum(np.maximum(rates, low), high)
 
     def learning_rate(self) -> float:
@@ -127,60 +126,60 @@ class Pilot:
 
     @property
     def wants_loss(self) -> bool:
-        """Whether the loss of the coming step is kept: at most `CadenceSpec.losses` per interval are."""
+        """Whether the loss of the coming step counts: at most `CadenceSpec.losses` per interval do."""
         step = self.step + 1
         return self.in_probe or (self._begin < step <= self._end and (self._end - step) % self._stride == 0)
 
-    def advance(self, loss: Any, grad_norm: Any = np.nan) -> np.ndarray:
-        """Count one completed step and its batch loss; (runs,) bool: whose probe ended with it.
+    def advance(self) -> None:
+        """Count one completed step after the probes."""
+        self.step += 1
 
-        While a probe runs, `loss` and `grad_norm` are (runs,) or scalar numbers; afterwards `loss` is whatever
-        `fetch` understands, and None where there is none.
+    def advance_probe(self, loss: Any, grad_norm: Any) -> np.ndarray:
+        """Count one completed step of the probes; (runs,) bool: whose probe ended with it.
+
+        Its `loss` and `grad_norm` are (runs,) or scalar. A loss of None, after the first step: that of the step before.
         """
-        if self.in_probe:
-            self.step += 1
-            return self._advance_probe(loss, grad_norm)
-        self.step = step = self.step + 1
-        if loss is not None and self._begin < step <= self._end and (self._end - step) % self._stride == 0:
-            self.kept.append(loss)
-        return self._none
-
-    def _advance_probe(self, loss: Any, grad_norm: Any) -> np.ndarray:
-        self.probe_loss[self.probing, self.step - 1] = np.broadcast_to(loss, self.runs)[self.probing]
-        self.probe_grad[self.probing, self.step - 1] = np.broadcast_to(grad_norm, self.runs)[self.probing]
-        ended = self.probing & probe.has_ended(self.probe_loss, self.step)
-        self.probe_used[self.probing] = self.step
+        ended = self.probes.record(self.step, loss, grad_norm)
+        self.step += 1
         if ended.any():
-            marks = probe.landmarks(self.probe_loss, self.probe_used)
-            self.observer.see_probe(marks, self.probe_grad, ended)
+            marks = self.probes.landmarks()
+            self.observer.see_probe(marks, self.probes.grad_norm, ended)
             self.anchor = np.where(ended, marks.blowup - self.protocol.action.below_blowup, self.anchor)
-            self.probing &= ~ended
             self._place()
         return ended
 
     @property
     def due(self) -> bool:
         """Whether an interval of the common grid ends at this step (the last one ends at N, with no decision)."""
-        return self.in_grid and self.step == self._end
+        return self._in_grid and self.step == self._end
 
     @property
     def window_opens(self) -> bool:
         """Whether parameter telemetry starts from the present weights."""
-        return self.step == self.window_start
+        return self.step == self._window_start
 
     @property
     def in_window(self) -> bool:
         """Whether the gradient of the step just completed belongs to a window."""
-        return self.window_start < self.step <= self._end
+        return self._window_start < self.step <= self._end
 
     @property
     def wants_gradient(self) -> bool:
         """Whether the gradient of the step that comes next is asked for, by a probe or by a window."""
-        return self.in_probe or self.window_start <= self.step < self._end
+        return self.in_probe or self._window_start <= self.step < self._end
+
+    @property
+    def may_restart(self) -> np.ndarray:
+        """(runs,) bool: whose start is still to be kept, for a later decision may send them back there."""
+        return self._restart.waiting
 
     def observe(self, val_loss: Any) -> None:
-        """Note a validation loss, () or (runs,), for the coming decision."""
-        self.pending_validation = val_loss
+        """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
+        self.pending_validation = np.full(self.runs, val_loss, np.float64)
+
+    def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
+        """Say how many data there are, where that was not known at construction."""
+        self.observer.steps_per_epoch, self.observer.examples = steps_per_epoch, examples
 
     def extend(self, total_steps: int) -> None:
         """Change the length of the training: what was decided stands, later decisions and the envelope move.
@@ -192,34 +191,25 @@ class Pilot:
         self.total_steps = self.observer.total_steps = total_steps
         self._place()
 
-    def kept_losses(self) -> np.ndarray:
-        """(kept, runs) losses of the present interval so far."""
-        if not self.kept:
-            return np.empty((0, self.runs))
-        return np.asarray(self._fetch(self.kept), np.float64).reshape(len(self.kept), self.runs)
+    def close_interval(self, losses: np.ndarray, sketch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """End the interval with this step; returns all its telemetry, each field of `telemetry.INTERVAL` (runs,).
 
-    def see(self, sketch: dict[str, Any], losses: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Close the interval that ends now: parameter fields of the sketch, each () or (runs,) -> all its telemetry.
-
-        `losses` (kept, runs) take the place of those that `advance` was given.
+        losses (n, runs): of the steps at which `wants_loss`, those that are known; sketch: the fields that
+        `telemetry.Sketch.close` gave, each () or (runs,).
         """
-        losses = self.kept_losses() if losses is None else losses
-        self._missing = not len(losses)
+        self._lossless = not len(losses)
         fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
         self.interval = {name: np.full(self.runs, fields[name], np.float64) for name in telemetry.INTERVAL}
         self.observer.see_interval(self.interval)
-        self.kept, self.pending_validation = [], np.nan
+        self.observe(np.nan)
         return self.interval
 
     def observation(self) -> np.ndarray:
         """(runs, F) float32 observation for the coming decision."""
         if self.interval is None:
             self.observer.see_validation(self.pending_validation)
-            self.pending_validation = np.nan
-            return self.observer.observation(
-                self.step, self.level, self.anchor, self.highest, self.last_move, interval=None
-            )
-        length = self._end - self._begin
+            self.observe(np.nan)
+        length = 1 if self.interval is None else self._end - self._begin
         return self.observer.observation(
             self.step, self.level, self.anchor, self.highest, self.last_move, self.interval, length
         )
@@ -240,13 +230,13 @@ class Pilot:
 
     def decide(self, policy: Policy, which: np.ndarray | None = None) -> None:
         """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
-        seen = self.observation()
-        answer, failed = self._ask(policy, seen)
+        observation = self.observation()
+        answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs
         if self.guarded:
-            action, events = self.guard.check(
+            action, events = self._guard.check(
                 answer, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
-                missing=self._missing, failed=failed,
+                missing=self._lossless, failed=failed,
             )  # fmt: skip
             action, events = self._second_chance(action, events)
         if self.strict and (event := next(filter(None, events), None)):
@@ -254,26 +244,26 @@ class Pilot:
         before = self.learning_rate()
         self.act(action, which)
         if which is None or which[0]:
-            self._record(seen, answer, action, events[0], before)
+            self._record(observation, answer, action, events[0], before)
 
     def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
         """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""
-        seen = self.observer
-        self.restarts = self.restart.judge(
-            self.step / self.total_steps, seen.losses, seen.loss0, self.level, self.highest, self.anchor
-        )
+        losses, loss0 = self.observer.losses, self.observer.loss0
+        progress = self.step / self.total_steps
+        self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
         if not self.restarts.any():
             return action, events
         wanted = np.where(self.restarts, self.highest - LOWER, np.inf)
-        self.guard.keep_below(wanted)
+        self._guard.keep_below(wanted)
         lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
-        told = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
-        return np.where(self.restarts, lower, action), told
+        events = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
+        return np.where(self.restarts, lower, action), events
 
-    def _ask(self, policy: Policy, seen: np.ndarray) -> tuple[np.ndarray, bool]:
+    def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""
         try:
-            return np.asarray(policy(seen), np.float64).reshape(self.runs), False  # another shape is a failure, too
+            answer = np.asarray(policy(observation), np.float64)
+            return answer.reshape(self.runs), False  # another shape is a failure, too
         except Exception as error:  # a training must outlive whatever a policy file does
             if self.strict or not self.guarded:
                 raise
@@ -281,23 +271,22 @@ class Pilot:
             return np.full(self.runs, np.nan), True
 
     def _record(
-        self, seen: np.ndarray, answer: np.ndarray, action: np.ndarray, event: str | None, before: float
+        self, observation: np.ndarray, answer: np.ndarray, action: np.ndarray, event: str | None, before: float
     ) -> None:
-        told = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
-        observation = dict(zip(NAMES, seen[0].tolist(), strict=True))
+        features = dict(zip(NAMES, observation[0].tolist(), strict=True))
+        interval = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
         lr = self.learning_rate()
-        self.history.append(
-            Decision(
-                self.step, before, lr, float(answer[0]), float(action[0]), float(self.level[0]), event, observation,
-                told,
-            )
-        )  # fmt: skip
-        if event is not None and self.tells:
+        given, applied, level = (float(values[0]) for values in (answer, action, self.level))
+        self.history.append(Decision(self.step, before, lr, given, applied, level, event, features, interval))
+        if event is not None and self.logs:
             weight = logging.INFO if event == "recovery" else logging.WARNING
             LOG.log(weight, "step %d: %s; the learning rate goes from %.3g to %.3g", self.step, event, before, lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes, as plain Python numbers, texts, lists and dicts (nan and inf among them)."""
+        """All that changes, as plain Python numbers, texts, lists and dicts (nan and inf among them).
+
+        The losses of the interval under way are the caller's to save.
+        """
         return self._identity() | {
             "step": self.step,
             "planned": self.planned,
@@ -306,13 +295,13 @@ class Pilot:
             "changed_at": self.cadence.changed_at,
             "decision": self.decision,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
+            "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
-            "losses": self.kept_losses().tolist(),
-            "missing": self._missing,
-            "val": np.broadcast_to(np.asarray(self.pending_validation, np.float64), self.runs).tolist(),
-            "guard": self.guard.state_dict(),
-            "restart": self.restart.state_dict(),
+            "lossless": self._lossless,
+            "validation": self.pending_validation.tolist(),
+            "guard": self._guard.state_dict(),
+            "restart": self._restart.state_dict(),
             "history": self.history.state(),
         }
 
@@ -336,15 +325,15 @@ class Pilot:
             self.protocol.cadence, self.total_steps, state["probed"], tuple(state["passed"]), state["changed_at"]
         )  # fmt: skip
         for name, values in state["arrays"].items():
-            setattr(self, name, np.array(values, getattr(self, name).dtype))
+            setattr(self, name, np.array(values, np.float64))
+        self.probes.load_state_dict(state["probes"])
         self.observer.load_state_dict(state["observer"])
-        self.step, self.decision, self._missing = state["step"], state["decision"], state["missing"]
-        told = state["interval"]
-        self.interval = None if told is None else {k: np.array(v, np.float64) for k, v in told.items()}
-        self.kept = [np.array(row, np.float64) for row in state["losses"]]
-        self.pending_validation = np.array(state["val"], np.float64)
-        self.guard.load_state_dict(state["guard"])
-        self.restart.load_state_dict(state["restart"])
+        self.step, self.decision, self._lossless = state["step"], state["decision"], state["lossless"]
+        interval = state["interval"]
+        self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
+        self.observe(state["validation"])
+        self._guard.load_state_dict(state["guard"])
+        self._restart.load_state_dict(state["restart"])
         self.history = History.from_state(state["history"])
         self._place()
 

@@ -1,4 +1,4 @@
-"""Policies that a registry gave out once, kept by content: $XDG_CACHE_HOME/lrpilot (~/.cache/lrpilot).
+"""Policies that a registry gave out once, stored by content: $XDG_CACHE_HOME/lrpilot (~/.cache/lrpilot).
 
     <sha256>.onnx                 a policy
     refs/<hash>.json              what a reference led to last in one registry: {"ref", "version", "sha256"}
@@ -19,7 +19,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedPolicy:
     """A policy that a reference led to, and its bytes."""
 
     version: str
@@ -29,37 +29,37 @@ class Kept:
 
 
 def folder() -> Path:
-    """Where policies are kept."""
+    """Where policies are stored."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lrpilot"
 
 
 def path(sha256: str) -> Path:
-    """Where the policy of this hash is kept."""
+    """Where the policy of this hash is stored."""
     return folder() / f"{sha256}.onnx"
 
 
 def content(sha256: str) -> bytes | None:
-    """The bytes of this hash, or None where they are not kept or no longer intact."""
+    """The bytes of this hash, or None where they are not here or no longer intact."""
     try:
-        found = path(sha256).read_bytes()
+        data = path(sha256).read_bytes()
     except OSError:
         return None
-    return found if hashlib.sha256(found).hexdigest() == sha256 else None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
-def find(registry: str, ref: str) -> Kept | None:
-    """What `ref` led to last in the registry of this URI, or None where that is not known or not kept."""
+def find(registry: str, ref: str) -> CachedPolicy | None:
+    """What `ref` led to last in the registry of this URI, or None where that is not known or not here."""
     try:
         note: Any = json.loads(_note(registry, ref).read_bytes())
         version, sha256 = str(note["version"]), str(note["sha256"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    found = content(sha256)
-    return None if found is None else Kept(version, sha256, path(sha256), found)
+    data = content(sha256)
+    return None if data is None else CachedPolicy(version, sha256, path(sha256), data)
 
 
-def keep(registry: str, refs: Iterable[str], version: str, policy: bytes) -> Path | None:
-    """Keep a policy and what led to it; returns its place, or None where nothing can be written."""
+def store(registry: str, refs: Iterable[str], version: str, policy: bytes) -> Path | None:
+    """Store a policy and what led to it; returns its place, or None where nothing can be written."""
     sha256 = hashlib.sha256(policy).hexdigest()
     try:
         if content(sha256) is None:

@@ -9,6 +9,7 @@ landmarks. All arrays lead with the axis of runs: one training has one run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,16 +61,16 @@ def _noise(loss: np.ndarray) -> np.ndarray:
 
 def blew_up(loss: np.ndarray, done: int) -> np.ndarray:
     """(runs,) bool: whether the loss has blown up by step `done`; loss (runs, probe_steps), nan past `done`."""
-    seen = loss[:, :done]
-    broken = np.any(~np.isfinite(seen), axis=1)
+    past = loss[:, :done]
+    broken = np.any(~np.isfinite(past), axis=1)
     if done <= SETTLE:
         return broken
     keep = smoothing(loss.shape[1])
     with np.errstate(all="ignore"):
-        curve = smooth_curve(seen, keep)
+        curve = smooth_curve(past, keep)
         # The first values average few losses: a bias-corrected average of j losses has this deviation.
         left = keep ** np.arange(1, done + 1)
-        spread = _noise(seen[:, :-1])[:, None] * np.sqrt((1 - keep) / (1 + keep) * (1 + left) / (1 - left))
+        spread = _noise(past[:, :-1])[:, None] * np.sqrt((1 - keep) / (1 + keep) * (1 + left) / (1 - left))
         best = (curve + LUCK * spread).min(axis=1)
         risen: np.ndarray = curve[:, -1] > best + np.maximum(RISE * np.abs(best), NOISE * spread[:, -1])
         return broken | risen
@@ -104,3 +105,40 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
         blown[steps == done] = blew_up(loss[steps == done], int(done))
     blowup = np.where(blown, z[np.maximum(steps - 2, 0)], HIGH)
     return Landmarks(loss0, blowup, blown, z[lowest], z[steepest], noise, after)
+
+
+class Probes:
+    """The probes of `runs` trainings of `probe_steps` steps at most: their curves, and which of them still run."""
+
+    def __init__(self, runs: int, probe_steps: int) -> None:
+        self.running = np.full(runs, probe_steps > 0)
+        self.steps = np.zeros(runs, np.int64)  # made so far
+        self.loss = np.full((runs, probe_steps), np.nan)
+        self.grad_norm = np.full((runs, probe_steps), np.nan)
+
+    def record(self, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
+        """Note the loss and the gradient norm of 0-based `step`, each (runs,) or scalar; (runs,) bool: who has ended.
+
+        A loss of None, after the first step, repeats that of the step before.
+        """
+        running = self.running
+        losses = self.loss[:, step - 1] if loss is None else np.broadcast_to(loss, running.shape)
+        self.loss[running, step] = losses[running]
+        self.grad_norm[running, step] = np.broadcast_to(grad_norm, running.shape)[running]
+        self.steps[running] = step + 1
+        ended = running & has_ended(self.loss, step + 1)
+        self.running = running & ~ended
+        return ended
+
+    def landmarks(self) -> Landmarks:
+        """Landmarks of the curves so far."""
+        return landmarks(self.loss, self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The arrays as nested lists of numbers."""
+        return {name: array.tolist() for name, array in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the arrays of a `state_dict` of as many runs."""
+        for name, array in vars(self).items():
+            setattr(self, name, np.array(state[name], array.dtype))

@@ -1,7 +1,7 @@
 """models:/name@alias and models:/name/3 -> a policy, through MLflow's model registry. Needs mlflow, but not always.
 
-What was resolved once is kept (see `lrpilot.policy_cache`), so that a training also starts where the registry cannot be
-reached: a version never changes, so the kept one is the policy; of an alias the latest known one is taken, with a
+What was resolved once is cached (see `lrpilot.policy_cache`), so that a training also starts where the registry cannot
+be reached: a version never changes, so the cached one is the policy; of an alias the latest known one is taken, with a
 warning.
 """
 
@@ -41,21 +41,21 @@ def resolve(ref: str) -> tuple[Path, bytes]:
     """
     name, alias, number = _parse(ref)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path('mlflow.db').resolve()}"
-    known = policy_cache.find(uri, ref)
+    cached = policy_cache.find(uri, ref)
     # A database at hand is asked, since it may have been made anew; a server is spared the question.
-    if known is not None and number is not None and not uri.startswith(SQLITE):
-        return known.path, known.content
+    if cached is not None and number is not None and not uri.startswith(SQLITE):
+        return cached.path, cached.content
     try:
         return _ask(ref, uri, name, alias, number)
     except UnreachableError as error:
-        if known is None:
+        if cached is None:
             raise
         if alias is not None:
             warnings.warn(
-                f"{error}; using the last known policy of {ref}: version {known.version}, sha256 {known.sha256}",
+                f"{error}; using the last known policy of {ref}: version {cached.version}, sha256 {cached.sha256}",
                 stacklevel=3,
             )
-        return known.path, known.content
+        return cached.path, cached.content
 
 
 def _parse(ref: str) -> tuple[str, str | None, str | None]:
@@ -67,7 +67,7 @@ def _parse(ref: str) -> tuple[str, str | None, str | None]:
 
 
 def _ask(ref: str, uri: str, name: str, alias: str | None, number: str | None) -> tuple[Path, bytes]:
-    """The policy as the registry has it now, kept for the next time."""
+    """The policy as the registry has it now, cached for the next time."""
     # MLflow would make an empty database, and then miss the model in it.
     if uri.startswith(SQLITE) and not (file := Path(uri.removeprefix(SQLITE))).is_file():
         raise UnreachableError(
@@ -95,7 +95,7 @@ def _ask(ref: str, uri: str, name: str, alias: str | None, number: str | None) -
         raise
     except Exception as error:  # MLflow lets those of its HTTP, database and storage libraries pass
         raise UnreachableError(f"{ref}: the registry {_public(uri)} failed: {error}") from error
-    path = policy_cache.keep(uri, {ref, f"models:/{name}/{version.version}"}, str(version.version), content) or path
+    path = policy_cache.store(uri, {ref, f"models:/{name}/{version.version}"}, str(version.version), content) or path
     return path, content
 
 
@@ -134,7 +134,7 @@ def _version(client: Any, ref: str, name: str, alias: str | None, number: str | 
 
 
 def _fetch(client: Any, ref: str, uri: str, version: Any) -> tuple[Path, bytes]:
-    """A version's file and bytes: the kept ones where its hash is registered, else from where it lies."""
+    """A version's file and bytes: the cached ones where its hash is registered, else from where it lies."""
     wanted: str | None = version.tags.get("sha256")  # versions made by others may not say
     if wanted is not None and (content := policy_cache.content(wanted)) is not None:
         return policy_cache.path(wanted), content
@@ -161,18 +161,18 @@ def _local(source: str) -> Path | None:
 
 def _policy_in(place: Path, ref: str) -> Path:
     """The one ONNX file in a model's folder, or the file itself."""
-    found = sorted(place.glob("*.onnx")) if place.is_dir() else [place]
-    if len(found) != 1 or not found[0].is_file():
-        raise BundleError(f"{ref}: want one .onnx file in {place}, found {[f.name for f in found if f.is_file()]}")
-    return found[0]
+    files = sorted(place.glob("*.onnx")) if place.is_dir() else [place]
+    if len(files) != 1 or not files[0].is_file():
+        raise BundleError(f"{ref}: want one .onnx file in {place}, found {[f.name for f in files if f.is_file()]}")
+    return files[0]
 
 
 def _checked(path: Path, ref: str, wanted: str | None) -> bytes:
     """The bytes of `path`, if they are what was registered."""
     content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if wanted not in (None, found):
-        raise BundleError(f"{ref}: {path} has sha256 {found}, registered was {wanted}; register the policy again")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if wanted not in (None, sha256):
+        raise BundleError(f"{ref}: {path} has sha256 {sha256}, registered was {wanted}; register the policy again")
     return content
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.optim import Optimizer
 
 from lrpilot import distributed
 
+LOG = logging.getLogger("lrpilot")
 OUTSIDE = ("params", "lr", "initial_lr")  # entries of a param group that a roll-back leaves alone
 
 
@@ -67,6 +70,54 @@ class Snapshot:
         for name, buffer in model.named_buffers() if model is not None else ():
             if name in self.buffers:
                 buffer.copy_(self.buffers[name])
+
+
+class RollBack:
+    """The way back to where a training began: a snapshot, as long as it may be needed. Without one nothing happens."""
+
+    def __init__(self, optimizer: Optimizer, model: nn.Module | None) -> None:
+        self._optimizer, self._model = optimizer, model
+        self._snapshot: Snapshot | None = None
+        self._seconds = 0.0  # that the snapshot took
+
+    def prepare(self) -> None:
+        """Take a snapshot of the present state."""
+        begin = time.perf_counter()
+        self._snapshot = Snapshot.take(self._optimizer, self._model)
+        self._seconds = time.perf_counter() - begin
+
+    def renew(self) -> None:
+        """Take another snapshot if the parameters are no longer those of this one: they were loaded, or sharded."""
+        if self._snapshot is not None and not self._snapshot.matches(self._optimizer):
+            self.prepare()
+
+    def restore(self) -> None:
+        """Put everything back to where the training began."""
+        if self._snapshot is not None:
+            self._snapshot.restore(self._optimizer, self._model)
+
+    def end_probe(self, steps: int) -> None:
+        """Put everything back after a probe of so many steps, and log what that cost."""
+        if self._snapshot is None:
+            return
+        begin = time.perf_counter()
+        self.restore()
+        LOG.info(
+            "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",
+            steps, self._seconds, time.perf_counter() - begin,
+        )  # fmt: skip
+
+    def forget(self) -> None:
+        """Drop the snapshot: there is no going back any more."""
+        self._snapshot = None
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """The snapshot's tensors in plain containers; None without one."""
+        return None if self._snapshot is None else dict(vars(self._snapshot))
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Take the snapshot of a `state_dict`, or none."""
+        self._snapshot = None if state is None else Snapshot(**state)
 
 
 def _copy(value: Any) -> Any:

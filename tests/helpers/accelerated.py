@@ -66,7 +66,7 @@ def worker(folder: str, policy: str) -> None:
     whole.rates, whole.losses = [], []
     whole.train(9)
     numbers = Loop(Accelerator(cpu=True), policy, numbers=True).train()
-    told = {
+    record = {
         "rates": again[0],
         "losses": again[1],
         "resumed": whole.rates,
@@ -76,7 +76,7 @@ def worker(folder: str, policy: str) -> None:
         "means": {d.step: d.telemetry["loss_mean"] for d in whole.pilot.history if d.telemetry},
         "scheduler": type(whole.scheduler).__name__,
     }
-    Path(folder, f"{accelerator.process_index}.json").write_text(json.dumps(told))
+    Path(folder, f"{accelerator.process_index}.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -73,13 +73,13 @@ class Loop:
     def everything(self) -> dict[str, Any]:
         return copy.deepcopy({"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()["state"]})
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         parameters = torch.cat([p.detach().reshape(-1) for p in self.net.parameters()])
         return {
             "rates": self.rates,
             "history": [asdict(d) for d in self.scheduler.history],
             "parameters": parameters.tolist(),
-            "step": self.scheduler.pilot.step,
+            "step": self.scheduler.last_epoch,
         }
 
 
@@ -96,7 +96,7 @@ def plain(folder: Path) -> dict[str, Any]:
     except AssertionError as error:
         unlike = str(error)
     loop.train(N)
-    return loop.told() | {"unlike": unlike, "logged": logged, "buffers": loop.net.module[1].running_mean.tolist()}
+    return loop.record() | {"unlike": unlike, "logged": logged, "buffers": loop.net.module[1].running_mean.tolist()}
 
 
 def observed(folder: Path) -> dict[str, Any]:
@@ -111,13 +111,13 @@ def observed(folder: Path) -> dict[str, Any]:
         return loss
 
     loop.train(N, report)
-    return loop.told() | {"probed": loop.scheduler.pilot.probe_grad[0].tolist()}
+    return loop.record() | {"probed": loop.scheduler.pilot.probes.grad_norm[0].tolist()}
 
 
 def other_policy(folder: Path, probe: bool) -> dict[str, Any]:
     loop = Loop(policy(folder, dist.get_rank()), probe=probe)
     loop.train(N)
-    return loop.told()
+    return loop.record()
 
 
 def failing(folder: Path, rank: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def failing(folder: Path, rank: int) -> dict[str, Any]:
     kind = Unreadable if dist.get_rank() == rank else Bundle
     loop = Loop(policy(folder, 0, kind))
     loop.train(N)
-    return loop.told()
+    return loop.record()
 
 
 def reported(folder: Path, report: Report) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def reported(folder: Path, report: Report) -> dict[str, Any]:
         warnings.simplefilter("always")
         loop = Loop(policy(folder, 0))
         loop.train(N, report)
-    return loop.told() | {"warned": [str(w.message) for w in caught if "PilotLR" in str(w.message)]}
+    return loop.record() | {"warned": [str(w.message) for w in caught if "PilotLR" in str(w.message)]}
 
 
 def extended(folder: Path) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def extended(folder: Path) -> dict[str, Any]:
     loop.scheduler.extend(100)
     loop.scheduler.extend(20_000)
     loop.train(300)
-    return loop.told()
+    return loop.record()
 
 
 def killed(folder: Path, at: int, pending: bool) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def killed(folder: Path, at: int, pending: bool) -> dict[str, Any]:
     if pending:
         other.scheduler.step(loss)
     other.train(N)
-    return other.told()
+    return other.record()
 
 
 def skipping(folder: Path, rank: int, factor: dict[int, float], silent: bool = False) -> dict[str, Any]:
@@ -172,12 +172,12 @@ def skipping(folder: Path, rank: int, factor: dict[int, float], silent: bool = F
     loop, mine = Loop(policy(folder, 0), scaler=True), dist.get_rank() == rank
     report: Report = lambda step, loss: None if silent and dist.get_rank() else loss  # noqa: E731
     loop.train(40, report, factor if mine else CALM)
-    return loop.told() | {"decided": len(loop.scheduler.history)}
+    return loop.record() | {"decided": len(loop.scheduler.history)}
 
 
 def scenarios() -> dict[str, Callable[[Path], dict[str, Any]]]:
     inf, nan = float("inf"), float("nan")
-    found: dict[str, Callable[[Path], dict[str, Any]]] = {
+    cases: dict[str, Callable[[Path], dict[str, Any]]] = {
         "plain": plain,
         "observed": observed,
         "other policy": lambda f: other_policy(f, True),
@@ -193,15 +193,15 @@ def scenarios() -> dict[str, Callable[[Path], dict[str, Any]]]:
         "blows up": lambda f: skipping(f, 0, {6: nan}, silent=True),
     }
     for at, pending in ((7, False), (9, True), (37, False), (37, True), (50, True)):
-        found[f"killed {at} {pending}"] = lambda f, at=at, pending=pending: killed(f, at, pending)
-    return found
+        cases[f"killed {at} {pending}"] = lambda f, at=at, pending=pending: killed(f, at, pending)
+    return cases
 
 
-def main(rank: int, folder: Path, found: dict[str, Callable[[Path], dict[str, Any]]]) -> None:
+def main(rank: int, folder: Path, cases: dict[str, Callable[[Path], dict[str, Any]]]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     results: dict[str, Any] = {}
-    for name, scenario in found.items():
+    for name, scenario in cases.items():
         print(f"rank {rank}: {name}", flush=True)
         try:
             results[name] = scenario(folder)

@@ -96,12 +96,12 @@ class Loop:
                 for name, value in saved["optimizer"][i].items():
                     local(self.optimizer.state[p][name]).copy_(value)
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         return {
             "rates": self.rates,
             "norms": self.norms,
             "history": [asdict(d) for d in self.scheduler.history],
-            "probed": self.scheduler.pilot.probe_grad[0].tolist(),
+            "probed": self.scheduler.pilot.probes.grad_norm[0].tolist(),
             "sizes": [local(p).numel() for p in self.parameters()],
         }
 
@@ -116,7 +116,7 @@ def plain(folder: Path, how: str, warm: int = 0) -> dict[str, Any]:
     except AssertionError as error:
         unlike = str(error)
     loop.train(N)
-    return loop.told() | {"unlike": unlike}
+    return loop.record() | {"unlike": unlike}
 
 
 def large(folder: Path) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def killed(folder: Path, at: int, window: bool) -> dict[str, Any]:
     other.rates = list(loop.rates)
     other.train(N)
     in_window = states[0]["meter"]["sketch"]["_start"] is not None
-    return other.told() | {"refused": refused, "in window": in_window}
+    return other.record() | {"refused": refused, "in window": in_window}
 
 
 def scenarios() -> dict[str, Callable[[Path], dict[str, Any]]]:

@@ -28,6 +28,9 @@ def sgd(params: Any, **kw: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.5, momentum=0.9, **kw)
 
 
+MAKES: dict[str, Make] = {"adam": adam, "sgd": sgd}
+
+
 def drawn_policy(path: Path, seed: int = 0) -> Bundle:
     """A policy that answers something else at each decision."""
     weights = np.random.default_rng(seed).normal(0, 0.05, len(NAMES)).tolist()
@@ -35,14 +38,19 @@ def drawn_policy(path: Path, seed: int = 0) -> Bundle:
 
 
 class Training:
-    """`compiled` makes what trains out of the model; `make` the optimizer of its parameters."""
+    """`compiled` makes what trains out of the model; `make` the optimizer of its parameters; inputs are of `scale`."""
 
     def __init__(
-        self, policy: Bundle, make: Make = adam, compiled: Callable[[nn.Module], Any] = lambda m: m, **kw: Any
+        self,
+        policy: Bundle,
+        make: Make = adam,
+        compiled: Callable[[nn.Module], Any] = lambda m: m,
+        scale: float = 1.0,
+        **kw: Any,
     ) -> None:
         torch.set_num_threads(1)
-        self.x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
-        self.y = torch.sin(self.x.sum(1, keepdim=True))
+        self.x = scale * torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+        self.y = torch.sin(self.x.sum(1, keepdim=True) / scale)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)
             model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
@@ -56,7 +64,7 @@ class Training:
         return nn.functional.mse_loss(self.model(self.x[at : at + 16]), self.y[at : at + 16])
 
     def update(self) -> Tensor:
-        """One optimizer step, not yet told to the scheduler."""
+        """One optimizer step, which the scheduler does not know of yet."""
         loss = self.loss()
         self.optimizer.zero_grad()
         loss.backward()

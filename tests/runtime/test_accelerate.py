@@ -72,11 +72,11 @@ def test_a_prepared_one_counts_optimizer_steps(policy: Bundle, precision: str, m
     """Of accumulated micro-batches Accelerate passes on the last one's loss."""
     loop = Loop(Accelerator(cpu=True, mixed_precision=precision, gradient_accumulation_steps=micro), policy).train()
     assert loop.pilot.last_epoch == len(loop.rates) == loop.steps == N // micro
-    told = loop.losses[micro - 1 :: micro]
+    losses = loop.losses[micro - 1 :: micro]
     ends = [decision.step for decision in loop.pilot.history][1:]
     for begin, end in itertools.pairwise(ends):
-        seen = next(d for d in loop.pilot.history if d.step == end).telemetry["loss_mean"]
-        assert seen == pytest.approx(sum(told[begin:end]) / (end - begin))
+        mean = next(d for d in loop.pilot.history if d.step == end).telemetry["loss_mean"]
+        assert mean == pytest.approx(sum(losses[begin:end]) / (end - begin))
 
 
 @pytest.mark.parametrize("prepared", [True, False])
@@ -109,7 +109,7 @@ def test_skipped_steps_of_a_nan_loss_end_the_probe(policy: Bundle) -> None:
         if end:
             break
     assert end
-    assert math.isnan(loop.pilot.pilot.probe_loss[0, loop.pilot.pilot.probe_used[0] - 1])
+    assert math.isnan(loop.pilot.pilot.probes.loss[0, loop.pilot.pilot.probes.steps[0] - 1])
     assert all(torch.equal(p, q) for p, q in zip(loop.model.parameters(), start, strict=True))
 
 

@@ -62,7 +62,7 @@ def test_a_scale_changes_nothing(policy: Bundle, name: str) -> None:
     scaled, plain = Scaled(policy, MAKES[name]), Training(policy, MAKES[name])
     assert scaled.train(N) == plain.train(N)
     assert norms(scaled) == norms(plain)
-    np.testing.assert_array_equal(scaled.scheduler.pilot.probe_grad, plain.scheduler.pilot.probe_grad)
+    np.testing.assert_array_equal(scaled.scheduler.pilot.probes.grad_norm, plain.scheduler.pilot.probes.grad_norm)
 
 
 @pytest.mark.parametrize("name", MAKES)
@@ -73,7 +73,7 @@ def test_skipped_steps_count_nowhere(policy: Bundle, name: str) -> None:
         loss = skipping.update()
         tell = skipping.scheduler.history or math.isfinite(loss.item())  # an infinite loss ends a probe
         skipping.scheduler.step(*([loss] if tell else []))
-    assert skipping.scheduler.pilot.step == N and skipping.rates == plain.train(N)
+    assert skipping.scheduler.last_epoch == N and skipping.rates == plain.train(N)
     assert norms(skipping) == norms(plain) and len(norms(plain)) > 5
 
 
@@ -125,13 +125,13 @@ def test_autocast_trains_to_the_end(policy: Bundle, name: str, dtype: torch.dtyp
     training = Scaled(policy, MAKES[name], scale=2.0**20)  # too high for float16: the first steps are skipped
     training.autocast = dtype
     before = [p.clone() for p in training.model.parameters()]
-    while training.scheduler.pilot.step < N and training.batches < 3 * N:
+    while training.scheduler.last_epoch < N and training.batches < 3 * N:
         loss = training.update()
         had = len(training.scheduler.history)
         training.scheduler.step(loss)
         if not had and training.scheduler.history:
             assert all(torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
-    assert training.scheduler.pilot.step == N == len(training.rates)
+    assert training.scheduler.last_epoch == N == len(training.rates)
     assert all(math.isfinite(rate) and rate > 0 for rate in training.rates)
     assert dtype is torch.bfloat16 or training.batches > N
 

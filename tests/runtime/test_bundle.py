@@ -62,10 +62,10 @@ def test_copies_answer_though_the_file_is_gone(tmp_path: Path, copied: Any) -> N
     path.unlink()
     other = copied(bundle)
     again = copied(other)  # of one that has not been called
-    for found in (bundle, other, again):
-        np.testing.assert_array_equal(found(ROWS), wanted)
-        assert found.manifest == bundle.manifest
-        assert found.path == path
+    for loaded in (bundle, other, again):
+        np.testing.assert_array_equal(loaded(ROWS), wanted)
+        assert loaded.manifest == bundle.manifest
+        assert loaded.path == path
 
 
 def test_a_bundle_reaches_another_process(tmp_path: Path) -> None:
@@ -188,13 +188,13 @@ def test_a_manifest_does_not_travel_with_another_graph(tmp_path: Path) -> None:
 
 
 def test_settings_of_onnxruntime_in_the_metadata_are_refused(tmp_path: Path) -> None:
-    told = {KEY: replace(MANIFEST, graph=graph_hash(model())).to_json(), "ort_config": "{}"}
+    metadata = {KEY: replace(MANIFEST, graph=graph_hash(model())).to_json(), "ort_config": "{}"}
     with pytest.raises(BundleError, match=r"metadata \['ort_config'\]"):
-        load_policy(save_as(model(), told, tmp_path / "policy.onnx"))
+        load_policy(save_as(model(), metadata, tmp_path / "policy.onnx"))
 
 
 def test_a_file_that_also_looks_like_onnxruntimes_own_format_is_read_as_onnx(tmp_path: Path) -> None:
-    """Its own format is told by ORTM at byte 4; what was checked is what must be run."""
+    """ORTM at byte 4 marks its own format; what was checked is what must be run."""
     prefix = b"\x9a\x06\x84\x00ORTM"  # an unknown field
     made = onnx.ModelProto.FromString(prefix + model().SerializeToString())
     content = prefix + model().SerializeToString()
@@ -250,6 +250,6 @@ def test_a_manifest_of_odd_json_is_refused_or_read(tmp_path_factory: Any, odd: A
 
 def test_the_default_policy_is_read_and_keeps_its_golden_answers() -> None:
     bundle = load_policy("default")
-    seen, wanted = bundle.manifest.golden.arrays()
-    np.testing.assert_allclose(bundle(seen), wanted, atol=1e-5)
+    observations, wanted = bundle.manifest.golden.arrays()
+    np.testing.assert_allclose(bundle(observations), wanted, atol=1e-5)
     assert np.ptp(wanted) > 0.1

@@ -66,28 +66,28 @@ def test_the_policies_of_the_repository_keep_their_golden_answers(policy, capsys
 @pytest.mark.parametrize("off, status", [(0.0, 0), (TOLERANCE / 2, 0), (TOLERANCE * 3, 1), (-0.4, 1)])
 def test_verify_compares_with_the_golden_answers(tmp_path, capsys, off, status):
     column = np.full((len(NAMES), 1), 0.05, np.float32)
-    seen = np.random.default_rng(1).normal(size=(4, len(NAMES))).astype(np.float32)
-    told = np.tanh(seen @ column)[:, 0]
-    told[2] += off
-    path = save(linear(column), replace(MANIFEST, golden=Golden.of(seen, told)), tmp_path / "policy.onnx")
+    observations = np.random.default_rng(1).normal(size=(4, len(NAMES))).astype(np.float32)
+    answers = np.tanh(observations @ column)[:, 0]
+    answers[2] += off
+    path = save(linear(column), replace(MANIFEST, golden=Golden.of(observations, answers)), tmp_path / "policy.onnx")
     assert main(["verify", str(path)]) == status
     shown = capsys.readouterr()
     if status:
-        assert f"to golden observation 2, where the trained networks answered {told[2]:.6g}" in shown.err
+        assert f"to golden observation 2, where the trained networks answered {answers[2]:.6g}" in shown.err
         assert "at most 1e-05 apart is allowed" in shown.err
     else:
         assert "differs from 4 golden answers by" in shown.out
 
 
 def test_golden_numbers_survive_the_file_exactly(tmp_path):
-    seen = np.random.default_rng(2).normal(size=(50, len(NAMES))).astype(np.float32)
-    golden = Golden.of(seen, seen[:, 0])
+    observations = np.random.default_rng(2).normal(size=(50, len(NAMES))).astype(np.float32)
+    golden = Golden.of(observations, observations[:, 0])
     manifest = replace(MANIFEST, golden=golden)
     path = save(linear(np.zeros((len(NAMES), 1), np.float32)), manifest, tmp_path / "policy.onnx")
-    found = load_policy(path).manifest.golden
-    assert found == golden
-    np.testing.assert_array_equal(found.arrays()[0], seen)
-    np.testing.assert_array_equal(found.arrays()[1], seen[:, 0])
+    loaded = load_policy(path).manifest.golden
+    assert loaded == golden
+    np.testing.assert_array_equal(loaded.arrays()[0], observations)
+    np.testing.assert_array_equal(loaded.arrays()[1], observations[:, 0])
 
 
 @pytest.mark.parametrize("arguments", [[], ["inspect"], ["drive", "default"], ["verify", "a", "b"]])

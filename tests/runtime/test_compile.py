@@ -95,7 +95,7 @@ def test_hooks_run_at_every_compiled_step(policy: Bundle, name: str, backend: st
     torch.testing.assert_close(compiled.everything(), before, rtol=0, atol=0)
     compiled.train(N)
     plain.train(N)
-    assert compiled.scheduler.pilot.step == N
+    assert compiled.scheduler.last_epoch == N
     exact = name in ("sgd", "sgd, foreach", "adam, fused")  # compiled, the others round otherwise
     first = plain.scheduler.history[0].step
     np.testing.assert_allclose(compiled.rates[:first], plain.rates[:first], rtol=0)
@@ -150,7 +150,7 @@ def test_inductor(policy: Bundle) -> None:
     torch.testing.assert_close(compiled.everything(), before, rtol=0, atol=0)
     plain = Training(policy, MAKES["sgd, tensor rate"])
     np.testing.assert_allclose(compiled.train(N), plain.train(N), rtol=1e-2)
-    assert compiled.scheduler.pilot.step == N
+    assert compiled.scheduler.last_epoch == N
 
 
 def test_the_compiler_is_not_imported_with_the_scheduler() -> None:

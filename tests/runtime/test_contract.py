@@ -46,11 +46,11 @@ def test_sequential_lr_is_refused_and_nothing_is_ruined(policy: Bundle, place: i
         assert training.train(N) == want
 
 
-@pytest.mark.parametrize("told", ["nothing", "watched"])
+@pytest.mark.parametrize("observed", [False, True], ids=["silent", "observed"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_chained_scheduler_is_refused_at_its_first_step(policy: Bundle, place: int, told: str) -> None:
+def test_chained_scheduler_is_refused_at_its_first_step(policy: Bundle, place: int, observed: bool) -> None:
     training = Training(policy)
-    if told == "watched":
+    if observed:
         training.scheduler.observe(loss=1.0)
     others = [ConstantLR(training.optimizer, factor=1.0)]
     others.insert(place, training.scheduler)
@@ -118,8 +118,8 @@ def test_beyond_its_length_the_last_rate_is_kept(policy: Bundle) -> None:
         warnings.simplefilter("always")
         training.train(N + 10)
     last = training.scheduler.history[-1]
-    kept = last.lr / (1 - (last.step + 0.5) / N) * 0.5 / N
-    assert training.rates[N - 1 :] == pytest.approx([kept] * 11)
+    lowest = last.lr / (1 - (last.step + 0.5) / N) * 0.5 / N
+    assert training.rates[N - 1 :] == pytest.approx([lowest] * 11)
     messages = [str(w.message) for w in caught]
     assert [f"more than total_steps={N} steps" in m and "extend()" in m for m in messages] == [True]
     assert caught[0].filename.endswith("training.py")  # the line of the user's loop
@@ -188,7 +188,7 @@ def test_watch_takes_training_losses_alone(policy: Bundle, form: str) -> None:
     handle = scheduler.watch(model)
     for step in range(10):
         loss = get(model(step % 3))
-        assert scheduler.pilot.step == step
+        assert scheduler.last_epoch == step
         model.eval()
         model(1e6)
         model.train()
@@ -198,7 +198,7 @@ def test_watch_takes_training_losses_alone(policy: Bundle, form: str) -> None:
         loss.backward()
         optimizer.step()
         scheduler.step()
-        assert scheduler.pilot.probe_loss[0, step] == pytest.approx(loss.item())
+        assert scheduler.pilot.probes.loss[0, step] == pytest.approx(loss.item())
     handle.remove()
     with pytest.warns(UserWarning, match="got no loss"):
         model()
@@ -206,7 +206,7 @@ def test_watch_takes_training_losses_alone(policy: Bundle, form: str) -> None:
         scheduler.step()
 
 
-def test_watch_tells_that_there_is_no_loss(policy: Bundle) -> None:
+def test_watch_warns_that_there_is_no_loss(policy: Bundle) -> None:
     model = Output(lambda t: torch.stack([t, t]))
     scheduler = PilotLR(torch.optim.SGD(model.parameters(), lr=1.0), N, policy)
     scheduler.watch(model)

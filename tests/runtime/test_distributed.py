@@ -41,8 +41,8 @@ def launch(script: str, folder: Path) -> Ranks:
     if any(codes):
         said = "\n".join(f"--- rank {rank}\n{log.read_text()[-4000:]}" for rank, log in enumerate(logs))
         pytest.fail(f"{script}: {codes}\n{said}", pytrace=False)
-    told = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-    return {name: [told[0][name], told[1][name]] for name in told[0]}
+    zero, one = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
+    return {name: [zero[name], one[name]] for name in zero}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_every_scenario_is_looked_at(ddp: Ranks) -> None:
 
 
 def test_the_probe_is_rolled_back_on_every_rank(ddp: Ranks) -> None:
-    for told in ddp["plain"]:
-        assert told["unlike"] == ""
+    for record in ddp["plain"]:
+        assert record["unlike"] == ""
     assert 4 < ddp["plain"][0]["history"][0]["step"] <= PROBE
 
 
@@ -92,13 +92,13 @@ def test_rank_0_alone_logs(ddp: Ranks) -> None:
 
 
 def test_rank_0s_observations_count(ddp: Ranks) -> None:
-    told = ddp["observed"][1]
-    vals, norms = of(told["history"], "val_loss"), of(told["history"], "grad_norm")
+    record = ddp["observed"][1]
+    vals, norms = of(record["history"], "val_loss"), of(record["history"], "grad_norm")
     assert {v for v in vals if not np.isnan(v)} == {1.0}
-    assert told["probed"][5] == 7.0 and all(n != 7.0 for i, n in enumerate(told["probed"]) if i != 5)
-    late = [(d["step"], n) for d, n in zip(told["history"], norms, strict=True) if d["step"] > 36]
+    assert record["probed"][5] == 7.0 and all(n != 7.0 for i, n in enumerate(record["probed"]) if i != 5)
+    late = [(d["step"], n) for d, n in zip(record["history"], norms, strict=True) if d["step"] > 36]
     assert {n for step, n in late if step <= 60} == {7.0}
-    assert not {n for step, n in late if step > 64} & {7.0, 8.0}  # rank 1's norms are not heard
+    assert not {n for step, n in late if step > 64} & {7.0, 8.0}  # rank 1's norms do not count
 
 
 @pytest.mark.parametrize("name", ["other policy", "fails on 1"])
@@ -121,42 +121,42 @@ def test_rank_0s_losses_are_enough(ddp: Ranks) -> None:
 def test_without_rank_0s_losses_all_leave_out_the_probe(ddp: Ranks, name: str) -> None:
     zero, one = ddp[name]
     assert any("the probe is left out" in message for message in zero["warned"]) and one["warned"] == []
-    for told in ddp[name]:
-        assert told["history"][0]["step"] == 0
-        assert {d["event"] for d in told["history"][1:]} == {"loss_missing"}
+    for record in ddp[name]:
+        assert record["history"][0]["step"] == 0
+        assert {d["event"] for d in record["history"][1:]} == {"loss_missing"}
 
 
 @pytest.mark.parametrize("name", [name for name in ALIKE if name.startswith("killed")])
 def test_rank_0s_checkpoint_resumes_bit_for_bit_on_all(ddp: Ranks, name: str) -> None:
-    for told, whole in zip(ddp[name], ddp["plain"], strict=True):
-        assert told["rates"] == whole["rates"] and told["parameters"] == whole["parameters"]
-        np.testing.assert_equal(told["history"], whole["history"])
+    for record, whole in zip(ddp[name], ddp["plain"], strict=True):
+        assert record["rates"] == whole["rates"] and record["parameters"] == whole["parameters"]
+        np.testing.assert_equal(record["history"], whole["history"])
 
 
 @pytest.mark.parametrize("name", ["skips", "skips silently"])
 def test_what_overflows_on_one_rank_counts_on_none(ddp: Ranks, name: str) -> None:
-    assert [told["step"] for told in ddp[name]] == [37, 37]
+    assert [record["step"] for record in ddp[name]] == [37, 37]
     assert ddp[name][0]["history"][0]["step"] == PROBE
 
 
 def test_a_probe_that_one_rank_blows_up_ends_on_all(ddp: Ranks) -> None:
-    for told in ddp["blows up"]:
-        assert told["history"][0]["step"] == 7 and told["step"] == 40
+    for record in ddp["blows up"]:
+        assert record["history"][0]["step"] == 7 and record["step"] == 40
 
 
 def test_longer_intervals_after_extend(ddp: Ranks) -> None:
-    for told in ddp["extended"]:
-        assert told["step"] == 300 and told["history"][-1]["step"] > N
+    for record in ddp["extended"]:
+        assert record["step"] == 300 and record["history"][-1]["step"] > N
 
 
 def test_sharded_probe_is_rolled_back_on_every_rank(fsdp: Ranks) -> None:
     for name in ("sharded", "warm"):
-        for told in fsdp[name]:
-            assert told["unlike"] == "" and 4 < told["history"][0]["step"] <= PROBE
+        for record in fsdp[name]:
+            assert record["unlike"] == "" and 4 < record["history"][0]["step"] <= PROBE
 
 
 def test_shards_are_uneven_and_one_parameter_is_whole(fsdp: Ranks) -> None:
-    sizes = np.array([told["sizes"] for told in fsdp["sharded"]])
+    sizes = np.array([record["sizes"] for record in fsdp["sharded"]])
     assert (sizes[0] != sizes[1]).any() and (sizes[1] == 0).any()  # more rows on one rank, none on the other
     assert (sizes[0][-1], sizes[1][-1]) == (1, 1)  # the offset, on both
 
@@ -168,11 +168,11 @@ def test_sharded_ranks_hold_the_same_rates_and_decisions(fsdp: Ranks) -> None:
 
 
 def test_gradient_norms_are_those_of_the_whole(fsdp: Ranks) -> None:
-    for told in fsdp["sharded"]:
-        used, probed = told["norms"], told["history"][0]["step"]
-        np.testing.assert_allclose(told["probed"][:probed], used[:probed], rtol=1e-6)
-        steps = [d["step"] for d in told["history"]]
-        for d, begin, end in zip(told["history"][1:], steps, steps[1:], strict=False):
+    for record in fsdp["sharded"]:
+        used, probed = record["norms"], record["history"][0]["step"]
+        np.testing.assert_allclose(record["probed"][:probed], used[:probed], rtol=1e-6)
+        steps = [d["step"] for d in record["history"]]
+        for d, begin, end in zip(record["history"][1:], steps, steps[1:], strict=False):
             want = np.mean(used[max(begin, PROBE, end - 4) : end])
             assert d["telemetry"]["grad_norm"] == pytest.approx(want, rel=1e-6)
 
@@ -187,17 +187,17 @@ def test_telemetry_equals_that_of_the_unsharded_training(fsdp: Ranks, name: str)
 
 
 def test_the_sketch_of_a_large_net_has_the_coordinates_of_the_unsharded(fsdp: Ranks) -> None:
-    for told in fsdp["large"]:
-        assert told["same"] and told["count"] > told["coordinates"]
+    for record in fsdp["large"]:
+        assert record["same"] and record["count"] > record["coordinates"]
 
 
 @pytest.mark.parametrize("name", ["killed in the probe", "killed in a window"])
 def test_a_sharded_training_resumes_bit_for_bit(fsdp: Ranks, name: str) -> None:
-    for told, whole in zip(fsdp[name], fsdp["sharded"], strict=True):
-        assert told["in window"] == ("window" in name) and told["rates"] == whole["rates"]
-        np.testing.assert_equal(told["history"], whole["history"])
+    for record, whole in zip(fsdp[name], fsdp["sharded"], strict=True):
+        assert record["in window"] == ("window" in name) and record["rates"] == whole["rates"]
+        np.testing.assert_equal(record["history"], whole["history"])
 
 
 def test_while_the_probe_runs_another_ranks_state_is_refused(fsdp: Ranks) -> None:
-    refusals = [told["refused"] for told in fsdp["killed in the probe"]]
+    refusals = [record["refused"] for record in fsdp["killed in the probe"]]
     assert refusals[0] == "" and "[0, 2], this is [1, 2]" in refusals[1] and "one file per rank" in refusals[1]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.guards.injected.injected import PAGE, RESULTS, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.guards.injected import PAGE, RESULTS, render
 from bundles import write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
@@ -41,10 +41,10 @@ def play(
     for r in rows:
         at = np.array([level])
         answer = EQUATION.invert(at, anchor, np.array([wish]), False) if "answer" not in r else np.array([r["answer"]])
-        told = {"loss_mean": r["mean"], "loss_last": r["last"], "loss_noise": r["noise"], "grad_norm": r["grad"]}
+        fields = {"loss_mean": r["mean"], "loss_last": r["last"], "loss_noise": r["noise"], "grad_norm": r["grad"]}
         action, (event,) = watch.check(
             answer, level=np.array([level]), anchor=anchor, loss0=np.array([loss0]), missing=r.get("missing", False),
-            interval={name: np.array([value]) for name, value in told.items()}, failed=r.get("failed", False),
+            interval={name: np.array([value]) for name, value in fields.items()}, failed=r.get("failed", False),
         )  # fmt: skip
         level = EQUATION.apply(np.array([level]), anchor, action, False).item()
         events.append(event)
@@ -207,7 +207,7 @@ def draw(rng: np.random.Generator, runs: int, decisions: int) -> list[Row]:
 
 def drive(watch: Guard, rows: list[Row], level: np.ndarray, which: slice = slice(None), scale: float = 1.0) -> Any:
     """Events and levels (decisions, runs) of the runs `which`; losses times `scale`."""
-    seen, anchor = [], np.zeros(len(level))
+    decisions, anchor = [], np.zeros(len(level))
     for r in rows:
         interval = {k: v[which] * (scale if k != "grad_norm" else 1.0) for k, v in r["interval"].items()}
         action, events = watch.check(
@@ -215,8 +215,8 @@ def drive(watch: Guard, rows: list[Row], level: np.ndarray, which: slice = slice
             loss0=np.full(len(level), 5.0 * scale), missing=r["missing"][which],
         )  # fmt: skip
         level = EQUATION.apply(level, anchor, action, False)
-        seen.append((events, level.tolist()))
-    return seen, level
+        decisions.append((events, level.tolist()))
+    return decisions, level
 
 
 @given(worlds)

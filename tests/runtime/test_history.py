@@ -62,22 +62,22 @@ def test_every_feature_and_event_has_words() -> None:
 
 def test_words_give_back_what_the_features_were_made_from() -> None:
     observer = Observer(1, 1000, is_sgd=False)
-    told = dict.fromkeys(INTERVAL, np.array([1.0]))
-    observer.see_interval(told | {"loss_mean": np.array([4.0])})
-    now = told | {k: np.array([v]) for k, v in {
+    fields = dict.fromkeys(INTERVAL, np.array([1.0]))
+    observer.see_interval(fields | {"loss_mean": np.array([4.0])})
+    now = fields | {k: np.array([v]) for k, v in {
         "loss_mean": 3.0, "loss_last": 2.7, "loss_noise": 0.6, "grad_norm": 0.5, "grad_cos": 0.25, "update_norm": 1e-3,
         "update_cos": -0.5, "weight_norm": 2.0, "val_loss": 1.2,
     }.items()}  # fmt: skip
     observer.see_interval(now)
     level, anchor, highest, move = np.array([[-1.2], [-0.5], [-0.2], [-0.25]])
-    seen = dict(zip(NAMES, observer.observation(100, level, anchor, highest, move, now, 20)[0], strict=True))
+    observation = dict(zip(NAMES, observer.observation(100, level, anchor, highest, move, now, 20)[0], strict=True))
     want = {
         "level": -1.2, "level_to_anchor": -0.7, "level_to_highest": -1.0, "last_move": -0.25,
         "loss_total": 0.75, "loss_last": 0.9, "loss_slope": 0.75, "loss_to_best": 1.0, "loss_noise": 0.2,
         "grad_norm": 0.5, "grad_cos": 0.25, "update_ratio": 5e-4, "update_cos": -0.5, "weight_norm": 2.0,
         "val_total": 1.2, "val_slope": 1.2, "val_to_best": 1.2, "val_gap": 0.4,
     }  # fmt: skip
-    assert {name: WORDS[name][0](seen[name]) for name in want} == pytest.approx(want, rel=1e-5)
+    assert {name: WORDS[name][0](observation[name]) for name in want} == pytest.approx(want, rel=1e-5)
 
 
 def test_explain() -> None:
@@ -130,8 +130,8 @@ def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:
 
 
 def test_metrics() -> None:
-    told = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
-    assert replace(PLAIN, telemetry=told).metrics() == {
+    telemetry = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
+    assert replace(PLAIN, telemetry=telemetry).metrics() == {
         "lrpilot/lr": 5e-4, "lrpilot/level": -0.3, "lrpilot/action": 0.25, "lrpilot/guard": 0.0, "lrpilot/loss": 2.0,
         "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05,
     }  # fmt: skip

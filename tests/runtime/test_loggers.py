@@ -50,10 +50,10 @@ def test_mlflow_takes_them_as_they_are(history: History, tmp_path: Path, monkeyp
         with mlflow.start_run() as run:
             tell(mlflow.log_metrics, history)
             tell(partial(mlflow.log_metrics, run_id=other), history[:2])
-        for run_id, told in ((run.info.run_id, history), (other, history[:2])):
+        for run_id, decisions in ((run.info.run_id, history), (other, history[:2])):
             for name in METRICS:
                 stored = {m.step: m.value for m in client.get_metric_history(run_id, name)}
-                assert stored == pytest.approx(curve(told, name))
+                assert stored == pytest.approx(curve(decisions, name))
     finally:
         mlflow.set_tracking_uri(before)
 
@@ -65,7 +65,7 @@ def test_tensorboard(history: History, tmp_path: Path) -> None:
 
     writer = SummaryWriter(str(tmp_path))
     tell(loggers.tensorboard(writer), history)
-    # Read while the writer is open: what was told must be on disk by now.
+    # Read while the writer is open: what was logged must be on disk by now.
     read = EventAccumulator(str(tmp_path)).Reload()
     for name in read.Tags()["scalars"]:
         assert {e.step: e.value for e in read.Scalars(name)} == pytest.approx(curve(history, name), rel=1e-6)
@@ -116,13 +116,13 @@ def test_csv_of_other_columns_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_several_tell_all_even_if_one_fails() -> None:
-    told: list[tuple[str, Row, int]] = []
+    calls: list[tuple[str, Row, int]] = []
 
     def full(metrics: Row, step: int) -> None:
         raise OSError("disk full")
 
-    log = loggers.several(lambda m, s: told.append(("a", m, s)), full, lambda m, s: told.append(("b", m, s)))
+    log = loggers.several(lambda m, s: calls.append(("a", m, s)), full, lambda m, s: calls.append(("b", m, s)))
     with pytest.raises(ExceptionGroup, match="disk full"):
         log({"lrpilot/lr": 1.0}, 5)
-    assert told == [("a", {"lrpilot/lr": 1.0}, 5), ("b", {"lrpilot/lr": 1.0}, 5)]
+    assert calls == [("a", {"lrpilot/lr": 1.0}, 5), ("b", {"lrpilot/lr": 1.0}, 5)]
     loggers.several()({}, 1)  # nobody to tell

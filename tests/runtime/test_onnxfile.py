@@ -56,16 +56,16 @@ def nested(depth: int) -> onnx.NodeProto:
 
 
 def test_a_plain_model_is_read() -> None:
-    found = onnxfile.read(BYTES)
-    assert (found.opset, found.metadata, found.sha256) == (18, {}, hashlib.sha256(BYTES).hexdigest())
+    file = onnxfile.read(BYTES)
+    assert (file.opset, file.metadata, file.sha256) == (18, {}, hashlib.sha256(BYTES).hexdigest())
 
 
 def test_the_hash_is_of_all_but_the_metadata() -> None:
-    told = linear(np.ones((4, 1), np.float32))
-    helper.set_model_props(told, {"a": "b", "ü": "", "": "c" * 300})
-    found = onnxfile.read(told.SerializeToString())
-    assert found.metadata == {"a": "b", "ü": "", "": "c" * 300}
-    assert found.sha256 == graph_hash(PLAIN)
+    model = linear(np.ones((4, 1), np.float32))
+    helper.set_model_props(model, {"a": "b", "ü": "", "": "c" * 300})
+    file = onnxfile.read(model.SerializeToString())
+    assert file.metadata == {"a": "b", "ü": "", "": "c" * 300}
+    assert file.sha256 == graph_hash(PLAIN)
 
 
 @pytest.mark.parametrize(

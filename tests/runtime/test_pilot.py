@@ -16,7 +16,7 @@ from lrpilot.pilot import Pilot, Protocol
 def quadratic(pilot: Pilot, answer: Any, n: int, at: int = 0, stop: int | None = None, state: Any = None) -> list:
     """Gradient descent of `pilot.runs` one-weight problems under a pilot: rates (steps, runs) from step `at` on."""
     curvature = np.array([0.5, 30.0, 2.0])[: pilot.runs]
-    w, start, sketch = state or (np.ones(pilot.runs), np.ones(pilot.runs), telemetry.Sketch(1.0))
+    w, start, sketch, losses = state or (np.ones(pilot.runs), np.ones(pilot.runs), telemetry.Sketch(1.0), [])
     rates = []
     if at == 0 and not pilot.cadence.probe_steps:
         pilot.decide(answer)
@@ -27,22 +27,27 @@ def quadratic(pilot: Pilot, answer: Any, n: int, at: int = 0, stop: int | None =
         rates.append(pilot.learning_rates())
         loss = curvature * w**2 / 2
         w = w - rates[-1] * gradient
-        ended = pilot.advance(loss, np.abs(gradient))
+        if pilot.in_probe:
+            ended = pilot.advance_probe(loss, np.abs(gradient))
+            if ended.any():
+                w = np.where(ended, start, w)
+                pilot.decide(answer, ended)
+        else:
+            losses += [loss] if pilot.wants_loss else []
+            pilot.advance()
         assert wanted or not pilot.in_window
-        if ended.any():
-            w = np.where(ended, start, w)
-            pilot.decide(answer, ended)
         if pilot.in_window:
             sketch.gradient(gradient[:, None].copy())
         if pilot.due:
-            pilot.see(sketch.close(w[:, None].copy()))
+            pilot.close_interval(np.array(losses), sketch.close(w[:, None].copy()))
+            losses.clear()
             if pilot.step < n:
                 pilot.decide(answer)
-    return [rates, (w, start, sketch)]
+    return [rates, (w, start, sketch, losses)]
 
 
-def wavy(seen: np.ndarray) -> np.ndarray:
-    return np.sin(seen.astype(np.float64).sum(1))
+def wavy(observation: np.ndarray) -> np.ndarray:
+    return np.sin(observation.astype(np.float64).sum(1))
 
 
 @pytest.mark.parametrize("probed", [True, False])
@@ -52,11 +57,11 @@ def test_runs_in_lock_step_equal_single_runs(probed: bool) -> None:
     together = Pilot(Protocol(), n, "sgd", runs=2, probed=probed)
     rates, _ = quadratic(together, wavy, n)
     if probed:
-        assert together.probe_used[0] != together.probe_used[1]
+        assert together.probes.steps[0] != together.probes.steps[1]
     solo = Pilot(Protocol(), n, "sgd", probed=probed)
     alone, _ = quadratic(solo, wavy, n)
     np.testing.assert_array_equal(np.stack(rates)[:, 0], np.stack(alone)[:, 0])
-    assert solo.history[0].step == solo.probe_used[0]
+    assert solo.history[0].step == solo.probes.steps[0]
     assert [d.step for d in solo.history[1:]] == solo.cadence.bounds[1:-1].tolist()
 
 
@@ -91,7 +96,7 @@ def test_nothing_moves_beyond_the_end() -> None:
     quadratic(pilot, wavy, 30)
     last, decisions = pilot.learning_rates(), len(pilot.history)
     for _ in range(20):
-        pilot.advance(1.0)
+        pilot.advance()
         assert not (pilot.due or pilot.in_window or pilot.window_opens or pilot.wants_gradient)
     assert pilot.learning_rates() == last and len(pilot.history) == decisions
 

@@ -117,7 +117,7 @@ def test_a_database_at_hand_is_asked_each_time(registry, tmp_path):
     """It may have been made anew, with other policies under the same numbers."""
     assert load_policy("models:/lr-policy/1").content == (registry / "0.1.onnx").read_bytes()
     uri, other = os.environ["MLFLOW_TRACKING_URI"], (registry / "0.2.onnx").read_bytes()
-    policy_cache.keep(uri, ["models:/lr-policy/1"], "1", other)
+    policy_cache.store(uri, ["models:/lr-policy/1"], "1", other)
     assert load_policy("models:/lr-policy/1").content == (registry / "0.1.onnx").read_bytes()
 
 
@@ -162,7 +162,7 @@ def test_a_training_starts_without_the_server(root, monkeypatch):
     with pytest.raises(BundleError, match=r"models:/lr-policy/1: the registry http.* says: API request"):
         load_policy("models:/lr-policy/1")
     assert {name: os.environ.get(name) for name in PATIENCE} == settings
-    # A version that is kept needs neither the server nor MLflow.
+    # A version that is cached needs neither the server nor MLflow.
     code = "import sys, lrpilot; lrpilot.load_policy('models:/lr-policy/2'); print('mlflow' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(TOP / "runtime")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -105,15 +105,15 @@ def test_it_sees_what_trainer_logs(tmp_path: Path, policy: Bundle, set_up: dict[
     loss, norm, val = (logged(made, name) for name in ("loss", "grad_norm", "eval_loss"))
     assert len(loss) == len(norm) == N and len(val) >= 3
     ends = [decision.step for decision in pilot.history][1:]  # a probe that ends early leaves a gap
-    seen = {decision.step: decision.telemetry for decision in pilot.history if decision.telemetry}
-    assert len(seen) > 30
+    telemetry = {decision.step: decision.telemetry for decision in pilot.history if decision.telemetry}
+    assert len(telemetry) > 30
     for begin, end in itertools.pairwise(ends):
         steps = range(begin + 1, end + 1)
-        assert seen[end]["loss_mean"] == pytest.approx(sum(loss[s] for s in steps) / len(steps), rel=1e-4)
+        assert telemetry[end]["loss_mean"] == pytest.approx(sum(loss[s] for s in steps) / len(steps), rel=1e-4)
         measured = [norm[s] for s in steps][-policy.protocol.cadence.window :]
-        assert seen[end]["grad_norm"] == pytest.approx(sum(measured) / len(measured), rel=1e-4)
+        assert telemetry[end]["grad_norm"] == pytest.approx(sum(measured) / len(measured), rel=1e-4)
         evaluated = [val[s] for s in range(begin, end) if s in val]
-        assert seen[end]["val_loss"] == pytest.approx(evaluated[-1] if evaluated else math.nan, nan_ok=True)
+        assert telemetry[end]["val_loss"] == pytest.approx(evaluated[-1] if evaluated else math.nan, nan_ok=True)
 
 
 def test_the_first_evaluation_set_counts(tmp_path: Path, policy: Bundle) -> None:
@@ -122,10 +122,10 @@ def test_the_first_evaluation_set_counts(tmp_path: Path, policy: Bundle) -> None
     create_pilot(made, policy, probe=False)
     before = made.evaluate()["eval_near_loss"]  # no training, no pilot
     made.train()
-    seen = [d.telemetry["val_loss"] for d in made.lr_scheduler.history if d.telemetry]
+    observed = [d.telemetry["val_loss"] for d in made.lr_scheduler.history if d.telemetry]
     near = logged(made, "eval_near_loss")
-    assert [v for v in seen if not math.isnan(v)] == [v for step, v in near.items() if step < N]
-    assert before not in seen
+    assert [v for v in observed if not math.isnan(v)] == [v for step, v in near.items() if step < N]
+    assert before not in observed
 
 
 def test_figures_can_go_where_trainers_go(tmp_path: Path, policy: Bundle) -> None:
@@ -137,16 +137,16 @@ def test_figures_can_go_where_trainers_go(tmp_path: Path, policy: Bundle) -> Non
 
 
 @pytest.mark.parametrize(
-    ("length", "found"), [({"max_steps": -1, "num_train_epochs": 2}, 9), ({"max_steps": 10}, None)]
+    ("length", "steps"), [({"max_steps": -1, "num_train_epochs": 2}, 9), ({"max_steps": 10}, None)]
 )
 def test_trainer_tells_the_length_of_an_epoch(
-    tmp_path: Path, policy: Bundle, length: dict[str, Any], found: int | None
+    tmp_path: Path, policy: Bundle, length: dict[str, Any], steps: int | None
 ) -> None:
     made, _ = make(tmp_path, **length)
     create_pilot(made, policy)
     made.train()
-    assert made.lr_scheduler.steps_per_epoch == found  # 72 examples in batches of 8
-    assert made.lr_scheduler.examples == (found and 72)
+    assert made.lr_scheduler.steps_per_epoch == steps  # 72 examples in batches of 8
+    assert made.lr_scheduler.examples == (steps and 72)
 
 
 # A loss that blows up while a GradScaler skips its steps
@@ -165,7 +165,7 @@ def test_skipped_steps_of_a_nan_loss_end_the_probe(tmp_path: Path, policy: Bundl
     create_pilot(made, policy)
     made.train()
     pilot = made.lr_scheduler
-    assert math.isnan(pilot.pilot.probe_loss[0, pilot.pilot.probe_used[0] - 1])
+    assert math.isnan(pilot.pilot.probes.loss[0, pilot.pilot.probes.steps[0] - 1])
     assert pilot.last_epoch > N // 3  # it went on, once the weights were back
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_length_is_extended(tmp_path: Path, policy: Bund
     longer, _ = make(tmp_path)
     create_pilot(longer, policy)
     longer.train(resume_from_checkpoint=True)  # Trainer swallows the scheduler's warning
-    assert longer.lr_scheduler.last_epoch == longer.lr_scheduler.pilot.total_steps == 80
+    assert longer.lr_scheduler.last_epoch == longer.lr_scheduler.planned_steps == 80
 
 
 def test_a_checkpoint_without_its_state_is_told(tmp_path: Path, policy: Bundle) -> None:
@@ -224,11 +224,11 @@ def test_every_train_call_has_its_own_pilot(tmp_path: Path, policy: Bundle, afre
     create_pilot(made, policy)
     made.train()
     first, rates.used = made.lr_scheduler, []
-    assert first.pilot.total_steps == first.last_epoch == 72
+    assert first.planned_steps == first.last_epoch == 72
     made.args.num_train_epochs = 9
     made.train()
     second = made.lr_scheduler
-    assert second.pilot.total_steps == second.last_epoch == 81
+    assert second.planned_steps == second.last_epoch == 81
     assert first.last_epoch == 72
     loss = logged(made, "loss")
     last = second.history[-1]

@@ -27,21 +27,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source / "dist")]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = (source / "dist").glob("*.whl")
-    return found
+    (wheel,) = (source / "dist").glob("*.whl")
+    return wheel
 
 
 def closure(names: Iterable[str]) -> list[Distribution]:
     """The installed distributions that those named need, themselves included, optional ones left out."""
-    found: dict[str, Distribution] = {}
+    needed: dict[str, Distribution] = {}
     todo = list(names)
     while todo:
         held = distribution(todo.pop())
-        if held.name not in found:
-            found[held.name] = held
+        if held.name not in needed:
+            needed[held.name] = held
             needs = map(Requirement, held.requires or ())
             todo += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return list(found.values())
+    return list(needed.values())
 
 
 def link(held: Distribution, folder: Path) -> None:
@@ -103,10 +103,10 @@ print(json.dumps({name: getattr(module, "__file__", None) for name, module in sy
 
 def test_the_readme_runs_beside_torch_alone(clean: list[Path], tmp_path: Path) -> None:
     text = (TOP / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found and "PilotLR" in found[1]
+    block = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block and "PilotLR" in block[1]
     command = [sys.executable, "-I", "-S", "-c", RUN, json.dumps([*map(str, clean)])]
-    done = subprocess.run(command, input=found[1], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, input=block[1], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert Path(loaded["lrpilot.torch"]).is_relative_to(clean[0])

@@ -67,11 +67,11 @@ class PilotCallback(Callback):
             return
         coming = trainer.estimated_stepping_batches
         for scheduler in _schedulers(trainer):
-            planned = scheduler.pilot.total_steps
+            planned = scheduler.planned_steps
             epochs = trainer.max_epochs if trainer.max_steps < 0 else None
             if scheduler.steps_per_epoch is None and planned == coming and epochs is not None and epochs > 0:
                 data: Any = getattr(trainer.train_dataloader, "dataset", None)
-                scheduler.tell(coming / epochs, len(data) if hasattr(data, "__len__") else None)
+                scheduler.set_data_size(coming / epochs, len(data) if hasattr(data, "__len__") else None)
             if 0 < coming < float("inf") and planned != coming:
                 rank_zero_warn(
                     f"PilotLR: total_steps={planned}, and the Trainer will make {coming} optimizer steps; the rate "
@@ -89,7 +89,7 @@ class PilotCallback(Callback):
         if not trainer.gradient_clip_val and not is_overridden("configure_gradient_clipping", pl_module):
             return
         for scheduler in _schedulers(trainer):
-            if scheduler.optimizer is optimizer and scheduler.pilot.wants_gradient:
+            if scheduler.optimizer is optimizer and scheduler.wants_gradient:
                 scheduler.observe(grad_norm=_norm(optimizer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -111,7 +111,7 @@ class PilotCallback(Callback):
             )
             return
         for scheduler in _schedulers(trainer):
-            if not (scheduler.pilot.in_probe and scheduler.last_epoch):
+            if not (scheduler.probing and scheduler.last_epoch):
                 scheduler.observe(val_loss=value)
 
 

@@ -58,11 +58,11 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> PilotLR:
         if held.lr_scheduler is None:
             optimizer = held.optimizer if optimizer is None else optimizer
-            told: dict[str, Any] = {"model": held.model}
+            known: dict[str, Any] = {"model": held.model}
             if held.args.max_steps <= 0:
-                told["steps_per_epoch"] = num_training_steps / held.args.num_train_epochs
-                told["examples"] = len(held.train_dataset) if hasattr(held.train_dataset, "__len__") else None
-            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **(told | options))
+                known["steps_per_epoch"] = num_training_steps / held.args.num_train_epochs
+                known["examples"] = len(held.train_dataset) if hasattr(held.train_dataset, "__len__") else None
+            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **(known | options))
             held._created_lr_scheduler = True  # so that the next train() makes another
         return held.lr_scheduler
 
@@ -111,7 +111,7 @@ class PilotCallback(TrainerCallback):
                 f"trainer.lr_scheduler: this PilotLR has made {pilot.last_epoch} steps, and the training begins "
                 "anew; make a new Trainer with a new PilotLR, or use create_pilot, which makes one per train()"
             )
-        total = pilot.pilot.total_steps
+        total = pilot.planned_steps
         if total != state.max_steps:
             warnings.warn(
                 f"PilotLR: total_steps={total}, the training has {state.max_steps} steps; its rate falls to zero "

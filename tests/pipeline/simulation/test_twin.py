@@ -122,7 +122,7 @@ def test_plain_loop_equals_simulation(
     np.testing.assert_allclose(rates, alone.lr_curve[:, 0], rtol=CLOSE[policy.protocol.action.moves])
     assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
     if blown:
-        assert scheduler.pilot.probe_used[0] < scheduler.pilot.cadence.probe_steps
+        assert scheduler.pilot.probes.steps[0] < scheduler.pilot.cadence.probe_steps
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,0 +1,329 @@
+"""What lies between an optimizer and its pilot: hooks, loss, telemetry, roll-back, ranks. Needs torch.
+
+The clock is the optimizer's: hooks count the steps that were really made (a step that a GradScaler skips is none) and
+sample gradients and weights around them. An optimizer step is completed (loss, probe, decision, next rate) by the
+loop's report that follows it, or else right before the next optimizer step. So a loop may report once per micro-batch
+(the losses of one optimizer step are averaged), or seldom (the pilot then gets fewer losses; after an interval without
+any it holds its level).
+
+Most steps are quiet: nothing is asked of them but to be counted. All that is costly happens on the few steps of a
+probe, of a telemetry window, and at decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from lrpilot import distributed, losses
+from lrpilot.announcer import Announcer, Log
+from lrpilot.bundle import Bundle
+from lrpilot.calls import attach, uncompiled
+from lrpilot.losses import LossBuffer
+from lrpilot.meter import Meter
+from lrpilot.pilot import Pilot
+from lrpilot.rates import Rates, optimizer_kind
+from lrpilot.rollback import RollBack
+
+
+class Driver:
+    """Lets a pilot drive one optimizer, as long as somebody holds the driver; `PilotLR` explains the arguments."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        policy: Bundle,
+        total_steps: int,
+        *,
+        model: nn.Module | None,
+        steps_per_epoch: float | None,
+        examples: int | None,
+        probe: bool,
+        min_lr: float,
+        max_lr: float,
+        strict: bool,
+        guards: bool,
+        log: Log | None,
+    ) -> None:
+        self._optimizer, self._policy = optimizer, policy
+        self._policy_hash = hashlib.sha256(policy.content).hexdigest()
+        self.steps_per_epoch, self.examples = steps_per_epoch, examples
+        self._options: dict[str, Any] = {"min_lr": min_lr, "max_lr": max_lr, "strict": strict, "guards": guards}
+        self.pilot = self._new_pilot(total_steps, probe)
+        self._announcer = Announcer(log, strict)
+        self._meter, self._losses = Meter(optimizer), LossBuffer()
+        self._rollback = RollBack(optimizer, model)  # to before the probe, until the training has learned something
+        self._pending = False  # an optimizer step was made and is not completed
+        self._rates = Rates(optimizer)
+        self._unannounced = not self.pilot.in_probe  # decision 0 was taken at construction, and may be taken anew
+        if self.pilot.in_probe:
+            self._rollback.prepare()
+        else:
+            self.pilot.decide(policy)
+        attach(optimizer, self, Driver._before_step, Driver._after_step)
+
+    # What a scheduler calls
+
+    def step(self, loss: Any) -> None:
+        """Take the loss of the step just made, None where the loop reports none, and set the next rate."""
+        if loss is not None:
+            self._losses.report(loss, self.pilot.wants_loss, again=not self._pending)
+        elif self._pending and not self._losses.has_loss and distributed.leads():
+            self._announcer.warn(
+                "loss", "step() got no loss, and without one the pilot holds its level; call step(loss)"
+            )
+        if self._pending:
+            self._complete()
+        elif self.pilot.in_probe:
+            # A GradScaler skips the step of a loss that is not finite, as it will all later ones.
+            latest = self._losses.latest
+            (latest,) = distributed.first([0.0 if latest is None else float(latest)], self._meter.device)
+            if not math.isfinite(latest):
+                self._losses.take()
+                self._advance_probe(math.nan, math.nan)
+                self.write()
+
+    def observe(self, val_loss: Any = None, grad_norm: Any = None, loss: Any = None) -> None:
+        """Take a validation loss, a gradient norm or a training loss, as `PilotLR.observe` has them."""
+        if loss is not None:
+            self._losses.observe(loss, self.pilot.wants_loss)
+        if grad_norm is not None:
+            self._meter.note(grad_norm)
+        if val_loss is not None and not (self.pilot.in_probe and (self.pilot.step or self._pending)):
+            self.pilot.observe(float(val_loss))
+            if distributed.alone() and not self._pending:
+                self._decide_anew()
+
+    def watch(self, module: nn.Module) -> RemovableHandle:
+        """Observe the training loss that a module puts out, as long as there is this driver."""
+        reference = weakref.ref(self)
+
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            driver = reference()
+            if driver is None or not module.training or not torch.is_grad_enabled():
+                return
+            loss = losses.inside(output)
+            if loss is not None:
+                driver.observe(loss=loss)
+            else:
+                name = type(module).__name__
+                driver._announcer.warn("watch", f"{name} puts out no loss; watch a module that does")
+
+        return module.register_forward_hook(uncompiled(hook))
+
+    def extend(self, total_steps: int) -> None:
+        """Change the training's length. Raises ValueError where none of the steps would be left."""
+        self.pilot.extend(total_steps)
+        self._announcer.forget("total")
+        self.write()
+
+    def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
+        """Say how many data there are, where that was not known yet at construction."""
+        self.steps_per_epoch, self.examples = steps_per_epoch, examples
+        self.pilot.set_data_size(steps_per_epoch, examples)
+
+    def learning_rates(self) -> list[float]:
+        """Rates (groups,) of the coming optimizer step."""
+        return self._rates.of(self.pilot.learning_rate())
+
+    def written_rates(self) -> list[float]:
+        """Rates (groups,) that the groups were given last."""
+        return self._rates.written
+
+    def write(self) -> None:
+        """Give every group its rate of the coming step."""
+        self._rates.write(self.pilot.learning_rate())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python values and, while there is a snapshot, its tensors."""
+        return {
+            "policy": self._policy_hash,
+            "total_steps": self.pilot.total_steps,
+            "probe": self.pilot.cadence.probe,
+            "steps_per_epoch": self.steps_per_epoch,
+            "examples": self.examples,
+            "pilot": self.pilot.state_dict(),
+            "meter": self._meter.state_dict(),
+            "losses": self._losses.state_dict(),
+            "snapshot": self._rollback.state_dict(),
+            "shard": list(self._meter.sampler.shard),
+            "pending": self._pending,
+            "warned": list(self._announcer.topics),
+            "initial_lrs": self._rates.initial(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was called; raises and warns as `PilotLR.load_state_dict` says."""
+        groups, initial = self._optimizer.param_groups, state["initial_lrs"]
+        if len(initial) != len(groups):
+            raise ValueError(
+                f"param_groups: the saved state has {len(initial)}, the optimizer {len(groups)}; "
+                "load into an optimizer with the same groups"
+            )
+        if state["policy"] != self._policy_hash:
+            message = "the saved training was driven by another policy file; this one takes over"
+            self._announcer.warn("policy_file", message)
+        self._meter.follow()
+        shard = self._meter.sampler.shard
+        if state["snapshot"] is not None and state["shard"] != shard:
+            raise ValueError(
+                f"shard: the saved state holds the copy of rank, ranks {state['shard']}, this is {shard}; "
+                "while there is one each rank must save and load its own state: one file per rank, or save later"
+            )
+        self._meter.load_state_dict(state["meter"])
+        self.steps_per_epoch, self.examples = state["steps_per_epoch"], state["examples"]
+        total, saved = self.pilot.planned[0], state["total_steps"]
+        pilot = self._new_pilot(saved, state["probe"])
+        pilot.load_state_dict(state["pilot"])
+        if total not in pilot.planned:
+            message = f"total_steps: the saved training had {saved}, this one has {total} and goes on with that"
+            self._announcer.warn("length", message)
+            pilot.extend(total)
+        self.pilot = pilot
+        self._losses.load_state_dict(state["losses"])
+        self._rollback.load_state_dict(state["snapshot"])
+        self._pending = state["pending"]
+        self._announcer.resume(state["warned"])
+        self._rates.set_initial(initial)
+        self.write()
+
+    # What happens to an optimizer step
+
+    def _before_step(self) -> None:
+        if self._pending:
+            self._complete()
+        if self.pilot.step == 0:
+            self._before_first_step()
+        elif self._rates.differ():
+            if self._rates.disturbed():
+                message = "other code changed the groups' rates; PilotLR's are absolute, and put back"
+                self._announcer.warn("rates", message)
+            self.write()
+        if self.pilot.window_opens:
+            self._meter.open_window()
+
+    def _before_first_step(self) -> None:
+        """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
+        self._meter.follow()
+        self._rollback.renew()  # buffers have met one batch by now
+        self._decide_anew()
+        if self._unannounced:
+            self._announce()
+        self.write()
+
+    def _decide_anew(self) -> None:
+        """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
+        pilot, validation = self.pilot, self.pilot.pending_validation
+        if pilot.step == 0 and pilot.decision and not (math.isnan(validation[0]) and distributed.alone()):
+            self.pilot = self._new_pilot(pilot.total_steps, pilot.cadence.probe)
+            self.pilot.observe(validation)
+            self._ask()
+            self.write()
+
+    def _after_step(self) -> None:
+        skipped = getattr(self._optimizer, "found_inf", None)  # there while a GradScaler steps a fused optimizer
+        if skipped is not None and bool(skipped):
+            return
+        self._pending = True
+        if self.pilot.step >= self.pilot.quiet_until and self.pilot.wants_gradient:
+            self._meter.sample_gradient()
+
+    def _complete(self) -> None:
+        """Finish the optimizer step made last, in the order that `lrpilot.pilot` gives."""
+        pilot, self._pending = self.pilot, False
+        quiet = pilot.step < pilot.quiet_until
+        if pilot.in_probe:
+            self._complete_probing()
+        else:
+            self._losses.end_step(pilot.wants_loss)
+            pilot.advance()
+        if quiet:
+            self._meter.drop()
+        else:
+            self._complete_loud()
+        self.write()
+
+    def _complete_loud(self) -> None:
+        if self.pilot.in_window:
+            self._meter.record_gradient()
+        self._meter.drop()
+        if self.pilot.due:
+            self._close_interval()
+        if self.pilot.step > (steps := self.pilot.total_steps):
+            message = f"more than total_steps={steps} steps were made; the last rate is kept: extend()"
+            self._announcer.warn("total", message)
+
+    def _complete_probing(self) -> None:
+        loss = self._losses.take()
+        mine = [loss is not None, math.nan if loss is None else float(loss), self._meter.gradient_norm()]
+        known, value, norm = distributed.first(mine, self._meter.device)
+        if known or self.pilot.step:
+            self._advance_probe(value if known else None, norm)
+        else:
+            self._leave_out_probe()
+
+    def _advance_probe(self, loss: float | None, grad_norm: float) -> None:
+        if self.pilot.advance_probe(loss, grad_norm)[0]:
+            self._rollback.end_probe(self.pilot.step)
+            self._decide()
+
+    def _leave_out_probe(self) -> None:
+        """Put the weights back, and go on as if without a probe; the first step, already made, counts."""
+        message = "step() got no loss, so the probe is left out; call step(loss) or pass probe=False"
+        self._announcer.warn("probe", message)
+        self._rollback.end_probe(self.pilot.step)
+        validation = self.pilot.pending_validation
+        self.pilot = self._new_pilot(self.pilot.total_steps, False)
+        self.pilot.observe(validation)
+        self._decide()
+        if self.pilot.window_opens:
+            self._meter.open_window()
+        self.pilot.advance()
+
+    def _close_interval(self) -> None:
+        """Pass losses and telemetry of the interval on to the pilot, rank 0's on every rank, and let it decide."""
+        pilot, device = self.pilot, self._meter.device
+        names, window = self._meter.close_window()
+        mine, values = self._losses.close(window)
+        count, validation, *values = distributed.first([len(mine), pilot.pending_validation[0], *values], device)
+        theirs = distributed.first(mine, device, int(count))
+        pilot.observe(validation)
+        pilot.close_interval(np.array(theirs, np.float64)[:, None], dict(zip(names, values, strict=True)))
+        if pilot.step < pilot.total_steps:
+            self._decide()
+
+    # Decisions
+
+    def _decide(self) -> None:
+        self._ask()
+        if self.pilot.restarts[0]:
+            self._rollback.restore()
+        if not self.pilot.may_restart[0]:
+            self._rollback.forget()
+        self._announce()
+
+    def _ask(self) -> None:
+        pilot, device = self.pilot, self._meter.device
+        if pilot.decision == 0:  # later, a validation loss is agreed on along with the interval's telemetry
+            (validation,) = distributed.first([pilot.pending_validation[0]], device)
+            pilot.observe(validation)
+        pilot.decide(self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device))
+
+    def _announce(self) -> None:
+        """Tell the user of the last decision."""
+        self._unannounced = False
+        self._announcer.announce(self.pilot.history[-1])
+
+    def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:
+        return Pilot(
+            self._policy.protocol, total_steps, optimizer_kind(self._optimizer), probed=probed,
+            steps_per_epoch=self.steps_per_epoch, examples=self.examples, logs=distributed.leads(), **self._options,
+        )  # fmt: skip
