@@ -125,7 +125,7 @@ def test_another_policy_changes_the_keys_of_its_own_trainings(monkeypatch: pytes
 
 
 def test_linear_decay_knows_no_pilot() -> None:
-    modules = closure("benchmarks.robust", unused=robust.DRIVER)
+    modules = closure("benchmarks.changed_training", unused=changed_training.DRIVER)
     assert {"lrpilot.actions", "pipeline.evaluation.loops"} < modules
     assert not modules & {"lrpilot.features", "lrpilot.guard", "lrpilot.pilot", "lrpilot.torch"}
 
