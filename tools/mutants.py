@@ -190,13 +190,13 @@ def main() -> None:
     arguments = parser.parse_args()
     modules = {name: config["modules"][name] for name in arguments.modules or config["modules"]}
     SESSIONS.mkdir(exist_ok=True)
+    paths = {module: session(module, tests, config["operators"]) for module, tests in modules.items()}
     counts, alive = dict[str, int](), list[Change]()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(arguments.workers, context, settle, (folder, config["libraries"])) as pool:
-            for module, tests in modules.items():
-                path = session(module, tests, config["operators"])
-                counts[module], changes = survivors(module, path, tests, pool)
+            for module, path in paths.items():
+                counts[module], changes = survivors(module, path, modules[module], pool)
                 alive += changes
     reasons = {(s["module"], s["before"], s["after"]): s["reason"] for s in config.get("survivors", ())}
     print(page := render(counts, alive, reasons))
