@@ -1,4 +1,6 @@
-"""From actions to levels and rates, and back."""
+"""From actions to levels and back: by hand, and whatever the numbers."""
+
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,13 +9,90 @@ from hypothesis import strategies as st
 
 from lrpilot.actions import ActionEquation, envelope, reference
 
-level = st.floats(-6, 6)
-equations = st.sampled_from([ActionEquation(moves=True), ActionEquation(moves=False)])
-within = st.floats(-2.5, 2.5)  # of a level from its anchor
-
 
 def _one(*values: float) -> list[np.ndarray]:
     return [np.array([v]) for v in values]
+
+
+def test_the_equation_of_the_shipped_policy() -> None:
+    assert asdict(ActionEquation()) == {
+        "span": 2.5, "rise": 0.5, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
+        "moves": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("moves", "first", "level", "anchor", "action", "want"),
+    [
+        (True, True, 0.0, 0.0, 1.0, 2.5),
+        (True, True, 0.0, -1.0, -1.0, -3.5),
+        (True, True, 7.0, -0.5, 0.5, 0.75),  # whatever the level was
+        (True, True, 0.0, 2.0, 1.0, 3.0),  # the upper bound
+        (True, True, 0.0, -3.0, -1.0, -4.0),  # the lower one
+        (True, True, 0.0, 0.0, 1.2, 2.5),
+        (True, False, 0.0, 0.0, 1.0, 0.5),
+        (True, False, 0.0, 0.0, 0.4, 0.2),
+        (True, False, 0.0, 0.0, -1.0, -1.5),
+        (True, False, 0.0, 0.0, -0.4, -0.6),
+        (True, False, 0.0, 0.0, -3.0, -1.5),
+        (True, False, 2.3, 0.0, 1.0, 2.5),  # no further from the anchor than the first action reaches
+        (True, False, -2.0, 0.0, -1.0, -2.5),
+        (True, False, 2.8, 1.0, 1.0, 3.0),
+        (True, False, -3.5, -3.0, -1.0, -4.0),
+        (True, False, 5.0, 0.0, 0.0, 3.0),  # from beyond the reach it takes as many decisions as it takes
+        (True, False, -4.5, 0.0, 0.0, -4.0),
+        (False, True, 0.0, 0.0, 1.0, 2.5),
+        (False, False, 0.0, 0.0, 0.1, 0.25),
+        (False, False, 0.0, 0.0, 1.0, 0.5),
+        (False, False, 0.0, 0.0, -0.4, -1.0),
+        (False, False, 0.0, 0.0, -1.0, -1.5),
+        (False, False, 2.4, 0.0, 1.5, 2.5),
+    ],
+)
+def test_levels_by_hand(moves: bool, first: bool, level: float, anchor: float, action: float, want: float) -> None:
+    assert ActionEquation(moves=moves).apply(*_one(level, anchor, action), first) == pytest.approx([want])
+
+
+@pytest.mark.parametrize(
+    ("moves", "first", "level", "anchor", "wanted", "want"),
+    [
+        (True, True, 9.0, 0.0, 1.0, 0.4),
+        (True, True, 9.0, -1.0, 3.0, 1.0),
+        (True, True, 9.0, 0.0, -4.0, -1.0),
+        (True, True, 9.0, 2.0, 9.0, 0.4),  # as far as the upper bound
+        (True, True, 9.0, -3.5, -9.0, -0.2),
+        (True, False, 0.0, 9.0, 0.25, 0.5),
+        (True, False, 0.0, 9.0, 0.9, 1.0),
+        (True, False, 0.0, 9.0, -0.75, -0.5),
+        (True, False, 0.0, 9.0, -2.5, -1.0),
+        (True, False, 1.0, 9.0, 1.0, 0.0),
+        (True, False, 2.75, 9.0, 9.0, 0.5),
+        (False, False, 0.0, 0.0, 1.0, 0.4),
+        (False, False, 0.0, -1.0, 3.0, 1.0),
+    ],
+)
+def test_inverses_by_hand(moves: bool, first: bool, level: float, anchor: float, wanted: float, want: float) -> None:
+    assert ActionEquation(moves=moves).invert(*_one(level, anchor, wanted), first) == pytest.approx([want])
+
+
+def test_envelope_falls_linearly_to_half_a_step_and_stays() -> None:
+    np.testing.assert_allclose(
+        [envelope(s, 4) for s in (0, 1, 2, 3, 4, 99)], [7 / 8, 5 / 8, 3 / 8, 1 / 8, 1 / 8, 1 / 8]
+    )
+
+
+def test_reference_rates_are_those_of_the_textbooks() -> None:
+    assert {kind: reference(kind) for kind in ("adam", "adamw", "sgd")} == {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}
+
+
+def test_unknown_optimizer_kind() -> None:
+    with pytest.raises(ValueError, match="optimizer: 'lion', want one of"):
+        reference("lion")
+
+
+level = st.floats(-6, 6)
+equations = st.sampled_from([ActionEquation(moves=True), ActionEquation(moves=False)])
+within = st.floats(-2.5, 2.5)  # of a level from its anchor
 
 
 @given(equations, within, st.floats(-1.5, 0.5), st.floats(-1, 1), st.booleans())
@@ -43,21 +122,3 @@ def test_inverse_comes_as_close_as_an_action_can(
 def test_an_action_of_zero_holds_the_level_where_actions_move_it(at: float) -> None:
     z, zero = _one(at, 0.0)
     assert ActionEquation().apply(z, zero, zero, first=False) == z
-
-
-def test_levels_rise_slowly_and_fall_fast_after_the_first_action() -> None:
-    equation, zero = ActionEquation(), np.zeros(2)
-    ends = np.array([1.0, -1.0])
-    assert equation.apply(zero, zero, ends, first=True).tolist() == [equation.span, -equation.span]
-    assert equation.apply(zero, zero, ends, first=False).tolist() == [equation.rise, -equation.fall]
-
-
-def test_envelope_falls_linearly_to_half_a_step_and_stays() -> None:
-    np.testing.assert_allclose(
-        [envelope(s, 4) for s in (0, 1, 2, 3, 4, 99)], [7 / 8, 5 / 8, 3 / 8, 1 / 8, 1 / 8, 1 / 8]
-    )
-
-
-def test_unknown_optimizer_kind() -> None:
-    with pytest.raises(ValueError, match="optimizer: 'lion', want one of"):
-        reference("lion")

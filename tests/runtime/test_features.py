@@ -71,7 +71,7 @@ def test_a_row_scales_its_quantity_and_undoes_it(name: str) -> None:
 def test_a_logarithm_is_taken_of_something_positive(name: str) -> None:
     feature = BY_NAME[name]
     assert feature.scaled(0.0) == feature.scaled(-1.0) == feature.scaled(LEAST)
-    assert feature.quantity(feature.scaled(0.0)) == pytest.approx(1e-30)
+    assert feature.quantity(feature.scaled(0.0)) == pytest.approx(1e-30, rel=1e-6, abs=0)
 
 
 def test_zero_stays_the_zero_it_is_where_nothing_is_added() -> None:
@@ -83,6 +83,18 @@ def test_groups_hold_every_feature_once_in_its_order() -> None:
     assert list(GROUPS) == ["clock", "epochs", "probe", "level", "loss", "sketch", "validation"]
     assert all(list(names) == [name for name in NAMES if name in names] for names in GROUPS.values())
     assert GROUPS["probe"] == PROBE_NAMES
+
+
+def test_what_is_constant_in_a_training_and_what_a_feature_is_made_of() -> None:
+    """From this follow what a store keeps per run, and what is not explained where it was not measured."""
+    probe, epochs, examples = GROUPS["probe"], ("has_epochs", "log_epochs"), ("has_examples", "log_examples")
+    constant = {"log_steps", "is_sgd", *epochs, *examples, *probe}
+    assert {feature.name for feature in FEATURES if feature.per_run} == constant
+    loss = dict.fromkeys(set(GROUPS["loss"]) - {"since_best"}, "loss_mean")
+    sources = {name: "steps_per_epoch" for name in epochs} | {name: "examples" for name in examples} | loss
+    sources |= {"grad_norm": "grad_norm", "grad_cos": "grad_norm", "update_ratio": "update_norm"}
+    sources |= {"update_cos": "update_norm", "weight_norm": "weight_norm"}
+    assert {feature.name: feature.source for feature in FEATURES if feature.source} == sources
 
 
 def test_the_shipped_policy_was_trained_on_this_table() -> None:

@@ -212,6 +212,19 @@ def test_validation_before_the_first_decision() -> None:
     assert (row["val_slope"], row["val_total"]) == pytest.approx((-CLIP, 2 * LG(0.5)))
 
 
+def test_an_interval_is_one_step_where_none_is_said() -> None:
+    observer = Observer(1, 100, is_sgd=False)
+    observer.add_interval(interval())
+    row = observer.observation(1, *np.zeros((4, 1)), interval=interval())
+    assert row[0, NAMES.index("interval")] == 0.0  # a hundredth of the steps
+
+
+def test_the_state_remembers_four_intervals_beside_the_present_one() -> None:
+    state = Observer(3, 100, is_sgd=False).state_dict()
+    shapes = {name: np.shape(value) for name, value in state.items()}
+    assert shapes == dict.fromkeys(STATE, (3,)) | {"losses": (5, 3), "vals": (5, 3), "probe": (3, 17)}
+
+
 def test_a_training_that_is_extended_is_observed_as_the_longer_one() -> None:
     observer = Observer(1, 500, is_sgd=False, steps_per_epoch=10.0)
     observer.total_steps = 1000

@@ -9,6 +9,94 @@ from curves import STEPS, Z, bump, ends
 from lrpilot import probe
 
 
+def test_levels_and_memory_of_the_average_by_hand() -> None:
+    np.testing.assert_allclose(probe.levels(7), [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5])
+    # exp of minus a step in units of 0.3 decades: a tenth, a whole decade, the six of two steps and of one
+    for steps, keep in ((61, 0.7165313), (7, 0.0356740), (2, 2.0611536e-9), (1, 2.0611536e-9)):
+        assert probe.smoothing(steps) == pytest.approx(keep, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("probe_steps", "losses", "calm", "blown"),
+    [
+        # At a memory of k = .0357 the last of six losses weighs .9643: a rise by half takes 1 + .5 / .9643.
+        (7, [1.0] * 5, 1.518, 1.519),
+        (7, [-2.0] * 5, -0.964, -0.962),
+        (7, [1.0] * 3, 9.0, math.nan),  # four losses are too few, whatever they are
+        (7, [1.0] * 4, 1.518, 1.519),
+        # At k = .7165 it weighs .2835 / (1 - k^6) = .3278.
+        (61, [1.0] * 5, 2.525, 2.526),
+        # A noise of sqrt(2): four deviations of the average over the best, whose own deviations count twice.
+        (7, [-1.0, 1.0, -1.0, 1.0, -1.0], 7.55, 7.57),
+        (61, [-1.0, 1.0, -1.0, 1.0, -1.0], 12.02, 12.05),
+        (61, [9.0, 11.0] * 5, 32.04, 32.11),
+        # The last loss does not count as noise. That of the others, from 8 to 4, is .845.
+        (31, [8.0] * 5 + [5.0, 4.0, 4.0], 12.37, 12.40),
+        (61, [4.0, 6.0, 5.0, 3.0, 1.0, 0.0, -1.0, 0.0, -1.0, 1.0], 9.07, 9.10),
+    ],
+)
+def test_the_edge_of_a_blowup_by_hand(probe_steps: int, losses: list[float], calm: float, blown: float) -> None:
+    done = len(losses) + 1
+    loss = np.full((2, probe_steps), math.nan)
+    loss[:, :done] = [[*losses, calm], [*losses, blown]]
+    assert probe.blew_up(loss, done).tolist() == [False, True]
+    assert probe.has_ended(loss, done).tolist() == [False, True]
+
+
+def test_a_probe_ends_with_its_last_level() -> None:
+    loss = np.ones((1, 7))
+    assert [probe.has_ended(loss, done).item() for done in (5, 6, 7)] == [False, False, True]
+    assert not probe.blew_up(loss, 7)
+
+
+def test_landmarks_by_hand() -> None:
+    """Seven levels, a decade apart; an average there is nearly the loss itself. Three runs.
+
+    The first ends with its last level, the second with the fifth loss, after the level 0.5, the third not at all.
+    """
+    nan = math.nan
+    loss = np.array([[4.2, 3.8, 3.0, 1.0, 2.0, 2.5, 9.0], [-4, -4, -6, -7, 9, nan, nan], [2, 1, 3, 3, 3, 3, 3]])
+    marks = probe.landmarks(loss, np.array([7, 5, 7]))
+    assert marks.blown.tolist() == [True, True, False]
+    assert marks.blowup.tolist() == [2.5, 0.5, 3.5]
+    assert marks.lowest.tolist() == [-0.5, -0.5, -2.5]
+    assert marks.steepest.tolist() == [-0.5, -1.5, -2.5]
+    np.testing.assert_allclose(marks.loss0, [4.0, -4.0, 1.5])
+    np.testing.assert_allclose(marks.noise, [0.4 / math.sqrt(2) / 4, 0.0, math.sqrt(0.5) / 1.5])
+    np.testing.assert_allclose(marks.smooth[0, :2], [3.8138, 3.0290], atol=1e-3)
+    np.testing.assert_allclose(marks.smooth[1, 2:], [-6.9618, 8.4306, nan, nan, nan], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("probe_steps", "loss0", "noise"),
+    [
+        (13, 7 / 3, math.sqrt((1 + 4) / 2 / 2) * 3 / 7),  # the levels -2.5, -2 and -1.5: losses of 1, 2 and 4
+        (5, 1.5, math.sqrt(1 / 2) / 1.5),  # -1 lies beyond, but of one loss there is no noise
+        (25, 31 / 5, math.sqrt((1 + 4 + 16 + 64) / 4 / 2) * 5 / 31),
+    ],
+)
+def test_the_loss_before_training_is_that_of_the_first_decade(probe_steps: int, loss0: float, noise: float) -> None:
+    marks = probe.landmarks(2.0 ** np.arange(probe_steps)[None], np.array([probe_steps]))
+    assert (marks.loss0, marks.noise) == (pytest.approx(loss0), pytest.approx(noise))
+
+
+def test_probes_by_hand() -> None:
+    """The first run's loss is nan at the third step; that of the second, once missing, blows up at the last."""
+    probes, nan = probe.Probes(2, 6), math.nan
+    assert probes.running.tolist() == [True, True] and not probe.Probes(1, 0).running.any()
+    losses = [[1.0, 2.0], [1.5, 2.5], [nan, 3.0], None, 3.25, [7.0, 70.0]]
+    ended = [probes.record(step, loss, [step, 10.0 * step]).tolist() for step, loss in enumerate(losses)]
+    assert ended == [[False, False], [False, False], [True, False], [False, False], [False, False], [False, True]]
+    assert probes.steps.tolist() == [3, 6] and not probes.running.any()
+    np.testing.assert_array_equal(probes.loss, [[1, 1.5, nan, nan, nan, nan], [2, 2.5, 3, 3, 3.25, 70]])
+    np.testing.assert_array_equal(probes.grad_norm, [[0, 1, 2, nan, nan, nan], [0, 10, 20, 30, 40, 50]])
+    assert probes.landmarks().blown.tolist() == [True, True]
+    again = probe.Probes(2, 6)
+    again.load_state_dict(probes.state_dict())
+    for name, array in vars(probes).items():
+        np.testing.assert_array_equal(getattr(again, name), array, strict=True)
+
+
 @pytest.mark.parametrize("at", [27, 30, 36])
 def test_blowup_is_found_where_it_is(at: int) -> None:
     used, marks = ends(bump(at))

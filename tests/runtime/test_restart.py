@@ -11,13 +11,13 @@ from torch import Tensor
 from bundles import write_bundle
 from lrpilot.bundle import Bundle
 from lrpilot.guard import GuardError
-from lrpilot.restart import DUE, LEARNED, LOWER, NEAR, Restart
+from lrpilot.restart import Restart
 from user_training import Training
 
 STEPS = 300
 
 
-def judged(progress: float = DUE, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0, highest: float = 1.0,
+def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0, highest: float = 1.0,
            anchor: float = 1.0) -> tuple[bool, bool]:  # fmt: skip
     """Whether a training is sent back, and whether its start is wanted any longer."""
     restart = Restart(1, possible=True)
@@ -29,17 +29,22 @@ def judged(progress: float = DUE, loss: float = 1.0, loss0: float = 1.0, level: 
     ("changed", "back", "waiting"),
     [
         ({}, True, False),
-        ({"progress": DUE - 0.01}, False, True),
-        ({"progress": 0.1, "loss": 1 - LEARNED}, False, False),  # it has learned: the start may go
-        ({"progress": 0.1, "loss": 1.001 - LEARNED}, False, True),
-        ({"loss": 1 - LEARNED}, False, False),
+        ({"progress": 0.249}, False, True),  # of its steps a quarter is due
+        ({"progress": 0.251}, True, False),
+        ({"progress": 0.1, "loss": 0.969}, False, False),  # it has learned: the start may go
+        ({"progress": 0.1, "loss": 0.971}, False, True),
+        ({"progress": 0.1, "loss0": 100.0, "loss": 97.0}, False, False),  # by three hundredths exactly
+        ({"loss": 0.969}, False, False),
+        ({"loss": 0.971}, True, False),
         ({"loss": 2.0}, True, False),
         ({"loss": math.nan}, False, False),  # the guards see to that
-        ({"level": 0.9 - NEAR}, False, False),  # the policy has lowered it
-        ({"level": 1.1 - NEAR}, True, False),
-        ({"anchor": 1.1 + NEAR}, False, False),  # low to begin with
-        ({"loss0": -1.0, "loss": -1.0}, True, False),
-        ({"loss0": -1.0, "loss": -1.0 - LEARNED}, False, False),
+        ({"level": 0.5}, False, False),  # the policy has lowered it by half a decade
+        ({"level": 0.51}, True, False),
+        ({"anchor": 1.5}, False, False),  # low to begin with
+        ({"anchor": 1.49}, True, False),
+        ({"loss0": -10.0, "loss": -10.0}, True, False),
+        ({"loss0": -10.0, "loss": -10.29}, True, False),
+        ({"loss0": -10.0, "loss": -10.31}, False, False),
     ],
 )
 def test_who_is_sent_back(changed: dict[str, float], back: bool, waiting: bool) -> None:
@@ -51,10 +56,13 @@ def test_nobody_is_sent_back_twice_or_before_enough_was_seen() -> None:
     early = np.full((5, 2), np.nan)
     early[:4] = 0.5
     assert not restart.judge(0.1, early, one, one, one, one).any() and restart.waiting.all()
-    losses = np.array([[1.0, 0.5]] * 5)
-    assert restart.judge(DUE, losses, one, one, one, one).tolist() == [True, False]
-    assert not restart.judge(DUE, losses, one, one, one, one).any()
-    assert not Restart(2, possible=False).judge(DUE, losses, one, one, one, one).any()
+    losses = np.array([[1.0, 1.0], [1.0, 0.9], [1.0, 1.0], [1.0, 1.0], [1.0, 0.94]])  # means of 1 and of .968
+    assert restart.judge(0.25, losses, one, one, one, one).tolist() == [True, False]
+    assert not restart.judge(0.25, losses, one, one, one, one).any()
+    again = Restart(2, possible=True)
+    again.load_state_dict(restart.state_dict())
+    assert restart.state_dict() == again.state_dict() == {"waiting": [False, False]}
+    assert not Restart(2, possible=False).judge(0.25, losses, one, one, one, one).any()
 
 
 class Hopeless(Training):
@@ -76,8 +84,8 @@ def test_the_start_comes_back_at_a_tenth_of_the_rate(holds: Bundle) -> None:
     while not any(decision.event for decision in training.scheduler.history):
         training.train(len(training.rates) + 1)
     last = training.scheduler.history[-1]
-    assert last.event == "no_progress" and DUE * STEPS <= last.step < (DUE + 0.05) * STEPS
-    assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - LOWER)
+    assert last.event == "no_progress" and 0.25 * STEPS <= last.step < 0.3 * STEPS
+    assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - 1.0)
     torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
     assert not training.optimizer.state_dict()["state"]  # as before the first step
     assert training.saved()["scheduler"]["snapshot"] is None
@@ -96,7 +104,7 @@ def test_afterwards_the_level_stays_below(tmp_path: Path) -> None:
     at = events.index("no_progress")
     levels = [decision.level for decision in training.scheduler.history]
     assert set(events[at + 1 :]) == {"recovery"}
-    assert levels[at + 1 :] == pytest.approx([max(levels[:at]) - LOWER] * len(levels[at + 1 :]))
+    assert levels[at + 1 :] == pytest.approx([max(levels[:at]) - 1.0] * len(levels[at + 1 :]))
 
 
 def test_a_training_that_learns_keeps_no_copy_for_long(holds: Bundle) -> None:
