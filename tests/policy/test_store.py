@@ -163,6 +163,19 @@ def test_masks_are_drawn_per_run_from_the_seed(paths: list[Path], store: Store) 
     assert set(one) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize(("index", "period"), [(0, 1), (1, 2), (2, 4)])
+def test_validation_is_shown_every_so_many_decisions(paths: list[Path], store: Store, index: int, period: int) -> None:
+    view = store.masked(Masks(0.0, 0.0), 0)
+    view.variants[:] = 3 * index
+    runs = iter(episodes(view))
+    for path in paths:
+        task = TaskRecording(trajectories.read(path))
+        shown = np.repeat(np.arange(task.length)[:, None] % period == 0, task.runs, axis=1)
+        wanted = observations(task, shown)
+        for run, end in enumerate(task.ends):
+            np.testing.assert_array_equal(next(runs).observations, wanted[:end, run])
+
+
 def test_of_many_runs_the_shares_hide_as_many() -> None:
     """20,000 runs: the validation loss of 30 %, the size of the data of 40 %, of the rest a fifth its examples."""
     n = 20_000
