@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     modules = {name: config["modules"][name] for name in arguments.modules or config["modules"]}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copies go
     SESSIONS.mkdir(exist_ok=True)
     paths = {module: session(SESSIONS, module, tests, config["operators"]) for module, tests in modules.items()}
     counts, alive = dict[str, int](), list[Change]()

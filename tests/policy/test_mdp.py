@@ -88,6 +88,10 @@ def test_potentials_by_hand(val_loss: float, gain: float, missing: float) -> Non
     assert potential(array, 1.0, 0.2, replace(LOSS_ALONE, floor=-0.5)) == pytest.approx(max(gain, -0.5))
 
 
+def test_a_loss_that_vanishes_counts_as_a_trillionth() -> None:
+    assert potential(np.array([0.0]), 1e-10, 0.0, LOSS_ALONE) == pytest.approx(2.0)
+
+
 def test_losses_of_another_unit_have_the_same_potential() -> None:
     losses = np.array([row[0] for row in POTENTIALS[:-2]])
     np.testing.assert_allclose(potential(4 * losses, 4.0, 0.8, REWARD), potential(losses, 1.0, 0.2, REWARD), atol=1e-12)
