@@ -1,4 +1,4 @@
-"""One training of the experiment: everything that decides it, and the name under which its result is kept."""
+"""One training of the experiment: everything that decides it, and the name under which its result is cached."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Training:
 
 def sha256(path: Path) -> str:
     """Of a file, or of all files of a folder."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
-            found.update(file.name.encode() + file.read_bytes())
-    return found.hexdigest()
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -69,9 +69,9 @@ def named(content: dict[str, Any]) -> str:
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     """Everything that decides, of one collection, the store that a variant learns from."""
-    told = {name: getattr(variant, name) for name in ("share", "families", "without")}
-    told |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
-    return told | {"reward": asdict(settings(variant, params)[1])}
+    content = {name: getattr(variant, name) for name in ("share", "families", "without")}
+    content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
+    return content | {"reward": asdict(settings(variant, params)[1])}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
