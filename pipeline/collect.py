@@ -130,7 +130,9 @@ def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, 
         total = config.runs_per_task * len(specs)
         for outcome in progress(outcomes, total, "collect", lambda outcome: outcome.item.runs, "runs"):
             spec = outcome.item
-            failure = outcome.failure or _stored(outcome.result, folder / spec.file())
+            failure = outcome.failure
+            if outcome.result is not None:
+                failure = _stored(outcome.result, folder / spec.file())
             if failure is not None:
                 facts = {"family": spec.family, "task_seed": spec.task_seed, "kind": failure.kind}
                 failures[spec.name()] = facts | {"told": failure.message}
@@ -179,38 +181,38 @@ def main() -> None:
             stopped = any(failure["kind"] == UNWRITTEN for failure in failures.values())
             if not stopped:
                 remove_strangers(specs, folder)
-            found = sorted(path for spec in specs if (path := folder / spec.file()).exists())
-            wall, kept = time.monotonic() - start, len(specs) - len(todo)
-            metrics = summarise(found) | {
+            files = sorted(path for spec in specs if (path := folder / spec.file()).exists())
+            wall, earlier = time.monotonic() - start, len(specs) - len(todo)
+            metrics = summarise(files) | {
                 "wall_s": round(wall, 1),
-                "runs_per_hour": round(config.runs_per_task * (len(found) - kept) / wall * 3600),
+                "runs_per_hour": round(config.runs_per_task * (len(files) - earlier) / wall * 3600),
                 "failed": len(failures),
             }
             written = write(metrics | ({"failures": failures} if failures else {}), paths.collect_metrics)
         if written and not stopped:  # else MLflow's file, mostly on the same disk, would not take them
             log.metrics(metrics)
         if failures:
-            left = len(specs) - len(found)
+            left = len(specs) - len(files)
             raise SystemExit(f"collect: {left} of {len(specs)} tasks have no file; a new run collects these alone")
         if not written:
             raise SystemExit(1)
-        log.tags({tracking.DATA: trajectories.fingerprint(found)})
+        log.tags({tracking.DATA: trajectories.fingerprint(files)})
 
 
-def summarise(found: list[Path]) -> dict[str, Any]:
+def summarise(files: list[Path]) -> dict[str, Any]:
     """What a collection holds, flat."""
     reasons: Counter[str] = Counter()
-    seen: dict[str, set[str]] = {"optimizer": set(), "schedule": set()}
-    for path in found:
+    names: dict[str, set[str]] = {"optimizer": set(), "schedule": set()}
+    for path in files:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # three columns: a tenth of what reading all takes
-            table = file.read(["reason", *seen], use_threads=False)
-        for name, values in seen.items():
-            values.update(table[name].unique().to_pylist())
+            table = file.read(["reason", *names], use_threads=False)
+        for column, values in names.items():
+            values.update(table[column].unique().to_pylist())
         reasons.update({count["values"]: count["counts"] for count in table["reason"].value_counts().to_pylist()})
     runs = reasons["budget"] + reasons["diverged"]
     return {
-        "runs": runs, "families": len({path.parent for path in found}), "optimizers": len(seen["optimizer"]),
-        "schedules": len(seen["schedule"]), "decisions": reasons["running"],
+        "runs": runs, "families": len({path.parent for path in files}), "optimizers": len(names["optimizer"]),
+        "schedules": len(names["schedule"]), "decisions": reasons["running"],
         "divergent_share": round(reasons["diverged"] / max(runs, 1), 4),
     }  # fmt: skip
 

@@ -42,9 +42,9 @@ def main() -> None:
         mean = graph.Masked(graph.Mean([agents.Network(a) for a in trained]), shown)
         graph.write(mean, manifest, golden, paths.policy)
         graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy)
-        seen = graph.example_observations(257)
-        wanted = np.mean([agents.predict(a, seen * shown) for a in trained], axis=0)
-        difference = float(np.abs(load_policy(paths.policy)(seen) - wanted).max())
+        examples = graph.example_observations(257)
+        wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
+        difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(
                 f"export: the ONNX policy differs from the agents by {difference:.2g}, at most {TOLERANCE} is allowed"
@@ -61,8 +61,8 @@ def main() -> None:
 
 def _commit() -> str:
     """The commit that the code stands at, for the manifest; empty outside git."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
