@@ -168,7 +168,7 @@ def test_a_policy_is_shown_what_its_method_says(
     observed, epochs, observe, start = list[Any](), list[Any](), Pilot.observe, Pilot.__init__
 
     def note_loss(pilot: Pilot, val_loss: Any) -> None:
-        observed.append(val_loss)
+        observed.extend([val_loss] if np.isfinite(val_loss).any() else [])
         observe(pilot, val_loss)
 
     def note_epochs(pilot: Pilot, *args: Any, **kwargs: Any) -> None:

@@ -151,7 +151,7 @@ def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
     script.write_text(KILLED)
     with subprocess.Popen([sys.executable, str(script), str(tmp_path / "kept")], cwd=TOP, start_new_session=True,
                           env=os.environ | {"PYTHONPATH": f"{TOP}:{TOP / 'runtime'}"}) as process:  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300  # of a busy machine
         while kept(tmp_path) < 5 and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
