@@ -50,19 +50,24 @@ def test_a_probe_ends_with_its_last_level() -> None:
 
 
 def test_landmarks_by_hand() -> None:
-    """Seven levels, a decade apart; an average there is nearly the loss itself. Three runs.
+    """Seven levels, a decade apart; an average there is nearly the loss itself. Four runs.
 
-    The first ends with its last level, the second with the fifth loss, after the level 0.5, the third not at all.
+    The first ends with its last level, the second with the fifth loss, after the level 0.5 (what stands behind does not
+    count), the third not at all. The fourth is steepest after its lowest loss, which does not count either.
     """
-    nan = math.nan
-    loss = np.array([[4.2, 3.8, 3.0, 1.0, 2.0, 2.5, 9.0], [-4, -4, -6, -7, 9, nan, nan], [2, 1, 3, 3, 3, 3, 3]])
-    marks = probe.landmarks(loss, np.array([7, 5, 7]))
-    assert marks.blown.tolist() == [True, True, False]
-    assert marks.blowup.tolist() == [2.5, 0.5, 3.5]
-    assert marks.lowest.tolist() == [-0.5, -0.5, -2.5]
-    assert marks.steepest.tolist() == [-0.5, -1.5, -2.5]
-    np.testing.assert_allclose(marks.loss0, [4.0, -4.0, 1.5])
-    np.testing.assert_allclose(marks.noise, [0.4 / math.sqrt(2) / 4, 0.0, math.sqrt(0.5) / 1.5])
+    loss = np.array([
+        [4.2, 3.8, 3.0, 1.0, 2.0, 2.5, 9.0],
+        [-4, -4, -6, -7, 9, -50, -50],
+        [2, 1, 3, 3, 3, 3, 3],
+        [4, 4, 3, 1, 5, 1.5, 1.5],
+    ])  # fmt: skip
+    marks, nan = probe.landmarks(loss, np.array([7, 5, 7, 7])), math.nan
+    assert marks.blown.tolist() == [True, True, False, False]
+    assert marks.blowup.tolist() == [2.5, 0.5, 3.5, 3.5]
+    assert marks.lowest.tolist() == [-0.5, -0.5, -2.5, -0.5]
+    assert marks.steepest.tolist() == [-0.5, -1.5, -2.5, -0.5]
+    np.testing.assert_allclose(marks.loss0, [4.0, -4.0, 1.5, 4.0])
+    np.testing.assert_allclose(marks.noise, [0.4 / math.sqrt(2) / 4, 0.0, math.sqrt(0.5) / 1.5, 0.0])
     np.testing.assert_allclose(marks.smooth[0, :2], [3.8138, 3.0290], atol=1e-3)
     np.testing.assert_allclose(marks.smooth[1, 2:], [-6.9618, 8.4306, nan, nan, nan], atol=1e-3)
 
@@ -83,7 +88,8 @@ def test_the_loss_before_training_is_that_of_the_first_decade(probe_steps: int, 
 def test_probes_by_hand() -> None:
     """The first run's loss is nan at the third step; that of the second, once missing, blows up at the last."""
     probes, nan = probe.Probes(2, 6), math.nan
-    assert probes.running.tolist() == [True, True] and not probe.Probes(1, 0).running.any()
+    assert [probe.Probes(1, n).running.item() for n in (0, 1)] == [False, True]
+    assert probes.running.tolist() == [True, True]
     losses = [[1.0, 2.0], [1.5, 2.5], [nan, 3.0], None, 3.25, [7.0, 70.0]]
     ended = [probes.record(step, loss, [step, 10.0 * step]).tolist() for step, loss in enumerate(losses)]
     assert ended == [[False, False], [False, False], [True, False], [False, False], [False, False], [False, True]]
@@ -117,7 +123,9 @@ def test_a_loss_that_is_not_finite_ends_the_probe_at_once(at: int, bad: float) -
     assert used == at + 1 and marks.blown[0] and marks.blowup[0] == Z[max(at - 1, 0)]
 
 
-@pytest.mark.parametrize("curve", [np.ones(STEPS), np.linspace(2, 1, STEPS), 1 + 0.3 * (np.arange(STEPS) % 2)])
+@pytest.mark.parametrize(
+    "curve", [np.ones(STEPS), np.zeros(STEPS), np.linspace(2, 1, STEPS), 1 + 0.3 * (np.arange(STEPS) % 2)]
+)
 def test_a_calm_curve_is_probed_to_its_end(curve: np.ndarray) -> None:
     used, marks = ends(curve)
     assert used == STEPS and not marks.blown[0] and marks.blowup[0] == probe.HIGH

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.workloads.base import Workload
+from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.population import Population
 from tiny import world
 
@@ -105,9 +105,16 @@ def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeyp
         assert error[i] == pytest.approx((outputs.argmax(1) != y).double().mean().item(), abs=1e-6)
 
 
-def test_an_evaluation_holds_no_more_member_examples_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 examples of four members, 100 member-examples at once: chunks of 25, 25 and 14."""
-    monkeypatch.setattr("pipeline.workloads.population.EVALUATED", 100)
+@pytest.mark.parametrize(
+    ("evaluated", "examples", "chunks"),
+    [(100, 64, [25, 25, 14]), (None, 65_540, [65_536, 4])],  # by default 2^18 = 262,144 = 4 * 65,536
+)
+def test_an_evaluation_holds_no_more_member_examples_than_allowed(
+    evaluated: int | None, examples: int, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four members at once."""
+    if evaluated:
+        monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
     monkeypatch.setattr("pipeline.workloads.population.Replay", lambda fn: fn)
     sizes: list[int] = []
 
@@ -116,8 +123,9 @@ def test_an_evaluation_holds_no_more_member_examples_than_allowed(monkeypatch: p
         return torch.nn.functional.cross_entropy(outputs, targets)
 
     workload = replace(world(), loss=loss)
-    Population(workload, range(4)).score(workload.val)
-    assert sizes == [25, 25, 14]
+    data = Data(workload.val.x[:1].expand(examples, -1), workload.val.y[:1].expand(examples))
+    Population(workload, range(4)).score(data)
+    assert sizes == chunks
 
 
 def test_other_weights_are_scored_like_a_members_own() -> None:
