@@ -77,7 +77,7 @@ def _rows(workload: Workload, record: Recording, runs: int, seconds: float) -> l
     }  # fmt: skip
     probe = 0 if record.probe is None else record.probe[0].shape[1]
     return [
-        {name: float(values[i]) for name, values in columns.items() if values is not None}
+        {name: float(values[i]) for name, values in columns.items()}
         | {"val_curve": record.curve[:, i].tolist(), "lr_curve": record.lr_curve[points, i].tolist()}
         | {"probe_steps": probe, "seconds": seconds}
         for i in range(runs)
