@@ -47,6 +47,10 @@ def test_regret_worked_by_hand(loss, expected):
     assert normalised_regret(loss, oracle=0.5, initial=2.5) == pytest.approx(expected)
 
 
+def test_regret_where_there_is_little_room_worked_by_hand():
+    assert normalised_regret(0.75, oracle=0.5, initial=1.0) == 0.5
+
+
 def test_regret_broadcasts_over_tasks_and_seeds():
     losses = np.array([[1.0, 2.0, NAN], [10.0, 30.0, 20.0]])
     got = normalised_regret(losses, oracle=np.array([[1.0], [10.0]]), initial=np.array([[3.0], [20.0]]))
