@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -106,3 +107,16 @@ def test_a_changed_weight_reruns_only_what_it_touches(clone: Path) -> None:
     out = sh(clone, "dvc", "status", "profiles/tiny/dvc.yaml")
     path.write_text(before)
     assert "evaluate:" in out and "collect:" not in out and "train:" not in out
+
+
+def test_a_reworded_docstring_records_and_trains_nothing_anew(clone: Path, paths: Paths) -> None:
+    """All stages run, for they execute the file, and find all they need. The last test here: it edits the clone."""
+    results = [paths.train_metrics, paths.train_curve, paths.policy, paths.export_metrics, paths.evaluate_metrics]
+    before, cached = [path.read_bytes() for path in results], sorted((clone / ".agent_cache").iterdir())
+    pilot = clone / "runtime/lrpilot/pilot.py"
+    pilot.write_text(pilot.read_text().replace('"""', '"""Reworded: ', 1))
+    out = sh(clone, "dvc", "repro", "profiles/tiny/dvc.yaml")
+    assert all(f"profiles/tiny/dvc.yaml:{stage}'" in out for stage in STAGES)
+    assert not re.search("(runs|agents)/s", out)
+    assert [path.read_bytes() for path in results] == before
+    assert sorted((clone / ".agent_cache").iterdir()) == cached
