@@ -100,7 +100,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/cli.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/explain.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("pipeline/tracking.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
-        ("pipeline/reporting/verdict.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
+        ("pipeline/reporting/verdict.py", "\nSPLITS = ", "\nCHANGED = True\nSPLITS = ", set()),
         ("pipeline/evaluate.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "CLIP = 5.0", "CLIP = 5.5", PILOTED | {"agent"}),
         ("runtime/lrpilot/guard.py", "SPIKE = 4.0", "SPIKE = 4.5", PILOTED),
