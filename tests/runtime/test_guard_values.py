@@ -28,7 +28,9 @@ def rising(*means: float, noise: float = 0.1) -> list[Row]:
         ([*CALM, row(30.1, last=2.0)], 10.0, "loss_runaway"),
         ([row(29.9)], 10.0, None),
         ([row(30.1)], 10.0, "loss_runaway"),
-        ([*rising(-9.0, -9.0, -9.0, -9.0), row(-2.0, last=-9.0)], -1.0, None),  # of a negative one there is no multiple
+        ([row(-0.4)], -0.5, None),  # of one that is not positive there is no multiple
+        ([row(0.5)], 0.0, None),
+        ([*rising(-9.0, -9.0, -9.0, -9.0), row(-2.0, last=-9.0)], -1.0, None),
         # four deviations over the median of the memory, 5 + 8
         ([*FALLING, row(2.0, last=12.9)], 40.0, None),
         ([*FALLING, row(2.0, last=13.1)], 40.0, "spike"),
@@ -61,6 +63,7 @@ def rising(*means: float, noise: float = 0.1) -> list[Row]:
         ([*CALM, row(5.0, last=3.0), row(2.0, last=5.4)], 10.0, None),
         # an action may miss its bounds by a thousandth
         ([*CALM, row(2.0, answer=1.0009)], 10.0, None),
+        ([*CALM, row(2.0, answer=1.001)], 10.0, None),
         ([*CALM, row(2.0, answer=1.0011)], 10.0, "action_out_of_bounds"),
         ([*CALM, row(2.0, answer=-1.0009)], 10.0, None),
         ([*CALM, row(2.0, answer=-1.0011)], 10.0, "action_out_of_bounds"),
@@ -106,6 +109,9 @@ def test_a_runaway_that_falls_from_before_it_was_one_is_cut() -> None:
     assert play([row(100.0)] * 2, loss0=nan, watch=watch)[0] == [None] * 2
     assert play([row(50.0)], watch=watch) == (["loss_runaway"], [-1.5])
     assert watch.scale.tolist() == [10.0]
+    watch = Guard(1, EQUATION)  # after another event it is waited for
+    assert play([row(2.0), row(100.0, grad=nan)], loss0=nan, watch=watch)[1] == [0.0, -1.5]
+    assert play([row(50.0)], level=-1.5, watch=watch) == (["loss_runaway"], [-1.5])
 
 
 def test_a_loss_that_stays_away_is_accepted_as_the_new_scale() -> None:
@@ -120,6 +126,7 @@ def test_a_ceiling_is_never_exceeded_again() -> None:
     watch.keep_below(np.array([0.2]))
     watch.keep_below(np.array([0.7]))
     assert play([row(2.0)] * 3, wish=1.0, watch=watch) == (["recovery"] * 3, pytest.approx([0.2] * 3))
+    assert play([row(2.0)], wish=0.2, level=0.2, watch=watch) == ([None], [0.2])
     assert play([row(2.0)], wish=0.1, level=0.2, watch=watch) == ([None], pytest.approx([0.1]))
     events, levels = play([SHY, row(2.0), row(2.0), row(2.0)], wish=1.0, level=0.2, watch=watch)
     assert events == ["loss_nonfinite", *["recovery"] * 3] and levels == pytest.approx([-0.3, -0.05, 0.2, 0.2])
