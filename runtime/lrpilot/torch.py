@@ -120,10 +120,9 @@ class PilotLR(LRScheduler):
     def observe(self, val_loss: Any = None, grad_norm: Any = None, *, loss: Any = None) -> None:
         """Note what `step()` is not told, numbers or 0-d tensors.
 
-        A validation loss belongs to the coming decision (before training: to the first); while the probe runs it is
-        none, for those weights are put back. The gradient norm is that
-        of the optimizer step just made or about to be made, and so is the training loss, which counts where the
-        `step()` that follows gets none.
+        A validation loss is used at the next decision (before training: at the first); during the probe it is ignored,
+        because its weights are put back. A gradient norm is that of the optimizer step just made or about to be made.
+        So is a training loss, which counts where the `step()` that follows gets none.
         """
         self._driver.observe(val_loss, grad_norm, loss)
 
