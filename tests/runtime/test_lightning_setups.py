@@ -241,7 +241,7 @@ Path(f"{trainer.global_rank}.json").write_text(json.dumps(record))
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PROCESSES)
     env = os.environ | {"PYTHONPATH": str(TOP / "runtime"), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=env, check=True, capture_output=True, timeout=300)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     assert first["steps"] == [128, 128] and len({*first["rates"]}) == 128
