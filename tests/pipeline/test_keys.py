@@ -98,6 +98,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/pilot.py", '"""', '"""Reworded: ', set()),
         ("runtime/lrpilot/guard.py", "\n\n\n", "\n\n\n# A comment.\n", set()),
         ("runtime/lrpilot/cli.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
+        ("runtime/lrpilot/announcer.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/explain.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "decades over the anchor", "decades above the anchor", set()),
         ("pipeline/tracking.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
