@@ -24,6 +24,7 @@ FOLDERS = {"lrpilot": "runtime", "policy": ".", "pipeline": ".", "benchmarks": "
 
 # Modules, and packages with all that is in them, that change no number of what imports them.
 INERT = {
+    "lrpilot.announcer": "warnings, and a user's log of the decisions",
     "lrpilot.explain": "sentences about decisions",
     "lrpilot.history": "a log of the decisions, which no decision reads",
     "lrpilot.plot": "pictures of that log",
