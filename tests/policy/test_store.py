@@ -163,6 +163,21 @@ def test_masks_are_drawn_per_run_from_the_seed(paths: list[Path], store: Store) 
     assert set(one) == {0.0, 1.0}
 
 
+@pytest.mark.parametrize(("period", "every"), [(0, 1), (1, 2), (2, 4)])
+def test_a_run_shows_its_validation_at_every_so_many_decisions(
+    period: int, every: int, paths: list[Path], store: Store
+) -> None:
+    view = store.masked(Masks(0.0, 0.0), 0)
+    view.variants[:] = 3 * period
+    runs = iter(episodes(view))
+    for path in paths:
+        task = TaskRecording(trajectories.read(path))
+        shows = np.repeat(np.arange(task.length)[:, None] % every == 0, task.runs, axis=1)
+        wanted = observations(task, shows)
+        for run, end in enumerate(task.ends):
+            np.testing.assert_array_equal(next(runs).observations, wanted[:end, run])
+
+
 def test_of_many_runs_the_shares_hide_as_many() -> None:
     """20,000 runs: the validation loss of 30 %, the size of the data of 40 %, of the rest a fifth its examples."""
     n = 20_000
