@@ -101,8 +101,8 @@ def test_rows_of_runs_by_hand() -> None:
         ([2, 0], [6, 7, 8, 9, 0, 1, 2], [2, 2, 2, 2, 0, 0, 0]),
         ([1], [4], [1]),
     ):
-        answer = view.rows_of(np.array(runs))
-        assert (answer[0].tolist(), answer[1].tolist()) == (rows, of)
+        found = view.rows_of(np.array(runs))
+        assert (found[0].tolist(), found[1].tolist()) == (rows, of)
 
 
 def test_a_limited_view_shows_its_groups_alone(store: Store) -> None:
@@ -163,15 +163,17 @@ def test_masks_are_drawn_per_run_from_the_seed(paths: list[Path], store: Store) 
     assert set(one) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize(("index", "period"), [(0, 1), (1, 2), (2, 4)])
-def test_validation_is_shown_every_so_many_decisions(paths: list[Path], store: Store, index: int, period: int) -> None:
+@pytest.mark.parametrize(("period", "every"), [(0, 1), (1, 2), (2, 4)])
+def test_a_run_shows_its_validation_at_every_so_many_decisions(
+    period: int, every: int, paths: list[Path], store: Store
+) -> None:
     view = store.masked(Masks(0.0, 0.0), 0)
-    view.variants[:] = 3 * index
+    view.variants[:] = 3 * period
     runs = iter(episodes(view))
     for path in paths:
         task = TaskRecording(trajectories.read(path))
-        shown = np.repeat(np.arange(task.length)[:, None] % period == 0, task.runs, axis=1)
-        wanted = observations(task, shown)
+        shows = np.repeat(np.arange(task.length)[:, None] % every == 0, task.runs, axis=1)
+        wanted = observations(task, shows)
         for run, end in enumerate(task.ends):
             np.testing.assert_array_equal(next(runs).observations, wanted[:end, run])
 

@@ -25,6 +25,7 @@ def rising(*means: float, noise: float = 0.1) -> list[Row]:
     [
         # three times the loss before training
         ([*CALM, row(29.9, last=2.0)], 10.0, None),
+        ([*CALM, row(30.0, last=2.0)], 10.0, None),
         ([*CALM, row(30.1, last=2.0)], 10.0, "loss_runaway"),
         ([row(29.9)], 10.0, None),
         ([row(30.1)], 10.0, "loss_runaway"),
@@ -45,6 +46,7 @@ def rising(*means: float, noise: float = 0.1) -> list[Row]:
         # half a deviation over the interval four before
         (rising(2.0, 2.3, 2.6, 2.9, 3.2, noise=2.5), 10.0, None),
         (rising(2.0, 2.3, 2.6, 2.9, 3.2, noise=2.3), 10.0, "drift"),
+        (rising(2.0, 2.25, 2.5, 2.75, 3.0, noise=2.0), 10.0, None),
         # or a tenth of what was gained, 10 - 2.3
         (rising(2.0, 2.2, 2.4, 2.6, 2.76), 10.0, None),
         (rising(2.0, 2.2, 2.4, 2.6, 2.78), 10.0, "drift"),
@@ -119,6 +121,15 @@ def test_a_loss_that_stays_away_is_accepted_as_the_new_scale() -> None:
     events, _ = play([row(100.0)] * 6, wish=-9.0, watch=watch)
     assert events == [*["loss_runaway"] * 5, None]
     assert watch.scale.tolist() == [100.0]
+
+
+def test_that_of_one_run_stays_while_that_of_another_is_unknown() -> None:
+    watch, zero = Guard(2, EQUATION), np.zeros(2)
+    interval = {name: np.full(2, 100.0) for name in ("loss_mean", "loss_last", "loss_noise", "grad_norm")}
+    for _ in range(6):
+        loss0 = np.array([nan, 10.0])
+        watch.check(zero, level=zero, anchor=zero, interval=interval, loss0=loss0, missing=False)
+    np.testing.assert_array_equal(watch.scale, [nan, 100.0])
 
 
 def test_a_ceiling_is_never_exceeded_again() -> None:
