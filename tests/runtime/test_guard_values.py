@@ -128,7 +128,8 @@ def test_that_of_one_run_stays_while_that_of_another_is_unknown() -> None:
     interval = {name: np.full(2, 100.0) for name in ("loss_mean", "loss_last", "loss_noise", "grad_norm")}
     for _ in range(6):
         loss0 = np.array([nan, 10.0])
-        watch.check(zero, level=zero, anchor=zero, interval=interval, loss0=loss0, missing=False)
+        _, events = watch.check(zero, level=zero, anchor=zero, interval=interval, loss0=loss0, missing=False)
+    assert events == [None, "recovery"]  # of the second, 100 is no runaway any more
     np.testing.assert_array_equal(watch.scale, [nan, 100.0])
 
 

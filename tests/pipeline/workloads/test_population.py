@@ -107,7 +107,11 @@ def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeyp
 
 @pytest.mark.parametrize(
     ("evaluated", "examples", "chunks"),
-    [(100, 64, [25, 25, 14]), (None, 65_540, [65_536, 4])],  # by default 2^18 = 262,144 = 4 * 65,536
+    [
+        (100, 64, [25, 25, 14]),
+        (3, 2, [1, 1]),  # but one of each at least
+        (None, 65_540, [65_536, 4]),  # by default 2^18 = 262,144 = 4 * 65,536
+    ],
 )
 def test_an_evaluation_holds_no_more_member_examples_than_allowed(
     evaluated: int | None, examples: int, chunks: list[int], monkeypatch: pytest.MonkeyPatch
