@@ -164,3 +164,13 @@ def test_the_first_decision_without_a_policy_is_a_tenth_of_the_blowup() -> None:
         loss0=np.array([1.0, nan, 1.0]), missing=False,
     )  # fmt: skip
     assert events == ["action_nonfinite"] * 2 + [None] and action.tolist() == pytest.approx([0.4, 0.0, 0.5])
+
+
+def test_a_scale_that_was_raised_stays_where_another_run_learns_its_own() -> None:
+    guard = Guard(2, EQUATION)
+    guard.scale = np.array([nan, 7.0])
+    guard.check(
+        np.zeros(2), level=np.zeros(2), anchor=np.zeros(2), loss0=np.array([2.0, 3.0]), missing=False,
+        interval={name: np.ones(2) for name in ("loss_mean", "loss_last", "loss_noise", "grad_norm")},
+    )  # fmt: skip
+    assert guard.scale.tolist() == [2.0, 7.0]
