@@ -35,6 +35,7 @@ CASES: dict[str, Fn] = {
     "a constant": lambda x: (x @ TABLE,),
     "a list of tensors": lambda x: tuple(torch.cat([x, x + 1], dim=-1).split(3, dim=-1)),
     "in place": in_place,
+    "an expansion of an expansion": lambda x: (x.expand(2, *x.shape)[:1].expand(3, *x.shape) + 1,),
     "vmap of grad": vmap(grad_and_value(lambda x: (x.sin() @ TABLE).square().sum())),
 }
 
