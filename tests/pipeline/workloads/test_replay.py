@@ -13,7 +13,7 @@ from pipeline.workloads.population import Population
 from pipeline.workloads.replay import Replay
 
 Fn = Callable[..., tuple[Tensor, ...]]
-TABLE = torch.arange(12.0).view(4, 3)
+TABLE, OFFSETS = torch.arange(12.0).view(4, 3), torch.arange(3.0)
 
 
 def argmax_and_max(x: Tensor) -> tuple[Tensor, ...]:
@@ -33,7 +33,7 @@ CASES: dict[str, Fn] = {
     "two results": argmax_and_max,
     "a result that is an input": lambda x: (x, x.view(x.shape)),
     "a constant": lambda x: (x @ TABLE,),
-    "two constants": lambda x: (x @ TABLE + TABLE[1],),
+    "two constants": lambda x: (x @ TABLE + OFFSETS,),
     "a list of tensors": lambda x: tuple(torch.cat([x, x + 1], dim=-1).split(3, dim=-1)),
     "in place": in_place,
     "an expansion of an expansion": lambda x: (x.expand(2, *x.shape)[:1].expand(3, *x.shape) + 1,),
