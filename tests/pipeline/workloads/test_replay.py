@@ -13,7 +13,7 @@ from pipeline.workloads.population import Population
 from pipeline.workloads.replay import Replay
 
 Fn = Callable[..., tuple[Tensor, ...]]
-TABLE = torch.arange(12.0).view(4, 3)
+TABLE, OFFSETS = torch.arange(12.0).view(4, 3), torch.arange(3.0)
 
 
 def argmax_and_max(x: Tensor) -> tuple[Tensor, ...]:
@@ -33,8 +33,10 @@ CASES: dict[str, Fn] = {
     "two results": argmax_and_max,
     "a result that is an input": lambda x: (x, x.view(x.shape)),
     "a constant": lambda x: (x @ TABLE,),
+    "two constants": lambda x: (x @ TABLE + OFFSETS,),
     "a list of tensors": lambda x: tuple(torch.cat([x, x + 1], dim=-1).split(3, dim=-1)),
     "in place": in_place,
+    "an expansion of an expansion": lambda x: (x.expand(2, *x.shape)[:1].expand(3, *x.shape) + 1,),
     "vmap of grad": vmap(grad_and_value(lambda x: (x.sin() @ TABLE).square().sum())),
 }
 
@@ -58,9 +60,9 @@ def test_runs_the_function_once_per_shape() -> None:
         return (x + 1,)
 
     replay = Replay(fn)
-    for n in (2, 2, 3, 2, 3):
-        replay(torch.zeros(n))
-    assert calls == [(2,), (3,)]
+    for shape in ((2,), (2,), (3,), (2,), (3,), (2, 1), (2, 1)):
+        replay(torch.zeros(shape))
+    assert calls == [(2,), (3,), (2, 1)]
 
 
 @pytest.mark.parametrize(
