@@ -85,10 +85,7 @@ class PlainLoop:
 
     def score_of(self, weights: Tensor, data: Data) -> Scores:
         model = copy.deepcopy(self._model)
-        sizes = [p.numel() for p in model.parameters()]
-        with torch.no_grad():
-            for parameter, values in zip(model.parameters(), weights[0].split(sizes), strict=True):
-                parameter.copy_(values.view_as(parameter))
+        nn.utils.vector_to_parameters(weights[0], model.parameters())
         loss, error = score(self._workload, model, data)
         return np.array([loss]), np.array([error])
 
