@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import N, Training, adam, drawn_policy, sgd
+from user_training import N, Training, adam, sgd
 
 MAKES = {
     "adam": adam,
@@ -19,11 +19,6 @@ MAKES = {
     "sgd": sgd,
     "sgd, fused": lambda params: sgd(params, fused=True),
 }
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 class Scaled(Training):

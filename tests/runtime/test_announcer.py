@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 
 from lrpilot.bundle import Bundle
-from user_training import N, Training, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import N, Training
 
 
 @contextmanager

@@ -13,12 +13,7 @@ from torch import nn
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import MAKES, N, Training, adam, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import MAKES, N, Training, adam
 
 
 class MicroBatches(Training):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from lrpilot.bundle import Bundle
-from user_training import N, Training, adam, drawn_policy, sgd
+from user_training import N, Training, adam, sgd
 
 BACKENDS = ["eager", "aot_eager"]
 MAKES: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -26,11 +26,6 @@ MAKES: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam, tensor rate": lambda params: torch.optim.Adam(params, lr=torch.tensor(0.5)),
     "adam, tensor rate, fused": lambda params: torch.optim.Adam(params, lr=torch.tensor(0.5), fused=True),
 }
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, Seq
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import N, Training, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import N, Training
 
 
 def single(policy: Bundle, total_steps: int = N, **kw: Any) -> tuple[nn.Parameter, torch.optim.Optimizer, PilotLR]:

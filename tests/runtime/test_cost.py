@@ -12,14 +12,8 @@ from torch import Tensor, nn
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import drawn_policy
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 class Still(torch.optim.Optimizer):

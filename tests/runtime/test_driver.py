@@ -10,12 +10,7 @@ from torch import nn
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import N, Training, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import N, Training
 
 
 def test_step_per_micro_batch_counts_optimizer_steps(policy: Bundle) -> None:

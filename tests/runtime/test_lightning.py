@@ -28,14 +28,8 @@ from lightning_training import (
 )
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import drawn_policy
 
 pytestmark = IGNORED
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tuple[list[float], PilotLR]:

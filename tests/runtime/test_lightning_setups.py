@@ -32,14 +32,8 @@ from lrpilot.bundle import Bundle
 from lrpilot.integrations.lightning import PilotCallback
 from lrpilot.torch import PilotLR
 from repository import TOP
-from user_training import drawn_policy
 
 pytestmark = IGNORED
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 @pytest.fixture(scope="module")

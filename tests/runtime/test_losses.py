@@ -12,14 +12,9 @@ from torch import Tensor
 
 from lrpilot.bundle import Bundle
 from lrpilot.losses import MICRO_BATCHES, LossBuffer, inside
-from user_training import N, Training, drawn_policy
+from user_training import N, Training
 
 WINDOW = torch.tensor([7.0, 8.0])
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
 
 
 @pytest.mark.parametrize(

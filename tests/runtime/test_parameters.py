@@ -13,11 +13,6 @@ from lrpilot.torch import PilotLR
 from user_training import N, Training, drawn_policy
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
-
-
 def followed(scheduler: PilotLR) -> int:
     """How many weights the last window looked at, all of them in nets as small as these."""
     return len(scheduler.state_dict()["meter"]["sketch"]["displacement"])

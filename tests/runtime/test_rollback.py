@@ -9,12 +9,7 @@ from torch import nn
 
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
-from user_training import MAKES, N, Training, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import MAKES, N, Training
 
 
 @pytest.mark.parametrize("warm", [0, 5], ids=["fresh", "warm"])

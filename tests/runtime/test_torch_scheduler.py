@@ -13,12 +13,7 @@ from lrpilot.actions import ActionEquation
 from lrpilot.bundle import Bundle
 from lrpilot.guard import GuardError
 from lrpilot.torch import PilotLR
-from user_training import N, Training, drawn_policy
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return drawn_policy(tmp_path_factory.mktemp("policy") / "policy.onnx")
+from user_training import N, Training
 
 
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 15, 63])
