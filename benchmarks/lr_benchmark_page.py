@@ -30,7 +30,7 @@ def _methods(r: Mapping[str, Any]) -> str:
     head = ["method", "mean regret", "95 %", "IQM", "policy minus it (95 %)", "policy wins", "worst family",
             "best checkpoint", "error", "time"]  # fmt: skip
     rows = []
-    for s in verdict.scores(r, SPLIT):
+    for s in verdict.listed(verdict.scores(r, SPLIT)):
         statistics = ("worst_family", "best_regret", "error_regret")
         rest = (r.get(ResultKey(SPLIT, s.group, statistic).encode()) for statistic in statistics)
         wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
@@ -44,12 +44,14 @@ def _methods(r: Mapping[str, Any]) -> str:
 
 def _textbook(r: Mapping[str, Any]) -> str:
     """Schedules from the textbook's rate."""
+    groups = {g: v for g, v in result_keys.groups(r)[SPLIT].items() if result_keys.kind_of(g) == "textbook"}
     rows = []
-    for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
-        group = key.removesuffix(".mean")
-        name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
-        rows.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
-    return markdown.table(["schedule at the textbook's rate", "mean regret", "policy wins"], rows)
+    for group in sorted(groups, key=lambda g: groups[g]["mean"]):
+        of, name = groups[group], verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
+        minus = verdict.difference(*(of.get(f"policy_minus{end}") for end in ("", "_low", "_high")))
+        rows.append([name, verdict.number(of["mean"]), minus, verdict.percent(of["policy_wins"])])
+    head = ["schedule at the textbook's rate", "mean regret", "policy minus it (95 %)", "policy wins"]
+    return markdown.table(head, rows)
 
 
 def _sooner(r: Mapping[str, Any]) -> str:
@@ -72,11 +74,11 @@ def _summary(r: Mapping[str, Any]) -> str:
     steadiest = min(spread, key=lambda group: spread[group])
     worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
     return (
-        f"{r[result_keys.tasks(SPLIT)]} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
-        f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
-        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
-        f"initial rates the regret of a task spreads by {verdict.number(spread[steadiest], 2)} under the steadiest "
-        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"{verdict.scope(r, SPLIT)}. Benchmark `{r['benchmark']}`, policy `{r['policy'][:12]}`. Random search over "
+        f"schedules and rates of the grid needs {worth} to come as far as the policy. Of all its {r['trainings']} "
+        f"trainings, whatever it was told, {r['diverged']} diverged. Over the initial rates the regret of a task "
+        f"spreads by {verdict.number(spread[steadiest], 2)} under the steadiest schedule, {verdict.NAMES[steadiest]}; "
+        f"by 0 under the policy, which does not read them. "
         f"Measured with torch {r['torch']}."
     )
 

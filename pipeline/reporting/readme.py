@@ -27,16 +27,16 @@ def update(evaluation: Mapping[str, Any], rows: pd.DataFrame, readme: Path = REA
 def results(evaluation: Mapping[str, Any]) -> str:
     """Markdown: what the held-out families say, and a table of all methods."""
     table = verdict.scores(evaluation, SPLIT)
-    judged = verdict.judge(table)
+    judged = verdict.judged(evaluation, SPLIT)
     head = ["method", "mean regret", "95 % interval", "policy minus it (95 %)", "worst task"]
     rows = []
-    for s in table:
+    for s in verdict.listed(table):
         cells = [s.name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.gap(s)]
         cells.append(verdict.number(s.worst, 2))
         rows.append([f"**{c}**" for c in cells] if s.group == result_keys.POLICY else cells)
     paragraphs = [
         f"**{judged.headline}.** {' '.join(judged.sentences)}",
-        f"Normalised regret on {evaluation[result_keys.tasks(SPLIT)]} tasks of the {verdict.SPLITS[SPLIT]}:",
+        f"Normalised regret on the {verdict.SPLITS[SPLIT]}, {verdict.scope(evaluation, SPLIT)}:",
         markdown.table(head, rows),
     ]
     return "\n\n".join(paragraphs)

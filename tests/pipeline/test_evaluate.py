@@ -43,8 +43,14 @@ def test_per_method_averages_a_baseline_over_its_initial_rates() -> None:
     assert set(regrets) == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
     np.testing.assert_allclose(regrets["baseline.cosine"], np.full((2, 2), 0.4))
     np.testing.assert_allclose(regrets["policy"], [[0.1, 0.1], [0.2, 0.2]])
-    assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]  # b has no error rate
-    assert dict(per_method(two_tasks(), "best_error_regret"))["policy"].size == 0
+
+
+def test_tasks_without_a_regret_of_errors_are_left_out_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]
+    assert "error_regret is not of b: " in capsys.readouterr().out
+    assert dict(per_method(two_tasks(), "best_error_regret")) == {}
+    assert "best_error_regret is not of a, b: " in capsys.readouterr().out
+    assert dict(per_method(two_tasks())).keys() and capsys.readouterr().out == ""
 
 
 def test_contrasts_by_hand() -> None:
@@ -54,6 +60,15 @@ def test_contrasts_by_hand() -> None:
     assert of["rival.x"]["policy_wins"] == 0.5
     assert of["rival.x"]["policy_minus_low"] <= 0 <= of["rival.x"]["policy_minus_high"]
     assert "policy_wins" not in of["policy"]
+
+
+def test_a_task_is_lost_whose_mean_is_higher() -> None:
+    """Of the policy's means .2, .3, .4 and .5 the last one alone is above a rival's .3; .3 beside .3 is no loss."""
+    policy = np.array([[0.1, 0.3], [0.3, 0.3], [0.3, 0.5], [0.5, 0.5]])
+    rival = np.array([[0.3, 0.3], [0.3, 0.3], [0.9, 0.0], [0.3, 0.3]])
+    of = result_keys.groups(contrasts("heldout", {"policy": policy, "rival.x": rival}, 50))["heldout"]
+    assert of["rival.x"]["tasks_lost"] == 0.25
+    assert "tasks_lost" not in of["policy"]
 
 
 def test_summary_of_a_split() -> None:
@@ -68,12 +83,14 @@ def test_summary_of_a_split() -> None:
         "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
         "control.random_init.diverged": 4, "control.random_init.target_reached": 0.0, "policy.target_reached": 1.0,
         "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
-        "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4,
+        "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4, "seeds": 2,
+        "baseline.cosine.tasks_lost": 0.0,
     }  # fmt: skip
     assert {k: figures[f"heldout.{k}"] for k in wanted} == pytest.approx(wanted)
+    assert figures["heldout.worst_task"] == "family-b w · Adam · 30 steps"
     assert of.keys() == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
     assert not any(key.endswith("best_error_regret") for key in figures)
-    assert all(isinstance(value, int | float) for value in figures.values())
+    assert {key for key, value in figures.items() if not isinstance(value, int | float)} == {"heldout.worst_task"}
     assert summarise("heldout", two_tasks(), 50) == figures
 
 
