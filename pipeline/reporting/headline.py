@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation import labels
-from pipeline.reporting import verdict
+from pipeline.reporting import scores
 from pipeline.reporting.result_keys import POLICY, ResultKey
-from pipeline.reporting.verdict import CALIBRATED, HOLD, TEXTBOOK
+from pipeline.reporting.scores import CALIBRATED, HOLD, TEXTBOOK
 
 ORDER = ("selection", "heldout", "train")  # the first of them that was judged is summed up
 FIGURES = {  # name -> group and statistic
@@ -33,7 +33,7 @@ def headline(figures: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, float 
     were not run are left out. Raises ValueError where the policy was not judged.
     """
     split = min(rows.split.unique(), key=ORDER.index)
-    rival = verdict.best(verdict.scores(figures, split), "rival")
+    rival = scores.best(scores.table(figures, split), "rival")
     mine = rows.loc[(rows.split == split) & (rows.kind == "policy") & (rows.method == POLICY)]
     keys = {name: ResultKey(split, group, statistic).encode() for name, (group, statistic) in FIGURES.items()}
     out: dict[str, float | int | str] = {name: figures[key] for name, key in keys.items() if key in figures}

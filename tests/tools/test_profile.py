@@ -79,7 +79,7 @@ def test_writing_again_changes_nothing(repository: Path) -> None:
 
 
 def test_git_sees_a_tracked_profile_but_for_its_data(repository: Path) -> None:
-    """What git and DVC ignore of a profile, with --track and without; DVC's own matching of patterns differs from git's."""
+    """With --track and without; by git, and by DVC, which matches patterns in a way of its own."""
     (repository / ".gitignore").write_bytes((TOP / ".gitignore").read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
     for name in ("tiny", "round0"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.reporting import result_keys, verdict
+from pipeline.reporting import result_keys, scores
 from pipeline.reporting.result_keys import ResultKey
 from repository import TOP
 
@@ -14,7 +14,7 @@ OF_SPLIT = ("configured", "tasks", "left_out", "seeds", "worst_task")  # what is
 names = st.from_regex(r"[A-Za-z_]\w{0,8}", fullmatch=True)
 factories = st.builds("rival.{}:{}".format, st.lists(names, min_size=1, max_size=3).map(".".join), names)
 keys = st.builds(
-    ResultKey, st.sampled_from(result_keys.SPLITS), st.sampled_from(sorted(verdict.NAMES)) | factories, names
+    ResultKey, st.sampled_from(result_keys.SPLITS), st.sampled_from(sorted(scores.NAMES)) | factories, names
 )
 
 
