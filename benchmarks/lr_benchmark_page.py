@@ -15,7 +15,7 @@ from pipeline.reporting.result_keys import POLICY, ResultKey
 
 SPLIT = "heldout"
 PROFILED = (  # methods in the figures, beside the best schedule
-    POLICY, scores.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
+    POLICY, scores.VALIDATED, scores.HOLD, scores.CALIBRATED, "rival.finder_steepest", "rival.prodigy_cosine",
     "rival.schedule_free",
 )  # fmt: skip
 THRESHOLDS = np.linspace(-0.1, 1.0, 111)
@@ -47,7 +47,7 @@ def _textbook(r: Mapping[str, Any]) -> str:
     groups = {g: v for g, v in result_keys.groups(r)[SPLIT].items() if result_keys.kind_of(g) == "textbook"}
     rows = []
     for group in sorted(groups, key=lambda g: groups[g]["mean"]):
-        of, name = groups[group], scores.NAMES[f"baseline.{group.partition('.')[2]}"]
+        of, name = groups[group], scores.SCHEDULES[group.partition(".")[2]]
         minus = verdict.difference(*(of.get(f"policy_minus{end}") for end in ("", "_low", "_high")))
         rows.append([name, verdict.number(of["mean"]), minus, verdict.percent(of["policy_wins"])])
     head = ["schedule at the textbook's rate", "mean regret", "policy minus it (95 %)", "policy wins"]

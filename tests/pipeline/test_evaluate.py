@@ -1,11 +1,16 @@
 """The evaluation's figures, of runs worked by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.config import load
-from pipeline.evaluate import bench, contrasts, per_method, summarise
+from pipeline.engines import engine
+from pipeline.evaluate import bench, contrasts, per_method, roster, summarise
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.regrets import HOPELESS
 from pipeline.evaluation.splits import tasks
 from pipeline.reporting import result_keys
 from repository import TOP
@@ -101,3 +106,14 @@ def test_the_bench_is_what_the_parameters_ask_for() -> None:
     assert (measured.seeds, measured.tuning_seeds, measured.learning_rates) == (
         config.seeds, config.tuning_seeds, config.learning_rates,
     )  # fmt: skip
+
+
+def test_the_roster_names_the_tasks_that_the_figures_are_not_of(tmp_path: Path) -> None:
+    chosen = [*tasks(("illconditioned",), 2), *tasks(("diabetes",), 1)]
+    measured = Bench(chosen, 2, 1, (), engine("local", 1), tmp_path)
+    judged, left_out, other = (task.name for task in chosen)
+    rows = pd.DataFrame([row("policy", "policy", 1e-3, 0, task=task) for task in (judged, other)])
+    said = roster(measured, rows)
+    reason = said.pop(f"train.left_out.{left_out}")
+    assert reason.startswith("illconditioned linear") and reason.endswith(f": {HOPELESS}")
+    assert said == {"train.configured": 2, "selection.configured": 1}

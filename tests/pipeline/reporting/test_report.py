@@ -146,6 +146,14 @@ def test_the_page_needs_nothing_from_outside(page: str) -> None:
     assert not re.search(r"<(script|link|iframe)\b", page)
 
 
+def test_what_is_wide_scrolls_in_a_box_of_its_own(page: str) -> None:
+    """So that a page 390 px wide does not scroll sideways; the tables of facts wrap instead."""
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    before = [page[match.start() - 30 : match.start()] for match in re.finditer(r"<table>|<img ", page)]
+    assert len(before) >= 7
+    assert [text for text in before if not re.search(r'<div class="scroll[ \w]*">$', text)] == []
+
+
 def test_equal_input_gives_equal_bytes(paths, page: str, tmp_path: Path) -> None:
     assert report.render(paths) == page
     pictures = []
