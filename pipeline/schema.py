@@ -67,8 +67,8 @@ class OneOf:
 class Registered:
     """A name in a registry of the code, or one of `others`.
 
-    `registry` is "package.module:attribute", a collection of names. It is imported when a value is checked, and not
-    before, for it may need torch, and no stage depends on all of it.
+    `registry` is "package.module:attribute", a collection of names or a function that returns one. It is imported when
+    a value is checked, and not before, for it may need torch, and no stage depends on all of it.
     """
 
     registry: str
@@ -82,7 +82,8 @@ class Registered:
 
     def _names(self) -> Collection[str]:
         module, _, attribute = self.registry.partition(":")
-        return (*getattr(importlib.import_module(module), attribute), *self.others)
+        names = getattr(importlib.import_module(module), attribute)
+        return (*(names() if callable(names) else names), *self.others)
 
 
 @dataclass(frozen=True)

@@ -30,4 +30,6 @@ def names(split: str) -> tuple[str, ...]:
     return tuple(name for name, item in FAMILIES.items() if item.split == split)
 
 
-TRAIN = names("train")
+def recorded() -> tuple[str, ...]:
+    """Names of the families that a collection may record."""
+    return names("train")
