@@ -82,7 +82,7 @@ class Registered:
 
     def _names(self) -> Collection[str]:
         module, _, attribute = self.registry.partition(":")
-        names = getattr(importlib.import_module(module), attribute)
+        names: Any = getattr(importlib.import_module(module), attribute)
         return (*(names() if callable(names) else names), *self.others)
 
 
