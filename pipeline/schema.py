@@ -5,6 +5,7 @@ tuple[X, ...] (a list in YAML), dict[str, X] and further dataclasses.
 """
 
 import importlib
+import inspect
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -82,8 +83,8 @@ class Registered:
 
     def _names(self) -> Collection[str]:
         module, _, attribute = self.registry.partition(":")
-        names: Any = getattr(importlib.import_module(module), attribute)
-        return (*(names() if callable(names) else names), *self.others)
+        names = getattr(importlib.import_module(module), attribute)
+        return (*(names() if inspect.isfunction(names) else names), *self.others)
 
 
 @dataclass(frozen=True)
