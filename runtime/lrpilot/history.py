@@ -19,8 +19,10 @@ LISTED = 6  # features that an explanation lists
 SHOWN = 12  # decisions that a repr lists
 METRICS = tuple(
     f"lrpilot/{name}"
-    for name in ("lr", "level", "action", "guard", "loss", "loss_noise", "val_loss", "grad_norm", "update_ratio")
-)
+    for name in (
+        "lr", "level", "action", "guard", "loss", "loss_noise", "val_loss", "grad_norm", "update_ratio", "probe",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Decision:
             "level": self.level,
             "action": self.action,
             "guard": float(self.event is not None),
+            "probe": 0.0,
             "loss": self.telemetry.get("loss_mean", math.nan),
             "update_ratio": moved / norm if norm else math.nan,
         }

@@ -80,6 +80,11 @@ class RollBack:
         self._snapshot: Snapshot | None = None
         self._seconds = 0.0  # that the snapshot took
 
+    @property
+    def has_model(self) -> bool:
+        """Whether buffers are put back, too."""
+        return self._model is not None
+
     def prepare(self) -> None:
         """Take a snapshot of the present state."""
         begin = time.perf_counter()

@@ -187,7 +187,7 @@ def test_metrics() -> None:
     telemetry = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
     assert replace(PLAIN, telemetry=telemetry).metrics() == {
         "lrpilot/lr": 5e-4, "lrpilot/level": -0.3, "lrpilot/action": 0.25, "lrpilot/guard": 0.0, "lrpilot/loss": 2.0,
-        "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05,
+        "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05, "lrpilot/probe": 0.0,
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lrpilot.bundle import Bundle, load_policy
-from lrpilot.rates import unwrapped
+from lrpilot.optimizers import unwrapped
 from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
