@@ -1,7 +1,7 @@
 """A learning-rate pilot: trained once, offline, on many recorded trainings; drives the learning rate of any new one.
 
 from lrpilot.torch import PilotLR
-scheduler = PilotLR(optimizer, total_steps=N)
+scheduler = PilotLR(optimizer, epochs=20, data=loader, model=model)
 ...
 scheduler.step(loss)
 """

@@ -60,5 +60,5 @@ def test_a_state_of_another_scheduler_is_named(make: Callable[[Any], Any], polic
 
 
 def test_a_state_of_something_else_shows_its_entries(policy: Bundle) -> None:
-    with pytest.raises(ValueError, match="of another scheduler .entries a, b., want that of a PilotLR"):
+    with pytest.raises(ValueError, match=r"of another scheduler \(entries a, b\), want that of a PilotLR"):
         Training(policy).scheduler.load_state_dict({"b": 1, "a": 2})
