@@ -19,9 +19,9 @@ The figures are flat, those of a training as <training>.<figure>:
 
 of a whole training, probe and all, <training>_<steps>: whole_over_cosine, with _low and _high where there were
 several; and of no training: session_ms (to load the policy), start_ms (to make a PilotLR with it, and its first step),
-import_ms, decision_us (from an interval's telemetry to the next rate: features, network, guard, history), policy_us (the
-network alone), memory_bytes = memory_pilot_bytes (at most, in memory_steps steps; memory_at_<share>_percent_bytes on the
-way) + memory_sketch_bytes.
+import_ms, decision_us (from an interval's telemetry to the next rate: features, network, guard, history), policy_us
+(the network alone), memory_bytes = memory_pilot_bytes (at most, in memory_steps steps;
+memory_at_<share>_percent_bytes on the way) + memory_sketch_bytes.
 """
 
 from __future__ import annotations
