@@ -35,7 +35,7 @@ from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
-from lrpilot.summary import summary
+from lrpilot.start_line import sentences
 
 
 class Driver:
@@ -152,7 +152,7 @@ class Driver:
     def summary(self) -> list[str]:
         """What the training is taken for, and what is done to it, in sentences."""
         pilot = self.pilot
-        return summary(
+        return sentences(
             self.plan, pilot.total_steps, pilot.cadence.probe_steps, not pilot.in_probe, self._rates.initial(),
             self._rollback.has_model,
         )  # fmt: skip

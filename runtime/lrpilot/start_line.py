@@ -11,7 +11,7 @@ UNKNOWN = (
 )
 
 
-def summary(
+def sentences(
     plan: Plan, total_steps: int, probe_steps: int, probed: bool, rates: Sequence[float], model: bool
 ) -> list[str]:
     """Sentences, most important first.
