@@ -36,6 +36,7 @@ from lrpilot.plan import Plan
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
 from lrpilot.start_line import sentences
+from lrpilot.warm_up import warm_up
 
 
 class Driver:
@@ -61,6 +62,7 @@ class Driver:
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._options: dict[str, Any] = {"min_lr": min_lr, "max_lr": max_lr, "strict": strict, "guards": guards}
         self._probe = probe
+        warm_up(policy.protocol, self._kind)
         self.pilot = self._new_pilot(plan.total_steps, probe)
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()

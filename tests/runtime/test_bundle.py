@@ -158,9 +158,16 @@ def second_output(made: onnx.ModelProto) -> None:
     made.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1]))
 
 
+def fail_at_run(made: onnx.ModelProto) -> None:
+    made.graph.node[1].output[0] = "single"
+    made.graph.node.append(helper.make_node("Reshape", ["single", "shape"], ["action"]))
+    made.graph.initializer.append(helper.make_tensor("shape", TensorProto.INT64, [2], [7, 1]))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (fail_at_run, r"its graph does not run \(.*Reshape"),
         (fix_batch, rf"maps observation tensor\(float\) \[1, {F}\]"),
         (to_double, r"to action tensor\(double\)"),
         (rename, r"maps state tensor\(float\)"),
