@@ -11,7 +11,6 @@ The policy is the one that lrpilot ships (`make promote` changes it), the state-
 `policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
 random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's grid and chosen by validation
 loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid has).
-textbook.<schedule>.mean, .wins: from 1e-3 (Adam, AdamW) or 0.1 (SGD), and the share of pairs that the policy wins.
 <name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
 constant.<group>.reached: share of the trainings whose validation loss comes down to what the task's best constant rate
 ends with; .steps: median share of its steps until then (none: more than half never do). trainings: of the shipped
@@ -35,7 +34,7 @@ from benchmarks.lr_benchmark_page import PROFILED, SPLIT, draw, render
 from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.engines import engine
-from pipeline.evaluate import contrasts, per_method, summarise
+from pipeline.evaluate import contrasts, per_method, roster, summarise
 from pipeline.evaluation import aggregates, random_search, stats
 from pipeline.evaluation.bench import Bench, name_of
 from pipeline.evaluation.compare import compare, contenders, existing
@@ -43,7 +42,7 @@ from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Looped, Own, Rival
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.rivals import RIVALS, TEXTBOOK
+from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.evaluation.trial import Run, execute
@@ -121,15 +120,10 @@ def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
         searched = grid.search(trials)
         paired = searched[:, np.arange(policy.shape[1]) % searched.shape[1]]
         out |= contrasts(SPLIT, {POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
-    textbook = rows[(rows.kind == "baseline") & np.isclose(rows.lr0, rows.optimizer.map(TEXTBOOK))]
-    for schedule, part in textbook.groupby("method"):
-        table = part.pivot_table(index="task", columns="seed", values="regret").to_numpy()
-        out[f"textbook.{schedule}.mean"] = round(float(table.mean()), 4)
-        out[f"textbook.{schedule}.wins"] = round(stats.share_won(policy, table), 4)
     shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
     out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
     out |= to_best_constant(rows)
-    return out | {"worth": grid.worth(policy.mean()), "seeds": policy.shape[1], "torch": torch.__version__}
+    return out | {"worth": grid.worth(policy.mean()), "torch": torch.__version__}
 
 
 def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
@@ -176,7 +170,7 @@ def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> 
     paths, config = Paths(root), load(root).evaluate
     chosen = methods(paths, schedulers)
     rows = compare(bench, chosen, search=not fast)
-    fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
+    fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph} | roster(bench, rows)
     return figures(rows, config.bootstrap) | ({} if fast else times(bench, chosen)) | fixed, rows
 
 

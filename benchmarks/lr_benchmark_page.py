@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import aggregates
-from pipeline.reporting import markdown, report_data, report_figures, result_keys, verdict
+from pipeline.reporting import markdown, report_data, report_figures, result_keys, scores, verdict
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 SPLIT = "heldout"
 PROFILED = (  # methods in the figures, beside the best schedule
-    POLICY, verdict.VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.prodigy_cosine",
+    POLICY, scores.VALIDATED, scores.HOLD, scores.CALIBRATED, "rival.finder_steepest", "rival.prodigy_cosine",
     "rival.schedule_free",
 )  # fmt: skip
 THRESHOLDS = np.linspace(-0.1, 1.0, 111)
@@ -30,11 +30,11 @@ def _methods(r: Mapping[str, Any]) -> str:
     head = ["method", "mean regret", "95 %", "IQM", "policy minus it (95 %)", "policy wins", "worst family",
             "best checkpoint", "error", "time"]  # fmt: skip
     rows = []
-    for s in verdict.scores(r, SPLIT):
+    for s in scores.listed(scores.table(r, SPLIT)):
         statistics = ("worst_family", "best_regret", "error_regret")
         rest = (r.get(ResultKey(SPLIT, s.group, statistic).encode()) for statistic in statistics)
         wins = "–" if s.wins is None else f"{100 * s.wins:.0f} %"
-        name = s.name if s.group in verdict.NAMES else f"`{s.name}`"
+        name = s.name if s.group in scores.NAMES else f"`{s.name}`"
         row = [name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.number(s.iqm), verdict.gap(s)]
         ratio = r.get("pilot.time") if s.group == POLICY else r.get(f"{s.group.partition('.')[2]}.time")
         row += [wins, *(verdict.number(value, 2) for value in rest), f"×{ratio:.2f}" if ratio else "–"]
@@ -44,12 +44,14 @@ def _methods(r: Mapping[str, Any]) -> str:
 
 def _textbook(r: Mapping[str, Any]) -> str:
     """Schedules from the textbook's rate."""
+    groups = {g: v for g, v in result_keys.groups(r)[SPLIT].items() if result_keys.kind_of(g) == "textbook"}
     rows = []
-    for key in sorted((k for k in r if k.startswith("textbook.") and k.endswith(".mean")), key=lambda k: r[k]):
-        group = key.removesuffix(".mean")
-        name = verdict.NAMES[f"baseline.{group.partition('.')[2]}"]
-        rows.append([name, verdict.number(r[key]), f"{100 * r[f'{group}.wins']:.0f} %"])
-    return markdown.table(["schedule at the textbook's rate", "mean regret", "policy wins"], rows)
+    for group in sorted(groups, key=lambda g: groups[g]["mean"]):
+        of, name = groups[group], scores.SCHEDULES[group.partition(".")[2]]
+        minus = verdict.difference(*(of.get(f"policy_minus{end}") for end in ("", "_low", "_high")))
+        rows.append([name, verdict.number(of["mean"]), minus, verdict.percent(of["policy_wins"])])
+    head = ["schedule at the textbook's rate", "mean regret", "policy minus it (95 %)", "policy wins"]
+    return markdown.table(head, rows)
 
 
 def _sooner(r: Mapping[str, Any]) -> str:
@@ -58,7 +60,7 @@ def _sooner(r: Mapping[str, Any]) -> str:
     for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
         steps = r.get(f"constant.{group}.steps")
         reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
-        rows.append([verdict.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
+        rows.append([scores.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
     return markdown.table(["method", "reaches the best constant rate's loss", "after, of its steps"], rows)
 
 
@@ -66,17 +68,17 @@ def _summary(r: Mapping[str, Any]) -> str:
     groups = result_keys.groups(r)[SPLIT]
     spread = {
         group: groups[group]["sensitivity"]
-        for group in verdict.NAMES
+        for group in scores.NAMES
         if result_keys.kind_of(group) == "baseline" and "sensitivity" in groups.get(group, {})
     }
     steadiest = min(spread, key=lambda group: spread[group])
     worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
     return (
-        f"{r[result_keys.tasks(SPLIT)]} tasks, {r['seeds']} seeds each, benchmark `{r['benchmark']}`, policy "
-        f"`{r['policy'][:12]}`. Random search over schedules and rates of the grid needs {worth} to come as far as the "
-        f"policy. Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the "
-        f"initial rates the regret of a task spreads by {verdict.number(spread[steadiest], 2)} under the steadiest "
-        f"schedule, {verdict.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"{scores.scope(r, SPLIT)}. Benchmark `{r['benchmark']}`, policy `{r['policy'][:12]}`. Random search over "
+        f"schedules and rates of the grid needs {worth} to come as far as the policy. Of all its {r['trainings']} "
+        f"trainings, whatever it was told, {r['diverged']} diverged. Over the initial rates the regret of a task "
+        f"spreads by {verdict.number(spread[steadiest], 2)} under the steadiest schedule, {scores.NAMES[steadiest]}; "
+        f"by 0 under the policy, which does not read them. "
         f"Measured with torch {r['torch']}."
     )
 
@@ -84,7 +86,7 @@ def _summary(r: Mapping[str, Any]) -> str:
 def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
     """The page's figures."""
     judged, runs = aggregates.judged(rows), aggregates.with_groups(rows)
-    baseline = verdict.best(verdict.scores(r, SPLIT), "baseline")
+    baseline = scores.best(scores.table(r, SPLIT), "baseline")
     groups = [*PROFILED, *([baseline.group] if baseline else [])]
     of_families = report_data.by_family(judged, groups)
     pictures = {

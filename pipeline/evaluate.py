@@ -6,7 +6,7 @@ with no setting per task. What is run stands in `pipeline/evaluation/compare.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,15 +16,15 @@ import pandas as pd
 from pipeline import tracking
 from pipeline.config import EvaluateConfig, load
 from pipeline.engines import engine
-from pipeline.evaluation import stats
+from pipeline.evaluation import labels, stats
 from pipeline.evaluation.aggregates import judged, outcomes
 from pipeline.evaluation.bench import Bench, name_of
 from pipeline.evaluation.compare import calibrated, compare, contenders
-from pipeline.evaluation.regrets import SCORES
+from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE, parse_root
 from pipeline.reporting import result_keys
-from pipeline.reporting.result_keys import ResultKey
+from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
 def bench(config: EvaluateConfig) -> Bench:
@@ -35,25 +35,28 @@ def bench(config: EvaluateConfig) -> Bench:
     )  # fmt: skip
 
 
-def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterable[tuple[str, np.ndarray]]:
+def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str, np.ndarray]]:
     """(group, regrets (tasks, seeds)) of what competes; a baseline's are means over its initial rates.
 
-    Tasks that have no such regret, as one without error rates, are left out.
+    Tasks that have no such regret, as those without error rates, are left out, with a message.
     """
-    for group, part in judged(rows).groupby("group", sort=True):
-        table = part.pivot_table(index="task", columns="seed", values=score, dropna=False)
-        yield str(group), table.dropna().to_numpy()
+    without = sorted(rows.task[rows[score].isna()].unique())
+    if without:
+        print(f"evaluate: {score} is not of {', '.join(without)}: no error rate, or one without room", flush=True)
+    for group, part in judged(rows.loc[~rows.task.isin(without)]).groupby("group", sort=True):
+        yield str(group), part.pivot_table(index="task", columns="seed", values=score).to_numpy()
 
 
 def contrasts(split: str, regrets: Mapping[str, np.ndarray], bootstrap: int) -> dict[str, float]:
     """Flat figures of regrets (tasks, seeds) by method, and of what the policy's differ by."""
-    rng, out, policy = np.random.default_rng(0), {}, regrets["policy"]
+    rng, out, policy = np.random.default_rng(0), {}, regrets[POLICY]
     for label, values in regrets.items():
         figures = stats.summary(values, n_resamples=bootstrap, rng=rng)
-        if label != "policy":
+        if label != POLICY:
             gap = stats.difference_estimate(policy, values, n_resamples=bootstrap, rng=rng)
             figures |= {"policy_minus": gap.value, "policy_minus_low": gap.low, "policy_minus_high": gap.high,
-                        "policy_wins": stats.share_won(policy, values)}  # fmt: skip
+                        "policy_wins": stats.share_won(policy, values),
+                        "tasks_lost": float((policy.mean(axis=1) > values.mean(axis=1)).mean())}  # fmt: skip
         out |= result_keys.encode(split, label, {k: round(v, 4) for k, v in figures.items()})
     return out
 
@@ -83,8 +86,24 @@ def summarise(split: str, rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
         spread = round(float(stats.sensitivity(table).mean()), 4)
         out[ResultKey(split, f"baseline.{name}", "sensitivity").encode()] = spread
     # the initial rate is no input of the pilot
-    out[ResultKey(split, result_keys.POLICY, "sensitivity").encode()] = 0.0
-    out[result_keys.tasks(split)] = int(rows.task.nunique())
+    out[ResultKey(split, POLICY, "sensitivity").encode()] = 0.0
+    policy = rows[(rows.kind == "policy") & (rows.method == POLICY)]
+    said = {
+        "tasks": int(rows.task.nunique()),
+        "seeds": int(policy.seed.nunique()),
+        "worst_task": labels.of_runs(rows)[policy.groupby("task").regret.mean().idxmax()],
+    }
+    return out | {result_keys.of_split(split, what): value for what, value in said.items()}
+
+
+def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
+    """Of every split how many tasks were asked for, and why the rows are not of all of them."""
+    known, out = measured.facts(), dict[str, Any]()
+    for split, part in known.groupby("split"):
+        label = labels.labels(part)
+        out[result_keys.of_split(str(split), "configured")] = len(part)
+        for task, reason in left_out(part.index, rows).items():
+            out[result_keys.of_split(str(split), f"left_out.{task}")] = f"{label[task]}: {reason}"
     return out
 
 
@@ -98,6 +117,7 @@ def main() -> None:
         for optimizer, method in calibrated().items():
             metrics[f"calibrated.{optimizer}"] = f"{method.schedule} {method.lr0:g}"
         means = []
+        metrics |= roster(measured, rows)
         for split, part in rows.groupby("split"):
             metrics |= summarise(str(split), part, config.bootstrap)
         for split, by_group in result_keys.groups(metrics).items():

@@ -15,8 +15,8 @@ from lrpilot import load_policy
 from pipeline import config, tracking
 from pipeline.evaluation import aggregates
 from pipeline.paths import Paths, parse_root
-from pipeline.reporting import report_data, report_figures, result_keys, verdict
-from pipeline.reporting.verdict import Score
+from pipeline.reporting import report_data, report_figures, result_keys, scores, verdict
+from pipeline.reporting.scores import Score
 
 TEMPLATE = Path(__file__).parent / "reporting" / "templates" / "report.html"
 SHADES = {
@@ -46,7 +46,7 @@ def render(paths: Paths) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "number": verdict.number, "interval": lambda s: verdict.interval(s.low, s.high), "gap": verdict.gap,
-        "percent": lambda value: f"{100 * value:.0f}\N{NO-BREAK SPACE}%", "count": lambda value: f"{value:,}",
+        "percent": verdict.percent, "role": verdict.role, "count": lambda value: f"{value:,}",
         "plain": _plain, "shade": _shade,
     }  # fmt: skip
     policy = load_policy(paths.policy)
@@ -65,29 +65,24 @@ def render(paths: Paths) -> str:
         benchmark=figures[result_keys.BENCHMARK],
         manifest=policy.manifest,
         evaluate=asdict(params.evaluate),
-        names=verdict.NAMES,
+        names=scores.NAMES,
         colours=report_figures.COLOURS,
     )
 
 
 def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of one split."""
-    table, blind = verdict.scores(figures, name), aggregates.judged(rows)
-    baseline = verdict.best(table, "baseline")
-    if baseline is None:
-        raise ValueError(f"metrics/evaluate.json: no baseline in split {name}; run `dvc repro evaluate`")
-    per_task = report_data.by_task(blind, baseline.group)
-    worst = per_task.loc[per_task[result_keys.POLICY].idxmax()]
-    headline = [baseline, *(s for s in table if s.kind == "rival"), *(s for s in table if s.kind == "control")]
-    return {
-        "name": name, "title": verdict.SPLITS[name], "scores": table, "policy": verdict.find(table, result_keys.POLICY),
-        "validated": verdict.find(table, verdict.VALIDATED), "baseline": baseline, "headline": headline,
-        "controls": [s for s in table if s.kind == "control"], "verdict": verdict.judge(table),
-        "tasks": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("family", "task")],
-        "families": sorted(rows.family.unique()), "seeds": int(rows.seed.nunique()),
-        "worst": {"task": worst.task, "regret": float(worst[result_keys.POLICY])},
-        "outcomes": aggregates.outcomes(blind),
-        "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, table).items()},
+    table, competing = scores.table(figures, name), aggregates.judged(rows)
+    listed, controls = scores.listed(table), [s for s in table if s.kind == "control"]
+    per_task = report_data.by_task(competing)
+    said = {what: figures[result_keys.of_split(name, what)] for what in ("tasks", "configured", "seeds")}
+    return said | {
+        "name": name, "title": scores.SPLITS[name], "scores": listed, "policy": scores.find(table, result_keys.POLICY),
+        "validated": scores.find(table, scores.VALIDATED), "yardsticks": scores.yardsticks(table), "controls": controls,
+        "verdict": verdict.judged(figures, name), "left_out": scores.left_out(figures, name),
+        "by_task": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("label", "task")],
+        "families": sorted(rows.family.unique()), "outcomes": aggregates.outcomes(competing),
+        "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, listed).items()},
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-JUDGED = ("policy", "baseline", "rival", "control", "floor")
+JUDGED = ("policy", "baseline", "textbook", "rival", "control", "floor")
 
 
 def with_groups(rows: pd.DataFrame) -> pd.DataFrame:

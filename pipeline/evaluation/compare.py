@@ -11,12 +11,14 @@ import pandas as pd
 
 from pipeline.evaluation import searched_schedule
 from pipeline.evaluation.bench import Bench, schedules, train_grid, with_facts
+from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
+from pipeline.evaluation.rivals import TEXTBOOK
 
 CALIBRATED = Path(__file__).with_name("calibrated.json")
 
@@ -30,7 +32,10 @@ def compare(bench: Bench, methods: Sequence[Method], *, search: bool = False) ->
     asked = [*schedules("baseline", bench.learning_rates), *methods]
     best, first = oracles(bench, tuned)
     default = calibrated()
-    first += [r for t in bench.tasks for r in bench.runs([*asked, default[known.optimizer[t.name]]], t)]
+    for task in bench.tasks:
+        optimizer = known.optimizer[task.name]
+        untuned = [default[optimizer], *schedules("textbook", [TEXTBOOK[optimizer]])]
+        first += bench.runs([*asked, *untuned], task)
     rows = bench.compute(first, "compare")
     curves = mean_curves(
         rows[(rows.kind == "policy") & (rows.method == "policy")].join(known[["optimizer", "n_steps"]], "task")
@@ -54,6 +59,7 @@ def contenders(policy: Path, blind: Path) -> list[Method]:
     return [
         Learned("policy", "policy", learned, epochs=True),
         Learned("policy", "policy_val", learned, epochs=True, validation=True),
+        *(Ablated("control", name, learned, name) for name in ABLATIONS),
         Ruled("control", "random_init", rule="random_init"),
         Learned("control", "state_blind", existing(blind)),
         Ruled("rival", "finder_steepest", rule="finder_steepest"),

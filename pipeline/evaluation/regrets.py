@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,7 @@ SCORES = {  # column of normalised regret -> what of
     "best_error_regret": "best_error",
 }
 ROOM = 0.02  # of an error rate, between untrained and oracle: below, its regret is noise
+HOPELESS = "no tuned training improves on its start"  # why a task has no regret
 
 
 def start_of(score: str) -> str:
@@ -31,7 +34,7 @@ def add_regret(rows: pd.DataFrame) -> pd.DataFrame:
     for name, part in rows.groupby("task", sort=True):
         oracle = {score: _oracle(part, score) for score in SCORES.values()}
         if not oracle["test_loss"] < part.initial_loss.iloc[0]:
-            print(f"benchmark: {name} left out: no tuned training improves on its start", flush=True)
+            print(f"benchmark: {name} left out: {HOPELESS}", flush=True)
             continue
         of_oracle = part[(part.kind == "oracle") & (part.method == "test_loss")]
         target = of_oracle.val_loss.mean()
@@ -43,6 +46,11 @@ def add_regret(rows: pd.DataFrame) -> pd.DataFrame:
             epochs_to_target=reached / part.steps_per_epoch, error_gap=part.test_error - oracle["test_error"],
         ))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def left_out(tasks: Iterable[str], rows: pd.DataFrame) -> dict[str, str]:
+    """Which of these tasks `add_regret` left out of the rows, and why."""
+    return {task: HOPELESS for task in tasks if task not in set(rows.task)}
 
 
 def _oracle(part: pd.DataFrame, score: str) -> float:

@@ -73,6 +73,7 @@ def _verdicts(groups: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     mine = groups[result_keys.POLICY]["mean"]
     for kind, meaning in (
         ("baseline", "these schedules do as well from a blindly chosen initial learning rate"),
+        ("textbook", "these schedules do as well from the textbook's rate"),
         ("rival", "these methods without tuning do as well"),
         ("control", "these controls do as well, so what the policy observes did not help"),
     ):

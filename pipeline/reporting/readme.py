@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.reporting import markdown, report_data, report_figures, result_keys, verdict
+from pipeline.reporting import markdown, report_data, report_figures, result_keys, scores, verdict
 
 README = Path("README.md")
 PICTURE = Path("docs/images/report.png")
@@ -21,22 +21,22 @@ def update(evaluation: Mapping[str, Any], rows: pd.DataFrame, readme: Path = REA
         markdown.fill(readme.read_text(encoding="utf-8"), "results", results(evaluation)), encoding="utf-8"
     )
     rates = report_data.sensitivity(rows)
-    report_figures.write_png(report_figures.picture(verdict.scores(evaluation, SPLIT), rates), picture)
+    report_figures.write_png(report_figures.picture(scores.table(evaluation, SPLIT), rates), picture)
 
 
 def results(evaluation: Mapping[str, Any]) -> str:
     """Markdown: what the held-out families say, and a table of all methods."""
-    table = verdict.scores(evaluation, SPLIT)
-    judged = verdict.judge(table)
+    table = scores.table(evaluation, SPLIT)
+    judged = verdict.judged(evaluation, SPLIT)
     head = ["method", "mean regret", "95 % interval", "policy minus it (95 %)", "worst task"]
     rows = []
-    for s in table:
+    for s in scores.listed(table):
         cells = [s.name, verdict.number(s.mean), verdict.interval(s.low, s.high), verdict.gap(s)]
         cells.append(verdict.number(s.worst, 2))
         rows.append([f"**{c}**" for c in cells] if s.group == result_keys.POLICY else cells)
     paragraphs = [
         f"**{judged.headline}.** {' '.join(judged.sentences)}",
-        f"Normalised regret on {evaluation[result_keys.tasks(SPLIT)]} tasks of the {verdict.SPLITS[SPLIT]}:",
+        f"Normalised regret on the {scores.SPLITS[SPLIT]}, {scores.scope(evaluation, SPLIT)}:",
         markdown.table(head, rows),
     ]
     return "\n\n".join(paragraphs)

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.evaluation import labels
 from pipeline.evaluation.aggregates import with_groups
 from pipeline.reporting.result_keys import POLICY
-from pipeline.reporting.verdict import NAMES, VALIDATED
+from pipeline.reporting.scores import CALIBRATED, HOLD, NAMES, TEXTBOOK, VALIDATED
 
-# Columns of the table of tasks; the baselines come as the best of them.
+# Columns of the table of tasks.
 TASK_COLUMNS = (
-    POLICY, VALIDATED, "rival.calibrated", "rival.finder_steepest", "rival.finder_tenth",
-    "control.random_init", "control.state_blind", "control.mean_lr",
+    POLICY, VALIDATED, CALIBRATED, TEXTBOOK, HOLD, "control.no_loss", "control.mean_lr", "control.state_blind",
+    "control.random_init", "rival.finder_tenth", "rival.finder_steepest",
 )  # fmt: skip
 SHOWN_TASKS = 6  # whose learning-rate curves are drawn
 
@@ -26,20 +27,19 @@ def load(path: Any) -> pd.DataFrame:
     return with_groups(pd.read_parquet(path))
 
 
-def by_task(rows: pd.DataFrame, best_baseline: str) -> pd.DataFrame:
-    """Mean regret (tasks, methods) of `TASK_COLUMNS` and one baseline, sorted by family, the policy's worst last."""
-    wanted = [*TASK_COLUMNS[:2], best_baseline, *TASK_COLUMNS[2:]]
-    table = rows[rows.group.isin(wanted)].pivot_table(index=["family", "task"], columns="group", values="regret")
-    table = table[[c for c in wanted if c in table]].reset_index()
-    return table.sort_values(["family", POLICY, "task"], ignore_index=True)
+def by_task(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean regret (tasks, methods) of `TASK_COLUMNS`, with the tasks' labels; the policy's worst task first."""
+    table = rows[rows.group.isin(TASK_COLUMNS)].pivot_table(index="task", columns="group", values="regret")
+    table = table[[c for c in TASK_COLUMNS if c in table]].reset_index()
+    table.insert(0, "label", table.task.map(labels.of_runs(rows)))
+    return table.sort_values([POLICY, "task"], ascending=[False, True], ignore_index=True)
 
 
 @dataclass(frozen=True)
 class TaskCurves:
     """Learning rates over progress, evenly spaced points, of one task."""
 
-    task: str
-    optimizer: str
+    label: str  # of the task
     regret: float  # of the policy
     policy: np.ndarray  # (seeds, points)
     oracle: np.ndarray  # (points,) of the best schedule of the grid
@@ -52,16 +52,16 @@ def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
     """Tasks from the policy's best to its worst, evenly spaced in rank."""
     ranked = rows[rows.group == POLICY].groupby("task").regret.mean().sort_values(kind="stable")
     where = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_TASKS, len(ranked))).round().astype(int))
-    return [_curves(rows.loc[rows.task == task], float(ranked[task])) for task in ranked.index[where]]
+    label = labels.of_runs(rows)
+    return [_curves(rows.loc[rows.task == task], label[task], float(ranked[task])) for task in ranked.index[where]]
 
 
-def _curves(part: pd.DataFrame, regret: float) -> TaskCurves:
+def _curves(part: pd.DataFrame, label: str, regret: float) -> TaskCurves:
     grid = part.loc[part.kind == "grid"]
     oracle, linear = _winner(grid), _winner(grid.loc[grid.method == "linear"])
-    first = part.iloc[0]
     name = NAMES[f"baseline.{oracle.method}"]
     return TaskCurves(
-        first.task, first.optimizer, regret, np.stack(part[part.group == POLICY].lr_curve.to_list()),
+        label, regret, np.stack(part[part.group == POLICY].lr_curve.to_list()),
         np.asarray(oracle.lr_curve), f"{name}, {oracle.lr0:g}", np.asarray(linear.lr_curve), f"{linear.lr0:g}",
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, FigureBase
 
 from pipeline.reporting.report_data import TaskCurves
 from pipeline.reporting.result_keys import POLICY, kind_of
-from pipeline.reporting.verdict import NAMES, Score
+from pipeline.reporting.scores import NAMES, Score
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 WIDTH = 5.6  # inches
 INK = "#757575"
 COLOURS = {
-    "policy": "#e8590c", "baseline": "#6c757d", "rival": "#1c8a94", "control": "#9467bd", "oracle": "#2f6fb2",
-    "floor": "#2f6fb2",
+    "policy": "#e8590c", "baseline": "#6c757d", "textbook": "#a07400", "rival": "#1c8a94", "control": "#9467bd",
+    "oracle": "#2f6fb2", "floor": "#2f6fb2",
 }  # fmt: skip
 KINDS = {
-    "policy": "policy", "baseline": "schedules", "rival": "rivals", "control": "controls", "floor": "in hindsight",
+    "policy": "policy", "baseline": "schedules", "textbook": "textbook", "rival": "rivals", "control": "controls",
+    "floor": "in hindsight",
 }  # fmt: skip
 STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8,
@@ -117,7 +118,8 @@ def rate_curves(tasks: Sequence[TaskCurves]) -> Figure:
         top = max(curves.policy.max(), curves.oracle.max(), curves.linear.max())
         # The ends of decaying schedules go to zero and would squeeze everything else.
         ax.set_ylim(min(top / 1e5, curves.oracle.max() / 1e2), top * 2)
-        ax.set_title(f"{curves.task}\n{curves.optimizer}, regret {curves.regret:.2f}", fontsize=8)
+        subject, _, rest = curves.label.partition(" · ")
+        ax.set_title(f"{subject}\n{rest} · regret {curves.regret:.2f}", fontsize=7)
         if ax in axes[-1]:
             ax.set_xlabel("% of the training")
     for ax in axes.flat[len(tasks) :]:

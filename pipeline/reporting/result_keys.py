@@ -3,7 +3,13 @@
 A group is one method: `policy` (`policy_val`: shown the validation loss, `policy_steps`: not told of the data), or a
 kind and a name, as `baseline.cosine`; the name of a rival may be that of a user's own scheduler, `module:factory`.
 Values are of the normalised regret (0: the tuned oracle, 1: nothing learned; lower is better) unless their statistic
-says otherwise. Beside these keys the file has `benchmark`, <split>.tasks and calibrated.<optimizer>.
+says otherwise. Beside these keys the file has `benchmark`, calibrated.<optimizer>, and of each split
+
+    <split>.configured       tasks that were asked for
+    <split>.tasks            tasks that the figures are of
+    <split>.left_out.<task>  what a task is that they are not of, and why
+    <split>.seeds            runs of a task that each method is judged on; those that choose the oracle do not count
+    <split>.worst_task       the label of the task with the policy's highest mean regret, which is `policy.worst`
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ POLICY = "policy"
 BENCHMARK = "benchmark"  # hash of tasks and protocol: only figures of an equal one may be compared
 STATISTICS = ("mean", "iqm", "low", "high", "worst")  # what a bundle carries of every group
 
-GROUP = re.compile(r"policy(?:_\w+)?|(?:baseline|rival|control|floor)\.[\w:.]+")
+GROUP = re.compile(r"policy(?:_\w+)?|(?:baseline|textbook|rival|control|floor)\.[\w:.]+")
 STATISTIC = re.compile(r"\w+")
 
 
@@ -62,7 +68,7 @@ SCORE = ResultKey("selection", POLICY, "mean").encode()  # what decides whether 
 
 
 def kind_of(group: str) -> str:
-    """Of a group: "policy", "baseline", "rival", "control" or "floor"."""
+    """Of a group: "policy", "baseline", "textbook", "rival", "control" or "floor"."""
     return POLICY if group.startswith(POLICY) else group.partition(".")[0]
 
 
@@ -80,9 +86,9 @@ def groups(figures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]
     return table
 
 
-def tasks(split: str) -> str:
-    """The key of how many tasks a split has."""
-    return f"{split}.tasks"
+def of_split(split: str, what: str) -> str:
+    """The key of what is said of a split: "tasks", "configured", "seeds", "worst_task", "left_out.<task>"."""
+    return f"{split}.{what}"
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:

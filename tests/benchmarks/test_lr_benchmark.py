@@ -21,6 +21,7 @@ from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import Paths
 from pipeline.reporting import result_keys
+from pipeline.reporting.verdict import MINUS
 from repository import TOP
 from tiny import write_params
 
@@ -39,14 +40,16 @@ def evaluation() -> pd.DataFrame:
     }
     regrets = {("grid", name, lr0): regret for (name, lr0), regret in grid.items()}
     regrets |= {("baseline", "constant", 1e-3): 0.3, ("baseline", "constant", 0.1): 0.1}
+    regrets |= {("textbook", "cosine", 1e-3): 0.2, ("textbook", "wsd", 1e-3): 0.1, ("control", "hold", np.nan): 0.12}
     regrets |= {("policy", name, np.nan): 0.15 for name in ("policy", "policy_val", "policy_steps")}
     regrets |= {("rival", name, np.nan): 0.3 for name in ("calibrated", "finder_steepest", "prodigy_cosine")}
     regrets |= {("rival", "schedule_free", np.nan): 0.2, ("control", "mean_lr", np.nan): 0.5}
     regrets |= {("loop", "pilot", np.nan): 0.15, ("loop", "untouched", np.nan): 0.4}
     rows = [
         {
-            "split": "heldout", "family": task.rpartition("-")[0], "task": task, "seed": seed, "kind": kind,
-            "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100, "steps_per_epoch": 10.0,
+            "split": "heldout", "family": task.rpartition("-")[0], "workload": "w", "task": task, "seed": seed,
+            "kind": kind, "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100,
+            "steps_per_epoch": 10.0,
             "regret": regret + 0.01 * seed, "best_regret": 0.1, "error_regret": 0.2, "best_error_regret": 0.1,
             "val_loss": 1 + regret, "test_loss": 1 + regret, "steps_to_target": 50.0, "epochs_to_target": 5.0,
             "error_gap": 0.0, "seconds": 0.1, "lr_curve": np.linspace(1e-2, 1e-4, 100), "milestones": [50, 80, 100],
@@ -60,7 +63,8 @@ def evaluation() -> pd.DataFrame:
 @pytest.fixture
 def figures() -> dict[str, Any]:
     timed = {"pilot.time": 1.5, "schedule_free.time": 1.25, "untouched.time": 1.0}
-    return lr_benchmark.figures(evaluation(), 50) | timed | {"benchmark": "0123", "policy": "ab" * 32}
+    fixed = {"benchmark": "0123", "policy": "ab" * 32, "heldout.configured": 3}
+    return lr_benchmark.figures(evaluation(), 50) | timed | fixed
 
 
 def test_figures_by_hand(figures: dict[str, Any]) -> None:
@@ -70,13 +74,13 @@ def test_figures_by_hand(figures: dict[str, Any]) -> None:
     assert figures["heldout.baseline.constant.mean"] == pytest.approx(0.205)
     grid = lr_benchmark.Grid(evaluation())
     assert [grid.search(n).mean() for n in (1, 2, 3, 5)] == pytest.approx([0.525, 0.245, 0.105, 0.005])
-    assert (figures["worth"], figures["seeds"], figures["heldout.tasks"]) == (3, 2, 2)
+    assert (figures["worth"], figures["heldout.seeds"], figures["heldout.tasks"]) == (3, 2, 2)
     assert grid.worth(-1.0) == 0
     assert figures["heldout.rival.random_search_3.mean"] == pytest.approx(0.105)
     assert figures["heldout.rival.random_search_3.policy_minus"] == pytest.approx(0.05)
-    # from the textbook's rate: .3 on Adam's task (1e-3), .1 on SGD's (.1), against the policy's .15
-    assert figures["textbook.constant.mean"] == pytest.approx(0.205)
-    assert figures["textbook.constant.wins"] == 0.5
+    assert figures["heldout.textbook.cosine.mean"] == pytest.approx(0.205)
+    assert figures["heldout.textbook.cosine.policy_minus"] == pytest.approx(-0.05)
+    assert (figures["heldout.textbook.cosine.tasks_lost"], figures["heldout.textbook.wsd.tasks_lost"]) == (0.0, 1.0)
     # the best constant rate ends at 1.2: the policy is there after 80 of 100 steps, as everybody is
     assert figures["constant.policy.steps"] == 0.8 and figures["constant.policy.reached"] == 1.0
     assert (figures["trainings"], figures["diverged"]) == (16, 0)
@@ -93,14 +97,18 @@ def test_what_never_gets_to_the_best_constant() -> None:
 
 
 def test_the_table_has_a_row_of_each_method(figures: dict[str, Any]) -> None:
-    first, _, sooner, summary = lr_benchmark.render(figures).split("\n\n")
+    first, textbook, sooner, summary = lr_benchmark.render(figures).split("\n\n")
     lines = first.splitlines()
     methods = {line.split("|")[1].strip(): line for line in lines}
     assert methods["**learned policy**"].endswith("| 0.15 | 0.10 | 0.20 | ×1.50 |")
     assert methods["schedule-free AdamW / SGD"].endswith("| ×1.25 |")
-    assert methods["random search, 3 trials"].endswith("| – | – | – | – |")
+    assert methods["random search (3 trials)"].endswith("| – | – | – | – |")
     assert "100 %" in methods["Prodigy + cosine"] and len({line.count("|") for line in lines}) == 1
-    assert "needs 3 trials" in summary and "`abababababab`" in summary and "all its 16 trainings" in summary
+    assert {"textbook default", "first level held"} <= methods.keys() and "WSD at the textbook rate" not in methods
+    row = "| CosineAnnealingLR | 0.205 | ~0.050 (~0.050 to ~0.050) | 100\N{NO-BREAK SPACE}% |".replace("~", MINUS)
+    assert row in textbook.splitlines()
+    assert summary.startswith("2 of 3 tasks, 2 seeds each. Benchmark `0123`") and "needs 3 trials" in summary
+    assert "`abababababab`" in summary and "all its 16 trainings" in summary
     assert "spreads by 0.20 under the steadiest schedule, constant;" in summary
     assert "| learned policy | 100 % | 80 % |" in sooner.splitlines()
 
@@ -145,10 +153,12 @@ def test_the_command_line(root: Path, capsys: pytest.CaptureFixture[str], monkey
     r: dict[str, Any] = json.loads(out.read_text())
     wanted = {*(f"rival.{name}" for name in RIVALS if name != "untouched"), "rival.mine:constant", "policy"}
     groups = result_keys.groups(r)["heldout"].keys()
-    assert wanted | {"rival.random_search_3", "rival.calibrated", "policy_steps", "control.mean_lr"} <= groups
+    wanted |= {"control.hold", "control.no_loss", "control.mean_lr", "textbook.linear", "policy_steps"}
+    assert wanted | {"rival.random_search_3", "rival.calibrated"} <= groups
+    assert (r["heldout.configured"], r["heldout.tasks"], r["heldout.seeds"]) == (1, 1, 2)
     assert r["policy"] == load_policy("default").manifest.graph
     shown = capsys.readouterr().out
-    assert "| Prodigy |" in shown and "| `mine:constant` |" in shown and "1 tasks, 2 seeds each" in shown
+    assert "| Prodigy |" in shown and "| `mine:constant` |" in shown and "1 of 1 tasks, 2 seeds each" in shown
     assert (TOP / lr_benchmark.PAGE).read_text(encoding="utf-8") == before
 
 

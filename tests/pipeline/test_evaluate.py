@@ -1,11 +1,16 @@
 """The evaluation's figures, of runs worked by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.config import load
-from pipeline.evaluate import bench, contrasts, per_method, summarise
+from pipeline.engines import engine
+from pipeline.evaluate import bench, contrasts, per_method, roster, summarise
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.regrets import HOPELESS
 from pipeline.evaluation.splits import tasks
 from pipeline.reporting import result_keys
 from repository import TOP
@@ -43,8 +48,14 @@ def test_per_method_averages_a_baseline_over_its_initial_rates() -> None:
     assert set(regrets) == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
     np.testing.assert_allclose(regrets["baseline.cosine"], np.full((2, 2), 0.4))
     np.testing.assert_allclose(regrets["policy"], [[0.1, 0.1], [0.2, 0.2]])
-    assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]  # b has no error rate
-    assert dict(per_method(two_tasks(), "best_error_regret"))["policy"].size == 0
+
+
+def test_tasks_without_a_regret_of_errors_are_left_out_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dict(per_method(two_tasks(), "error_regret"))["policy"].tolist() == [[0.4, 0.4]]
+    assert "error_regret is not of b: " in capsys.readouterr().out
+    assert dict(per_method(two_tasks(), "best_error_regret")) == {}
+    assert "best_error_regret is not of a, b: " in capsys.readouterr().out
+    assert dict(per_method(two_tasks())).keys() and capsys.readouterr().out == ""
 
 
 def test_contrasts_by_hand() -> None:
@@ -54,6 +65,15 @@ def test_contrasts_by_hand() -> None:
     assert of["rival.x"]["policy_wins"] == 0.5
     assert of["rival.x"]["policy_minus_low"] <= 0 <= of["rival.x"]["policy_minus_high"]
     assert "policy_wins" not in of["policy"]
+
+
+def test_a_task_is_lost_whose_mean_is_higher() -> None:
+    """Of the policy's means .2, .3, .4 and .5 the last one alone is above a rival's .3; .3 beside .3 is no loss."""
+    policy = np.array([[0.1, 0.3], [0.3, 0.3], [0.3, 0.5], [0.5, 0.5]])
+    rival = np.array([[0.3, 0.3], [0.3, 0.3], [0.9, 0.0], [0.3, 0.3]])
+    of = result_keys.groups(contrasts("heldout", {"policy": policy, "rival.x": rival}, 50))["heldout"]
+    assert of["rival.x"]["tasks_lost"] == 0.25
+    assert "tasks_lost" not in of["policy"]
 
 
 def test_summary_of_a_split() -> None:
@@ -68,12 +88,14 @@ def test_summary_of_a_split() -> None:
         "baseline.cosine.policy_wins": 1.0, "policy_val.policy_wins": 0.5, "baseline.cosine.sensitivity": 0.2,
         "control.random_init.diverged": 4, "control.random_init.target_reached": 0.0, "policy.target_reached": 1.0,
         "control.random_init.target_share_of_steps": 1.0, "policy.median_error_gap": 0.01, "tasks": 2,
-        "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4,
+        "policy.worst_family": 0.2, "policy.best_regret": 0.05, "policy.error_regret": 0.4, "seeds": 2,
+        "baseline.cosine.tasks_lost": 0.0,
     }  # fmt: skip
     assert {k: figures[f"heldout.{k}"] for k in wanted} == pytest.approx(wanted)
+    assert figures["heldout.worst_task"] == "family-b w · Adam · 30 steps"
     assert of.keys() == {"policy", "policy_val", "control.random_init", "baseline.cosine"}
     assert not any(key.endswith("best_error_regret") for key in figures)
-    assert all(isinstance(value, int | float) for value in figures.values())
+    assert {key for key, value in figures.items() if not isinstance(value, int | float)} == {"heldout.worst_task"}
     assert summarise("heldout", two_tasks(), 50) == figures
 
 
@@ -84,3 +106,14 @@ def test_the_bench_is_what_the_parameters_ask_for() -> None:
     assert (measured.seeds, measured.tuning_seeds, measured.learning_rates) == (
         config.seeds, config.tuning_seeds, config.learning_rates,
     )  # fmt: skip
+
+
+def test_the_roster_names_the_tasks_that_the_figures_are_not_of(tmp_path: Path) -> None:
+    chosen = [*tasks(("illconditioned",), 2), *tasks(("diabetes",), 1)]
+    measured = Bench(chosen, 2, 1, (), engine("local", 1), tmp_path)
+    judged, left_out, other = (task.name for task in chosen)
+    rows = pd.DataFrame([row("policy", "policy", 1e-3, 0, task=task) for task in (judged, other)])
+    said = roster(measured, rows)
+    reason = said.pop(f"train.left_out.{left_out}")
+    assert reason.startswith("illconditioned linear") and reason.endswith(f": {HOPELESS}")
+    assert said == {"train.configured": 2, "selection.configured": 1}

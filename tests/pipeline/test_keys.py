@@ -11,6 +11,7 @@ import pytest
 from pipeline import code_hash, train
 from pipeline.code_hash import FOLDERS
 from pipeline.config import load
+from pipeline.evaluation.methods.ablated import Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.method import Method
@@ -24,7 +25,7 @@ from pipeline.evaluation.trial import Run, facts_key
 from pipeline.simulation.recording import Spec, code
 from repository import TOP
 
-KNOWN, LEARNED = {"scheduled", "shaped", "replayed"}, {"rule", "policy"}  # methods, by what drives them
+KNOWN, LEARNED = {"scheduled", "shaped", "replayed"}, {"rule", "policy", "ablated"}  # methods, by what drives them
 LOOPED = {"own", "pilot", *RIVALS}
 RUNS = KNOWN | LEARNED | LOOPED
 METHODS: dict[str, Method] = {
@@ -33,6 +34,7 @@ METHODS: dict[str, Method] = {
     "replayed": Replayed("control", "a", (-3.0, -4.0)),
     "rule": Ruled("rival", "a", "finder_tenth"),
     "policy": Learned("policy", "a", "default"),
+    "ablated": Ablated("control", "a", "default", "hold"),
     "own": Own("rival", "a", "tiny:world"),
     "pilot": PilotLoop("loop", "a", "default"),
     **{name: Rival("rival", name, name) for name in RIVALS},
@@ -102,7 +104,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/explain.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "decades over the anchor", "decades above the anchor", set()),
         ("pipeline/tracking.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
-        ("pipeline/reporting/verdict.py", "\nSPLITS = ", "\nCHANGED = True\nSPLITS = ", set()),
+        ("pipeline/reporting/scores.py", "\nSPLITS = ", "\nCHANGED = True\nSPLITS = ", set()),
         ("pipeline/evaluate.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "CLIP = 5.0", "CLIP = 5.5", PILOTED | {"agent"}),
         ("runtime/lrpilot/observer.py", "MEMORY = 4", "MEMORY = 5", PILOTED | {"agent"}),

@@ -11,6 +11,8 @@ import pytest
 
 from clones import repro, sh
 from lrpilot import load_policy
+from pipeline.config import load
+from pipeline.evaluation import labels
 from pipeline.paths import ARTEFACTS, Paths
 from pipeline.tracking import open_store
 
@@ -57,11 +59,27 @@ def test_metrics_hold_their_keys(paths: Paths) -> None:
     assert set(keys.split()) <= set(collect) and collect["runs"] == 48
     evaluate = json.loads(paths.evaluate_metrics.read_text())
     names = ["policy", "baseline.cosine", "control.state_blind", "control.mean_lr", "control.random_init"]
-    names += ["rival.finder_steepest", "rival.finder_tenth", "policy_val"]
+    names += ["rival.finder_steepest", "rival.finder_tenth", "policy_val", "rival.calibrated", "textbook.cosine"]
+    names += ["control.hold", "control.no_loss"]
     missing = [
         n for n in names for k in ("mean", "iqm", "low", "high", "worst") if f"selection.{n}.{k}" not in evaluate
     ]
     assert missing == []
+
+
+def test_the_report_states_the_seeds_and_tasks_of_the_evaluation(paths: Paths) -> None:
+    """Those that methods are judged on: the seeds that choose the oracle are in the file, too."""
+    rows, page = pd.read_parquet(paths.evaluation), paths.report.read_text(encoding="utf-8")
+    mine = rows[(rows.kind == "policy") & (rows.method == "policy")]
+    config = load(paths.root).evaluate
+    stated = re.findall(r"Judged: (\d+) of (\d+) tasks, (\d+) seeds each", page)
+    configured = len(config.families) * config.tasks_per_family
+    assert [[int(number) for number in of_split] for of_split in stated] == [
+        [mine.task.nunique(), configured, mine.seed.nunique()]
+    ]
+    assert mine.seed.nunique() == config.seeds < rows.seed.nunique()
+    assert set(re.findall(r'<tr><td title="(.+?)">', page)) == set(rows.task)
+    assert all(label in page for label in labels.of_runs(rows).values())
 
 
 def test_methods_share_their_random_numbers(paths: Paths) -> None:

@@ -11,6 +11,7 @@ from pipeline.engines import engine
 from pipeline.evaluation.bench import TUNING, Bench, grid
 from pipeline.evaluation.compare import calibrated, compare, contenders, mean_curves
 from pipeline.evaluation.regrets import SCORES
+from pipeline.evaluation.rivals import TEXTBOOK
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import CURVE_POINTS
 from pipeline.workloads.base import OPTIMIZERS
@@ -65,7 +66,8 @@ def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
         **{("oracle", score): 2 for score in SCORES.values()}, ("rival", "calibrated"): 2,
         ("rival", "finder_tenth"): 2, ("rival", "finder_steepest"): 2, ("policy", "policy"): 2,
         ("policy", "policy_val"): 2, ("control", "random_init"): 2, ("control", "state_blind"): 2,
-        ("control", "mean_lr"): 2, ("floor", "searched"): 2,
+        ("control", "mean_lr"): 2, ("control", "hold"): 2, ("control", "no_loss"): 2, ("floor", "searched"): 2,
+        ("textbook", "constant"): 2, ("textbook", "linear"): 2,
     }  # fmt: skip
     judged, tuned = rows[rows.kind != "grid"], rows[rows.kind == "grid"]
     assert set(judged.seed) == {0, 1} and set(tuned.seed) == {TUNING, TUNING + 1}
@@ -73,6 +75,7 @@ def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
     assert oracle.regret.mean() == pytest.approx(0, abs=1e-9)
     best = tuned.groupby(["method", "lr0"]).test_loss.mean().idxmin()
     assert oracle.lr0.iloc[0] == best[1]
+    assert set(rows.lr0[rows.kind == "textbook"]) == {TEXTBOOK[bench.tasks[0].sample().optimizer]}
     searched = rows[rows.kind == "floor"]
     assert searched.regret.mean() < 0.1
     again = compare(bench, contenders(policy, policy), search=True)

@@ -12,6 +12,7 @@ import pytest
 from bundles import write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.pilot import Pilot
+from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.method import MILESTONES, Method, milestones
@@ -36,6 +37,7 @@ PRODIGY = Rival("rival", "prodigy", "prodigy")
 OWN = Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
 PILOT = PilotLoop("loop", "pilot", "default")
 LEARNED = Learned("policy", "policy", "default", epochs=True)
+HOLD = Ablated("control", "hold", "default", "hold")
 
 
 def trained(*methods: Method, seeds: Sequence[int] = (0, 1)) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def test_milestones_end_with_the_training(n: int) -> None:
 
 
 def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
-    others = (SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED)
+    others = (SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED, HOLD)
     assert COSINE.initial_rate == 1e-2
     assert [method.initial_rate for method in others] == [None] * len(others)
 
@@ -72,7 +74,8 @@ def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
         (COSINE, SEARCHED, True), (COSINE, MEAN, True), (COSINE, FINDER, False), (COSINE, PRODIGY, False),
         (FINDER, replace(FINDER, rule="finder_steepest"), False), (FINDER, LEARNED, False),
         (LEARNED, replace(LEARNED, validation=True, epochs=False), True),
-        (LEARNED, replace(LEARNED, unprobed=True), False),
+        (LEARNED, replace(LEARNED, unprobed=True), False), (LEARNED, HOLD, False),
+        (HOLD, replace(HOLD, ablation="no_loss"), True),
         (PRODIGY, Rival("rival", "greedy", "greedy"), True), (PRODIGY, OWN, False), (PRODIGY, PILOT, False),
     ],
 )  # fmt: skip
@@ -81,7 +84,7 @@ def test_which_methods_train_together(method: Method, other: Method, together: b
     assert (Run(TASK, method, 0).together() == Run(TASK, other, 1).together()) is together
 
 
-@pytest.mark.parametrize("method", [COSINE, SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED])
+@pytest.mark.parametrize("method", [COSINE, SEARCHED, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED, HOLD])
 def test_what_looks_at_tensors_trains_alone(method: Method) -> None:
     """And workers, which get methods pickled, have the same ones."""
     alone = Run(TASK, method, 0).together() != Run(TASK, method, 1).together()
@@ -97,7 +100,7 @@ def test_a_rival_names_its_packages_and_nothing_else_has_any() -> None:
         "prodigy": ("prodigyopt",), "prodigy_cosine": ("prodigyopt",), "d_adaptation": ("dadaptation",),
         "d_adaptation_cosine": ("dadaptation",),
     }  # fmt: skip
-    assert {method.packages() for method in (COSINE, SEARCHED, MEAN, FINDER, OWN, PILOT, LEARNED)} == {()}
+    assert {method.packages() for method in (COSINE, SEARCHED, MEAN, FINDER, OWN, PILOT, LEARNED, HOLD)} == {()}
 
 
 @pytest.mark.parametrize("factory", ["nowhere:factory", "torch:nothing", "torch", ":x"])
@@ -124,6 +127,7 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
         learned, replace(learned, name="policy_val", validation=True),
         replace(learned, name="policy_steps", epochs=False), replace(learned, name="unprobed", unprobed=True),
         *(Ruled("rival", rule, rule) for rule in RULES), PRODIGY, OWN, replace(PILOT, policy=policy),
+        *(Ablated("control", name, policy, name) for name in ABLATIONS),
     ):  # fmt: skip
         (rows[method.name],) = trained(method, seeds=(0,))
     assert {len(row) for row in rows.values()} == {len(rows["cosine"])}
@@ -190,3 +194,38 @@ def test_the_best_checkpoint_is_the_milestone_with_the_lowest_validation_loss() 
     assert row["best_loss"] < 0.5 * (row["test_loss"] if np.isfinite(row["test_loss"]) else np.inf)
     (steady,) = trained(Replayed("control", "steady", (-2.5,) * 100), seeds=(0,))
     assert row["best_loss"] == pytest.approx(steady["test_loss"], rel=0.5)
+
+
+def levels(row: dict[str, Any]) -> np.ndarray:
+    """log10 of the rate without its linear envelope, after the probe, at the points of the run's curve."""
+    n, rates = TASK.sample().n_steps, np.array(row["lr_curve"])
+    steps = np.clip((np.linspace(0, 1, CURVE_POINTS) * n).astype(int), 0, n - 1)
+    return np.log10(rates / (1 - (steps + 0.5) / n))[steps >= row["probe_steps"]]
+
+
+def test_hold_is_the_first_action_and_no_move_after_it(tmp_path: Path) -> None:
+    """A policy that lowers the level at every decision; the control stays where the policy began."""
+    policy = str(write_bundle(tmp_path / "policy.onnx", bias=-0.2))
+    (mine,) = trained(Learned("policy", "policy", policy, epochs=True), seeds=(0,))
+    (held,) = trained(replace(HOLD, policy=policy), seeds=(0,))
+    assert levels(mine)[-1] < levels(mine)[0] - 1
+    np.testing.assert_allclose(levels(held), levels(mine)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("feature", "moves"), [("loss_total", False), ("since_best", False), ("progress", True)])
+def test_no_loss_hides_the_loss_and_nothing_else(tmp_path: Path, feature: str, moves: bool) -> None:
+    """A policy that looks at one feature alone moves where the control is shown it."""
+    policy = str(write_bundle(tmp_path / "policy.onnx", weights={feature: 1.0}))
+    (mine,) = trained(Learned("policy", "policy", policy, epochs=True), seeds=(0,))
+    (control,) = trained(Ablated("control", "no_loss", policy, "no_loss"), seeds=(0,))
+    assert np.ptp(levels(mine)) > 0.1
+    assert (np.ptp(levels(control)) > 0.1) == moves
+    assert np.allclose(levels(control), levels(mine), atol=1e-4) == moves
+
+
+def test_guards_of_the_controls_see_the_real_loss(tmp_path: Path) -> None:
+    """A first rate that blows the training up: the policy's events are the control's, which asks for no cut itself."""
+    policy = str(write_bundle(tmp_path / "policy.onnx", bias=9.0))
+    for name in ABLATIONS:
+        (row,) = trained(Ablated("control", name, policy, name), seeds=(0,))
+        assert levels(row).min() < levels(row)[0] - 0.4, name

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.regrets import SCORES, add_regret
+from pipeline.evaluation.regrets import HOPELESS, SCORES, add_regret, left_out
 from rows import row
 
 nan = float("nan")
@@ -63,5 +63,7 @@ def test_an_oracle_counts_as_its_start_where_it_ends_above_it(end: float) -> Non
 def test_a_task_that_nothing_improves_is_left_out_aloud(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row("oracle", score, 1e-3, 0, task=t) for score in SCORES.values() for t in ("f-1", "f-2")]
     hopeless = [r | {"test_loss": 2.0} if r["task"] == "f-2" else r for r in rows]
-    assert set(add_regret(pd.DataFrame(hopeless)).task) == {"f-1"}
-    assert "f-2 left out" in capsys.readouterr().out
+    judged = add_regret(pd.DataFrame(hopeless))
+    assert set(judged.task) == {"f-1"}
+    assert f"f-2 left out: {HOPELESS}" in capsys.readouterr().out
+    assert left_out(["f-1", "f-2"], judged) == {"f-2": HOPELESS}

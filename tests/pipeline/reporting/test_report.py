@@ -13,17 +13,21 @@ from bundles import write_bundle
 from pipeline import report
 from pipeline.evaluation import aggregates
 from pipeline.paths import Paths
-from pipeline.reporting import readme, result_keys, verdict
-from pipeline.reporting.verdict import MINUS, Score
+from pipeline.reporting import readme, result_keys, scores
+from pipeline.reporting.verdict import MINUS
 from repository import TOP
 
 ODD = "<b>odd</b> & family"  # what a name must not do to the page
 REGRET = {
     "policy": 0.2123, "policy_val": 0.19, "rival.calibrated": 0.3, "rival.finder_steepest": 0.5,
     "rival.finder_tenth": 0.4, "control.random_init": 0.9, "control.state_blind": 0.6, "control.mean_lr": 0.45,
-    "baseline.cosine": 0.7, "baseline.linear": 0.65,
+    "control.hold": 0.25, "textbook.cosine": 0.42, "textbook.wsd": 0.41, "baseline.cosine": 0.7,
+    "baseline.linear": 0.65,
 }  # fmt: skip
 SPREAD = 0.02
+SEEDS = {"grid": (1000, 1001)}  # that choose the oracle; all others are judged on 0 and 1
+LABEL = f"{ODD} w · SGD · 100 steps"
+LEFT_OUT = f"{ODD} lost · Adam · 90 steps: no tuned training improves on its start"
 
 
 def rows() -> pd.DataFrame:
@@ -36,8 +40,8 @@ def rows() -> pd.DataFrame:
             if kind == "baseline":
                 runs = [(k, lr0) for k in ("baseline", "grid") for lr0 in (1e-3, 1e-1)]
             for kind, lr0 in runs:
-                for seed in (0, 1):
-                    value = regret + SPREAD * (2 * seed - 1) + 0.1 * task
+                for seed in SEEDS.get(kind, (0, 1)):
+                    value = regret + SPREAD * (2 * (seed % 2) - 1) + 0.1 * task
                     table.append({
                         "split": "heldout", "family": family, "task": f"{family}-{task}", "workload": "w",
                         "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind,
@@ -51,12 +55,16 @@ def rows() -> pd.DataFrame:
 
 
 def evaluation() -> dict:
-    out: dict = {"benchmark": "f00d" * 4, "heldout.tasks": 2, "calibrated.adam": "cosine 0.001"}
+    out: dict = {
+        "benchmark": "f00d" * 4, "calibrated.adam": "cosine 0.001", "heldout.configured": 3, "heldout.tasks": 2,
+        "heldout.left_out.lost-7": LEFT_OUT, "heldout.seeds": 2, "heldout.worst_task": LABEL,
+    }  # fmt: skip
     for group, mean in REGRET.items():
         score = {"mean": mean, "iqm": mean, "low": mean - SPREAD, "high": mean + SPREAD, "worst": mean + 0.1}
         if group != "policy":
             gap = REGRET["policy"] - mean
             score |= {"policy_minus": gap, "policy_minus_low": gap - SPREAD, "policy_minus_high": gap + SPREAD}
+            score |= {"tasks_lost": float(gap > 0)}
         out |= result_keys.encode("heldout", group, {key: round(value, 4) for key, value in score.items()})
     return out
 
@@ -94,8 +102,13 @@ def page(paths) -> str:
     [
         "mean normalised regret is <b>0.212</b>",
         "0.192 to 0.232",
-        "the best schedule, linear decay, has\n0.650",
-        "Lower regret than every schedule and every rival",
+        "calibrated schedule: 0.300",
+        "textbook default: 0.420",
+        "best rival, LR finder (tenth of blow-up): 0.400",
+        "Lower regret than the calibrated schedule, the textbook default and the best rival, LR finder",
+        "<code>lost-7</code>",
+        "no tuned training improves on its start",
+        "It loses 0\N{NO-BREAK SPACE}% of the tasks to the calibrated schedule",
         "~0.238 (~0.258 to ~0.218)".replace("~", MINUS),  # minus the replay of the mean curve
         "5,760 runs, 250,000 decisions,\n12.5 % of the runs diverged",
         "ab" * 32,
@@ -109,14 +122,36 @@ def test_the_page_says(page: str, text: str) -> None:
 
 
 def test_the_page_names_the_worst_task_and_escapes_it(page: str) -> None:
-    assert re.search(r"worst task is <b>&lt;b&gt;odd&lt;/b&gt; &amp; family-1</b>, regret 0\.31", page)
+    assert "<p>Worst task: &lt;b&gt;odd&lt;/b&gt; &amp; family w · SGD · 100 steps, regret 0.31.</p>" in page
     assert "<b>odd" not in page
+
+
+def test_the_table_of_tasks_has_labels_and_ids_the_worst_first(page: str) -> None:
+    cells = re.findall(r'<tr><td title="([^"]+)">(.+?)<br><code>(.+?)</code></td>', page)
+    odd = "&lt;b&gt;odd&lt;/b&gt; &amp; family"
+    spirals = ("spirals-0", "spirals w · Adam · 100 steps", "spirals-0")
+    assert cells == [(f"{odd}-1", f"{odd} w · SGD · 100 steps", f"{odd}-1"), spirals]
+
+
+def test_the_page_states_the_tasks_and_seeds_of_the_runs(page: str) -> None:
+    runs = rows()
+    mine = runs[runs.kind == "policy"]
+    assert f"Judged: {mine.task.nunique()} of 3 tasks, {mine.seed.nunique()} seeds each" in page
+    assert runs.seed.nunique() > mine.seed.nunique()  # those that choose are no judges
 
 
 def test_the_page_needs_nothing_from_outside(page: str) -> None:
     sources = re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'>\s]+)|url\(([^)]*)\)|@import", page)
     assert sources and all(src.startswith("data:image/svg+xml;base64,") for src, _ in sources)
     assert not re.search(r"<(script|link|iframe)\b", page)
+
+
+def test_what_is_wide_scrolls_in_a_box_of_its_own(page: str) -> None:
+    """So that a page 390 px wide does not scroll sideways; the tables of facts wrap instead."""
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
+    before = [page[match.start() - 30 : match.start()] for match in re.finditer(r"<table>|<img ", page)]
+    assert len(before) >= 7
+    assert [text for text in before if not re.search(r'<div class="scroll[ \w]*">$', text)] == []
 
 
 def test_equal_input_gives_equal_bytes(paths, page: str, tmp_path: Path) -> None:
@@ -140,54 +175,18 @@ def test_outcomes_count_runs_that_never_get_there() -> None:
     assert aggregates.outcomes(table)["control.random_init"].diverged == 1.0
 
 
-LOST, OPEN, WON = (0.1, 0.05, 0.15), (-0.02, -0.08, 0.04), (-0.3, -0.4, -0.2)  # the policy's regret minus another's
-
-
-def score(group: str, gap: tuple[float, float, float] | None = None) -> Score:
-    mean = 0.4 - (gap[0] if gap else 0.0)
-    return Score(group, mean, mean, mean - 0.05, mean + 0.05, 1.0, *(gap or (None, None, None)))
-
-
-@pytest.mark.parametrize(
-    ("baseline", "rival", "control", "tone", "headline", "sentence"),
-    [
-        (WON, WON, WON, "good", "every schedule and every rival", "All 1 controls are beaten"),
-        (WON, OPEN, WON, "mixed", "blindly chosen rate, but not than: calibrated", "No difference can be shown from"),
-        (WON, LOST, WON, "mixed", "blindly chosen rate, but not than: calibrated", "Higher regret than calibrated"),
-        (LOST, WON, WON, "mixed", "1 of 2 schedules and rivals; not than: Cosine", "Higher regret than Cosine"),
-        (LOST, OPEN, WON, "mixed", "0 of 2 schedules and rivals", "No difference can be shown from calibrated"),
-        (WON, WON, OPEN, "bad", "learned nothing beyond: state-blind", f"does as well, {MINUS}0.020"),
-        (WON, WON, LOST, "bad", "learned nothing beyond: state-blind", "sees the clock alone"),
-    ],
-)
-def test_verdict(baseline, rival, control, tone, headline, sentence) -> None:
-    table = [
-        score("policy"), score("policy_val", LOST), score("baseline.cosine", baseline),
-        score("rival.calibrated", rival), score("control.state_blind", control),
-    ]  # fmt: skip
-    judged = verdict.judge(table)
-    assert judged.tone == tone
-    assert headline in judged.headline
-    assert sentence in " ".join(judged.sentences)
-
-
 def test_scores_are_those_of_one_split_in_order() -> None:
     figures = evaluation() | {"train.policy.mean": 9.0, "heldout.baseline.cosine.sensitivity": 1.0}
-    table = verdict.scores(figures, "heldout")
+    table = scores.table(figures, "heldout")
     assert [s.group for s in table] == sorted(REGRET, key=REGRET.__getitem__)
     with pytest.raises(ValueError, match=r"selection\.policy\.mean is missing"):
-        verdict.scores(figures, "selection")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (float("nan"), "–"), (-0.0001, "0.000"), (-0.5, f"{MINUS}0.500"), (1.25, "1.250")]
-)
-def test_numbers_for_people(value, text) -> None:
-    assert verdict.number(value) == text
+        scores.table(figures, "selection")
 
 
 def test_the_readmes_table() -> None:
     lines = readme.results(evaluation()).splitlines()
     assert "| **learned policy** | **0.212** | **0.192 to 0.232** | **–** | **0.31** |" in lines
     assert "| linear decay | 0.650 | 0.630 to 0.670 | -0.438 (-0.458 to -0.418) | 0.75 |".replace("-", MINUS) in lines
-    assert "Normalised regret on 2 tasks of the held-out families:" in lines
+    assert f"Normalised regret on the held-out families, 2 of 3 tasks, 2 seeds each; left out: {LEFT_OUT}:" in lines
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert "textbook default" in names and "WSD at the textbook rate" not in names

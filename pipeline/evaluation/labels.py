@@ -1,0 +1,63 @@
+"""Names of tasks for people: "diabetes MLP 3×34 · Adam · 331 steps · batch 12". Caches and tables go by `Task.name`."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+WORDS = {
+    "finetune": "fine-tuned",
+    "lm": "language model",
+    "autompg": "auto-mpg",
+    "mnist": "MNIST",
+    "mnist1d": "MNIST-1D",
+}
+ARCHITECTURES = ("bag", "cnn", "mlp", "rnn", "transformer")  # of a family's name; the workload's says more
+PATTERNS = (  # of a workload's name -> how it is written, one after the other
+    (r"(?:pre|post)-norm-(\d+)x(\d+)", r"transformer \1×\2"),
+    (r"\bbag(\d+)x(\d+)", r"bag \1×\2"),
+    (r"(?:-mlp)?-(\d+)x(\d+)", r"-MLP \1×\2"),
+    (r"\bmlp\b", "MLP"),
+    (r"\bconv(\d+)", r"CNN \1"),
+    (r"\brnn(\d+)", r"RNN \1"),
+    (r"\bgru(\d+)", r"GRU \1"),
+    (r"\blstm(\d+)", r"LSTM \1"),
+    (r"\bwrong(\d+)%", r"\1 % wrong labels"),
+    (r"-(?:relu|gelu|tanh|silu|elu|norm|residual)\b", ""),
+)
+
+
+def labels(facts: pd.DataFrame) -> dict[str, str]:
+    """By task what it is: data, architecture, optimizer, steps and batch; no two are equal.
+
+    `facts` has a row for each task of one split, by its name, with the columns family, workload, optimizer, n_steps
+    and steps_per_epoch, as `run_cache.facts` has them.
+    """
+    names = {str(task): _label(row) for task, row in facts.iterrows()}
+    every = [*names.values()]
+    return {task: name if every.count(name) == 1 else f"{name} · {task}" for task, name in names.items()}
+
+
+def of_runs(rows: pd.DataFrame) -> dict[str, str]:
+    """The labels of the tasks that an evaluation's rows, of one split, are of."""
+    return labels(rows.drop_duplicates("task").set_index("task"))
+
+
+def _label(task: pd.Series) -> str:
+    name, examples = _parts(task.workload)
+    raw = re.split(r"\W|_", name)
+    family = [word for word in task.family.split("_") if word not in ARCHITECTURES]
+    unsaid = [word for word in family if not any(known.startswith(word) for known in raw)]
+    for pattern, written in PATTERNS:
+        name = re.sub(pattern, written, name)
+    words = [WORDS.get(word, word) for word in (*unsaid, *re.split(r"[-_]", name))]
+    batch = [] if examples is None else [f"batch {examples / task.steps_per_epoch:.0f}"]
+    return " · ".join([" ".join(words), OPTIMIZERS[task.optimizer], f"{task.n_steps:,} steps", *batch])
+
+
+def _parts(workload: str) -> tuple[str, int | None]:
+    """Data and architecture of a workload's name, and its number of training examples, where it says one."""
+    match = re.fullmatch(r"(.+)-n(\d+)-\w+", workload)
+    return (match[1], int(match[2])) if match else (workload, None)

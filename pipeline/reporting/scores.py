@@ -1,0 +1,153 @@
+"""The evaluation's figures as one record per method, and what they are figures of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.reporting import result_keys
+from pipeline.reporting.result_keys import POLICY
+
+VALIDATED = "policy_val"
+CALIBRATED = "rival.calibrated"
+TEXTBOOK = "textbook.cosine"  # what people begin with who tune nothing
+HOLD = "control.hold"
+SPLITS = {
+    "heldout": "held-out families",
+    "selection": "families of the policy selection",
+    "train": "families of the training",
+}
+SCHEDULES = {
+    "constant": "constant",
+    "step": "StepLR",
+    "exponential": "ExponentialLR",
+    "cosine": "CosineAnnealingLR",
+    "onecycle": "one-cycle",
+    "warmup_cosine": "warm-up + cosine",
+    "linear": "linear decay",
+    "wsd": "WSD",
+}
+NAMES = {
+    POLICY: "learned policy",
+    VALIDATED: "learned policy + validation loss",
+    "policy_steps": "learned policy, not told of the data",
+    **{f"baseline.{name}": title for name, title in SCHEDULES.items()},
+    **{f"textbook.{name}": f"{title} at the textbook rate" for name, title in SCHEDULES.items()},
+    TEXTBOOK: "textbook default",
+    CALIBRATED: "calibrated schedule",
+    "rival.finder_steepest": "LR finder (steepest descent)",
+    "rival.finder_tenth": "LR finder (tenth of blow-up)",
+    "rival.plateau": "ReduceLROnPlateau",
+    "rival.greedy": "GreedyLR (transformers)",
+    "rival.schedule_free": "schedule-free AdamW / SGD",
+    "rival.prodigy": "Prodigy",
+    "rival.prodigy_cosine": "Prodigy + cosine",
+    "rival.d_adaptation": "D-Adaptation Adam / SGD",
+    "rival.d_adaptation_cosine": "D-Adaptation + cosine",
+    "rival.random_search_3": "random search (3 trials)",
+    "rival.random_search_5": "random search (5 trials)",
+    "floor.searched": "schedule searched for the task",
+    "control.random_init": "random network",
+    "control.state_blind": "state-blind policy",
+    "control.mean_lr": "replay of the policy's mean curve",
+    HOLD: "first level held",
+    "control.no_loss": "the policy without the loss",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Normalised regret of one method on one split; `gap` is the policy's minus this one's, None for the policy."""
+
+    group: str  # as in metrics/evaluate.json: "policy", "baseline.cosine"
+    mean: float
+    iqm: float
+    low: float  # of the mean's 95 % interval
+    high: float
+    worst: float  # the worst task's mean
+    gap: float | None = None
+    gap_low: float | None = None
+    gap_high: float | None = None
+    wins: float | None = None  # share of (task, seed) that the policy wins against it
+    lost: float | None = None  # share of the tasks on which the policy's mean is higher than its
+
+    @property
+    def kind(self) -> str:
+        return result_keys.kind_of(self.group)
+
+    @property
+    def name(self) -> str:
+        return NAMES.get(self.group, self.group.partition(".")[2] or self.group)
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the policy's regret is lower, with an interval that excludes zero."""
+        return self.gap_high is not None and self.gap_high < 0
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the policy's regret is higher, with an interval that excludes zero."""
+        return self.gap_low is not None and self.gap_low > 0
+
+
+def table(figures: Mapping[str, Any], split: str) -> list[Score]:
+    """All methods of a split that have an interval, lowest mean first.
+
+    Raises ValueError if the policy is not among them.
+    """
+    groups = result_keys.groups(figures).get(split, {})
+    if "mean" not in groups.get(POLICY, {}):
+        key = result_keys.ResultKey(split, POLICY, "mean").encode()
+        raise ValueError(f"metrics/evaluate.json: {key} is missing; run `dvc repro evaluate`")
+    out = [_score(group, values) for group, values in groups.items() if values.keys() >= set(result_keys.STATISTICS)]
+    return sorted(out, key=lambda s: (s.mean, s.group))
+
+
+def _score(group: str, values: Mapping[str, float]) -> Score:
+    return Score(
+        group,
+        **{statistic: values[statistic] for statistic in result_keys.STATISTICS},
+        gap=values.get("policy_minus"),
+        gap_low=values.get("policy_minus_low"),
+        gap_high=values.get("policy_minus_high"),
+        wins=values.get("policy_wins"),
+        lost=values.get("tasks_lost"),
+    )
+
+
+def find(scores: Iterable[Score], group: str) -> Score | None:
+    return next((s for s in scores if s.group == group), None)
+
+
+def best(scores: Iterable[Score], kind: str) -> Score | None:
+    """The method of a kind with the lowest mean; of the rivals, the calibrated schedule aside."""
+    return next((s for s in scores if s.kind == kind and s.group != CALIBRATED), None)
+
+
+def yardsticks(scores: Sequence[Score]) -> list[Score]:
+    """What the policy is measured by first: the calibrated schedule, the textbook default, the best rival.
+
+    Those that the scores lack are left out.
+    """
+    wanted = (find(scores, CALIBRATED), find(scores, TEXTBOOK), best(scores, "rival"))
+    return [score for score in wanted if score is not None]
+
+
+def listed(scores: Iterable[Score]) -> list[Score]:
+    """The scores that a table of all methods shows: of schedules from the textbook's rate the default alone."""
+    return [score for score in scores if score.kind != "textbook" or score.group == TEXTBOOK]
+
+
+def scope(figures: Mapping[str, Any], split: str) -> str:
+    """What a split's figures are of: tasks, seeds, and the tasks that were left out with their reasons."""
+    tasks, configured, seeds = (figures[result_keys.of_split(split, key)] for key in ("tasks", "configured", "seeds"))
+    out = f"{tasks} of {configured} tasks, {seeds} seeds each"
+    reasons = left_out(figures, split).values()
+    return f"{out}; left out: {'; '.join(reasons)}" if reasons else out
+
+
+def left_out(figures: Mapping[str, Any], split: str) -> dict[str, str]:
+    """By task, of those that a split's figures are not of, what it is and why it was left out."""
+    prefix = result_keys.of_split(split, "left_out.")
+    return {key.removeprefix(prefix): str(text) for key, text in figures.items() if key.startswith(prefix)}
