@@ -4,10 +4,25 @@ from lrpilot.torch import PilotLR
 scheduler = PilotLR(optimizer, total_steps=N)
 ...
 scheduler.step(loss)
+
+`lrpilot.suggest(optimizer, data, loss_fn)` suggests a rate for a schedule of one's own.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lrpilot.bundle import Bundle, BundleError, load_policy
 from lrpilot.pilot import Pilot, Protocol
 
-__all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
+__all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy", "suggest"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lrpilot.range_test import suggest
+
+
+def __getattr__(name: str) -> Any:
+    """`suggest` needs torch, which `import lrpilot` does not load (PEP 562)."""
+    if name == "suggest":
+        return import_module("lrpilot.range_test").suggest
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

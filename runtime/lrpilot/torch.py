@@ -30,6 +30,7 @@ from lrpilot.calls import called_by, uncompiled
 from lrpilot.driver import Driver
 from lrpilot.history import History
 from lrpilot.pilot import Pilot
+from lrpilot.range_test import suggest as suggest
 from lrpilot.rates import unwrapped
 
 
