@@ -10,8 +10,8 @@ import copy
 import math
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,11 +37,12 @@ def suggest(
     model: nn.Module | None = None,
     steps: int = 100,
 ) -> Suggestion:
-    """Suggest a peak learning rate for a schedule of your own, with its reason: a range test, after which all is put back.
+    """Suggest a peak learning rate for a schedule of your own, with its reason, and put everything back.
 
-    The rate climbs geometrically over six decades around the optimizer's textbook rate (1e-3; SGD: 0.1), one batch and
-    one optimizer step per rate, until the loss blows up. The param groups keep their ratios. Where the batches are
-    noisy, the test is repeated from the same start on further batches, three times at most.
+    A range test: the rate climbs geometrically, from a three-hundredth of the optimizer's textbook rate (1e-3; SGD:
+    0.1) to three thousand times it, one batch and one optimizer step per rate, until the loss blows up. The param
+    groups keep their ratios. Where batch noise hides the fall of the loss, further batches are tested from the same
+    start, three times in all at most.
 
     Parameters, gradients, optimizer state, rates, and the random numbers of torch, numpy and Python are put back
     bit for bit, with `model` also its buffers (batch norm) and training modes; so it is when something raises.
@@ -49,7 +50,7 @@ def suggest(
 
     Args:
         optimizer: any torch optimizer that no PilotLR drives.
-        data: batches: a DataLoader, a list, a generator. What ends before the test does is begun anew.
+        data: batches: a DataLoader, a list, a generator. A loader or list that ends before the test is begun anew.
         loss_fn: the loss of one batch, a tensor of one element: `lambda batch: criterion(model(batch[0]), batch[1])`.
         model: whose buffers, training modes and other parameters' gradients are put back, too.
         steps: optimizer steps of one test, and batches that it takes.
@@ -62,29 +63,39 @@ def suggest(
     optimizer = unwrapped(optimizer)
     _check(optimizer, steps)
     rates = 10.0 ** (reference(optimizer_kind(optimizer)) + levels(steps))
-    batches = _endless(data, steps)
-    with _put_back(optimizer, model), torch.enable_grad():
+    with (
+        closing(_endless(data)) as batches,  # closing ends a loader's workers
+        _put_back(optimizer, model),
+        torch.enable_grad(),
+    ):
         groups, rollback = Rates(optimizer), RollBack(optimizer, model)
         rollback.prepare()
         tests: list[Probes] = []
-        try:
-            while wants_another(tests):
-                tests.append(_range_test(optimizer, groups, rates, batches, loss_fn))
+        while wants_another(tests):
+            try:
+                test = _range_test(optimizer, groups, rates, batches, loss_fn)
+            finally:
                 rollback.restore()
-        finally:
-            rollback.restore()
-            batches.close()  # ends a loader's workers
+            if not test.running[0]:
+                tests.append(test)
+            elif tests:
+                break  # the data ended; what was tested before counts
+            else:
+                raise ValueError(
+                    f"data: {test.steps[0]} batches, then no more, want {steps}, one for each step; "
+                    "pass a DataLoader or a list, which is begun anew, or fewer steps"
+                )
         return suggestion(rates, tests, groups.of)
 
 
 def _range_test(
     optimizer: Optimizer, groups: Rates, rates: np.ndarray, batches: Iterator[Any], loss_fn: Callable[[Any], Any]
 ) -> Probes:
-    """One range test: one batch and one step per rate, until the loss blows up."""
+    """One range test: one batch and one step per rate, until the loss blows up; still running where batches end."""
     probes, device = Probes(1, len(rates)), parameters(optimizer)[0].device
-    for step, rate in enumerate(rates.tolist()):
+    for step, (rate, batch) in enumerate(zip(rates.tolist(), batches, strict=False)):
         optimizer.zero_grad()
-        loss = _checked(loss_fn(next(batches)))
+        loss = _checked(loss_fn(batch))
         (value,) = distributed.first([float(loss.detach())], device)
         if step == 0 and not math.isfinite(value):
             raise ValueError(f"loss_fn: the first loss is {value}, before any step; look at the batch and the model")
@@ -110,12 +121,10 @@ def _check(optimizer: Optimizer, steps: Any) -> None:
         )
 
 
-def _checked(loss: Any) -> Tensor:
+def _checked(loss: Any) -> Any:
     """What loss_fn returned, if it can be differentiated."""
     if not isinstance(loss, Tensor):
-        raise TypeError(
-            f"loss_fn: returned {type(loss).__name__}, want the loss of the batch as a tensor, with its graph"
-        )
+        raise TypeError(f"loss_fn: returned {type(loss).__name__}, want the loss of the batch, a tensor")
     if loss.numel() != 1:
         raise ValueError(f"loss_fn: returned a tensor of shape {tuple(loss.shape)}, want one number: loss.mean()")
     if not loss.requires_grad:
@@ -123,23 +132,20 @@ def _checked(loss: Any) -> Tensor:
     return loss
 
 
-def _endless(data: Iterable[Any], steps: int) -> Generator[Any, None, None]:
-    """The batches of `data`, over and over."""
+def _endless(data: Any) -> Generator[Any]:
+    """The batches of `data`, over and over, where it can be begun anew."""
     if not isinstance(data, Iterable):
         raise TypeError(f"data: {type(data).__name__}, want batches: a DataLoader, a list, a generator")
-    total = 0
-    while True:
-        before = total
-        for batch in data:
-            total += 1
+    ended = False
+    while not ended:
+        ended = True
+        for batch in cast(Iterable[Any], data):
+            ended = False
             yield batch
-        if total == before:
-            have = "no batch" if not total else f"{total} batches, and cannot be begun anew"
-            raise ValueError(f"data: {have}, want {steps}; pass a list or a DataLoader, or fewer steps")
 
 
 @contextmanager
-def _put_back(optimizer: Optimizer, model: nn.Module | None) -> Iterator[None]:
+def _put_back(optimizer: Optimizer, model: nn.Module | None) -> Generator[None]:
     """What a roll-back leaves alone: gradients, the groups' rates, training modes, random numbers."""
     params = {*parameters(optimizer), *(() if model is None else model.parameters())}
     gradients = [(p, p.grad) for p in params]
@@ -149,11 +155,12 @@ def _put_back(optimizer: Optimizer, model: nn.Module | None) -> Iterator[None]:
     ]
     modes = [] if model is None else [(module, module.training) for module in model.modules()]
     devices = {p.device for p in params if p.device.type == "cuda"}
+    torch_random: Any = torch.random
     numpy_state, python_state = np.random.get_state(), random.getstate()
     for p in params:
         p.grad = None  # the probe's are other tensors than the user's
     try:
-        with torch.random.fork_rng(devices):
+        with torch_random.fork_rng(devices):
             yield
     finally:
         np.random.set_state(numpy_state)

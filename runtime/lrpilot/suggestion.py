@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TESTS = 3
 BELOW = 1.0  # decades below the middle of lowest loss and blow-up
+LEAST = 0.01  # relative fall of the loss; a smaller one is none
 GAP = 0.5  # decades from the lowest loss to the blow-up, where none was met
 SUGGESTED, CURVE, BATCH, MARK = "#1f5fa8", "#333333", "#b9b2a7", "#c8311c"
 
@@ -44,17 +45,16 @@ class Suggestion:
     lowest: float  # rate of the lowest smoothed loss
     steepest: float  # rate of the steepest smoothed descent
     blowup: float | None  # rate at which the loss had blown up; None where it did not, up to the highest rate
-    noise: float  # standard deviation of the batch loss, relative to the loss at the start
+    noise: float  # standard deviation of the batch loss, relative to the loss at the start; nan: unknown
     tests: int  # how many
     curve: Curve
 
     def __repr__(self) -> str:
-        blowup = "nowhere" if self.blowup is None else f"at {self.blowup:.2g}"
-        return (
-            f"Suggestion(lr={'None' if self.lr is None else format(self.lr, '.3g')})\n  {self.reason}\n"
-            f"  lowest loss at {self.lowest:.2g}, steepest descent at {self.steepest:.2g}, blow-up {blowup}, "
-            f"batch noise {self.noise:.1%}, {self.tests} range test{'s' if self.tests > 1 else ''}"
-        )
+        marks = {"lowest loss": self.lowest, "steepest descent": self.steepest, "blow-up": self.blowup}
+        rates = ", ".join(f"{name} {'nowhere' if lr is None else f'at {lr:.2g}'}" for name, lr in marks.items())
+        noise = "unknown" if math.isnan(self.noise) else f"{self.noise:.1%}"
+        lr = None if self.lr is None else f"{self.lr:.3g}"
+        return f"Suggestion(lr={lr})\n  {self.reason}\n  {rates}; batch noise {noise}; range tests: {self.tests}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the curve and its rates on matplotlib axes, new ones by default; returns them.
@@ -95,26 +95,21 @@ def suggestion(rates: np.ndarray, tests: Sequence[Probes], of_groups: Callable[[
     level = middle - BELOW
     low, high = 10 ** (base + lowest), 10 ** (base + blowup) if edge else None
     lr: float | None = None
-    if level < LOW:
+    if high is not None and level < LOW:
         reason = (
-            f"the loss {'blows up' if edge else 'rises'} among the lowest rates already, at {high or low:.2g}: look for a "
-            "wrong batch, or for inputs or a loss of huge scale"
+            f"the loss blows up among the lowest rates already, at {high:.2g}: look for a wrong batch, or for inputs or a "
+            "loss of huge scale"
         )
     elif not _falls(marks):
         reason = (
-            f"at no rate does the loss fall by more than the noise of the batches ({np.mean(marks.noise):.0%} of it): "
-            "take more steps or larger batches, or begin with an untrained model"
+            f"at no rate does the loss fall by more than the noise of the batches, {np.mean(marks.noise):.1%} of it: "
+            "take more steps, larger batches, or a model that has something left to learn"
         )
     else:
         lr = 10 ** (base + level)
-        reason = (
-            f"a tenth of {10 ** (base + middle):.2g}, midway between the rate of the lowest loss, {low:.2g}, and that of "
-            f"the blow-up, {high:.2g}" if high is not None else
-            f"a sixth of the rate of the lowest loss, {low:.2g}; up to {rates[-1]:.2g} the loss does not blow up, so "
-            "nothing says that a higher one is too high"
-        )  # fmt: skip
+        reason = _reason(low, 10 ** (base + middle), high, float(rates[-1]))
     points = min(int(test.steps[0]) for test in tests) - 1
-    loss = np.mean([test.loss[0] for test in tests], axis=0)
+    loss = np.concatenate([test.loss for test in tests]).mean(axis=0)
     return Suggestion(
         lr, () if lr is None else tuple(of_groups(lr)), f"{reason[0].upper()}{reason[1:]}.", low,
         10 ** (base + float(np.median(marks.steepest))), high, float(np.mean(marks.noise)), len(tests),
@@ -122,13 +117,28 @@ def suggestion(rates: np.ndarray, tests: Sequence[Probes], of_groups: Callable[[
     )  # fmt: skip
 
 
+def _reason(lowest: float, middle: float, blowup: float | None, highest: float) -> str:
+    if blowup is None:
+        return (
+            f"a sixth of the rate of the lowest loss, {lowest:.2g}; up to {highest:.2g} the loss does not blow up, "
+            "so nothing says that a higher one is too high"
+        )
+    return (
+        f"a tenth of {middle:.2g}, which lies midway between the rate of the lowest loss, {lowest:.2g}, "
+        f"and that of the blow-up, {blowup:.2g}"
+    )
+
+
 def _landmarks(tests: Sequence[Probes]) -> Landmarks:
-    return landmarks(np.concatenate([test.loss for test in tests]), np.concatenate([test.steps for test in tests]))
+    """Of the tests that got past the lowest rates, where any did: a wrong batch ends one there."""
+    past = [test for test in tests if np.isfinite(test.landmarks().loss0[0])] or tests
+    return landmarks(np.concatenate([test.loss for test in past]), np.concatenate([test.steps for test in past]))
 
 
 def _falls(marks: Landmarks) -> bool:
-    """Whether the smoothed loss falls by more than batch noise explains, on the mean over the tests."""
+    """Whether the smoothed loss falls, by more than batch noise explains, on the mean over the tests."""
     keep = smoothing(marks.smooth.shape[1])
     spread = marks.noise * np.abs(marks.loss0) * math.sqrt((1 - keep) / (1 + keep))
-    best = np.min(np.where(np.isfinite(marks.smooth), marks.smooth, np.inf), axis=1)
-    return bool(np.mean(marks.loss0 - best) > NOISE * np.mean(spread) / math.sqrt(len(spread)))
+    best: np.ndarray = np.min(np.where(np.isfinite(marks.smooth), marks.smooth, np.inf), axis=1)
+    noise = float(np.mean(spread)) / math.sqrt(len(spread))
+    return float(np.mean(marks.loss0 - best)) > max(NOISE * noise, LEAST * float(np.mean(np.abs(marks.loss0))))
