@@ -97,8 +97,8 @@ def suggestion(rates: np.ndarray, tests: Sequence[Probes], of_groups: Callable[[
     lr: float | None = None
     if high is not None and level < LOW:
         reason = (
-            f"the loss blows up among the lowest rates already, at {high:.2g}: look for a wrong batch, or for inputs or a "
-            "loss of huge scale"
+            f"the loss blows up among the lowest rates already, at {high:.2g}: "
+            "look for a wrong batch, or for inputs or a loss of huge scale"
         )
     elif not _falls(marks):
         reason = (

@@ -91,9 +91,9 @@ def test_the_suggested_rate_trains_better_than_a_tenth_and_ten_times_it(kind: st
         other = Task(OPTIMIZERS[kind])
         for group, lr in zip(other.optimizer.param_groups, suggested.lrs, strict=True):
             group["lr"] = times * lr
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(other.optimizer, 12)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(other.optimizer, 6)
         losses = []
-        for _ in range(12):
+        for _ in range(6):
             losses = other.train()
             scheduler.step()
         return math.inf if math.isnan(losses[-1]) else sum(losses)
