@@ -101,9 +101,10 @@ def _range_test(
             raise ValueError(f"loss_fn: the first loss is {value}, before any step; look at the batch and the model")
         if probes.record(step, value, math.nan)[0]:
             break
-        loss.backward()
-        groups.write(rate)
-        optimizer.step()
+        if math.isfinite(value):  # the probe may go on after a wrong batch, but no weight would survive its gradient
+            loss.backward()
+            groups.write(rate)
+            optimizer.step()
     return probes
 
 
