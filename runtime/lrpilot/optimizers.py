@@ -59,22 +59,18 @@ def is_foreign(optimizer: Optimizer) -> bool:
 
 def check(optimizer: Optimizer, kind: str | None) -> None:
     """Raise ValueError for an unknown kind, or for an optimizer that works out its step size itself and has none."""
-    if kind is None:
-        refuse_own_step(optimizer)
-    elif kind not in KINDS:
+    if kind is None and (refusal := own_step(optimizer)) is not None:
+        raise ValueError(f"{refusal}, or pass kind='adam' to have its rate driven all the same")
+    if kind not in (None, *KINDS):
         raise ValueError(f"kind: {kind!r}, want one of {', '.join(map(repr, KINDS))}")
 
 
-def refuse_own_step(optimizer: Optimizer) -> None:
-    """Raise ValueError for an optimizer that works out its step size itself."""
+def own_step(optimizer: Optimizer) -> str | None:
+    """Why the optimizer's rate is not to be set from outside, for an error; None where it may be."""
     own = next((why for name in _names(optimizer) for start, why in OWN_STEP.items() if _is(name, start)), None)
     if own is None and any(group.get("relative_step") for group in optimizer.param_groups):  # transformers' Adafactor
         own = "sets its own rate, since relative_step=True"
-    if own is not None:
-        raise ValueError(
-            f"optimizer: {type(optimizer).__name__} {own}; use SGD, Adam or AdamW, or pass kind='adam' to have its "
-            "rate driven all the same"
-        )
+    return None if own is None else f"optimizer: {type(optimizer).__name__} {own}; use SGD, Adam or AdamW"
 
 
 def _names(optimizer: Optimizer) -> list[str]:

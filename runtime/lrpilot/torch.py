@@ -31,6 +31,7 @@ from lrpilot.driver import Driver
 from lrpilot.history import History
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan, plan, whole
+from lrpilot.range_test import suggest as suggest
 
 # By an entry that no other scheduler's state has: whose state it is.
 OTHERS = {

@@ -14,6 +14,7 @@ import torch
 import transformers
 from torch import nn
 
+import lrpilot
 from lrpilot.bundle import Bundle
 from lrpilot.torch import PilotLR
 
@@ -80,6 +81,8 @@ def test_an_optimizer_that_sets_its_own_step_is_refused(name: str, policy: Bundl
     make, message = REFUSED[name]
     with pytest.raises(ValueError, match=f"optimizer: {message}.*pass kind='adam'"):
         PilotLR(make(parameters()), 20, policy)
+    with pytest.raises(ValueError, match=f"optimizer: {message}.*; use SGD, Adam or AdamW$"):
+        lrpilot.suggest(make(parameters()), [0], lambda batch: batch)
 
 
 @pytest.mark.parametrize("name", ["Rprop", "DAdaptAdam", "LBFGS"])
