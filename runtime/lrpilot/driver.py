@@ -150,6 +150,8 @@ class Driver:
         """Say how many data there are, where that was not known yet at construction."""
         self.plan = replace(self.plan, steps_per_epoch=steps_per_epoch, examples=examples)
         self.pilot.set_data_size(steps_per_epoch, examples)
+        if self.pilot.step == 0 and self.pilot.decision and not self._pending and distributed.alone():
+            self._decide_first(self.pilot.observer.vals[0])
 
     def summary(self) -> list[str]:
         """What the training is taken for, and what is done to it, in sentences."""
@@ -276,10 +278,14 @@ class Driver:
         """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
         pilot, validation = self.pilot, self.pilot.pending_validation
         if pilot.step == 0 and pilot.decision and not (math.isnan(validation[0]) and distributed.alone()):
-            self.pilot = self._new_pilot(pilot.total_steps, pilot.cadence.probe)
-            self.pilot.observe(validation)
-            self._ask()
-            self.write()
+            self._decide_first(validation)
+
+    def _decide_first(self, validation: np.ndarray) -> None:
+        """Take decision 0 again, from a validation loss (1,), nan where there is none."""
+        self.pilot = self._new_pilot(self.pilot.total_steps, self.pilot.cadence.probe)
+        self.pilot.observe(validation)
+        self._ask()
+        self.write()
 
     def _after_step(self) -> None:
         skipped = getattr(self._optimizer, "found_inf", None)  # there while a GradScaler steps a fused optimizer

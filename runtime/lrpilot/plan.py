@@ -122,7 +122,7 @@ def size(data: object) -> LoaderSize:
     loader = cast(Any, data)
     if loader.batch_sampler is None and loader.batch_size is None:
         return LoaderSize(batches, None)  # the data set yields batches, or examples one by one: who knows
-    examples, sampler = _len(loader.dataset), _sampler(loader)
+    examples, sampler = _len(_whole(loader.dataset)), _sampler(loader)
     drawn = _len(sampler)
     if examples is None or not drawn:
         return LoaderSize(batches, examples)
@@ -163,6 +163,11 @@ def _length(epochs: float | None, steps: float | None, loader: LoaderSize | None
 def _steps_of_epoch(batches: int, accumulate: int) -> int:
     """Optimizer steps of an epoch; the last one may take fewer batches, as in Trainer, Lightning and Accelerate."""
     return -(-batches // accumulate)
+
+
+def _whole(dataset: Any) -> Any:
+    """The data set of all processes; Accelerate wraps an iterable one into shards."""
+    return dataset.dataset if hasattr(dataset, "num_processes") else dataset
 
 
 def _sampler(loader: Any) -> Any:
