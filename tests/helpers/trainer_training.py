@@ -1,10 +1,20 @@
-"""Trainings of a tiny BERT by Hugging Face's Trainer, as the tests of its callback vary them."""
+"""Trainings of a tiny BERT by Hugging Face's Trainer, as the tests of its callback vary them.
 
+Run as a script it is two processes, and writes what each of them saw.
+"""
+
+import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import debug_launcher
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+from lrpilot.integrations.transformers import create_pilot
+from processes import Lines
 
 N = 80  # optimizer steps; the probe takes 16 of them at most
 VOCABULARY, LENGTH = 20, 6
@@ -46,3 +56,30 @@ def make(folder: Path, trainer: dict[str, Any] | None = None, **set_up: Any) -> 
     if "model_init" not in (trainer or {}):
         usual["model"] = tiny_bert()
     return Trainer(args=TrainingArguments(str(folder), **(SET_UP | set_up)), **(usual | (trainer or {}))), rates
+
+
+# Of two processes, which share 72 examples in batches of 8
+SHARED: list[dict[str, Any]] = [
+    {"max_steps": -1, "num_train_epochs": 2},
+    {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 2},
+    {"max_steps": 12, "gradient_accumulation_steps": 4},
+]
+
+
+def worker(folder: str) -> None:
+    heard, records, rank = Lines(), [], 0
+    logging.getLogger("lrpilot").addHandler(heard)
+    logging.getLogger("lrpilot").setLevel(logging.INFO)
+    for set_up in SHARED:
+        heard.lines.clear()
+        trainer, rates = make(Path(folder), **set_up)
+        create_pilot(trainer)
+        trainer.train()
+        pilot: Any = trainer.lr_scheduler
+        rank = trainer.args.process_index
+        records.append([len(rates.used), pilot.planned_steps, pilot.steps_per_epoch, pilot.examples, list(heard.lines)])
+    Path(folder, f"{rank}.json").write_text(json.dumps(records))
+
+
+if __name__ == "__main__":
+    debug_launcher(worker, (sys.argv[1],), 2)

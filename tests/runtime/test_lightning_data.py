@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +22,10 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+import lightning_two
 from lightning_training import BATCHES, EPOCHS, IGNORED, Batches, Module, fit
 from lrpilot.bundle import Bundle
+from processes import in_two_processes
 
 pytestmark = [
     *IGNORED,
@@ -147,3 +150,23 @@ def test_a_training_begins_with_one_line(policy: Bundle, probe: bool, caplog: py
         fit(Module(policy, probe=probe), train=shuffled(), accumulate_grad_batches=2, **THREE)
     (line,) = [record.getMessage() for record in caplog.records if "optimizer steps" in record.getMessage()]
     assert line.startswith("36 optimizer steps; 3 passes over 96 examples, 12 steps each; ")
+
+
+# Of 3 epochs of 12 batches in each process: optimizer steps made, of a pass over the data, and examples
+IN_TWO = [
+    (36, 12, 96), (9, 3, 96), (9, 12, 96),
+    (9, 12, 96),  # Lightning shuffles what several processes share
+    (9, 3, 24), (20, 12, 96), (36, 12, 96),
+    (18, None, None), (72, None, None),  # a sampler of another length; one that is not shared
+]  # fmt: skip
+
+
+def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
+    """The first one says once what begins."""
+    for rank, of_rank in enumerate(in_two_processes(lightning_two.__file__, tmp_path)):
+        for at, (*facts, lines) in enumerate(of_rank):
+            made, steps, examples = IN_TWO[at]
+            assert facts == [made, made, steps, examples], at
+            starts = [line for line in lines if "optimizer steps" in line]
+            assert len(starts) == (rank == 0), at
+        assert len(of_rank) == len(IN_TWO)

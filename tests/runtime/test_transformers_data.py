@@ -10,9 +10,11 @@ import torch
 from torch.utils.data import IterableDataset, WeightedRandomSampler
 from transformers import Trainer, TrainingArguments
 
+import trainer_training
 from lrpilot.bundle import Bundle
 from lrpilot.integrations.transformers import PilotCallback, create_pilot
 from lrpilot.torch import PilotLR
+from processes import in_two_processes
 from trainer_training import SET_UP, examples, make, tiny_bert
 
 TWO: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2}
@@ -118,3 +120,13 @@ def test_a_training_begins_with_one_line(tmp_path: Path, policy: Bundle, caplog:
         trainer.train()
     (line,) = [record.getMessage() for record in caplog.records if "optimizer steps" in record.getMessage()]
     assert line.startswith("90 optimizer steps; 30 passes over 72 examples, 3 steps each")
+
+
+def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
+    """Of 72 examples in batches of 8 each takes 5 batches; the first one says once what begins."""
+    want = [(10, 5, 72), (6, 3, 72), (12, 2, 72)]
+    for rank, of_rank in enumerate(in_two_processes(trainer_training.__file__, tmp_path)):
+        for (made, steps, count), (*facts, lines) in zip(want, of_rank, strict=True):
+            assert facts == [made, made, steps, count]
+            starts = [line for line in lines if "optimizer steps" in line]
+            assert len(starts) == (rank == 0)
