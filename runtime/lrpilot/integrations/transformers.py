@@ -5,8 +5,8 @@
     trainer.train()
 
 Trainer calls its scheduler without a loss, so `PilotCallback` feeds it: the training loss as Trainer itself works it
-out and logs it (micro-batches, label smoothing and loss functions included), the gradient norm before clipping, and
-the evaluation loss.
+out and logs it (micro-batches, label smoothing and loss functions included), the gradient norm before clipping, the
+evaluation loss, and how many data there are.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     Args:
         trainer: any Trainer or subclass, without a scheduler of its own.
         policy: see `PilotLR`.
-        options: further keywords of `PilotLR`: steps_per_epoch, examples, probe, min_lr, max_lr, strict, guards, log.
+        options: further keywords of `PilotLR`: probe, min_lr, max_lr, strict, guards, log, kind; steps_per_epoch and
+            examples, where the Trainer's loader cannot say them.
 
     Raises:
         TypeError: a keyword that `PilotLR` does not know.
