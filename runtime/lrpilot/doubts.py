@@ -5,14 +5,13 @@ blew up none ended with a loss that was not finite, and none with one `WILD` tim
 first. A loss that breaks unannounced may still be the rate's doing, so it is put to the test. The weights go back to
 where the probe began, the step is left out of the curve, and the climb goes on at the next level. Then
 
-    the next loss breaks as well          the weights were those of the start: the data are to blame, and that step is
-                                          left out, too
-    one of the `WITHIN` losses after a    the rate is to blame where it happens again. The probe has then blown up where
-    good one breaks                       the loss broke first. One time is enough at levels where trainings do blow up
-                                          (`PLAUSIBLE`), below it takes two
-    none of them breaks                   the data were to blame
+    the next loss breaks as well      the weights were those of the start: that step is left out, too
+    the loss is good, and breaks      the rate is to blame: the probe has blown up where the loss broke first. Below
+    soon afterwards                   `SUSPICIOUS` this has to happen twice, and below `HARMLESS` nothing proves it
+    `WITHIN` losses are good          the data were to blame
 
-After `SKIPS` steps that were left out the probe ends without any evidence. All arrays are (runs,).
+Where the very first losses are wild, those that follow show it. A probe that has left out more than `SKIPS` steps ends
+without any evidence. All arrays are (runs,).
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 
 WILD = 1e4  # times the largest loss on the curve, from which on a loss is as good as none
-WITHIN = 3  # losses after the weights were put back within which a rate that is too high breaks the loss again
-PLAUSIBLE = 0.0  # level from which on a loss that breaks twice is the rate's doing
+FIRST = 30.0  # times two losses by which those before them, if few, were wild: no lowest rate gains as much
+WITHIN = 3  # good losses after the weights were put back that clear the rate: the first is that of the start
+HARMLESS, SUSPICIOUS = -1.0, 0.0  # levels: below the one hardly any training blows up, above the other many do
 SKIPS = 8  # steps that a probe may leave out
 
 
@@ -40,7 +40,7 @@ class Doubts:
     def add_good(self, which: np.ndarray) -> None:
         """Note that the runs `which` have a loss for their curve."""
         self.since[which] += 1
-        cleared = which & (self.suspect >= 0) & (self.since > WITHIN)
+        cleared = which & (self.suspect >= 0) & (self.since >= WITHIN)
         if cleared.any():
             self.clear(cleared)
 
@@ -49,8 +49,8 @@ class Doubts:
         self.cleared[which] = self.skips[which]
         self.suspect[which], self.repeats[which] = -1, 0
 
-    def add_broken(self, which: np.ndarray, step: int, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Leave `step` of the runs `which` out; z (probe_steps,) the levels.
+    def add_broken(self, which: np.ndarray, step: int, z: float) -> tuple[np.ndarray, np.ndarray]:
+        """Leave `step`, of level z, of the runs `which` out.
 
         Returns who has blown up at step `suspect`, and who has left out too many steps, (runs,) bool each.
         """
@@ -59,7 +59,7 @@ class Doubts:
         self.repeats[again] += 1
         self.skips[which] += 1
         self.since[which] = 0
-        blown = again & (self.repeats >= np.where(z[self.suspect] >= PLAUSIBLE, 1, 2))
+        blown = again & (z >= HARMLESS) & (self.repeats >= (1 if z >= SUSPICIOUS else 2))
         return blown, which & ~blown & (self.skips > SKIPS)
 
     def state_dict(self) -> dict[str, Any]:

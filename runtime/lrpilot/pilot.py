@@ -175,11 +175,11 @@ class Pilot:
         skips = self.probes.doubts.cleared if evident else self.probes.doubts.skips
         if not skips[0]:
             return
-        message = f"probe: at {skips[0]} steps the loss was not finite, or more than {WILD:g} times those before"
+        message = f"probe: not finite, or above {WILD:g} times those before, was the loss of {skips[0]} steps"
         if evident:
-            message += "; the data's fault, it seems: they were left out, and the probe went on"
+            message += ": taken for the data's fault, and left out"
         else:
-            message += "; it has ended without evidence, and the training begins as one without a probe"
+            message += ": it has ended without evidence, and the training begins as one without a probe"
             if self.strict:
                 raise GuardError(message)
         if self.logs:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot.doubts import WILD, Doubts
+from lrpilot.doubts import FIRST, WILD, Doubts
 
 LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
 SMOOTHING = 0.3  # decades over which the loss is averaged
@@ -128,23 +128,21 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
     blowup, lowest, steepest = (np.full(runs, level) for level in (HIGH, LOW, LOW))
     blown, after = np.zeros(runs, bool), np.full_like(used, np.nan)
     for rows, columns, losses in _alike(used):
-        if not len(columns):
-            continue
         with np.errstate(all="ignore"):
             curve = smooth_curve(losses, smoothing(probe_steps))
-            # The loss of step j was computed before its update: it judges the rate of step j - 1.
-            after[rows[:, None], columns[:-1]] = curve[:, 1:]
             if len(columns) >= flat:
                 loss0[rows] = np.mean(losses[:, :flat], axis=1)
                 noise[rows] = _noise(losses[:, :flat]) / np.abs(loss0[rows])
         if len(columns) > 1:
+            # The loss of step j was computed before its update: it judges the rate of step j - 1.
+            after[rows[:, None], columns[:-1]] = curve[:, 1:]
             best = np.argmin(curve[:, 1:], axis=1)
             with np.errstate(all="ignore"):
                 slope = np.diff(curve, axis=1)
             falling = np.isfinite(slope) & (np.arange(len(columns) - 1) <= best[:, None])
             slope = np.where(falling, slope, np.inf)
             lowest[rows], steepest[rows] = z[columns[best]], z[columns[np.argmin(slope, axis=1)]]
-        for done in np.unique(steps[rows]):
+        for done in np.unique(steps[rows][steps[rows] > 0]):
             mine = rows[steps[rows] == done]
             blown[mine] = blew_up(loss[mine], int(done))
             past = np.append(columns[columns < done - 1], done - 1)  # the last loss may be broken
@@ -174,7 +172,7 @@ class Probes:
         self.curve = np.full((runs, probe_steps), np.nan)  # smoothed
         self.squares = np.full((runs, probe_steps), np.nan)  # of successive differences
         self.latest = np.full(runs, np.nan)
-        self.bounds = np.full((2, runs), np.nan)  # least and largest size of a loss
+        self.least, self.largest = np.full((2, runs), np.nan)  # size of a loss, of all but the latest, and of all
         self.catch_up = np.full((3, runs), np.nan)  # of who was put back, see `_caught_up`
         self.broken = np.full((2, runs), np.nan)  # loss and gradient norm of the step that the doubts are about
 
@@ -187,18 +185,20 @@ class Probes:
         losses = np.array(self.latest if loss is None else np.broadcast_to(loss, running.shape), np.float64)
         self.steps[running] = step + 1
         with np.errstate(all="ignore"):
-            size, (least, largest) = np.abs(losses), self.bounds
-            broken = running & ~(np.isfinite(losses) & ~((size > WILD * largest) & (largest > 0)))
-            early = running & ~broken & (size * WILD < least) & (self.count <= SETTLE)
+            size = np.abs(losses)
+            broken = running & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
             announced = broken & self._risen(broken, 0.5)
             good = (running & ~broken) | (announced & np.isfinite(losses))
-            if early.any():  # it was the losses before that were wild
-                self._start_anew(early)
+            anew = good & (self.count <= SETTLE) & (np.maximum(size, np.abs(self.latest)) * FIRST < self.least)
+            if anew.any():  # it was the losses before these two that were wild
+                self._start_anew(anew)
+                good &= ~anew
             self.grad_norm[good, step] = np.broadcast_to(grad_norm, running.shape)[good]
             self._extend(good, step, losses)
             ended = announced | self._risen(good)
         self.doubts.add_good(good)
-        self.back = early.copy()
+        self.doubts.clear(ended & good)  # the curve says where it has blown up
+        self.back = anew.copy()
         if (doubtful := broken & ~announced).any():
             ended |= self._leave_out(doubtful, step, losses, grad_norm)
         if step + 1 >= self.loss.shape[1]:  # what is undecided by then broke at the highest levels
@@ -243,6 +243,7 @@ class Probes:
         """Put losses (runs,) of the runs `which` on their curves."""
         if not np.isnan(self.catch_up[0]).all():
             losses = self._caught_up(which, losses)
+        self.least[which] = np.fmin(self.least, np.abs(self.latest))[which]
         keep = smoothing(self.loss.shape[1])
         for n, rows in self._groups(which):
             new = losses[rows]
@@ -252,9 +253,7 @@ class Probes:
             self.total[rows] = keep * self.total[rows] + (1 - keep) * new
             self.curve[rows, n] = self.total[rows] / (1 - keep ** (n + 1))
             self.count[rows] = n + 1
-        size = np.abs(losses)
-        self.bounds[0, which] = np.fmin(self.bounds[0], size)[which]
-        self.bounds[1, which] = np.fmax(self.bounds[1], size)[which]
+        self.largest[which] = np.fmax(self.largest, np.abs(losses))[which]
 
     def _caught_up(self, which: np.ndarray, losses: np.ndarray) -> np.ndarray:
         """Losses (runs,) with what a training that was put back lags behind taken off.
@@ -276,7 +275,7 @@ class Probes:
         first = which & (self.doubts.suspect < 0)
         for array, values in zip(self.broken, (loss, grad_norm), strict=True):
             array[first] = np.broadcast_to(values, first.shape)[first]
-        blown, spent = self.doubts.add_broken(which, step, z)
+        blown, spent = self.doubts.add_broken(which, step, z[step])
         self._cut(blown)
         self.loss[spent] = self.grad_norm[spent] = np.nan
         self.steps[spent] = 0
@@ -296,13 +295,13 @@ class Probes:
             self.steps[i] = at + 1
 
     def _start_anew(self, which: np.ndarray) -> None:
-        """Leave out what the runs `which` have on their curves."""
-        self.doubts.skips[which] += self.count[which]
+        """Leave out what the runs `which` have on their curves, and the present step."""
+        self.doubts.skips[which] += self.count[which] + 1
         self.doubts.clear(which)
         for curve in (self.loss, self.grad_norm, self.curve, self.squares):
             curve[which] = np.nan
         self.count[which], self.total[which] = 0, 0.0
-        self.bounds[:, which] = self.catch_up[:, which] = np.nan
+        self.latest[which] = self.least[which] = self.largest[which] = self.catch_up[:, which] = np.nan
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays as nested lists of numbers."""
