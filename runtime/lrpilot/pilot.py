@@ -23,6 +23,7 @@ from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.doubts import WILD
+from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
 from lrpilot.history import Decision, History
@@ -288,6 +289,7 @@ class Pilot:
         losses, loss0 = self.observer.losses, self.observer.loss0
         progress = self.step / self.total_steps
         self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
+        self.restarts = self.restarts & ~self._guard.acquitted
         if not self.restarts.any():
             return action, events
         wanted = np.where(self.restarts, begin_again(self.highest), np.inf)
@@ -314,9 +316,11 @@ class Pilot:
         interval = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
         lr = self.learning_rate()
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
+        # A loop that reports no losses is told so once, not at each decision.
+        repeated = event == "loss_missing" and any(past.event == event for past in self.history)
         self.history.append(Decision(self.step, before, lr, given, applied, level, event, features, interval))
-        if event is not None and self.logs:
-            weight = logging.INFO if event == "recovery" else logging.WARNING
+        if event is not None and self.logs and not repeated:
+            weight = logging.WARNING if is_alarm(event) else logging.DEBUG
             LOG.log(weight, "step %d: %s; the learning rate goes from %.3g to %.3g", self.step, event, before, lr)
 
     def state_dict(self) -> dict[str, Any]:

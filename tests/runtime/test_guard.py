@@ -104,6 +104,24 @@ def test_a_new_plateau_raises_one_alarm_and_a_loss_that_climbs_one_each() -> Non
     assert climbing[4:] == ["spike"] * 3 and levels[-1] == pytest.approx(-1.5)
 
 
+def test_a_loss_that_climbs_whatever_is_done_acquits_the_rate() -> None:
+    """Three times the level is lowered in vain; then it is led back, and guarded where it goes higher than it was."""
+    climb = [row(4.0), row(6.0), row(9.0), row(13.0), row(18.0), row(24.0), row(31.0)]
+    watch = Guard(1, EQUATION)
+    events, levels = play([*CALM, *climb], watch=watch)
+    assert events[4:] == ["spike"] * 3 + [None] * 4 and watch.acquitted.tolist() == [True]
+    assert levels[6:] == pytest.approx([-1.5, -1.0, -0.5, 0.0, 0.0])
+    higher, levels = play([row(33.0), row(60.0)], wish=1.0, watch=watch)
+    assert higher == [None, "spike"] and levels == pytest.approx([0.5, 0.0])
+
+
+def test_a_loss_that_stops_climbing_does_not() -> None:
+    watch = Guard(1, EQUATION)
+    events, levels = play([*CALM, row(4.0), row(6.0), row(9.0), *[row(8.9)] * 6], watch=watch)
+    assert events[4:7] == ["spike"] * 3 and not watch.acquitted.any()
+    assert levels[6] == pytest.approx(-1.5) and levels[7] == pytest.approx(-1.25)
+
+
 def test_recovery_gives_a_quarter_decade_per_decision_until_the_level_is_back() -> None:
     events, levels = play([*CALM, row(2.0, last=3.0), *CALM], wish=0.3, level=0.3)
     assert events == [None] * 4 + ["spike", "recovery", None, None, None]
