@@ -150,7 +150,7 @@ class Pilot:
         return ended
 
     def miss_probe_step(self) -> np.ndarray:
-        """Take note of a loss that was not finite, of which the loop made no step; returns what `advance_probe` does."""
+        """Note a loss that was not finite, and of which the loop made no step; returns what `advance_probe` does."""
         ended = self.probes.miss(self.step)
         self._end_probes(ended)
         return ended

@@ -120,7 +120,7 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
 
     What the first losses say is nan where there are too few, and all is that of a calm probe where there are none.
     """
-    runs, probe_steps = loss.shape
+    runs, probe_steps = len(loss), int(loss.shape[1])
     z = levels(probe_steps)
     flat = max(2, int(np.sum(z <= LOW + FLAT)))
     used = np.where(np.arange(probe_steps) < steps[:, None], loss, np.nan)
@@ -139,8 +139,7 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
             best = np.argmin(curve[:, 1:], axis=1)
             with np.errstate(all="ignore"):
                 slope = np.diff(curve, axis=1)
-            falling = np.isfinite(slope) & (np.arange(len(columns) - 1) <= best[:, None])
-            slope = np.where(falling, slope, np.inf)
+            slope[~np.isfinite(slope) | (np.arange(len(columns) - 1) > best[:, None])] = np.inf
             lowest[rows], steepest[rows] = z[columns[best]], z[columns[np.argmin(slope, axis=1)]]
         for done in np.unique(steps[rows][steps[rows] > 0]):
             mine = rows[steps[rows] == done]
@@ -153,15 +152,15 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
 class Probes:
     """The probes of `runs` trainings of `probe_steps` steps at most: their curves, and which of them still run.
 
-    `loss` and `grad_norm` (runs, probe_steps) are nan past the end of a run, at steps that were left out, and, in `loss`,
-    where it ended with a loss that was not finite. `steps` (runs,) counts the steps that a curve covers: 0 where a
-    probe has ended without any evidence. `back` (runs,) bool says whose weights the latest step sends back to where the
-    probe began, in the middle of it.
+    `loss` and `grad_norm` (runs, probe_steps) are nan past the end of a run and at steps that were left out. A loss
+    that ended a probe stands there as it was, were it not finite. `steps` (runs,) counts the steps that a curve covers: 0
+    where a probe has ended without any evidence. `back` (runs,) bool says whose weights the latest step sends back to
+    where the probe began, in the middle of it.
     """
 
     def __init__(self, runs: int, probe_steps: int) -> None:
         self.running = np.full(runs, probe_steps > 0)
-        self.steps = np.zeros(runs, np.int64)  # made so far
+        self.steps = np.zeros(runs, np.int64)
         self.loss = np.full((runs, probe_steps), np.nan)
         self.grad_norm = np.full((runs, probe_steps), np.nan)
         self.back = np.zeros(runs, bool)

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -264,7 +263,7 @@ def test_gaps_are_no_part_of_a_curve() -> None:
         ([31, 1, 2, 1, 1, 1, 1], 7, [], []),
         ([math.nan, 1, math.nan, 1, 1, 1, 1], 7, [0, 2], [0, 2]),  # below zero it takes three
         ([1, math.nan, 1, 1, math.nan, 1, 1], 2, [], [1]),  # at 1.5 two are enough
-        ([1, math.nan, 1, 1, 1, math.nan, 1], 6, [1], [1, 5]),  # three good ones clear the first; the other's is the end
+        ([1, math.nan, 1, 1, 1, math.nan, 1], 6, [1], [1, 5]),  # three good ones clear the rate; the last is open
         ([1, 1, 1, 1, 1, math.nan, math.nan], 6, [], [5]),
         ([1, 1, 1, 1, 1, 1, math.nan], 7, [], []),
     ],

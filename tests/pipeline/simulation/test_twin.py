@@ -143,8 +143,9 @@ def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[
     x, order = whole.train.x.repeat(40, 1), np.random.default_rng(0).permutation(400 * 24).reshape(400, 24)
     x[order[sorted(broken), 0]] = torch.nan
     train, orders = Data(x, whole.train.y.repeat(40)), {SEED: order, SEED + 1: np.roll(order, 3, axis=0)}
-    workload, holds = OnePass(**vars(whole) | {"train": train, "orders": orders}), Bundle(
-        write_bundle(tmp_path / "policy.onnx")
+    workload, holds = (
+        OnePass(**vars(whole) | {"train": train, "orders": orders}),
+        Bundle(write_bundle(tmp_path / "policy.onnx")),
     )
     rates, scheduler = plain_loop(workload, SEED, holds, True, False)
     record = simulate(workload, [SEED + 1, SEED], holds.protocol, follow_policy(holds), val_examples=80)
