@@ -153,8 +153,8 @@ class Probes:
     """The probes of `runs` trainings of `probe_steps` steps at most: their curves, and which of them still run.
 
     `loss` and `grad_norm` (runs, probe_steps) are nan past the end of a run and at steps that were left out. A loss
-    that ended a probe stands there as it was, were it not finite. `steps` (runs,) counts the steps that a curve covers: 0
-    where a probe has ended without any evidence. `back` (runs,) bool says whose weights the latest step sends back to
+    that ended a probe stands there as it was, were it not finite. `steps` (runs,) counts the steps that a curve covers:
+    0 where a probe has ended without any evidence. `back` (runs,) bool says whose weights the latest step sends back to
     where the probe began, in the middle of it.
     """
 

@@ -317,6 +317,37 @@ def test_a_fault_in_a_real_training_is_met(event: str, tmp_path: Path) -> None:
     assert (levels[first] == levels[first - 1]) if holds else (levels[first] < levels[first - 1])
 
 
+@pytest.mark.parametrize(
+    ("report", "logged", "events"),
+    [
+        # Spikes, then calm, with a policy that climbs: warned of, and back up again without a word.
+        (lambda step, loss: loss + 3.0 * (LATE <= step < LATE + 20), {"spike"}, {None, "spike", "recovery"}),
+        (lambda step, loss: None if step >= LATE else loss, {"loss_missing"}, {None, "loss_missing"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_logged(
+    report: Any, logged: set[str], events: set[str | None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`loss_missing` once, `recovery` never as a warning or an info."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    policy = Bent(write_bundle(tmp_path / "policy.onnx"), lambda said: said + 0.9)
+    scheduler = PilotLR(torch.optim.SGD(model.parameters(), 0.1), STEPS, policy, probe=False, max_lr=0.1)
+    with caplog.at_level("INFO", "lrpilot"):
+        for step in range(STEPS):
+            loss = (model(x := torch.randn(8, 4))[:, 0] - x.sum(1)).square().mean()
+            scheduler.optimizer.zero_grad()
+            loss.backward()
+            scheduler.optimizer.step()
+            scheduler.step(report(step, loss))
+    happened = [decision.event for decision in scheduler.history]
+    assert set(happened) == events
+    lines = [record.getMessage() for record in caplog.records]
+    assert {line.split(": ")[1].split(";")[0] for line in lines} == logged
+    assert len(lines) == (1 if "loss_missing" in logged else happened.count("spike"))
+
+
 def test_guards_can_be_switched_off(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
