@@ -104,12 +104,12 @@ class Driver:
         if self._pending:
             self._complete()
         elif self.pilot.in_probe:
-            # A GradScaler skips the step of a loss that is not finite, as it will all later ones.
+            # A GradScaler skips the step of a loss that is not finite; after a blow-up it will skip all later ones.
             latest = self._losses.latest
             (latest,) = distributed.first([0.0 if latest is None else float(latest)], self._meter.device)
             if not math.isfinite(latest):
                 self._losses.take()
-                self._advance_probe(math.nan, math.nan)
+                self._after_probing(self.pilot.miss_probe_step()[0])
                 self.write()
 
     def observe(self, val_loss: Any = None, grad_norm: Any = None, loss: Any = None) -> None:
@@ -326,14 +326,17 @@ class Driver:
         known, value, norm = distributed.first(mine, self._meter.device)
         self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
         if known or self.pilot.step:
-            self._advance_probe(value if known else None, norm)
+            self._after_probing(self.pilot.advance_probe(value if known else None, norm)[0])
         else:
             self._leave_out_probe()
 
-    def _advance_probe(self, loss: float | None, grad_norm: float) -> None:
-        if self.pilot.advance_probe(loss, grad_norm)[0]:
+    def _after_probing(self, ended: bool) -> None:
+        """See to what a step of the probe asks for: the end, or a new beginning after a loss that was the data's."""
+        if ended:
             self._rollback.end_probe(self.pilot.step)
             self._decide()
+        elif self.pilot.put_back[0]:
+            self._rollback.restore()
 
     def _leave_out_probe(self) -> None:
         """Put the weights back, and go on as if without a probe; the first step, already made, counts."""
