@@ -57,6 +57,11 @@ class Announcer:
         if distributed.leads():
             LOG.info("%s", "; ".join(sentences))
 
+    @property
+    def logs(self) -> bool:
+        """Whether there is a `log` to pass figures on to."""
+        return self._log is not None
+
     def announce_probe(self, step: int, lr: float, loss: float) -> None:
         """Pass a step of the probe, made after `step` others, on to `log`, marked as one."""
         metrics = {"lrpilot/lr": lr, "lrpilot/loss": loss, "lrpilot/probe": 1.0}

@@ -324,7 +324,8 @@ class Driver:
         loss = self._losses.take()
         mine = [loss is not None, math.nan if loss is None else float(loss), self._meter.gradient_norm()]
         known, value, norm = distributed.first(mine, self._meter.device)
-        self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
+        if self._announcer.logs:
+            self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
         if known or self.pilot.step:
             self._after_probing(self.pilot.advance_probe(value if known else None, norm)[0])
         else:
