@@ -1,7 +1,7 @@
 """Losses of a probe that are not finite, or wild: the learning rate's doing, or the data's?
 
 A rate that is too high announces itself. The curve has risen before the loss overflows: of 8,130 recorded probes that
-blew up none ended with a loss that was not finite, and none with one `WILD` times those before, unless it had risen
+blew up none ended with a loss that was not finite, and two with one `WILD` times those before, unless it had risen
 first. A loss that breaks unannounced may still be the rate's doing, so it is put to the test. The weights go back to
 where the probe began, the step is left out of the curve, and the climb goes on at the next level. Then
 

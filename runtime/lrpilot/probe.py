@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot.doubts import FIRST, WILD, Doubts
+from lrpilot.doubts import FIRST, SKIPS, WILD, Doubts
 
 LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
 SMOOTHING = 0.3  # decades over which the loss is averaged
@@ -189,13 +189,15 @@ class Probes:
         with np.errstate(all="ignore"):
             size = np.abs(losses)
             broken = running & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
-            announced = broken & self._risen(broken, 0.5)
-            good = (running & ~broken) | (announced & np.isfinite(losses))
-            anew = good & (self.count <= SETTLE) & (np.maximum(size, np.abs(self.latest)) * FIRST < self.least)
-            if anew.any():  # it was the losses before these two that were wild
-                self._start_anew(anew)
+            good, announced, anew = running & ~broken, np.zeros_like(broken), np.zeros_like(broken)
+            if broken.any():
+                announced = self._risen(broken, 0.5)
+                good |= announced & np.isfinite(losses)
+            if step <= SETTLE + SKIPS:
+                anew = good & (self.count <= SETTLE) & (np.maximum(size, np.abs(self.latest)) * FIRST < self.least)
+                self._start_anew(anew)  # it was the losses before these two that were wild
                 good &= ~anew
-            self.grad_norm[good, step] = np.broadcast_to(grad_norm, running.shape)[good]
+            self.grad_norm[good, step] = (grad_norm * np.ones(running.shape))[good]
             self._extend(good, step, losses)
             ended = announced | self._risen(good)
         self.doubts.add_good(good)
@@ -226,11 +228,9 @@ class Probes:
 
     def _groups(self, which: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """The runs `which`, by the number of losses on their curve."""
-        rows = np.flatnonzero(which)
+        rows = which.nonzero()[0]
         counts = self.count[rows]
-        if len(rows) and (counts == counts[0]).all():
-            return [(int(counts[0]), rows)]
-        return [(int(n), rows[counts == n]) for n in np.unique(counts)]
+        return [(n, rows[counts == n]) for n in {*counts.tolist()}]
 
     def _risen(self, which: np.ndarray, share: float = 1.0) -> np.ndarray:
         """(runs,) bool: which of the runs `which` have a curve that has risen by a share of what ends a probe."""
@@ -243,7 +243,7 @@ class Probes:
 
     def _extend(self, which: np.ndarray, step: int, losses: np.ndarray) -> None:
         """Put losses (runs,) of the runs `which` on their curves."""
-        if not np.isnan(self.catch_up[0]).all():
+        if self.doubts.skips.any():
             losses = self._caught_up(which, losses)
         self.least[which] = np.fmin(self.least, np.abs(self.latest))[which]
         keep = smoothing(self.loss.shape[1])
