@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
@@ -19,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from lrpilot import load_policy
+from lrpilot import BundleError, load_policy
 from lrpilot.pilot import Protocol
-from pipeline import tracking
-from pipeline.config import CollectConfig, load
+from pipeline import recorded_facts, tracking
+from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress
-from pipeline.paths import parse_root
 from pipeline.simulation.recording import Spec, code, record
 from pipeline.workloads.families import family
 from policy import trajectories
@@ -72,7 +69,10 @@ def turns(weights: Mapping[str, float], count: int) -> list[str]:
 
 def _graph(path: str) -> str:
     """What a behaviour policy answers by: the hash of its graph, whatever its manifest tells of its making."""
-    manifest = load_policy(path).manifest
+    try:
+        manifest = load_policy(path).manifest
+    except BundleError as error:
+        raise ValueError(f"collect.behaviour_policies: {error}") from error
     if manifest.protocol.cadence != Protocol().cadence:
         raise ValueError(
             f"collect.behaviour_policies: {path!r} was trained in another cadence ({manifest.protocol.cadence}), "
@@ -169,10 +169,14 @@ def remove_strangers(specs: list[Spec], folder: Path) -> None:
 
 
 def main() -> None:
-    paths = parse_root(__doc__)
-    config = load(paths.root).collect
+    paths, params = arguments(__doc__)
+    config = params.collect
+    try:
+        specs = plan(config)
+    except ValueError as error:
+        raise SystemExit(f"collect: {error}") from error
     with tracking.stage(paths, "collect", asdict(config)) as log:
-        start, specs, folder = time.monotonic(), plan(config), paths.trajectories
+        start, folder = time.monotonic(), paths.trajectories
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
             paths.collect_metrics.unlink(missing_ok=True)  # its figures were of an earlier collection
@@ -183,38 +187,21 @@ def main() -> None:
                 remove_strangers(specs, folder)
             files = sorted(path for spec in specs if (path := folder / spec.file()).exists())
             wall, earlier = time.monotonic() - start, len(specs) - len(todo)
-            metrics = summarise(files) | {
+            metrics = recorded_facts.summarise(files) | {
                 "wall_s": round(wall, 1),
                 "runs_per_hour": round(config.runs_per_task * (len(files) - earlier) / wall * 3600),
                 "failed": len(failures),
             }
             written = write(metrics | ({"failures": failures} if failures else {}), paths.collect_metrics)
         if written and not stopped:  # else MLflow's file, mostly on the same disk, would not take them
-            log.metrics(metrics)
+            log.metrics({name: metrics[name] for name in ("runs", "decisions", "divergent_share")})
+            log.artifact(paths.collect_metrics)
         if failures:
             left = len(specs) - len(files)
             raise SystemExit(f"collect: {left} of {len(specs)} tasks have no file; a new run collects these alone")
         if not written:
             raise SystemExit(1)
         log.tags({tracking.DATA: trajectories.fingerprint(files)})
-
-
-def summarise(files: list[Path]) -> dict[str, Any]:
-    """What a collection holds, flat."""
-    reasons: Counter[str] = Counter()
-    names: dict[str, set[str]] = {"optimizer": set(), "schedule": set()}
-    for path in files:
-        with pq.ParquetFile(path, pre_buffer=False) as file:  # three columns: a tenth of what reading all takes
-            table = file.read(["reason", *names], use_threads=False)
-        for column, values in names.items():
-            values.update(table[column].unique().to_pylist())
-        reasons.update({count["values"]: count["counts"] for count in table["reason"].value_counts().to_pylist()})
-    runs = reasons["budget"] + reasons["diverged"]
-    return {
-        "runs": runs, "families": len({path.parent for path in files}), "optimizers": len(names["optimizer"]),
-        "schedules": len(names["schedule"]), "decisions": reasons["running"],
-        "divergent_share": round(reasons["diverged"] / max(runs, 1), 4),
-    }  # fmt: skip
 
 
 def write(metrics: dict[str, Any], path: Path) -> bool:

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import yaml
 
 from lrpilot.features import GROUPS
-from pipeline.paths import Paths
-from pipeline.schema import NonEmpty, OneOf, Range, known, mapping, record
+from pipeline.paths import Paths, parse_root
+from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
 
 FEATURES = tuple(GROUPS)
+POLICY = "policy"  # the behaviour that follows an earlier policy
 
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
@@ -24,7 +25,9 @@ Positive = Annotated[float, Range(0, open_low=True)]
 NonNegative = Annotated[float, Range(0)]
 Name = Annotated[str, NonEmpty()]
 Device = Annotated[str, OneOf(("cpu", "cuda"))]
-Weights = Annotated[dict[str, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
+Recorded = Annotated[str, Registered("pipeline.workloads.families:TRAIN")]  # the other splits are never trained on
+Family = Annotated[str, Registered("pipeline.workloads.families:FAMILIES")]
+Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY,))]
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,11 @@ class CollectConfig:
     """What is recorded: `tasks` workloads drawn from the families, `runs_per_task` runs of each."""
 
     seed: Natural
-    families: Weights
+    families: Annotated[dict[Recorded, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
     tasks: Count
     runs_per_task: Count
     no_probe_share: Share  # of the runs start without the range test
-    schedules: Weights  # behaviour schedules
+    schedules: Annotated[dict[Behaviour, Positive], NonEmpty()]  # likewise
     behaviour_policies: tuple[Name, ...]  # paths of the bundles of earlier rounds; may be empty
     epsilon: Share  # probability of a random action at the start of a run
     epsilon_decay: Share  # factor on epsilon per decision
@@ -45,6 +48,10 @@ class CollectConfig:
     workers: Natural  # processes; 0: one per core
     time_limit: Positive  # seconds that a task may take
     device: Device
+
+    def __post_init__(self) -> None:
+        if POLICY in self.schedules and not self.behaviour_policies:
+            raise ConfigError("collect.behaviour_policies", "[]", f"paths of policies, since schedules has {POLICY!r}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class TrainConfig:
 class EvaluateConfig:
     """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
 
-    families: Annotated[tuple[Name, ...], NonEmpty()]  # of any split; figures are summed up by split
+    families: Annotated[tuple[Family, ...], NonEmpty()]  # of any split; figures are summed up by split
     tasks_per_family: Count
     seeds: Annotated[int, Range(2)]  # runs of a task per method, each from its own initialisation
     tuning_seeds: Count  # other seeds, on which the oracle's grid is trained
@@ -110,13 +117,43 @@ class Params:
 
 
 def load(root: Path) -> Params:
-    """Read and check ROOT/params.yaml. Raises `ConfigError`, or `FileNotFoundError` where there is none."""
-    return record(read(Paths(root).params), Params)
+    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, for what cannot be used."""
+    return checked(Paths(root).params, Params)
+
+
+def checked(path: Path, cls: type) -> Any:
+    """The content of a YAML file as an instance of the dataclass `cls`. Raises `ConfigError`, which names the file."""
+    content = read(path)
+    try:
+        return record(content, cls)
+    except ConfigError as error:
+        raise FileError(path, error) from None
 
 
 def read(path: Path) -> Any:
-    """The plain content of a YAML file."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The plain content of a YAML file. Raises `ConfigError`, which names the file, and the line that is no YAML."""
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except FileNotFoundError:
+        raise FileError(path, "no such file") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise FileError(path, f"{where}: {error.problem}, want YAML as in params.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # bytes that are no text, characters that YAML forbids
+        raise FileError(path, f"{' '.join(str(error).split())}, want YAML as in params.yaml") from None
+
+
+def arguments(description: str | None) -> tuple[Paths, Params]:
+    """The root that a stage's command line names, and its parameters; `description` is the stage's docstring.
+
+    Raises SystemExit, in one line, for parameters that cannot be used: before the stage does anything.
+    """
+    paths = parse_root(description)
+    try:
+        return paths, load(paths.root)
+    except ConfigError as error:
+        raise SystemExit(f"lrpilot: {error}") from None
 
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import tracking
-from pipeline.config import EvaluateConfig, load
+from pipeline.config import EvaluateConfig, arguments
 from pipeline.engines import engine
 from pipeline.evaluation import labels, stats
 from pipeline.evaluation.aggregates import judged, outcomes
@@ -22,8 +22,9 @@ from pipeline.evaluation.bench import Bench, name_of
 from pipeline.evaluation.compare import calibrated, compare, contenders
 from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
-from pipeline.paths import BENCHMARK_CACHE, parse_root
+from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import result_keys
+from pipeline.reporting.headline import headline
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
@@ -107,9 +108,29 @@ def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
     return out
 
 
+def in_words(summed_up: Mapping[str, Any]) -> str:
+    """The headline of an evaluation as a sentence of a run's description."""
+    figures = {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in summed_up.items()}
+    return (
+        "Mean regret of the policy {policy} ({policy_low} to {policy_high}, 95 %) on {tasks} tasks of the {split} "
+        "families, {seeds} seeds each; worst task {worst}: {worst_task}."
+    ).format_map(figures)
+
+
+def table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """All figures of the methods: a row per split and method, a column per statistic."""
+    by_split = result_keys.groups(metrics)
+    rows = [
+        {"split": split, "method": group, **figures}
+        for split, by_group in by_split.items()
+        for group, figures in by_group.items()
+    ]
+    return pd.DataFrame(rows).sort_values(["split", "mean"])
+
+
 def main() -> None:
-    paths = parse_root(__doc__)
-    config = load(paths.root).evaluate
+    paths, params = arguments(__doc__)
+    config = params.evaluate
     with tracking.stage(paths, "evaluate", asdict(config)) as log:
         measured = bench(config)
         rows = compare(measured, contenders(paths.policy, paths.blind_policy))
@@ -128,6 +149,12 @@ def main() -> None:
         plot = pd.DataFrame(means, columns=["split", "method", "regret"])
         plot.to_csv(paths.regret_plot, index=False, lineterminator="\n")
         log.write(metrics, paths.evaluate_metrics)
+        summed_up = headline(metrics, rows)
+        numbers = {name: value for name, value in summed_up.items() if isinstance(value, float)}
+        log.write(numbers, paths.headline)
+        log.metrics(numbers)
+        log.describe(in_words(summed_up))
+        log.table(table(metrics), "figures")
         log.tags({"benchmark": metrics["benchmark"]})
         log.artifact(paths.evaluation)
 

@@ -55,6 +55,7 @@ def main() -> None:
             "sha256": hashlib.sha256(content).hexdigest(),
         }  # fmt: skip
         log.write(metrics, paths.export_metrics)
+        log.metrics({"parity": metrics["parity"]})
         log.tags({"sha256": metrics["sha256"]})
         log.artifact(paths.policy)
 

@@ -34,18 +34,19 @@ class Paths:
     root: Path
 
     trajectories = Artefact("data/trajectories", "collect")  # <family>/<seed>-<spec hash>.parquet, rows: run, decision
-    collect_metrics = Artefact("metrics/collect.json", "collect", "metrics")  # has wall times, so never committed
+    collect_metrics = Artefact("metrics/collect.json", "collect")  # has wall times, so never committed
     agent = Artefact("artifacts/agent", "train")
-    train_metrics = Artefact("metrics/train.json", "train", "metrics", cached=False)
+    train_metrics = Artefact("metrics/train.json", "train", cached=False)
     train_curve = Artefact("plots/train.csv", "train", "plots", cached=False)
     policy = Artefact("artifacts/policy.onnx", "export")
     blind_policy = Artefact("artifacts/blind.onnx", "export")  # the state-blind control
-    export_metrics = Artefact("metrics/export.json", "export", "metrics", cached=False)
+    export_metrics = Artefact("metrics/export.json", "export", cached=False)
     evaluation = Artefact("artifacts/evaluation.parquet", "evaluate")  # a row per training run of the evaluation
-    evaluate_metrics = Artefact("metrics/evaluate.json", "evaluate", "metrics", cached=False)
+    evaluate_metrics = Artefact("metrics/evaluate.json", "evaluate", cached=False)
+    headline = Artefact("metrics/headline.json", "evaluate", "metrics", cached=False)  # what `dvc metrics` shows
     regret_plot = Artefact("plots/regret.csv", "evaluate", "plots", cached=False)
     report = Artefact("reports/latest.html", "report")
-    register_metrics = Artefact("metrics/register.json", "register", "metrics", cached=False)
+    register_metrics = Artefact("metrics/register.json", "register", cached=False)
 
     @property
     def params(self) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrpilot.bundle import Bundle
 from pipeline import config, tracking
-from pipeline.paths import Paths, parse_root
+from pipeline.paths import Paths
 from pipeline.reporting import result_keys
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -20,7 +20,8 @@ VERDICT = "verdict"  # tag of a version that became champion: why
 
 
 def main() -> None:
-    result = register(parse_root(__doc__))
+    paths, _ = config.arguments(__doc__)
+    result = register(paths)
     print(f"version {result['version']}: {result['reason']}")
 
 
@@ -39,6 +40,7 @@ def register(paths: Paths) -> dict[str, Any]:
         if version is None:
             version = store.add_version(params.model, paths.policy, log.run_id, tags)
         store.tag_version(version, tags)
+        store.describe_version(version, describe(evaluation))
         store.point(CHALLENGER, version)
         champion = store.aliased(params.model, CHAMPION)
         if champion is not None and champion.version == version.version:
@@ -59,8 +61,18 @@ def register(paths: Paths) -> dict[str, Any]:
         }
         log.write(result, paths.register_metrics)
         log.tags({"lrpilot.policy": f"{params.model}/{version.version}"})
-        log.artifact(paths.register_metrics)
+        log.describe(f"Registered as {params.model}, version {version.version}: {reason}.")
     return result
+
+
+def describe(evaluation: Mapping[str, Any]) -> str:
+    """The description of a version, in Markdown: what it is worth on every split."""
+    return "\n".join(
+        "- {split} families: mean regret {mean:.3f} ({low:.3f} to {high:.3f}, 95 %), worst task {worst:.3f}".format(
+            split=split, **by_group[result_keys.POLICY]
+        )
+        for split, by_group in result_keys.groups(evaluation).items()
+    )
 
 
 def judge(evaluation: Mapping[str, Any], champion: tuple[str, Mapping[str, str]] | None) -> tuple[bool, str]:

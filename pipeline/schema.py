@@ -4,6 +4,7 @@ A field's range stands in its annotation: `Annotated[int, Range(1)]`. Understood
 tuple[X, ...] (a list in YAML), dict[str, X] and further dataclasses.
 """
 
+import importlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -15,6 +16,13 @@ class ConfigError(ValueError):
 
     def __init__(self, where: str, content: str, want: str) -> None:
         super().__init__(f"parameter {where} is {content}, want {want}")
+
+
+class FileError(ConfigError):
+    """A file of parameters that cannot be used: which one, and why."""
+
+    def __init__(self, path: object, why: object) -> None:
+        ValueError.__init__(self, f"{path}: {why}")
 
 
 class Rule(Protocol):
@@ -53,6 +61,28 @@ class OneOf:
 
     def __str__(self) -> str:
         return f"that is one of {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A name in a registry of the code, or one of `others`.
+
+    `registry` is "package.module:attribute", a collection of names. It is imported when a value is checked, and not
+    before, for it may need torch, and no stage depends on all of it.
+    """
+
+    registry: str
+    others: tuple[str, ...] = ()
+
+    def allows(self, value: str) -> bool:
+        return value in self._names()
+
+    def __str__(self) -> str:
+        return f"that is one of {', '.join(self._names())}"
+
+    def _names(self) -> Collection[str]:
+        module, _, attribute = self.registry.partition(":")
+        return (*getattr(importlib.import_module(module), attribute), *self.others)
 
 
 @dataclass(frozen=True)

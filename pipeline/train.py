@@ -15,11 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import agent_cache, tracking
+import numpy as np
+
+from pipeline import agent_cache, recorded_facts, tracking
 from pipeline.agent_cache import AgentSpec, Summary
-from pipeline.config import Params, load
+from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
-from pipeline.paths import AGENT_CACHE, parse_root
+from pipeline.paths import AGENT_CACHE
 from policy import observations, trajectories
 from policy.mdp import Reward
 from policy.store import build
@@ -52,8 +54,7 @@ def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, fol
 
 
 def main() -> None:
-    paths = parse_root(__doc__)
-    params = load(paths.root)
+    paths, params = arguments(__doc__)
     config = params.train
     with tracking.stage(paths, "train", asdict(config) | {"reward": asdict(params.reward)}) as log:
         shutil.rmtree(paths.agent, ignore_errors=True)
@@ -78,8 +79,17 @@ def main() -> None:
             metrics |= {f"{name}.{k}": round(v, 5) for k, v in summary.curve[-1].items() if k != "step"}
             metrics[f"{name}.distance_to_behaviour"] = round(summary.distance_to_behaviour, 5)
         log.write(metrics, paths.train_metrics)
-        log.tags({tracking.DATA: data})
+        log.learns_from("trajectories", data, paths.trajectories, trajectories.SCHEMA, recorded_facts.summarise(files))
+        log.curves(mean_curve([summary.curve for name, summary in summaries.items() if name != BLIND]))
         log.artifact(paths.train_curve)
+
+
+def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    """(step, mean of each loss over the agents), by epoch; a curve is as in `Summary`, and all have equal steps."""
+    return [
+        (int(points[0]["step"]), {k: float(np.mean([point[k] for point in points])) for k in points[0] if k != "step"})
+        for points in zip(*curves, strict=True)
+    ]
 
 
 def _write_curve(summaries: Mapping[str, Summary], path: Path) -> None:

@@ -4,6 +4,9 @@ profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml; profiles/
 its outs and its lock below profiles/NAME, and with the behaviour policies of the profile as what its collection
 depends on: where another pipeline makes one, DVC runs that first. `make repro PROFILE=NAME` calls this, then DVC.
 
+`--track` shows the profile to git, by a .gitignore of its own: `dvc exp run` works on what is committed, and on nothing
+else.
+
 A profile that names a `pipeline` has all parameters of that one itself, and one with a `base` overlays that profile.
 """
 
@@ -16,7 +19,7 @@ import yaml
 from experiments.original.plan_config import Original
 from experiments.original.plan_paths import STAGES
 from pipeline.config import Params, overlay, read
-from pipeline.schema import ConfigError, record
+from pipeline.schema import ConfigError, FileError, record
 
 DEFAULT = "dvc.yaml"
 PIPELINES = {DEFAULT: Params, str(STAGES): Original}  # the file with its stages -> its parameters
@@ -28,7 +31,10 @@ def write(name: str, top: Path = Path(".")) -> Path:
     Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
     """
     source, params = content(name, top, "PROFILE")
-    record(params, PIPELINES[source])
+    try:
+        record(params, PIPELINES[source])
+    except ConfigError as error:
+        raise FileError(f"params/{name}.yaml, or what it overlays", error) from None
     pipeline = rooted(read(top / source), f"profiles/{name}/")
     if source == DEFAULT:
         collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
@@ -41,6 +47,12 @@ def write(name: str, top: Path = Path(".")) -> Path:
     return folder
 
 
+def track(folder: Path, top: Path = Path(".")) -> None:
+    """Let git see a profile, but for what it ignores of the default one: data, caches, MLflow's store."""
+    text = (top / ".gitignore").read_text(encoding="utf-8")
+    (folder / ".gitignore").write_text(f"# by tools/profile.py --track\n!*\n\n{text}", encoding="utf-8")
+
+
 def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
     """The pipeline and the parameters of the profile that `where` names, with those that it does not change itself."""
     known = sorted(path.stem for path in (top / "params").glob("*.yaml"))
@@ -48,14 +60,23 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
         raise ConfigError(where, repr(name), f"one of {', '.join(known)} (or none, for params.yaml alone)")
     if name in over:
         raise ConfigError(where, repr(name), "a profile that does not overlay itself")
-    values = read(top / "params" / f"{name}.yaml")
+    path = Path("params") / f"{name}.yaml"
+    values = read(top / path)
+    if not isinstance(values, dict):
+        raise FileError(path, f"holds {values!r}, want a mapping of sections to values")
     pipeline, base = values.pop("pipeline", DEFAULT), values.pop("base", None)
     if pipeline not in PIPELINES:
         raise ConfigError("pipeline", repr(pipeline), f"one of {', '.join(PIPELINES)}")
     if base is not None:
         pipeline, params = content(base, top, "base", (*over, name))
+    elif pipeline == DEFAULT:
+        params = read(top / "params.yaml")
+    else:
+        return pipeline, values
+    try:
         return pipeline, overlay(params, values)
-    return pipeline, overlay(read(top / "params.yaml"), values) if pipeline == DEFAULT else values
+    except ConfigError as error:
+        raise FileError(path, error) from None
 
 
 def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:
@@ -71,11 +92,15 @@ def _dump(content: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("name", metavar="NAME", help="stem of a file in params/")
-    name = parser.parse_args().name
+    parser.add_argument("--track", action="store_true", help="let git see the profile, for `dvc exp run`")
+    arguments = parser.parse_args()
+    name = arguments.name
     try:
-        write(name)
+        folder = write(name)
     except ConfigError as error:
         raise SystemExit(f"profile {name}: {error}") from None
+    if arguments.track:
+        track(folder)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def main() -> None:
             metrics |= {f"{kind}.{name}": value for name, value in figures.items()}
             log.artifact(path)
         log.write(metrics, paths.learn_metrics)
+        log.metrics(metrics)
 
 
 if __name__ == "__main__":

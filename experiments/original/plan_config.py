@@ -11,8 +11,8 @@ from typing import Annotated
 
 from experiments.original.catalogue import MODELS, SCHEDULERS, SETS
 from experiments.original.plan_paths import OriginalPaths
-from pipeline.config import Count, Name, Natural, NonNegative, Positive, Share, read
-from pipeline.schema import ConfigError, NonEmpty, OneOf, Range, record
+from pipeline.config import Count, Name, Natural, NonNegative, Positive, Share, checked
+from pipeline.schema import ConfigError, NonEmpty, OneOf, Range
 
 Set = Annotated[str, OneOf(tuple(SETS))]
 Model = Annotated[str, OneOf(tuple(MODELS))]
@@ -143,5 +143,5 @@ class Original:
 
 
 def load(root: Path) -> Original:
-    """Read and check ROOT/params.yaml. Raises `ConfigError`, or `FileNotFoundError` where there is none."""
-    return record(read(OriginalPaths(root).params), Original)
+    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, for what cannot be used."""
+    return checked(OriginalPaths(root).params, Original)

@@ -24,6 +24,7 @@ def main() -> None:
             **{f"trainings.{kind}": count for kind, count in sorted(kinds.items())},
         }  # fmt: skip
         log.write(metrics, paths.record_metrics)
+        log.metrics({name: metrics[name] for name in ("trainings", "decisions", "diverged")})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def main() -> None:
             "train_hours": round(sum(result["train_runtime"] for result in results) / 3600, 3),
         }  # fmt: skip
         log.write(metrics, paths.run_metrics)
+        log.metrics(metrics)
 
 
 if __name__ == "__main__":

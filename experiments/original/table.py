@@ -10,6 +10,8 @@ from experiments.original.plan_config import load
 from experiments.original.plan_paths import original_root
 from pipeline import tracking
 
+TOTALS = ("pairs", "pilot_at_or_below_best", "pilot_below_means")  # the figures that are of no pair alone
+
 
 def main() -> None:
     paths = original_root(__doc__)
@@ -32,7 +34,9 @@ def main() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(paths.rows, compression="zstd")
         paths.results.write_text(plan_tables.document(by_pair) + "\n", encoding="utf-8")
-        log.write(summary.flat(by_pair), paths.table_metrics)
+        metrics = summary.flat(by_pair)
+        log.write(metrics, paths.table_metrics)
+        log.metrics({name: metrics[name] for name in TOTALS})
         log.artifact(paths.results)
         log.artifact(paths.rows)
 

@@ -28,3 +28,6 @@ def family(name: str) -> Family:
 def names(split: str) -> tuple[str, ...]:
     """Names of the families of a split: "train", "selection" or "heldout"."""
     return tuple(name for name, item in FAMILIES.items() if item.split == split)
+
+
+TRAIN = names("train")

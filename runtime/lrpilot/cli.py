@@ -1,12 +1,13 @@
 """`lrpilot inspect REF` prints what a policy says of itself; `lrpilot verify REF` checks that it answers as it should.
 
-Exit status: 0, or 1 for a policy that cannot be used, or 2 for a wrong command line.
+Exit status: 0, or 1 for a policy that cannot be used, or 2 for a wrong command line, or 141 where a pipe was closed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from lrpilot import features
 from lrpilot.bundle import Bundle, BundleError, load_policy
 
 TOLERANCE = 1e-5  # of an action: float32 of one machine or batch size against another
+CLOSED = 141  # as a shell reports a program that ends by SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,9 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.ref}: fine ({bundle.path}, {len(bundle.manifest.features)} features; differs from "
                 f"{len(bundle.manifest.golden.actions)} golden answers by {difference:.2g}, {TOLERANCE:g} is allowed)"
             )
+        sys.stdout.flush()
     except BundleError as error:
         print("lrpilot:", " ".join(str(error).split()), file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `| head`: not SIGPIPE's own action, which a registry's socket would set off, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return CLOSED
     return 0
 
 

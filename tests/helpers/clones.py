@@ -10,6 +10,8 @@ from pathlib import Path
 
 from repository import TOP
 
+AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+
 
 def repro(folder: Path, profile: str) -> str:
     """Copy and commit the working tree, run the profile there; what DVC and the stages said."""
@@ -20,20 +22,24 @@ def repro(folder: Path, profile: str) -> str:
             shutil.copy(TOP / name, folder / name)
     sh(folder, "git", "init", "-q")
     sh(folder, "git", "add", "-A")
-    sh(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "all")
+    sh(folder, "git", *AUTHOR, "commit", "-qm", "all")
     sh(folder, sys.executable, "-m", "tools.profile", profile)
     return sh(folder, "dvc", "repro", f"profiles/{profile}/dvc.yaml")
 
 
-def sh(clone: Path, *command: str) -> str:
-    """Output of a command in the clone, run with this Python and the clone's own packages; it must succeed."""
+def sh(clone: Path, *command: str, scm: bool = False) -> str:
+    """Output of a command in the clone, run with this Python and the clone's own packages; it must succeed.
+
+    DVC works as for a profile, which git does not know; `scm`: as for what git knows.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {
         "PATH": path,
         "PYTHONPATH": os.pathsep.join([str(clone / "runtime"), str(clone)]),
-        "DVC_SYSTEM_CONFIG_DIR": ".dvc/profile",
         "DVC_NO_ANALYTICS": "1",
     }
+    if not scm:
+        environment["DVC_SYSTEM_CONFIG_DIR"] = ".dvc/profile"
     done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout

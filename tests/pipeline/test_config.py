@@ -61,7 +61,17 @@ FAULTS = [  # section, key, value, what the message says
         ["digits"],
         "collect.families is ['digits'], want a mapping of names, each to a finite",
     ),
-    ("collect", "families", {"digits": 0}, "collect.families.digits is 0, want a finite number above 0"),
+    ("collect", "families", {"tabular": 0}, "collect.families.tabular is 0, want a finite number above 0"),
+    (
+        "collect",
+        "families",
+        {"digits": 1.0},
+        "collect.families is 'digits', want a text that is one of tabular, spirals",
+    ),
+    ("collect", "families", {"mnist_cnn": 1.0}, "collect.families is 'mnist_cnn', want a text that is one of tabular"),
+    ("collect", "schedules", {"cosin": 1.0}, "collect.schedules is 'cosin', want a text that is one of constant, step"),
+    ("collect", "behaviour_policies", [], "collect.behaviour_policies is [], want paths of policies, since schedules"),
+    ("evaluate", "families", ["mnist_cnn", "mnst"], "evaluate.families[1] is 'mnst', want a text that is one of tabul"),
     ("collect", "families", {7: 1.0}, "collect.families is 7, want a text"),
     ("collect", "families", {}, "collect.families is {}, want a mapping"),
     ("collect", "device", "gpu", "collect.device is 'gpu', want a text that is one of cpu, cuda"),
@@ -70,7 +80,7 @@ FAULTS = [  # section, key, value, what the message says
         "evaluate",
         "families",
         ["mnist_cnn", "mnist_cnn"],
-        "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text (not empty, no repetition)",
+        "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text that is one of",
     ),
     ("register", "model", "", "register.model is '', want a text (not empty"),
 ]
@@ -118,6 +128,28 @@ def test_load_reads_the_file_below_the_root(tmp_path: Path) -> None:
     assert params.train.hidden == tuple(BASE["train"]["hidden"])
     with pytest.raises(FrozenInstanceError):
         params.train.steps = 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "params.yaml: no such file"),
+        (
+            b"train:\n  steps: [1, 2\nregister: {}\n",
+            "params.yaml: line 3, column 9: expected ',' or ']', but got ':', want YAML",
+        ),
+        (b"train: {steps: 1}\n\ttabs: 1\n", "params.yaml: line 2, column 1: found character '\\t'"),
+        (b"train: \xff\xfe\n", "params.yaml: unacceptable character #x00ff"),
+        (b"", "params.yaml: parameter file is None, want a mapping of names to values"),
+        (b"train: 3\n", "params.yaml: parameter collect is missing, want a section"),
+    ],
+)
+def test_the_file_and_the_line_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as fault:
+        load(tmp_path)
+    assert str(fault.value).startswith(f"{tmp_path}/{message}") and "\n" not in str(fault.value)
 
 
 def test_overlay_replaces_whole_values_and_nothing_else() -> None:

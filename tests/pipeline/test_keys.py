@@ -103,7 +103,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/announcer.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/explain.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "decades over the anchor", "decades above the anchor", set()),
-        ("pipeline/tracking.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
+        ("pipeline/tracking/stage_log.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("pipeline/reporting/scores.py", "\nSPLITS = ", "\nCHANGED = True\nSPLITS = ", set()),
         ("pipeline/evaluate.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "CLIP = 5.0", "CLIP = 5.5", PILOTED | {"agent"}),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from clones import repro, sh
+from clones import AUTHOR, repro, sh
 from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.evaluation import labels
@@ -94,9 +95,56 @@ def test_one_mlflow_run_holds_all_stages(paths: Paths, monkeypatch: pytest.Monke
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = open_store(paths.root)
     (run,) = store.client.search_runs([store.experiment])
-    assert {k.partition("/")[0] for k in run.data.metrics} == set(STAGES) - {"report"}
+    assert {k.partition("/")[0] for k in run.data.metrics} == {"collect", "train", "export", "evaluate"}
+    assert len(run.data.metrics) <= 25
     assert run.info.status == "FINISHED" and run.data.tags["lrpilot.data"]
     assert {a.path for a in store.client.list_artifacts(run.info.run_id)} >= {"export", "report", "evaluate", "train"}
+    figures = pd.read_csv(store.client.download_artifacts(run.info.run_id, "evaluate/figures.csv"))
+    assert len(figures) > 20 and set(figures) >= {"split", "method", "mean", "low", "high", "worst"}
+    (data,) = run.inputs.dataset_inputs
+    assert json.loads(data.dataset.profile)["runs"] == 48 and run.data.tags["lrpilot.data"].startswith(
+        data.dataset.digest
+    )
+
+
+def test_the_training_curve_is_in_mlflow_step_by_step(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve of the only agent, and not that of the control; as in plots/train.csv."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = open_store(paths.root)
+    (run,) = store.client.search_runs([store.experiment])
+    curve = pd.read_csv(paths.train_curve)
+    for name in ("critic_loss", "actor_loss", "bc_loss"):
+        mine = curve[(curve.agent == "seed0") & (curve.name == name)]
+        points = store.client.get_metric_history(run.info.run_id, f"train/{name}")
+        assert [point.step for point in points] == list(mine.step) == list(range(10, 201, 10))
+        assert [point.value for point in points] == pytest.approx(list(mine.loss), rel=1e-4)
+
+
+def test_dvc_shows_ten_metrics(clone: Path, paths: Paths) -> None:
+    shown = json.loads(sh(clone, "dvc", "metrics", "show", "--json", "profiles/tiny/metrics/headline.json"))
+    (figures,) = (file["data"] for file in shown[""]["data"].values())
+    assert figures == json.loads(paths.headline.read_text())
+    assert set(figures) == {
+        "policy", "policy_low", "policy_high", "worst", "best_rival", "calibrated", "textbook", "hold",
+        "lost_to_calibrated", "lost_to_textbook",
+    }  # fmt: skip
+    evaluation = json.loads(paths.evaluate_metrics.read_text())
+    assert figures["policy"] == evaluation["selection.policy.mean"]
+    listed = json.loads(sh(clone, "dvc", "metrics", "show", "--json"))[""]["data"]
+    assert {Path(name).name for name in listed} == {"headline.json"}
+
+
+def test_dvc_draws_the_losses_and_the_regrets(clone: Path, paths: Paths) -> None:
+    """With titles, named axes, a panel per loss, and a bar per method."""
+    plots = [f"profiles/tiny/{path.relative_to(paths.root)}" for path in (paths.train_curve, paths.regret_plot)]
+    losses, regrets = (json.loads(sh(clone, "dvc", "plots", "show", "--show-vega", plot)) for plot in plots)
+    assert losses["title"]["text"] == "Training of the agents, by loss" and losses["facet"]["field"] == "name"
+    assert {row["name"] for row in losses["data"]["values"]} == {"critic_loss", "actor_loss", "bc_loss"}
+    assert losses["spec"]["encoding"]["x"]["title"] == "gradient step"
+    assert regrets["title"]["text"] == "Mean normalised regret by method"
+    assert {row["method"] for row in regrets["data"]["values"]} >= {"policy", "baseline.cosine", "rival.calibrated"}
+    assert regrets["spec"]["encoding"]["x"]["title"].startswith("regret (0 is")
+    assert "<DVC_METRIC" not in json.dumps([losses, regrets])
 
 
 def test_the_champion_drives_a_training(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +173,28 @@ def test_a_changed_weight_reruns_only_what_it_touches(clone: Path) -> None:
     out = sh(clone, "dvc", "status", "profiles/tiny/dvc.yaml")
     path.write_text(before)
     assert "evaluate:" in out and "collect:" not in out and "train:" not in out
+
+
+def test_an_experiment_of_a_profile(clone: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/pipeline.md says: the profile is committed, one parameter is changed, what depends on it runs again."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sh(clone, sys.executable, "-m", "tools.profile", "tiny", "--track")
+    sh(clone, "git", "add", "profiles/tiny")
+    sh(clone, "git", *AUTHOR, "commit", "-qm", "Track the profile tiny")
+    change = ["-n", "shorter", "-S", "profiles/tiny/params.yaml:train.steps=100", "profiles/tiny/dvc.yaml"]
+    out = sh(clone, "dvc", "exp", "run", *change, scm=True)
+    assert "dvc.yaml:train'" in out and "Running stage 'profiles/tiny/dvc.yaml:collect'" not in out
+    assert json.loads(paths.train_metrics.read_text())["steps"] == 100
+    store = open_store(paths.root)
+    run, _ = store.client.search_runs([store.experiment])
+    assert (run.info.run_name, run.data.params["train.steps"]) == ("shorter", "100")
+    (shown,) = json.loads(sh(clone, "dvc", "exp", "show", "--json", scm=True))[1:]
+    assert [experiment["name"] for experiment in shown["experiments"]] == ["shorter"]
+    sh(clone, "git", "checkout", "-q", ".")
+    sh(clone, "dvc", "checkout", "profiles/tiny/dvc.yaml", scm=True)
+    assert json.loads(paths.train_metrics.read_text())["steps"] == 200
+    assert "up to date" in sh(clone, "dvc", "status", "profiles/tiny/dvc.yaml")
+    sh(clone, "git", "reset", "-q", "HEAD~1")  # policies hold the commit that they were made at
 
 
 def test_a_reworded_docstring_records_and_trains_nothing_anew(clone: Path, paths: Paths) -> None:

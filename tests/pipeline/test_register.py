@@ -4,11 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import mlflow.onnx
+import mlflow.pyfunc
+import numpy as np
+import onnxruntime
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 
 from bundles import write_bundle
-from lrpilot import BundleError
+from lrpilot import BundleError, load_policy
 from pipeline import tracking
 from pipeline.paths import Paths
 from pipeline.register import register
@@ -37,6 +42,8 @@ def candidate(paths, bias, mean, benchmark="b1"):
     figures = {
         "selection.policy.mean": mean,
         "selection.policy.low": mean - 0.1,
+        "selection.policy.high": mean + 0.1,
+        "selection.policy.worst": 0.9,
         "selection.policy_val.mean": mean - 0.05,
         "selection.policy.policy_wins": 0.5,
         "benchmark": benchmark,
@@ -67,8 +74,37 @@ def test_the_first_version_is_champion_and_a_repeat_changes_nothing(store, paths
     stored = Path(version.source.removeprefix("file://")) / "model.onnx"
     assert stored.read_bytes() == paths.policy.read_bytes()
     run = store.client.get_run(version.run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["register/version"] == 1
+    assert (run.info.status, run.data.tags["lrpilot.policy"]) == ("FINISHED", f"{request.node.name}/1")
+    assert run.data.tags["mlflow.note.content"].endswith("version 1: there was no champion.")
+
+
+def test_a_model_and_its_version_say_what_they_are(store, paths, request):
+    candidate(paths, 0.1, 0.3)
+    register(paths)
+    model = store.client.get_registered_model(request.node.name)
+    assert f'policy="models:/{request.node.name}@champion"' in model.description
+    (version,) = store.client.search_model_versions(f"name = '{request.node.name}'")
+    assert version.description == ("- selection families: mean regret 0.300 (0.200 to 0.400, 95 %), worst task 0.900")
+
+
+def test_mlflow_loads_what_is_registered_and_it_scores_a_row(paths, request):
+    """By both flavours, from the signature and the example alone: the answers are those of the policy."""
+    candidate(paths, 0.1, 0.3)
+    register(paths)
+    name = f"models:/{request.node.name}@champion"
+    policy, network, function = load_policy(name), mlflow.onnx.load_model(name), mlflow.pyfunc.load_model(name)
+    inputs, outputs = function.metadata.signature.inputs.inputs, function.metadata.signature.outputs.inputs
+    assert [(i.type, i.shape) for i in inputs] == [(np.float32, (-1, len(policy.manifest.features)))]
+    assert [(o.name, o.type, o.shape) for o in outputs] == [("action", np.float32, (-1, 1))]
+    assert function.metadata.metadata["features"] == list(policy.manifest.features)
+
+    row = np.asarray(function.input_example, np.float32)
+    (wanted,) = policy(row)
+    session = onnxruntime.InferenceSession(network.SerializeToString())
+    assert session.run(["action"], {"observation": row})[0] == pytest.approx(wanted, abs=1e-6)
+    assert function.predict(row)["action"] == pytest.approx(wanted, abs=1e-6)
+    with pytest.raises(MlflowException, match="shape"):
+        function.predict(row[:, :-1])
 
 
 # Champion: mean regret 0.3 on benchmark b1.

@@ -1,15 +1,19 @@
 """One MLflow run per `dvc repro`; real sqlite stores, a real DVC."""
 
+import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from pipeline import tracking
 from pipeline.paths import Paths
+from pipeline.tracking.repro_run import is_repro
 from repository import TOP
 
 ENVIRONMENT = os.environ | {
@@ -66,7 +70,7 @@ def paths(store, monkeypatch, tmp_path):
     ],
 )
 def test_what_counts_as_a_repro(command, expected):
-    assert tracking.is_repro(command.split()) is expected
+    assert is_repro(command.split()) is expected
 
 
 def test_all_stages_of_a_repro_share_a_run(tmp_path):
@@ -92,12 +96,64 @@ def test_all_stages_of_a_repro_share_a_run(tmp_path):
 def test_stages_run_by_hand_have_runs_of_their_own(store, paths):
     with tracking.stage(paths, "by_hand", {}) as one:
         assert store.client.get_run(one.run_id).info.status == "RUNNING"
-    with tracking.stage(paths, "by_hand", {}, data_hash="abc") as other:
+    with tracking.stage(paths, "by_hand", {}) as other:
         other.tags({"note": "kept"})
     assert one.run_id != other.run_id
     run = store.client.get_run(other.run_id)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "by_hand")
-    assert (run.data.tags["lrpilot.data"], run.data.tags["note"]) == ("abc", "kept")
+    assert run.data.tags["note"] == "kept"
+    assert run.data.tags["mlflow.note.content"].startswith("The stage `by_hand` alone, run by hand in ")
+
+
+def test_the_experiment_is_of_machine_learning_and_says_what_it_holds(store, paths):
+    tags = store.client.get_experiment(store.experiment).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "A run is one `dvc repro`" in tags["mlflow.note.content"]
+    store.client.set_experiment_tag(store.experiment, "mlflow.note.content", "ours")
+    again = tracking.open_store(paths.root)
+    assert again.client.get_experiment(again.experiment).tags["mlflow.note.content"] == "ours"
+
+
+def test_curves_have_steps(store, paths):
+    with tracking.stage(paths, "train", {}) as log:
+        log.curves([(10, {"loss": 0.5, "why": "x"}), (20, {"loss": 0.25, "bc": math.nan}), (30, {"loss": 0.125})])
+    history = store.client.get_metric_history(log.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(10, 0.5), (20, 0.25), (30, 0.125)]
+    assert store.client.get_run(log.run_id).data.metrics == {"train/loss": 0.125}
+
+
+def test_what_a_stage_learns_from_is_a_data_set_of_its_run(store, paths):
+    schema = pa.schema([("run_id", pa.string()), ("lr", pa.float64())])
+    with tracking.stage(paths, "train", {}) as log:
+        log.learns_from("trajectories", "0123456789abcdef" * 4, paths.trajectories, schema, {"runs": 48})
+    run = store.client.get_run(log.run_id)
+    (used,) = run.inputs.dataset_inputs
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    assert (used.dataset.name, used.dataset.digest) == ("trajectories", "0123456789abcdef" * 2 + "0123")
+    assert json.loads(used.dataset.source) == {"uri": paths.trajectories.as_uri()}
+    assert json.loads(used.dataset.profile) == {"runs": 48}
+    columns = json.loads(used.dataset.schema)["mlflow_colspec"]
+    assert [(column["name"], column["type"]) for column in columns] == [("run_id", "string"), ("lr", "double")]
+    assert run.data.tags["lrpilot.data"] == "0123456789abcdef" * 4
+
+
+def test_a_description_grows_and_repeats_nothing(store, paths):
+    with tracking.stage(paths, "evaluate", {}) as log:
+        for text in ("Good.", "Better.", "Good."):
+            log.describe(text)
+    note = store.client.get_run(log.run_id).data.tags["mlflow.note.content"]
+    assert note.split("\n\n")[1:] == ["Good.", "Better."]
+
+
+def test_tables_are_artefacts(store, paths, tmp_path):
+    with tracking.stage(paths, "evaluate", {}) as log:
+        log.table(pd.DataFrame({"method": ["policy", "linear"], "mean": [0.1, 0.25]}), "figures")
+        log.write({"mean": 0.1}, paths.headline)
+    names = [item.path for item in store.client.list_artifacts(log.run_id, "evaluate")]
+    assert names == ["evaluate/figures.csv", "evaluate/headline.json"]
+    path = store.client.download_artifacts(log.run_id, names[0], str(tmp_path))
+    assert Path(path).read_text() == "method,mean\npolicy,0.1\nlinear,0.25\n"
+    assert store.client.get_run(log.run_id).data.metrics == {}
 
 
 def test_a_stage_that_raises_is_failed(store, paths):

@@ -107,6 +107,16 @@ def test_a_missing_file_is_one_line_and_status_1(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_a_closed_pipe_ends_it_quietly(command):
+    """As `| head` closes it; here before the first line, so that no output fits into the pipe unnoticed."""
+    words = [sys.executable, "-m", "lrpilot.cli", command, "default"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, "")
+
+
 def test_no_heavy_library_is_loaded():
     code = (
         "import sys, lrpilot, lrpilot.cli, lrpilot.registry; "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.scm import Git
 
 from experiments.original import plan_config as original
 from experiments.original import plan_paths as original_paths
@@ -14,7 +15,7 @@ from pipeline.config import load, overlay, read
 from pipeline.paths import ARTEFACTS, Artefact
 from pipeline.schema import ConfigError
 from repository import TOP
-from tools.profile import DEFAULT, PIPELINES, write
+from tools.profile import DEFAULT, PIPELINES, track, write
 
 FILES = {path.stem: read(path) for path in sorted((TOP / "params").glob("*.yaml"))}
 NAMES = sorted(FILES)
@@ -75,6 +76,24 @@ def test_a_collection_depends_on_the_policies_that_it_follows(name: str, reposit
 def test_writing_again_changes_nothing(repository: Path) -> None:
     first = {path: path.read_bytes() for path in write("tiny", repository).iterdir()}
     assert {path: path.read_bytes() for path in write("tiny", repository).iterdir()} == first
+
+
+def test_git_sees_a_tracked_profile_but_for_its_data(repository: Path) -> None:
+    """With --track and without; by git, and by DVC, which matches patterns in a way of its own."""
+    (repository / ".gitignore").write_bytes((TOP / ".gitignore").read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
+    for name in ("tiny", "round0"):
+        folder = write(name, repository)
+    track(folder, repository)
+    scm = Git(str(repository))
+    for path in ("dvc.yaml", "dvc.lock", "params.yaml", "metrics/headline.json", "plots/train.csv", ""):
+        assert not scm.is_ignored(f"{folder}/{path}")
+        assert scm.is_ignored(f"{repository}/profiles/tiny/{path}") == (path != "")
+    for path in ("data/", "artifacts/", "reports/", "metrics/collect.json", "mlflow.db", "mlartifacts/"):
+        assert scm.is_ignored(f"{folder}/{path}")
+    listed = ["git", "ls-files", "--others", "--exclude-standard", "profiles"]
+    done = subprocess.run(listed, cwd=repository, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"profiles/round0/{file}" for file in (".gitignore", "dvc.yaml", "params.yaml")]
 
 
 def test_impossible_values_are_refused_before_anything_is_written(repository: Path) -> None:

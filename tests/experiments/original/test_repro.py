@@ -131,7 +131,8 @@ def test_one_mlflow_run_holds_all_stages(paths: OriginalPaths, monkeypatch: pyte
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = open_store(paths.root)
     (run,) = store.client.search_runs([store.experiment])
-    assert {k.partition("/")[0] for k in run.data.metrics} == {"prepare", "record", "learn", "run", "table"}
+    assert {k.partition("/")[0] for k in run.data.metrics} == {"record", "learn", "run", "table"}
+    assert len(run.data.metrics) <= 25
     assert run.info.status == "FINISHED" and run.data.tags["lrpilot.data"]
 
 
