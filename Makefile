@@ -48,7 +48,7 @@ deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of
 promote: $(READY) ## make the policy of the last repro (of PROFILE=name) the one that lrpilot ships
 	$(IN_VENV) python -m tools.promote --root "$(ROOT)"
 
-overhead: $(READY) ## measure what the scheduler costs, and say which bar it misses: 8 minutes on an idle machine
+overhead: $(READY) ## measure what the scheduler costs, and say which bar it misses: 12 minutes on an idle machine
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.overhead.measure --check
 
 guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: 7 minutes

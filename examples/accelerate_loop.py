@@ -34,9 +34,8 @@ def main() -> None:
     loader = DataLoader(data(4096, 0), batch_size=32, shuffle=True)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 
-    # The prepared loader is this process's share, so its length gives the optimizer steps.
-    steps = EPOCHS * math.ceil(len(loader) / MICRO_BATCHES)
-    scheduler = PilotLR(optimizer, total_steps=steps, model=model)
+    # Of what is prepared: the loader is this process's share, the optimizer knows how many batches are accumulated.
+    scheduler = PilotLR(optimizer, epochs=EPOCHS, data=loader, model=model)
     accelerator.register_for_checkpointing(scheduler)
 
     def epoch() -> None:

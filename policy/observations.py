@@ -75,7 +75,7 @@ def observations(
     if task.probed:
         loss, grad = (np.tile(a, (copies, 1)) for a in (task.probe_loss, task.probe_grad))
         marks = probe.landmarks(loss, np.tile(task.probe_used, copies))
-        observer.add_probe(marks, grad, np.ones(runs, bool))
+        observer.add_probe(marks, grad, np.tile(task.probe_used, copies) > 0)
     out, still = [], np.zeros(runs)
     observer.add_validation(c["val_loss"][0])
     out.append(observer.observation(step[0], still, anchor[0], still, still, None))

@@ -48,7 +48,7 @@ def sketch_bytes(policy: Bundle) -> int:
     model = nn.Linear(512, 512)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    _, scheduler = idle(model, lambda optimizer: PilotLR(optimizer, 400, policy, probe=False), 398)
+    _, scheduler = idle(model, lambda optimizer: PilotLR(optimizer, 400, policy, probe=False, kind="adam"), 398)
     theirs: set[int] = set()
     held([scheduler.optimizer, vars(scheduler.optimizer), vars(scheduler.pilot), list(model.parameters())], theirs)
     held([p.grad for p in model.parameters()], theirs)

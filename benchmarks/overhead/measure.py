@@ -1,7 +1,7 @@
 """What PilotLR costs: time per step over the same loop with CosineAnnealingLR or with no scheduler, time per decision,
 of the probe, of the import, and memory.
 
-    python -m benchmarks.overhead.measure            # 8 minutes; writes benchmarks/results/overhead.json,
+    python -m benchmarks.overhead.measure            # 12 minutes; writes benchmarks/results/overhead.json,
                                                      # a table of README.md
     python -m benchmarks.overhead.measure --check    # and fails where a bar is missed
 
@@ -17,9 +17,11 @@ The figures are flat, those of a training as <training>.<figure>:
     overhead_share                              (overhead_us - cosine_us) / step_us
     rounds, round_steps, total_steps, parameters
 
-and of no training: import_ms, decision_us (from an interval's telemetry to the next rate: features, network, guard,
-history), policy_us (the network alone), memory_bytes = memory_pilot_bytes (at most, in
-memory_steps steps; memory_at_<share>_percent_bytes on the way) + memory_sketch_bytes.
+of a whole training, probe and all, <training>_<steps>: whole_over_cosine, with _low and _high where there were
+several; and of no training: session_ms (to load the policy), start_ms (to make a PilotLR with it, and its first step),
+import_ms, decision_us (from an interval's telemetry to the next rate: features, network, guard, history), policy_us
+(the network alone), memory_bytes = memory_pilot_bytes (at most, in memory_steps steps;
+memory_at_<share>_percent_bytes on the way) + memory_sketch_bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from benchmarks.overhead.footprint import import_ms, memory
 from benchmarks.overhead.own_time import decision_us, own_time, policy_us
 from benchmarks.overhead.step_cases import cases
 from benchmarks.overhead.steps import paired
+from benchmarks.overhead.trainings import start_up, whole_trainings
 from lrpilot import load_policy
 from pipeline.reporting import markdown
 
@@ -46,6 +49,10 @@ BARS = {  # at most
     "mlp.over_cosine": 1.05,
     "transformer.over_cosine": 1.03,
     "resnet18.over_cosine": 1.01,
+    "mlp_2000.whole_over_cosine": 1.10,
+    "mlp_10000.whole_over_cosine": 1.05,
+    "resnet18_200.whole_over_cosine": 1.01,
+    "start_ms": 60.0,
     "decision_us": 150.0,
     "import_ms": 100.0,
     "memory_bytes": 1_000_000,
@@ -59,12 +66,14 @@ def measure(quick: bool) -> dict[str, Any]:
     policy = load_policy()
     results: dict[str, Any] = {"quick": quick, **environment()}
     results["import_ms"] = import_ms(1 if quick else 15)
+    results |= start_up(1 if quick else 15)
     results["decision_us"], results["policy_us"] = decision_us(policy), policy_us(policy)
     for case in cases(quick):
         figures = {"total_steps": case.total_steps, "parameters": sum(p.numel() for p in case.model().parameters())}
         figures |= paired(case, policy) | own_time(case, policy, 1 if quick else 10)
         figures["overhead_share"] = (figures["overhead_us"] - figures["cosine_us"]) / figures["step_us"]
         results |= {f"{case.name}.{key}": value for key, value in figures.items()}
+    results |= whole_trainings(quick, policy)
     return results | memory(policy, 2_000 if quick else 10_000_000)
 
 
@@ -83,7 +92,11 @@ def render(results: Mapping[str, Any]) -> str:
         low, high = percent(r["over_cosine_low"]), percent(r["over_cosine_high"])
         cells = [name, duration(r["step_us"]), percent(r["over_cosine"]), f"{low} to {high}", percent(r["over_none"])]
         rows.append([*cells, duration(r["closing_us"])])
+    lengths = {"mlp_2000": "2,000 steps of the MLP", "mlp_10000": "10,000 of them", "resnet18_200": "200 of ResNet-18"}
+    whole = ", ".join(f"{percent(results[f'{key}.whole_over_cosine'])} in {name}" for key, name in lengths.items())
     last = (
+        f"Whole trainings, probe and all, over those with CosineAnnealingLR: {whole}. To make a PilotLR takes "
+        f"{results['start_ms']:.0f} ms, after {results['session_ms']:.0f} ms to load the policy. "
         "At the end of an interval, some forty in a training, a window of telemetry is closed and a decision made; "
         f"the decision alone takes {results['decision_us']:.0f} µs. `import lrpilot` takes "
         f"{results['import_ms']:.0f} ms on top of numpy and onnxruntime. The scheduler's "

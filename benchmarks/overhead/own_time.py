@@ -58,7 +58,7 @@ def own_time(case: Case, policy: Bundle, repeats: int) -> dict[str, float]:
     steps = case.total_steps
 
     def pilot(optimizer: Optimizer, total: int = steps, probe: bool = True) -> PilotLR:
-        return PilotLR(optimizer, total, policy, model=model, probe=probe)
+        return PilotLR(optimizer, total, policy, model=model, probe=probe, kind="adam")
 
     copy = copy_ms(model, pilot)
     none = np.median(idle(model, lambda _: None, steps)[0])

@@ -57,10 +57,10 @@ class Scheduled(Driver):
 class Piloted(Driver):
     """`PilotLR` with the policy that lrpilot ships, in its own cadence; it may be shown the validation loss."""
 
-    def __init__(self, optimizer: Optimizer, model: torch.nn.Module, steps: int, validation: bool) -> None:
+    def __init__(self, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any, validation: bool) -> None:
         from lrpilot.torch import PilotLR
 
-        self._pilot, self._validation = PilotLR(optimizer, steps, model=model), validation
+        self._pilot, self._validation = PilotLR(optimizer, steps, data=data, model=model), validation
 
     def after_step(self, loss: torch.Tensor, norm: torch.Tensor | None) -> None:
         if norm is not None:  # as it was before it was clipped
@@ -135,13 +135,13 @@ class Explorer:
         return action, epochs.factor(kind, action)
 
 
-def driver(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int) -> Driver:
-    """What the training says."""
+def driver(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any) -> Driver:
+    """What the training says; `data` is its loader."""
     if training.behaviour:
         decisions = training.setting.epochs * training.decisions
         return Deciding(optimizer, Explorer(training, steps, decisions))
     if training.scheduler.startswith("pilot"):
-        return Piloted(optimizer, model, steps, validation=training.scheduler == "pilot_validation")
+        return Piloted(optimizer, model, steps, data, validation=training.scheduler == "pilot_validation")
     if training.policy:
         return Deciding(optimizer, Agent(Path(training.policy)))
     return Scheduled(optimizer, training.scheduler, steps)

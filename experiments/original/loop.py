@@ -61,8 +61,7 @@ class Loop:
             self.model.parameters(), training.learning_rate, (recipe.beta1, recipe.beta2), recipe.epsilon,
             recipe.weight_decay, fused=True,
         )  # fmt: skip
-        # PilotLR finds the loader among this function's variables, and learns from it how many data there are.
-        self.driver: Driver = driver(training, self.optimizer, self.model, self.steps)
+        self.driver: Driver = driver(training, self.optimizer, self.model, self.steps, batches)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
         self._net: Any = self.model if cut else torch.compile(self.model, mode=recipe.compile)
         self.done = 0  # epochs

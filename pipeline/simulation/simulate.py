@@ -97,8 +97,9 @@ def simulate(
         loss = population.train_step(step, lr)
         if pilot.in_probe:
             ended = pilot.advance_probe(*_numbers([loss, sketch.norm(sample(population.gradient))]))
+            if (back := ended | pilot.put_back).any():
+                population.state.restore(saved, back)
             if ended.any():
-                population.state.restore(saved, ended)
                 note_first(ended)
         else:
             if pilot.wants_loss:

@@ -1,13 +1,28 @@
 """A learning-rate pilot: trained once, offline, on many recorded trainings; drives the learning rate of any new one.
 
 from lrpilot.torch import PilotLR
-scheduler = PilotLR(optimizer, total_steps=N)
+scheduler = PilotLR(optimizer, epochs=20, data=loader, model=model)
 ...
 scheduler.step(loss)
+
+`lrpilot.suggest(optimizer, data, loss_fn)` suggests a rate for a schedule of one's own.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lrpilot.bundle import Bundle, BundleError, load_policy
 from lrpilot.pilot import Pilot, Protocol
 
 __all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lrpilot.range_test import suggest as suggest
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch when it is asked for: `import lrpilot` does without."""
+    if name == "suggest":
+        return import_module("lrpilot.range_test").suggest
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

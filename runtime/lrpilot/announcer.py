@@ -1,7 +1,12 @@
-"""What a `PilotLR` says to its user: warnings, and every decision to `log`. Needs torch."""
+"""What a `PilotLR` says to its user: a start line, warnings, and to `log` each decision and step of the probe.
+
+Needs torch.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +16,8 @@ from lrpilot.calls import user_level
 from lrpilot.history import Decision
 
 FALLBACKS = ("policy_failed", "action_nonfinite", "action_out_of_bounds")  # guard events that are the policy's fault
+
+LOG = logging.getLogger("lrpilot")
 
 Log = Callable[[dict[str, float], int], Any]  # (figures, completed optimizer steps)
 
@@ -43,9 +50,27 @@ class Announcer:
         """Pass the decision on to `log`, on rank 0; a log that fails is warned of, and so is a policy that does."""
         if decision.event in FALLBACKS:
             self.warn("fallback", f"{decision.event}: the built-in schedule takes the policy's place meanwhile")
+        self._pass_on(decision.metrics(), decision.step)
+
+    def start(self, sentences: Iterable[str]) -> None:
+        """Log what the training is taken for, in one line, on rank 0."""
+        if distributed.leads():
+            LOG.info("%s", "; ".join(sentences))
+
+    @property
+    def logs(self) -> bool:
+        """Whether there is a `log` to pass figures on to."""
+        return self._log is not None
+
+    def announce_probe(self, step: int, lr: float, loss: float) -> None:
+        """Pass a step of the probe, made after `step` others, on to `log`, marked as one."""
+        metrics = {"lrpilot/lr": lr, "lrpilot/loss": loss, "lrpilot/probe": 1.0}
+        self._pass_on({name: value for name, value in metrics.items() if math.isfinite(value)}, step)
+
+    def _pass_on(self, metrics: dict[str, float], step: int) -> None:
         if self._log is None or not distributed.leads():
             return
         try:
-            self._log(decision.metrics(), decision.step)
+            self._log(metrics, step)
         except Exception as error:
             self.warn("log", f"log: {type(error).__name__}: {error}; the training goes on without")

@@ -80,6 +80,10 @@ class Bundle:
                 f"{self.path}: its graph maps {_signature(inputs)} to {_signature(outputs)}, want "
                 f"{INPUT} (batch, {width}) to {OUTPUT} (batch, 1), float32, for any batch; export it again"
             )
+        try:
+            session.run(OUTPUTS, {INPUT: np.zeros((1, width), np.float32)})  # the first run of a session takes longest
+        except Exception as error:  # as above
+            raise BundleError(f"{self.path}: its graph does not run ({str(error).strip()}); export it again") from error
         self._run = session.run
         return session.run
 

@@ -53,6 +53,12 @@ def attach(optimizer: Optimizer, listener: T, before: Callable[[T], None], after
     _LISTENERS[optimizer] = weakref.finalize(listener, lambda: [hook.remove() for hook in hooks])
 
 
+def is_driven(optimizer: Optimizer) -> bool:
+    """Whether a listener that is still alive is called around the optimizer's steps."""
+    retire = _LISTENERS.get(optimizer)
+    return retire is not None and retire.alive
+
+
 def _hook(listener: T, method: Callable[[T], None]) -> Callable[..., None]:
     reference = weakref.ref(listener)
 

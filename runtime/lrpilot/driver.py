@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,19 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import distributed, losses
+from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
 from lrpilot.bundle import Bundle
 from lrpilot.calls import attach, uncompiled
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
+from lrpilot.micro_batches import MicroBatches
 from lrpilot.pilot import Pilot
-from lrpilot.rates import Rates, optimizer_kind
-from lrpilot.rollback import RollBack
+from lrpilot.plan import Plan
+from lrpilot.rates import Rates
+from lrpilot.rollback import RollBack, parameters
+from lrpilot.start_line import sentences
+from lrpilot.warm_up import warm_up
 
 
 class Driver:
@@ -41,11 +46,10 @@ class Driver:
         self,
         optimizer: Optimizer,
         policy: Bundle,
-        total_steps: int,
+        plan: Plan,
         *,
+        kind: str | None,
         model: nn.Module | None,
-        steps_per_epoch: float | None,
-        examples: int | None,
         probe: bool,
         min_lr: float,
         max_lr: float,
@@ -53,29 +57,46 @@ class Driver:
         guards: bool,
         log: Log | None,
     ) -> None:
-        self._optimizer, self._policy = optimizer, policy
+        self._optimizer, self._policy, self.plan = optimizer, policy, plan
         self._policy_hash = hashlib.sha256(policy.content).hexdigest()
-        self.steps_per_epoch, self.examples = steps_per_epoch, examples
+        self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._options: dict[str, Any] = {"min_lr": min_lr, "max_lr": max_lr, "strict": strict, "guards": guards}
-        self.pilot = self._new_pilot(total_steps, probe)
+        self._probe = probe
+        warm_up(policy.protocol, self._kind)
+        self.pilot = self._new_pilot(plan.total_steps, probe)
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()
+        self._accuracy = mistaken.AccuracyWatch()
+        self._micro = MicroBatches(parameters(optimizer) if plan.depends_on_accumulation else ())
         self._rollback = RollBack(optimizer, model)  # to before the probe, until the training has learned something
         self._pending = False  # an optimizer step was made and is not completed
         self._rates = Rates(optimizer)
+        if kind is None and optimizers.is_foreign(optimizer):
+            name = type(optimizer).__name__
+            self._announcer.warn("kind", f"{name} is taken for Adam; policies know SGD, Adam and AdamW; pass kind=")
+        self._begin()
+        attach(optimizer, self, Driver._before_step, Driver._after_step)
+
+    def _begin(self) -> None:
+        """Prepare the probe, or take decision 0, with a pilot that has made no step."""
         self._unannounced = not self.pilot.in_probe  # decision 0 was taken at construction, and may be taken anew
         if self.pilot.in_probe:
             self._rollback.prepare()
         else:
-            self.pilot.decide(policy)
-        attach(optimizer, self, Driver._before_step, Driver._after_step)
+            self._rollback.forget()
+            self.pilot.decide(self._policy)
 
     # What a scheduler calls
 
     def step(self, loss: Any) -> None:
         """Take the loss of the step just made, None where the loop reports none, and set the next rate."""
-        if loss is not None:
+        if mistaken.is_epoch(loss):
+            self._announcer.warn("epoch", f"step({loss}) got an int, as the number of an epoch is; call step(loss)")
+            loss = None
+        elif loss is not None:
+            self._accuracy.note(loss)
             self._losses.report(loss, self.pilot.wants_loss, again=not self._pending)
+            self._micro.reports += not self._pending
         elif self._pending and not self._losses.has_loss and distributed.leads():
             self._announcer.warn(
                 "loss", "step() got no loss, and without one the pilot holds its level; call step(loss)"
@@ -83,12 +104,12 @@ class Driver:
         if self._pending:
             self._complete()
         elif self.pilot.in_probe:
-            # A GradScaler skips the step of a loss that is not finite, as it will all later ones.
+            # A GradScaler skips the step of a loss that is not finite; after a blow-up it will skip all later ones.
             latest = self._losses.latest
             (latest,) = distributed.first([0.0 if latest is None else float(latest)], self._meter.device)
             if not math.isfinite(latest):
                 self._losses.take()
-                self._advance_probe(math.nan, math.nan)
+                self._after_probing(self.pilot.miss_probe_step()[0])
                 self.write()
 
     def observe(self, val_loss: Any = None, grad_norm: Any = None, loss: Any = None) -> None:
@@ -127,8 +148,18 @@ class Driver:
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known yet at construction."""
-        self.steps_per_epoch, self.examples = steps_per_epoch, examples
+        self.plan = replace(self.plan, steps_per_epoch=steps_per_epoch, examples=examples)
         self.pilot.set_data_size(steps_per_epoch, examples)
+        if self.pilot.step == 0 and self.pilot.decision and not self._pending and distributed.alone():
+            self._decide_first(self.pilot.observer.vals[0])
+
+    def summary(self) -> list[str]:
+        """What the training is taken for, and what is done to it, in sentences."""
+        pilot = self.pilot
+        return sentences(
+            self.plan, pilot.total_steps, pilot.cadence.probe_steps, not pilot.in_probe, self._rates.initial(),
+            self._rollback.has_model,
+        )  # fmt: skip
 
     def learning_rates(self) -> list[float]:
         """Rates (groups,) of the coming optimizer step."""
@@ -148,8 +179,9 @@ class Driver:
             "policy": self._policy_hash,
             "total_steps": self.pilot.total_steps,
             "probe": self.pilot.cadence.probe,
-            "steps_per_epoch": self.steps_per_epoch,
-            "examples": self.examples,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "examples": self.plan.examples,
+            "accumulate": self.plan.accumulate,
             "pilot": self.pilot.state_dict(),
             "meter": self._meter.state_dict(),
             "losses": self._losses.state_dict(),
@@ -158,6 +190,7 @@ class Driver:
             "pending": self._pending,
             "warned": list(self._announcer.topics),
             "initial_lrs": self._rates.initial(),
+            "reference": self._rates.reference,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -179,8 +212,10 @@ class Driver:
                 "while there is one each rank must save and load its own state: one file per rank, or save later"
             )
         self._meter.load_state_dict(state["meter"])
-        self.steps_per_epoch, self.examples = state["steps_per_epoch"], state["examples"]
-        total, saved = self.pilot.planned[0], state["total_steps"]
+        self._micro.close()
+        plan = self.plan.accumulated(state["accumulate"])
+        self.plan = replace(plan, steps_per_epoch=state["steps_per_epoch"], examples=state["examples"])
+        total, saved = self.plan.total_steps, state["total_steps"]
         pilot = self._new_pilot(saved, state["probe"])
         pilot.load_state_dict(state["pilot"])
         if total not in pilot.planned:
@@ -192,7 +227,7 @@ class Driver:
         self._rollback.load_state_dict(state["snapshot"])
         self._pending = state["pending"]
         self._announcer.resume(state["warned"])
-        self._rates.set_initial(initial)
+        self._rates.set_initial(initial, state["reference"])
         self.write()
 
     # What happens to an optimizer step
@@ -213,20 +248,44 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
+        self._settle_accumulation()
         self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
+        self._announcer.start(self.summary())
         if self._unannounced:
             self._announce()
         self.write()
+
+    def _settle_accumulation(self) -> None:
+        """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
+        passes = self._micro.close()
+        if not self.plan.depends_on_accumulation or passes < 2:
+            return
+        if self._micro.reports < passes - 1:
+            self._announcer.warn(
+                "accumulate",
+                f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
+                f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
+            )
+            return
+        self.plan = self.plan.accumulated(passes)
+        validation = self.pilot.pending_validation
+        self.pilot = self._new_pilot(self.plan.total_steps, self._probe)
+        self.pilot.observe(validation)
+        self._begin()
 
     def _decide_anew(self) -> None:
         """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
         pilot, validation = self.pilot, self.pilot.pending_validation
         if pilot.step == 0 and pilot.decision and not (math.isnan(validation[0]) and distributed.alone()):
-            self.pilot = self._new_pilot(pilot.total_steps, pilot.cadence.probe)
-            self.pilot.observe(validation)
-            self._ask()
-            self.write()
+            self._decide_first(validation)
+
+    def _decide_first(self, validation: np.ndarray) -> None:
+        """Take decision 0 again, from a validation loss (1,), nan where there is none."""
+        self.pilot = self._new_pilot(self.pilot.total_steps, self.pilot.cadence.probe)
+        self.pilot.observe(validation)
+        self._ask()
+        self.write()
 
     def _after_step(self) -> None:
         skipped = getattr(self._optimizer, "found_inf", None)  # there while a GradScaler steps a fused optimizer
@@ -265,15 +324,20 @@ class Driver:
         loss = self._losses.take()
         mine = [loss is not None, math.nan if loss is None else float(loss), self._meter.gradient_norm()]
         known, value, norm = distributed.first(mine, self._meter.device)
+        if self._announcer.logs:
+            self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
         if known or self.pilot.step:
-            self._advance_probe(value if known else None, norm)
+            self._after_probing(self.pilot.advance_probe(value if known else None, norm)[0])
         else:
             self._leave_out_probe()
 
-    def _advance_probe(self, loss: float | None, grad_norm: float) -> None:
-        if self.pilot.advance_probe(loss, grad_norm)[0]:
+    def _after_probing(self, ended: bool) -> None:
+        """See to what a step of the probe asks for: the end, or a new beginning after a loss that was the data's."""
+        if ended:
             self._rollback.end_probe(self.pilot.step)
             self._decide()
+        elif self.pilot.put_back[0]:
+            self._rollback.restore()
 
     def _leave_out_probe(self) -> None:
         """Put the weights back, and go on as if without a probe; the first step, already made, counts."""
@@ -296,6 +360,9 @@ class Driver:
         count, validation, *values = distributed.first([len(mine), pilot.pending_validation[0], *values], device)
         theirs = distributed.first(mine, device, int(count))
         pilot.observe(validation)
+        if self._accuracy.judge(theirs):
+            message = "the losses rise, and are fractions from 0 to 1, as accuracies are; call step(loss)"
+            self._announcer.warn("accuracy", message)
         pilot.close_interval(np.array(theirs, np.float64)[:, None], dict(zip(names, values, strict=True)))
         if pilot.step < pilot.total_steps:
             self._decide()
@@ -324,6 +391,6 @@ class Driver:
 
     def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:
         return Pilot(
-            self._policy.protocol, total_steps, optimizer_kind(self._optimizer), probed=probed,
-            steps_per_epoch=self.steps_per_epoch, examples=self.examples, logs=distributed.leads(), **self._options,
+            self._policy.protocol, total_steps, self._kind, probed=probed, logs=distributed.leads(),
+            steps_per_epoch=self.plan.steps_per_epoch, examples=self.plan.examples, **self._options,
         )  # fmt: skip

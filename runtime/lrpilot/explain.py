@@ -22,6 +22,13 @@ EVENTS = {
     "recovery": "after a cut the level climbs no faster than this, after a restart no higher",
 }
 
+ROUTINE = ("recovery",)  # follows other events, and is none of its own: no alarm, no mark, no warning
+
+
+def is_alarm(event: str | None) -> bool:
+    """Whether a decision's event says that something went wrong."""
+    return event is not None and event not in ROUTINE
+
 
 def say(name: str, value: float) -> str:
     """One feature in words; of one that is not known, nothing."""

@@ -21,6 +21,10 @@ holds the level under the linear envelope; at decision 0 there is none to hold, 
 takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
 After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks.
+
+A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
+two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the rate is acquitted:
+runaway, spike and drift lower it no more up to the level it had before, and it is led back there.
 """
 
 from __future__ import annotations
@@ -40,9 +44,10 @@ ROOM = 0.01  # of the loss before training: what counts as gained at least, lest
 BACK_OFF = 0.5  # decades
 RECOVER = 0.25  # decades per decision
 PATIENCE = 4  # consecutive events of the loss after which the learning rate is not their cause
+TRIES = 3  # times that the level is lowered for a loss that goes on climbing
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
-STATE = ("past", "scale", "streak", "lid", "release", "ceiling")
+STATE = ("past", "scale", "streak", "lid", "release", "ceiling", "tries", "innocent", "owed")
 
 
 class GuardError(RuntimeError):
@@ -60,6 +65,9 @@ class Guard:
         self.lid = np.full(runs, np.inf)  # highest level that is allowed
         self.release = np.full(runs, np.inf)  # level at which the lid is taken off
         self.ceiling = np.full(runs, np.inf)  # level that is not exceeded any more
+        self.tries = np.zeros(runs)  # times that the level was lowered for a finite loss since it was free last
+        self.innocent = np.full(runs, -np.inf)  # level up to which a finite loss is not the rate's doing
+        self.owed = np.full(runs, -np.inf)  # level that the training is led back to
 
     def check(
         self,
@@ -85,7 +93,9 @@ class Guard:
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if interval is not None:
                 events = self._watch(interval, loss0, np.full(level.shape, missing))
-                bounded = min(self.lid.min(), self.ceiling.min()) < np.inf
+                events = self._acquit(interval, events, level)
+                bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.owed.max() > -np.inf
+                bounded = bounded or self.tries.any()
                 loud = bool(bounded or self.streak.any() or np.concatenate([*events.values()]).any())
                 cap = self._cap(interval, events, level, anchor) if loud else cap
                 self._memorise(interval, events)
@@ -96,6 +106,9 @@ class Guard:
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
+        self.owed = np.where(level >= self.owed - 1e-9, -np.inf, self.owed)
+        back = (self.owed > -np.inf) & ~over & ~held & (not first)
+        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, self.owed, first)), safe)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
@@ -104,6 +117,28 @@ class Guard:
             "recovery": over,
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
+
+    @property
+    def acquitted(self) -> np.ndarray:
+        """(runs,) bool: whose loss climbs for other reasons than the rate."""
+        return self.innocent > -np.inf
+
+    def _acquit(
+        self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray], level: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The events, less those of a finite loss of which the rate is known to be innocent."""
+        sound = ~(events["loss_nonfinite"] | events["gradient_nonfinite"])
+        alarm = sound & (events["loss_runaway"] | events["spike"] | events["drift"])
+        now = alarm & (self.tries >= TRIES) & (interval["loss_mean"] > self.past[0, 0])
+        if now.any():
+            self.innocent = np.where(now, np.maximum(self.innocent, self.release), self.innocent)
+            self.owed = np.where(now, self.release, self.owed)
+            self.lid, self.tries = np.where(now, np.inf, self.lid), np.where(now, 0.0, self.tries)
+        dropped = alarm & (level <= self.innocent + 1e-9)
+        if not dropped.any():
+            return events
+        self.scale = np.where(dropped & events["loss_runaway"], interval["loss_mean"], self.scale)
+        return events | {name: events[name] & ~dropped for name in ("loss_runaway", "spike", "drift")}
 
     def keep_below(self, level: np.ndarray) -> None:
         """Allow no level above `level` (runs,) at any later decision; inf: as before."""
@@ -147,6 +182,8 @@ class Guard:
         self.scale = np.where(runaway & ~patient, interval["loss_mean"], self.scale)
         self.streak = np.where(event, self.streak + 1, np.where(missing, self.streak, 0.0))
         self.release = np.where(lowered & np.isinf(self.lid), level, self.release)
+        free = np.isinf(self.lid) & ~event
+        self.tries = np.where(free, 0.0, self.tries + (lowered & ~wild & ~events["loss_nonfinite"]))
         risen = self.lid + np.where(event | missing, 0.0, RECOVER)
         self.lid = np.where(lowered, lower, np.where(risen < self.release, risen, np.inf))
         return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)

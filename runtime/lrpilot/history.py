@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from lrpilot.explain import EVENTS, findings, say
+from lrpilot.explain import EVENTS, findings, is_alarm, say
 
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
@@ -19,8 +19,10 @@ LISTED = 6  # features that an explanation lists
 SHOWN = 12  # decisions that a repr lists
 METRICS = tuple(
     f"lrpilot/{name}"
-    for name in ("lr", "level", "action", "guard", "loss", "loss_noise", "val_loss", "grad_norm", "update_ratio")
-)
+    for name in (
+        "lr", "level", "action", "guard", "loss", "loss_noise", "val_loss", "grad_norm", "update_ratio", "probe",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Decision:
             "lr": self.lr,
             "level": self.level,
             "action": self.action,
-            "guard": float(self.event is not None),
+            "guard": float(is_alarm(self.event)),
+            "probe": 0.0,
             "loss": self.telemetry.get("loss_mean", math.nan),
             "update_ratio": moved / norm if norm else math.nan,
         }
@@ -154,7 +157,7 @@ class History(Sequence[Decision]):
 
     def __repr__(self) -> str:
         """A table: the first decision and the latest."""
-        events = sum(decision.event is not None for decision in self)
+        events = sum(is_alarm(decision.event) for decision in self)
         lines = [f"{len(self)} decisions, {events} with a guard event"]
         if self:
             lines.append(f"{'step':>9} {'lr':>9} {'level':>6}  event")

@@ -76,7 +76,9 @@ class Observer:
             }
             columns = {name: BY_NAME[name].scaled(quantity) for name, quantity in quantities.items()}
             columns |= _curve(PROBE_LOSS, marks.smooth / marks.loss0[:, None], marks.blowup, which)
-            columns |= _curve(PROBE_GRAD, grad_norm / grad_norm[:, :1], marks.blowup, which)
+            begin = np.argmax(np.isfinite(grad_norm), axis=1)  # the first step that is on the curve
+            begin_norm = grad_norm[np.arange(self.runs), begin][:, None]
+            columns |= _curve(PROBE_GRAD, grad_norm / begin_norm, marks.blowup, which)
         values = np.stack([np.broadcast_to(columns[name], self.runs) for name in PROBE_NAMES], axis=1)
         self.probe = np.where(which[:, None], values, self.probe)
         self.loss0 = np.where(which, marks.loss0, self.loss0)

@@ -3,7 +3,8 @@
 The caller owns weights, gradients and losses. Per optimizer step it
     1. trains one step at `learning_rates()`, and keeps its loss if `wants_loss`,
     2. counts the step: with `advance_probe(...)` while `in_probe`, else with `advance()`. The former returns the runs
-       whose probe has ended: roll their weights back, then `decide()`,
+       whose probe has ended: roll their weights back, then `decide()`. It also sets `put_back`, the runs whose probe
+       goes on, but from its start: roll their weights back, too,
     3. opens, feeds and closes a `telemetry.Sketch` as `window_opens`, `in_window` and `due` say. When `due`, it passes
        the interval's losses and the sketch's fields to `close_interval(...)`, then calls `decide()`.
 """
@@ -21,12 +22,14 @@ import numpy as np
 from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.cadence import Cadence, CadenceSpec
+from lrpilot.doubts import WILD
+from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
 from lrpilot.probe import Probes, levels
-from lrpilot.restart import LOWER, Restart
+from lrpilot.restart import Restart, begin_again
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
@@ -47,6 +50,7 @@ class Pilot:
     Its attributes are there to be read: `step` and `decision` count what was completed and taken, `level`, `anchor`
     and `highest` (runs,) are decades, `probes` has their curves, `interval` is the telemetry of the interval that ended
     last (None before), `restarts` (runs,) bool says whose weights the last decision sends back to where they began.
+    The level and the anchor of a training without a probe are those of one whose probe has ended without evidence.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
     """
@@ -142,12 +146,45 @@ class Pilot:
         """
         ended = self.probes.record(self.step, loss, grad_norm)
         self.step += 1
-        if ended.any():
-            marks = self.probes.landmarks()
-            self.observer.add_probe(marks, self.probes.grad_norm, ended)
-            self.anchor = np.where(ended, marks.blowup - self.protocol.action.below_blowup, self.anchor)
-            self._place()
+        self._end_probes(ended)
         return ended
+
+    def miss_probe_step(self) -> np.ndarray:
+        """Note a loss that was not finite, and of which the loop made no step; returns what `advance_probe` does."""
+        ended = self.probes.miss(self.step)
+        self._end_probes(ended)
+        return ended
+
+    @property
+    def put_back(self) -> np.ndarray:
+        """(runs,) bool: whose weights the latest step of the probes sends back to where they began, to go on there."""
+        return self.probes.back
+
+    def _end_probes(self, ended: np.ndarray) -> None:
+        if not ended.any():
+            return
+        evident = ended & (self.probes.steps > 0)
+        marks = self.probes.landmarks()
+        self.observer.add_probe(marks, self.probes.grad_norm, evident)
+        self.anchor = np.where(evident, marks.blowup - self.protocol.action.below_blowup, self.anchor)
+        self._place()
+        if ended[0]:
+            self._report_probe(bool(evident[0]))
+
+    def _report_probe(self, evident: bool) -> None:
+        """Say what went wrong in the first run's probe, if anything did."""
+        skips = self.probes.doubts.cleared if evident else self.probes.doubts.skips
+        if not skips[0]:
+            return
+        message = f"probe: not finite, or above {WILD:g} times those before, was the loss of {skips[0]} steps"
+        if evident:
+            message += ": taken for the data's fault, and left out"
+        else:
+            message += ": it has ended without evidence, and the training begins as one without a probe"
+            if self.strict:
+                raise GuardError(message)
+        if self.logs:
+            LOG.warning(message)
 
     @property
     def due(self) -> bool:
@@ -252,9 +289,10 @@ class Pilot:
         losses, loss0 = self.observer.losses, self.observer.loss0
         progress = self.step / self.total_steps
         self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
+        self.restarts = self.restarts & ~self._guard.acquitted
         if not self.restarts.any():
             return action, events
-        wanted = np.where(self.restarts, self.highest - LOWER, np.inf)
+        wanted = np.where(self.restarts, begin_again(self.highest), np.inf)
         self._guard.keep_below(wanted)
         lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
         events = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
@@ -278,9 +316,11 @@ class Pilot:
         interval = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
         lr = self.learning_rate()
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
+        # A loop that reports no losses is told so once, not at each decision.
+        repeated = event == "loss_missing" and any(past.event == event for past in self.history)
         self.history.append(Decision(self.step, before, lr, given, applied, level, event, features, interval))
-        if event is not None and self.logs:
-            weight = logging.INFO if event == "recovery" else logging.WARNING
+        if event is not None and self.logs and not repeated:
+            weight = logging.WARNING if is_alarm(event) else logging.DEBUG
             LOG.log(weight, "step %d: %s; the learning rate goes from %.3g to %.3g", self.step, event, before, lr)
 
     def state_dict(self) -> dict[str, Any]:

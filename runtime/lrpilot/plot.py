@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrpilot.explain import is_alarm
 from lrpilot.history import History
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _draw_loss(ax: Any, rows: np.ndarray) -> list[Any]:
 def _draw_events(ax: Any, rows: np.ndarray) -> list[Any]:
     """One marker per kind of event, on the rate that the guard left; the legend names and counts them."""
     handles: list[Any] = []
-    for at, (event, count) in enumerate(Counter(e for e in rows["event"].tolist() if e).items()):
+    for at, (event, count) in enumerate(Counter(e for e in rows["event"].tolist() if e and is_alarm(e)).items()):
         hit = rows[rows["event"] == event]
         marker = MARKERS[at % len(MARKERS)]
         label = event if count == 1 else f"{event} ({count})"

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 
-def optimizer_kind(optimizer: Optimizer) -> str:
-    """The kind a pilot knows: SGD is "sgd", AdamW "adamw", every other optimizer counts as "adam"."""
-    if isinstance(optimizer, torch.optim.SGD):
-        return "sgd"
-    return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
-
-
-def unwrapped(optimizer: Any) -> Optimizer:
-    """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
-    return optimizer
-
-
 class Rates:
-    """Each group's rate is one rate times its initial one over the first group's that is not zero."""
+    """Each group's rate is one rate times its initial one over that of the reference group.
+
+    The reference group is the one with most parameters that has a rate, whatever the order of the groups.
+    """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
+        self.reference = _reference(optimizer)  # the reference group's initial rate, 0 where no group has one
         self._ratios: list[float] = []
         self._comparable = False  # whether no group's rate is a tensor
         self.written: list[float] = []  # (groups,)
@@ -37,7 +22,8 @@ class Rates:
     def of(self, lr: float) -> list[float]:
         """Rates (groups,) that belong to the pilot's rate `lr`."""
         if len(self._ratios) != len(self._optimizer.param_groups):  # at first, and where a group was added
-            self._ratios = _ratios(self._optimizer)
+            initial = _initial(self._optimizer)
+            self._ratios = [rate / self.reference if self.reference else 1.0 for rate in initial]
         return [lr * ratio for ratio in self._ratios]
 
     def write(self, lr: float) -> None:
@@ -61,17 +47,24 @@ class Rates:
 
     def initial(self) -> list[float]:
         """Initial rates (groups,), from which the ratios are taken."""
-        return [float(group["initial_lr"]) for group in self._optimizer.param_groups]
+        return _initial(self._optimizer)
 
-    def set_initial(self, rates: list[float]) -> None:
-        """Take the initial rates (groups,) of a saved training."""
+    def set_initial(self, rates: list[float], reference: float) -> None:
+        """Take the initial rates (groups,) of a saved training, and that of its reference group."""
         for group, lr in zip(self._optimizer.param_groups, rates, strict=True):
             group["initial_lr"] = lr
-        self._ratios = _ratios(self._optimizer)
+        self.reference, self._ratios = reference, []
 
 
-def _ratios(optimizer: Optimizer) -> list[float]:
-    """Each group's initial rate over the first that is not zero; 1 where all are."""
-    initial = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
-    base = next((lr for lr in initial if lr), None)
-    return [1.0 if base is None else lr / base for lr in initial]
+def _initial(optimizer: Optimizer) -> list[float]:
+    for group in optimizer.param_groups:
+        if "initial_lr" not in group:  # a tensor is copied, because later rates are written into it
+            group["initial_lr"] = group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"]
+    return [float(group["initial_lr"]) for group in optimizer.param_groups]
+
+
+def _reference(optimizer: Optimizer) -> float:
+    """The initial rate of the group with most parameters among those that have one; of equals the higher one."""
+    sizes = (sum(p.numel() for p in group["params"]) for group in optimizer.param_groups)
+    _, rate = max((pair for pair in zip(sizes, _initial(optimizer), strict=True) if pair[1]), default=(0, 0.0))
+    return rate

@@ -7,7 +7,8 @@ before the probe do. They are kept until the training has learned something, mos
 A training has learned once its loss, the mean over the intervals that the observer remembers, lies a share `LEARNED`
 of the loss before training below that. One that has not when `DUE` of its steps are made is sent back, if its level is
 near the highest so far and not below the anchor: a policy that has lowered the level has seen something, and where the
-level is low to begin with, going lower is no remedy.
+level is low to begin with, going lower is no remedy. It begins again at a tenth of its rate, but no lower than a probe
+would: below that no training learns anything.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot.probe import LOW
+
 DUE = 0.25  # share of the steps
 LEARNED = 0.03  # of the loss before training
 NEAR = 0.5  # decades below the highest level, and below the anchor
-LOWER = 1.0  # decades below the highest level at which a training begins again, and which it may not exceed
+LOWER = 1.0  # decades below the highest level
+
+
+def begin_again(highest: np.ndarray) -> np.ndarray:
+    """Levels (runs,) at which trainings of the highest levels `highest` begin again, and which they may not exceed."""
+    return np.maximum(highest - LOWER, LOW)
 
 
 class Restart:

@@ -80,6 +80,11 @@ class RollBack:
         self._snapshot: Snapshot | None = None
         self._seconds = 0.0  # that the snapshot took
 
+    @property
+    def has_model(self) -> bool:
+        """Whether buffers are put back, too."""
+        return self._model is not None
+
     def prepare(self) -> None:
         """Take a snapshot of the present state."""
         begin = time.perf_counter()
@@ -102,10 +107,11 @@ class RollBack:
             return
         begin = time.perf_counter()
         self.restore()
-        LOG.info(
-            "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",
-            steps, self._seconds, time.perf_counter() - begin,
-        )  # fmt: skip
+        if distributed.leads():
+            LOG.info(
+                "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",
+                steps, self._seconds, time.perf_counter() - begin,
+            )  # fmt: skip
 
     def forget(self) -> None:
         """Drop the snapshot: there is no going back any more."""

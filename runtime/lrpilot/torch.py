@@ -1,12 +1,13 @@
 """`PilotLR`: the pilot as a `torch.optim.lr_scheduler.LRScheduler`.
 
-    scheduler = PilotLR(optimizer, total_steps=N)
-    for x, y in batches:
-        loss = loss_fn(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step(loss)
+    scheduler = PilotLR(optimizer, epochs=20, data=loader, model=model)
+    for _ in range(20):
+        for x, y in loader:
+            loss = loss_fn(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step(loss)
 
 It is called after every optimizer step, once per micro-batch, or seldom: `lrpilot.driver` says what happens then.
 """
@@ -15,30 +16,39 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import loader
+from lrpilot import optimizers
 from lrpilot.announcer import Log
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.calls import called_by, uncompiled
 from lrpilot.driver import Driver
 from lrpilot.history import History
 from lrpilot.pilot import Pilot
-from lrpilot.rates import unwrapped
+from lrpilot.plan import Plan, plan, whole
+from lrpilot.range_test import suggest as suggest
+
+# By an entry that no other scheduler's state has: whose state it is.
+OTHERS = {
+    "T_max": "CosineAnnealingLR", "T_0": "CosineAnnealingWarmRestarts", "step_size": "StepLR",
+    "milestones": "MultiStepLR", "lr_lambdas": "LambdaLR", "_schedulers": "SequentialLR or ChainedScheduler",
+    "_schedule_phases": "OneCycleLR", "end_factor": "LinearLR", "factor": "ReduceLROnPlateau or ConstantLR",
+    "power": "PolynomialLR", "gamma": "ExponentialLR",
+}  # fmt: skip
 
 
 class PilotLR(LRScheduler):
     """Sets the learning rate of every param group, step by step, as a learned policy decides.
 
     The optimizer's own learning rates only matter relative to each other: group i gets the pilot's rate times
-    initial_lr[i] / initial_lr[j], where j is the first group whose initial rate is not zero; tensor rates are
-    filled in place. Rates are absolute: what other code writes to the groups is overwritten before the next step.
+    initial_lr[i] / initial_lr[j], where j is the group with most parameters among those whose initial rate is not
+    zero; tensor rates are filled in place. Rates are absolute: what other code writes to the groups is overwritten
+    before the next step.
 
     Unless `probe=False` or the training is shorter than 64 steps, it begins with the probe: a short range
     test on the training's own batches, after which parameters, optimizer state and, with `model`, buffers are
@@ -49,23 +59,31 @@ class PilotLR(LRScheduler):
     In a distributed training every rank builds one and calls it alike; rank 0 decides.
 
     Args:
-        optimizer: any torch optimizer; see `optimizer_kind`.
+        optimizer: any torch optimizer that does not set its step size itself, or Accelerate's or Lightning's wrapper.
         total_steps: optimizer steps of the whole training, probe included. Beyond it the last rate is kept.
         policy: "default", the path of a bundle, models:/name@alias, or a loaded `Bundle`.
+        epochs: in place of total_steps, with `data` or `steps_per_epoch`: how often the loop goes through its loader.
+        data: the DataLoader of the training, or any collection of batches; its length and that of its data set count.
+            It is not kept. The policy decides better when it knows them.
+        accumulate: batches of `data` per optimizer step; by default Accelerate's, or 1 unless the loop reports the loss
+            of each batch: then they are counted in the first optimizer step.
         model: whose buffers (batch norm) the probe's roll-back puts back.
-        steps_per_epoch: optimizer steps per pass over the data; by default what the caller's DataLoader says, if one
-            that shuffles is at hand and `total_steps` are whole passes over it (see `lrpilot.loader`).
-        examples: of the training data; by default those of that DataLoader.
+        steps_per_epoch: optimizer steps per pass over the data, where there is no `data` to say so.
+        examples: of the training data, likewise.
         probe: whether to begin with the probe; until the loss has fallen by some percent afterwards, a copy of the
             parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
         strict: raise where otherwise a guard acts or a fallback is taken with a warning.
         guards: whether guards have the last word on the policy's answers (docs/guards.md).
-        log: called at every decision, on rank 0, with its figures and the completed steps; wandb.log is one.
+        log: called at every decision and step of the probe, on rank 0, with its figures and the completed steps;
+            wandb.log is one.
+        kind: "sgd", "adam" or "adamw": what the optimizer is to be taken for. By default its class says so; one that
+            is none of these counts as Adam, with a warning.
 
     Raises:
-        TypeError: `optimizer` is none, or `total_steps` no int.
-        ValueError: `total_steps` below 1, no trainable parameter, or bounds that exclude each other.
+        TypeError: an argument of another kind.
+        ValueError: the training's length is not known, arguments that disagree, no trainable parameter, or an
+            optimizer that sets its step size itself (unless `kind` is given).
         BundleError: `policy` is none that this version can use.
         GuardError, ValueError: with `strict`, while training.
     """
@@ -73,9 +91,12 @@ class PilotLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        total_steps: int,
+        total_steps: int | None = None,
         policy: str | os.PathLike[str] | Bundle = "default",
         *,
+        epochs: float | None = None,
+        data: Any = None,
+        accumulate: int | None = None,
         model: nn.Module | None = None,
         steps_per_epoch: float | None = None,
         examples: int | None = None,
@@ -85,19 +106,25 @@ class PilotLR(LRScheduler):
         strict: bool = False,
         guards: bool = True,
         log: Log | None = None,
+        kind: str | None = None,
     ) -> None:
-        optimizer = unwrapped(optimizer)
         low, high = 0.0 if min_lr is None else min_lr, math.inf if max_lr is None else max_lr
         if not 0 <= low <= high:
             raise ValueError(f"min_lr, max_lr: {min_lr!r}, {max_lr!r}, want 0 <= min_lr <= max_lr")
-        self.policy = policy if isinstance(policy, Bundle) else load_policy(policy)
-        steps = _steps(total_steps)
-        if steps_per_epoch is None and (size := loader.epoch_size(steps)) is not None:
-            steps_per_epoch, examples = size[0], size[1] if examples is None else examples
-        self._driver = Driver(
-            optimizer, self.policy, steps, model=model, steps_per_epoch=steps_per_epoch, examples=examples,
-            probe=probe, min_lr=low, max_lr=high, strict=strict, guards=guards, log=log,
-        )  # fmt: skip
+        if accumulate is None and data is not None:
+            accumulate = optimizers.accumulation(optimizer)
+        optimizer = optimizers.unwrapped(optimizer)
+        optimizers.check(optimizer, kind)
+        facts = plan(total_steps, epochs, data, accumulate, steps_per_epoch, examples)
+        options: dict[str, Any] = {
+            "kind": kind, "model": model, "probe": probe, "min_lr": low, "max_lr": high, "strict": strict,
+            "guards": guards, "log": log,
+        }  # fmt: skip
+        self._build(optimizer, facts, policy if isinstance(policy, Bundle) else load_policy(policy), options)
+
+    def _build(self, optimizer: Optimizer, facts: Plan, policy: Bundle, options: dict[str, Any]) -> None:
+        self.policy, self._options = policy, options
+        self._driver = Driver(optimizer, policy, facts, **options)
         self._placed = False
         super().__init__(optimizer)
 
@@ -138,7 +165,7 @@ class PilotLR(LRScheduler):
 
         Raises TypeError for no int, ValueError where none of the steps would be left.
         """
-        self._driver.extend(_steps(total_steps))
+        self._driver.extend(whole("total_steps", total_steps, "the number of optimizer steps"))
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known yet at construction."""
@@ -163,16 +190,20 @@ class PilotLR(LRScheduler):
     @property
     def steps_per_epoch(self) -> float | None:
         """Optimizer steps per pass over the data; None: not known."""
-        return self._driver.steps_per_epoch
+        return self._driver.plan.steps_per_epoch
 
     @property
     def examples(self) -> int | None:
         """Examples of the training data; None: not known."""
-        return self._driver.examples
+        return self._driver.plan.examples
 
     @property
     def probing(self) -> bool:
-        """Whether the probe is under way."""
+        """Whether the coming optimizer step, or the one just made, belongs to the probe.
+
+        Its loss says nothing of the training, and its weights will be put back: skip logs, averages of weights, early
+        checkpoints and pruning meanwhile. Ask before the step, for the call of `step()` that ends the probe is past it.
+        """
         return self.pilot.in_probe
 
     @property
@@ -211,12 +242,34 @@ class PilotLR(LRScheduler):
         """Go on where `state_dict` was called; the rates are written to the optimizer.
 
         Whether the training was probed is the saved state's to say, and so is its length where `extend` changed it.
-        Another total_steps than it was saved under extends the training, with a warning. Raises ValueError for
-        another optimizer kind, protocol, number of groups, a total_steps that lies behind or,
-        with a sharded probe under way, by another rank. Another policy than the saved state's is warned of.
+        Another total_steps than it was saved under extends the training, with a warning. Raises ValueError for the
+        state of another scheduler, another optimizer kind, protocol, number of groups, a total_steps that lies behind
+        or, with a sharded probe under way, by another rank. Another policy than the saved state's is warned of.
         """
+        if "pilot" not in state_dict:
+            name = next((other for entry, other in OTHERS.items() if entry in state_dict), "another scheduler")
+            raise ValueError(
+                f"state_dict: of {name} (entries {', '.join(sorted(map(str, state_dict)))}), want that of a PilotLR; "
+                "begin the training anew, or resume it under the scheduler that saved it"
+            )
         self._driver.load_state_dict(state_dict)
         self._step_count = state_dict["_step_count"]
+
+    def __repr__(self) -> str:
+        """What the training is taken for, and what is done to it."""
+        lines = "".join(f"\n  {sentence}" for sentence in self._driver.summary())
+        return f"{type(self).__name__}: after {self.last_epoch:,} steps{lines}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which have the optimizer and the model of their own; `watch` is to be called anew."""
+        return {
+            "optimizer": self.optimizer, "facts": self._driver.plan, "policy": self.policy, "options": self._options,
+            "state": self.state_dict(),
+        }  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._build(state["optimizer"], state["facts"], state["policy"], state["options"])
+        self.load_state_dict(state["state"])
 
     # What the base class and other schedulers reach for
 
@@ -235,9 +288,3 @@ class PilotLR(LRScheduler):
         self._placed = True
         self._step_count = 1
         self._driver.write()
-
-
-def _steps(total_steps: Any) -> int:
-    if isinstance(total_steps, bool) or not isinstance(total_steps, int | np.integer):
-        raise TypeError(f"total_steps: {total_steps!r}, want an int, the number of optimizer steps")
-    return int(cast(int, total_steps))

@@ -23,6 +23,7 @@ PER_TRAINING = {
 }  # fmt: skip
 COMMON = {
     "quick", "torch", "numpy", "onnxruntime", "python", "processor", "threads", "import_ms", "decision_us", "policy_us",
+    "session_ms", "start_ms", *(f"{name}.whole_over_cosine" for name in ("mlp_2000", "mlp_10000", "resnet18_200")),
     "memory_bytes", "memory_steps", "memory_pilot_bytes", "memory_sketch_bytes",
     *(f"memory_at_{share}_percent_bytes" for share in (1, 10, 100)),
 }  # fmt: skip

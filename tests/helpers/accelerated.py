@@ -28,9 +28,9 @@ class Loop:
         x = torch.randn(N * BATCH, 4, generator=torch.Generator().manual_seed(1))
         loader = DataLoader(TensorDataset(x, torch.sin(x.sum(1, keepdim=True))), batch_size=BATCH)
         self.steps = N // accelerator.num_processes // accelerator.gradient_accumulation_steps
-        self.pilot = PilotLR(optimizer, self.steps, policy, model=model)
-        self.scheduler: Any = self.pilot
         self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        self.pilot = PilotLR(self.optimizer, epochs=1, data=self.loader, policy=policy, model=self.model)
+        self.scheduler: Any = self.pilot
         if prepared:
             self.scheduler = accelerator.prepare(self.pilot)
         else:

@@ -85,8 +85,8 @@ class Loop:
 
 def plain(folder: Path) -> dict[str, Any]:
     """Different data, validation losses and gradient norms; the weights when the probe begins and when it ends."""
-    logged: list[int] = []
-    loop = Loop(policy(folder, 0), log=lambda figures, step: logged.append(step))
+    logged: list[int] = []  # steps of decisions
+    loop = Loop(policy(folder, 0), log=lambda figures, step: logged.extend([step] * (not figures["lrpilot/probe"])))
     before = loop.everything()
     while not loop.scheduler.history:
         loop.train(len(loop.rates) + 1)

@@ -231,12 +231,11 @@ class Meddled(Training):
 
 
 class Loaded(Training):
-    """Nobody says how many data there are, but a DataLoader is at hand."""
+    """The DataLoader says how many data there are."""
 
     def make_scheduler(self, policy: str | Bundle, options: dict[str, Any]) -> PilotLR:
         batches = DataLoader(TensorDataset(self.x[:EXAMPLES], self.y[:EXAMPLES]), BATCH, shuffle=True)
-        assert len(batches) == EXAMPLES // BATCH
-        return super().make_scheduler(policy, options)
+        return super().make_scheduler(policy, {"data": batches, **options})
 
 
 class Watched(Training):

@@ -99,10 +99,12 @@ def trainer(*callbacks: Callback, feed: bool = True, **kw: Any) -> Trainer:
     return Trainer(callbacks=[*callbacks, *([PilotCallback()] if feed else [])], **options | kw)
 
 
-def fit(module: Module, *callbacks: Callback, val: Any = None, ckpt_path: Any = None, **kw: Any) -> PilotLR:
+def fit(
+    module: Module, *callbacks: Callback, train: Any = None, val: Any = None, ckpt_path: Any = None, **kw: Any
+) -> PilotLR:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="PilotLR|PilotCallback")
-        trainer(*callbacks, **kw).fit(module, Batches(), val, ckpt_path=ckpt_path)
+        trainer(*callbacks, **kw).fit(module, Batches() if train is None else train, val, ckpt_path=ckpt_path)
     return module.scheduler
 
 

@@ -158,9 +158,18 @@ def second_output(made: onnx.ModelProto) -> None:
     made.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1]))
 
 
+def fail_at_run(made: onnx.ModelProto) -> None:
+    made.graph.node[1].output[0] = "single"
+    made.graph.initializer.append(helper.make_tensor("row", TensorProto.INT64, [1], [9]))
+    made.graph.node.append(helper.make_node("Gather", ["single", "row"], ["ninth"]))
+    made.graph.node.append(helper.make_node("ReduceSum", ["ninth"], ["number"], keepdims=0))
+    made.graph.node.append(helper.make_node("Add", ["single", "number"], ["action"]))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (fail_at_run, r"its graph does not run .*Gather"),
         (fix_batch, rf"maps observation tensor\(float\) \[1, {F}\]"),
         (to_double, r"to action tensor\(double\)"),
         (rename, r"maps state tensor\(float\)"),

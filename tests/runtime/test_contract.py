@@ -142,12 +142,28 @@ def test_an_observed_loss_is_that_of_the_step(policy: Bundle) -> None:
 @pytest.mark.parametrize("probe", [True, False], ids=["probed", "unprobed"])
 def test_every_decision_is_logged_once(policy: Bundle, probe: bool) -> None:
     """The first one, where it is taken before training, with the first step: a validation loss may change it."""
-    logged: list[tuple[int, float]] = []
-    training = Training(policy, probe=probe, log=lambda figures, step: logged.append((step, figures["lrpilot/lr"])))
+    logged: list[tuple[int, dict[str, float]]] = []
+    training = Training(policy, probe=probe, log=lambda figures, step: logged.append((step, figures)))
     training.scheduler.observe(val_loss=1.0)
     training.scheduler.observe(val_loss=3.0)
     training.train(N)
-    assert logged == [(d.step, d.lr) for d in training.scheduler.history]
+    decided = [(step, figures["lrpilot/lr"]) for step, figures in logged if not figures["lrpilot/probe"]]
+    assert decided == [(d.step, d.lr) for d in training.scheduler.history]
+
+
+def test_steps_of_the_probe_are_logged_and_marked(policy: Bundle) -> None:
+    logged: list[tuple[int, dict[str, float]]] = []
+    training = Training(policy, log=lambda figures, step: logged.append((step, figures)))
+    losses: list[float] = []
+    while training.scheduler.probing:
+        loss = training.update()
+        losses.append(float(loss))
+        training.scheduler.step(loss)
+    steps = [step for step, figures in logged if figures["lrpilot/probe"]]
+    assert steps == list(range(len(losses)))
+    for step, loss in enumerate(losses):
+        assert logged[step] == (step, {"lrpilot/lr": training.rates[step], "lrpilot/loss": loss, "lrpilot/probe": 1.0})
+    assert len(logged) == len(losses) + 1  # the first decision, and nothing more
 
 
 class Output(nn.Module):

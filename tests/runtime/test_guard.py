@@ -104,6 +104,24 @@ def test_a_new_plateau_raises_one_alarm_and_a_loss_that_climbs_one_each() -> Non
     assert climbing[4:] == ["spike"] * 3 and levels[-1] == pytest.approx(-1.5)
 
 
+def test_a_loss_that_climbs_whatever_is_done_acquits_the_rate() -> None:
+    """Three times the level is lowered in vain; then it is led back, and guarded where it goes higher than it was."""
+    climb = [row(4.0), row(6.0), row(9.0), row(13.0), row(18.0), row(24.0), row(31.0)]
+    watch = Guard(1, EQUATION)
+    events, levels = play([*CALM, *climb], watch=watch)
+    assert events[4:] == ["spike"] * 3 + [None] * 4 and watch.acquitted.tolist() == [True]
+    assert levels[6:] == pytest.approx([-1.5, -1.0, -0.5, 0.0, 0.0])
+    higher, levels = play([row(33.0), row(60.0)], wish=1.0, watch=watch)
+    assert higher == [None, "spike"] and levels == pytest.approx([0.5, 0.0])
+
+
+def test_a_loss_that_stops_climbing_does_not() -> None:
+    watch = Guard(1, EQUATION)
+    events, levels = play([*CALM, row(4.0), row(6.0), row(9.0), *[row(8.9)] * 6], watch=watch)
+    assert events[4:7] == ["spike"] * 3 and not watch.acquitted.any()
+    assert levels[6] == pytest.approx(-1.5) and levels[7] == pytest.approx(-1.25)
+
+
 def test_recovery_gives_a_quarter_decade_per_decision_until_the_level_is_back() -> None:
     events, levels = play([*CALM, row(2.0, last=3.0), *CALM], wish=0.3, level=0.3)
     assert events == [None] * 4 + ["spike", "recovery", None, None, None]
@@ -297,6 +315,37 @@ def test_a_fault_in_a_real_training_is_met(event: str, tmp_path: Path) -> None:
     first = events.index(event)
     holds = event.startswith(("action", "policy")) or event == "loss_missing"
     assert (levels[first] == levels[first - 1]) if holds else (levels[first] < levels[first - 1])
+
+
+@pytest.mark.parametrize(
+    ("report", "logged", "events"),
+    [
+        # Spikes, then calm, with a policy that climbs: warned of, and back up again without a word.
+        (lambda step, loss: loss + 3.0 * (LATE <= step < LATE + 20), {"spike"}, {None, "spike", "recovery"}),
+        (lambda step, loss: None if step >= LATE else loss, {"loss_missing"}, {None, "loss_missing"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_logged(
+    report: Any, logged: set[str], events: set[str | None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`loss_missing` once, `recovery` never as a warning or an info."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    policy = Bent(write_bundle(tmp_path / "policy.onnx"), lambda said: said + 0.9)
+    scheduler = PilotLR(torch.optim.SGD(model.parameters(), 0.1), STEPS, policy, probe=False, max_lr=0.1)
+    with caplog.at_level("INFO", "lrpilot"):
+        for step in range(STEPS):
+            loss = (model(x := torch.randn(8, 4))[:, 0] - x.sum(1)).square().mean()
+            scheduler.optimizer.zero_grad()
+            loss.backward()
+            scheduler.optimizer.step()
+            scheduler.step(report(step, loss))
+    happened = [decision.event for decision in scheduler.history]
+    assert set(happened) == events
+    lines = [record.getMessage() for record in caplog.records]
+    assert {line.split(": ")[1].split(";")[0] for line in lines} == logged
+    assert len(lines) == (1 if "loss_missing" in logged else happened.count("spike"))
 
 
 def test_guards_can_be_switched_off(tmp_path: Path) -> None:

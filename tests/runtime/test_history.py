@@ -180,14 +180,14 @@ def test_each_feature_is_explained_in_a_line(name: str) -> None:
 def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:
     metrics = decision.metrics()
     assert set(metrics) <= set(METRICS) and all(type(v) is float and math.isfinite(v) for v in metrics.values())
-    assert metrics["lrpilot/guard"] == (decision.event is not None)
+    assert metrics["lrpilot/guard"] == (decision.event not in (None, "recovery"))
 
 
 def test_metrics() -> None:
     telemetry = {"loss_mean": 2.0, "val_loss": math.nan, "grad_norm": 3.0, "update_norm": 0.5, "weight_norm": 10.0}
     assert replace(PLAIN, telemetry=telemetry).metrics() == {
         "lrpilot/lr": 5e-4, "lrpilot/level": -0.3, "lrpilot/action": 0.25, "lrpilot/guard": 0.0, "lrpilot/loss": 2.0,
-        "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05,
+        "lrpilot/grad_norm": 3.0, "lrpilot/update_ratio": 0.05, "lrpilot/probe": 0.0,
     }  # fmt: skip
 
 
@@ -249,6 +249,9 @@ def test_repr_is_a_short_table() -> None:
         "        7  5.00e-04  -0.30",
         "        9  5.00e-04  -0.30  loss_missing",
     ]
+    recovers = replace(PLAIN, event="recovery")
+    assert repr(History([PLAIN, recovers])).startswith("2 decisions, 0 with a guard event")
+    assert "recovery: after a cut" in recovers.explain()
     long = repr(History(replace(PLAIN, step=i) for i in range(44))).splitlines()
     assert len(long) == 15 and long[3].strip() == "..." and long[-1].split()[0] == "43"
     assert repr(History()) == "0 decisions, 0 with a guard event"

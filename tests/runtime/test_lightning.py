@@ -14,7 +14,6 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from lightning_training import (
-    BATCHES,
     EPOCHS,
     IGNORED,
     Batches,
@@ -51,11 +50,6 @@ def plain_loop(policy: Bundle, every: int = 1, clip: float | None = None) -> tup
         rates.append(optimizer.param_groups[0]["lr"])
         scheduler.step()
     return rates, scheduler
-
-
-@pytest.mark.parametrize(("length", "steps"), [({}, BATCHES), ({"max_epochs": None, "max_steps": N}, None)])
-def test_it_tells_the_length_of_an_epoch(policy: Bundle, length: dict[str, Any], steps: int | None) -> None:
-    assert fit(Module(policy), **length).steps_per_epoch == steps
 
 
 @pytest.mark.parametrize("every", [1, 2])

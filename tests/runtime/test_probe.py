@@ -1,9 +1,12 @@
 """The probe's landmarks: the blow-up through noise and without, and what a curve says else."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curves import STEPS, Z, bump, ends
 from lrpilot import probe
@@ -86,21 +89,23 @@ def test_the_loss_before_training_is_that_of_the_first_decade(probe_steps: int, 
 
 
 def test_probes_by_hand() -> None:
-    """The first run's loss is nan at the third step; that of the second, once missing, blows up at the last."""
+    """The first run's loss is nan at the third step, which is left out; that of the second blows up at the last."""
     probes, nan = probe.Probes(2, 6), math.nan
     assert [probe.Probes(1, n).running.item() for n in (0, 1)] == [False, True]
     assert probes.running.tolist() == [True, True]
     losses = [[1.0, 2.0], [1.5, 2.5], [nan, 3.0], None, 3.25, [7.0, 70.0]]
     ended = [probes.record(step, loss, [step, 10.0 * step]).tolist() for step, loss in enumerate(losses)]
-    assert ended == [[False, False], [False, False], [True, False], [False, False], [False, False], [False, True]]
-    assert probes.steps.tolist() == [3, 6] and not probes.running.any()
-    np.testing.assert_array_equal(probes.loss, [[1, 1.5, nan, nan, nan, nan], [2, 2.5, 3, 3, 3.25, 70]])
-    np.testing.assert_array_equal(probes.grad_norm, [[0, 1, 2, nan, nan, nan], [0, 10, 20, 30, 40, 50]])
+    assert ended == [[False, False]] * 5 + [[True, True]]
+    assert probes.steps.tolist() == [6, 6] and not probes.running.any()
+    np.testing.assert_array_equal(probes.loss, [[1, 1.5, nan, 1.5, 3.25, 7], [2, 2.5, 3, 3, 3.25, 70]])
+    np.testing.assert_array_equal(probes.grad_norm, [[0, 1, nan, 3, 4, 5], [0, 10, 20, 30, 40, 50]])
     assert probes.landmarks().blown.tolist() == [True, True]
     again = probe.Probes(2, 6)
-    again.load_state_dict(probes.state_dict())
-    for name, array in vars(probes).items():
-        np.testing.assert_array_equal(getattr(again, name), array, strict=True)
+    again.load_state_dict(json.loads(json.dumps(probes.state_dict())))
+    for mine, theirs in ((probes, again), (probes.doubts, again.doubts)):
+        for name, array in vars(mine).items():
+            if name != "doubts":
+                np.testing.assert_array_equal(getattr(theirs, name), array, strict=True)
 
 
 @pytest.mark.parametrize("at", [27, 30, 36])
@@ -179,3 +184,113 @@ def test_a_step_without_a_loss_repeats_the_one_before() -> None:
     for step, loss in enumerate((3.0, None, 2.0)):
         probes.record(step, loss, math.nan)
     assert probes.loss[0, :3].tolist() == [3.0, 3.0, 2.0]
+
+
+worlds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def walks(rng: np.random.Generator, runs: int, probe_steps: int, broken: float) -> np.ndarray:
+    """Losses (runs, probe_steps) that fall, some of which rise in the end, some with broken ones among them."""
+    z = np.arange(probe_steps) / probe_steps
+    losses = np.exp(-z * rng.uniform(0, 2, (runs, 1)) + rng.normal(0, rng.uniform(0, 0.3), (runs, probe_steps)))
+    losses *= 1 + 10.0 ** (30 * (z - rng.uniform(0.3, 1.5, (runs, 1))))
+    bad = rng.choice([math.nan, math.inf, -math.inf, 1e9], (runs, probe_steps))
+    return np.where(rng.random((runs, probe_steps)) < broken, bad, losses)
+
+
+@given(worlds, st.integers(1, 5), st.sampled_from([16, 40, 240]), st.sampled_from([0.0, 0.02, 0.2]), st.integers(0, 60))
+@settings(max_examples=60, deadline=None)
+def test_streamed_probes_equal_recomputed_ones(
+    rng: np.random.Generator, runs: int, probe_steps: int, broken: float, stop: int
+) -> None:
+    """Bit for bit, of each run whatever runs beside it, and saved and resumed in between."""
+    losses = walks(rng, runs, probe_steps, broken)
+    together, alone = probe.Probes(runs, probe_steps), [probe.Probes(1, probe_steps) for _ in range(runs)]
+    for step in range(probe_steps):
+        before = together.loss.copy()
+        ended = together.record(step, losses[:, step], losses[:, step])
+        if step == stop:
+            state, together = together.state_dict(), probe.Probes(runs, probe_steps)
+            together.load_state_dict(json.loads(json.dumps(state)))
+        for i in range(runs):
+            assert alone[i].record(step, losses[i, step], losses[i, step])[0] == ended[i]
+            assert alone[i].back[0] == together.back[i]
+        on_curve = np.isfinite(together.loss[:, step]) & (together.steps == step + 1)
+        at_end = ended & (together.steps == step + 1) & (step + 1 < probe_steps)
+        recomputed = probe.blew_up(together.loss, step + 1)
+        assert (recomputed == at_end)[on_curve & (step + 1 < probe_steps)].all()
+        still = ~together.running & ~ended
+        np.testing.assert_array_equal(together.loss[still], before[still])
+    assert not together.running.any()
+    whole = vars(together.landmarks())
+    for i, one in enumerate(alone):
+        np.testing.assert_array_equal(together.loss[i], one.loss[0])
+        for name, value in vars(one.landmarks()).items():
+            np.testing.assert_array_equal(whole[name][i], value[0])
+        if together.steps[i] and together.doubts.suspect[i] < 0:  # else its end was taken back
+            on_curve = together.loss[i][np.isfinite(together.loss[i])]
+            curve = probe.smooth_curve(on_curve[None], probe.smoothing(probe_steps))
+            np.testing.assert_array_equal(together.curve[i, : len(on_curve)], curve[0])
+
+
+def test_gaps_are_no_part_of_a_curve() -> None:
+    """A curve with gaps has the landmarks of one without, at the levels of the losses that are left."""
+    loss, gaps = bump(30), np.array([0, 7, 8, 28])
+    gapped = loss.copy()
+    gapped[gaps] = math.nan
+    rest = np.delete(loss, gaps)
+    marks = probe.landmarks(np.stack([gapped, loss]), np.array([33, 33]))
+    keep, columns = probe.smoothing(STEPS), np.delete(np.arange(33), gaps)
+    curve = probe.smooth_curve(rest[None, : len(columns)], keep)[0]
+    np.testing.assert_array_equal(marks.smooth[0, columns[:-1]], curve[1:])
+    assert np.isnan(np.delete(marks.smooth[0], columns[:-1])).all()
+    assert marks.blown.tolist() == [True, True] and marks.blowup.tolist() == [Z[31], Z[31]]
+    assert marks.lowest[0] == Z[columns[np.argmin(curve[1:])]] and marks.loss0.tolist() == [2.0, 2.0]
+    empty = probe.landmarks(np.full((1, STEPS), math.nan), np.array([0]))
+    assert (empty.blown[0], empty.blowup[0]) == (False, probe.HIGH) and math.isnan(empty.loss0[0])
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps", "left_out", "back"),
+    [
+        # Seven levels a decade apart, from -2.5. `back`: after which steps the weights are put back.
+        ([1, math.nan, 1, 1, 1, 1, 1], 7, [1], [1]),
+        ([1, 2e4, 1, 1, 1, 1, 1], 7, [1], [1]),
+        ([1, 1e4, 1, 1, 1, 1, 1], 7, [], []),
+        ([math.nan, math.nan, math.nan, 1, 1, 1, 1], 7, [0, 1, 2], [0, 1, 2]),
+        ([31, 1, 1, 1, 1, 1, 1], 7, [0, 1, 2], [2]),  # the first was wild: its successors are those of ruined weights
+        ([29, 1, 1, 1, 1, 1, 1], 7, [], []),
+        ([31, 1, 2, 1, 1, 1, 1], 7, [], []),
+        ([math.nan, 1, math.nan, 1, 1, 1, 1], 7, [0, 2], [0, 2]),  # below zero it takes three
+        ([1, math.nan, 1, 1, math.nan, 1, 1], 2, [], [1]),  # at 1.5 two are enough
+        ([1, math.nan, 1, 1, 1, math.nan, 1], 6, [1], [1, 5]),  # three good ones clear the rate; the last is open
+        ([1, 1, 1, 1, 1, math.nan, math.nan], 6, [], [5]),
+        ([1, 1, 1, 1, 1, 1, math.nan], 7, [], []),
+    ],
+)  # fmt: skip
+def test_which_steps_are_left_out_by_hand(
+    losses: list[float], steps: int, left_out: list[int], back: list[int]
+) -> None:
+    probes, sent = probe.Probes(1, 7), []
+    for step, loss in enumerate(losses):
+        probes.record(step, loss, 1.0)
+        sent += [step] if probes.back[0] else []
+        if not probes.running[0]:
+            break
+    used = probes.loss[0, : probes.steps[0]]
+    assert (probes.steps[0], sent) == (steps, back)
+    assert np.flatnonzero(~np.isfinite(used[:-1])).tolist() == left_out
+
+
+def test_a_training_that_was_put_back_catches_up_unseen() -> None:
+    """Its loss fell from 8 to 2 before; 8 again is no rise, and what it reaches anew is the measure of later ones."""
+    probes = probe.Probes(1, 60)
+    for step, loss in enumerate([8.0] * 12 + [2.0] * 18 + [math.nan] + [8.0] * 3 + [4.0] * 12):
+        assert not probes.record(step, loss, 1.0)[0]
+    held = probes.curve[0, 29]
+    assert held == pytest.approx(2.0, abs=0.05)
+    np.testing.assert_array_equal(probes.loss[0, 31:46], held)
+    assert not probes.record(46, 4.5, 1.0)[0]
+    assert held < probes.loss[0, 46] == pytest.approx(held + 0.5, abs=0.1)
+    assert not probes.record(47, 1.5, 1.0)[0] and probes.loss[0, 47] == 1.5
+    assert [bool(probes.record(48 + i, 9.0, 1.0)[0]) for i in range(3)].index(True) <= 2

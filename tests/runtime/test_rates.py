@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lrpilot.bundle import Bundle
-from lrpilot.rates import optimizer_kind
+from lrpilot.optimizers import kind_of
 from lrpilot.torch import PilotLR
 from user_training import N, Training
 
@@ -22,7 +22,7 @@ def test_the_initial_rate_is_no_input(policy: Bundle, optimizer: str) -> None:
 
 
 def test_groups_keep_their_ratios(policy: Bundle) -> None:
-    a, b, c, d = (nn.Parameter(torch.ones(2)) for _ in range(4))
+    a, b, c, d = (nn.Parameter(torch.ones(size)) for size in (9, 3, 2, 9))
     lr = torch.tensor(0.02, dtype=torch.float64)
     optimizer = torch.optim.SGD([{"params": [a], "lr": 0.0}, {"params": [b], "lr": lr}, {"params": [c], "lr": 0.06}])
     scheduler = PilotLR(optimizer, 20, policy)
@@ -41,13 +41,61 @@ def test_groups_keep_their_ratios(policy: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "want"), [([0.1, 0.2], [1, 2]), ([0.0, 0.0], [1, 1]), ([0.0, 0.5, 0.1], [0, 1, 0.2])]
+    ("sizes", "rates", "want"),
+    [
+        ([1, 2], [0.1, 0.2], [0.5, 1]),
+        ([2, 1], [0.1, 0.2], [1, 2]),
+        ([1, 2], [0.0, 0.0], [1, 1]),
+        ([9, 2, 1], [0.0, 0.5, 0.1], [0, 1, 0.2]),
+        ([1, 1], [0.1, 0.2], [0.5, 1]),  # of equally large ones, the group with the higher rate
+        ([1, 1], [0.2, 0.1], [1, 0.5]),
+    ],
 )
-def test_ratios_are_to_the_first_group_with_a_rate(policy: Bundle, rates: list[float], want: list[float]) -> None:
-    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in rates])
-    scheduler = PilotLR(optimizer, 20, policy)
+def test_ratios_are_to_the_group_with_most_parameters(
+    policy: Bundle, sizes: list[int], rates: list[float], want: list[float]
+) -> None:
+    groups = [{"params": [nn.Parameter(torch.ones(size))], "lr": lr} for size, lr in zip(sizes, rates, strict=True)]
+    scheduler = PilotLR(torch.optim.SGD(groups), 20, policy, max_lr=1e-3)
     base = scheduler.pilot.learning_rate()
-    assert scheduler.get_last_lr() == pytest.approx([r * base for r in want])
+    assert base <= 1e-3 and scheduler.get_last_lr() == pytest.approx([r * base for r in want])
+
+
+@pytest.mark.parametrize("rates", [(1e-5, 1e-3), (1e-3, 1e-5)], ids=["slow body", "slow head"])
+def test_the_order_of_groups_changes_no_result(rates: tuple[float, float]) -> None:
+    """Up to rounding: sums over the parameters run in another order. The policy is the shipped one."""
+
+    def trained(turned: bool) -> tuple[list[float], list[float]]:
+        torch.manual_seed(0)
+        x = torch.randn(64, 4, dtype=torch.float64)
+        model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+        parts = [{"params": model[at].parameters(), "lr": lr} for at, lr in zip((0, 2), rates, strict=True)]
+        optimizer = torch.optim.Adam(parts[::-1] if turned else parts)
+        scheduler = PilotLR(optimizer, N)
+        for step in range(N):
+            batch = x[16 * (step % 4) :][:16]
+            loss = nn.functional.mse_loss(model(batch), batch.sum(1, keepdim=True))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step(loss)
+        return [d.lr for d in scheduler.history], [x for p in model.parameters() for x in p.flatten().tolist()]
+
+    (levels, weights), (others, turned) = trained(False), trained(True)
+    assert levels == pytest.approx(others, rel=1e-4) and weights == pytest.approx(turned, rel=1e-4, abs=1e-6)
+
+
+def test_a_resumed_training_has_the_reference_of_the_saved_one(policy: Bundle) -> None:
+    def made(added: bool) -> PilotLR:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+        if added:
+            optimizer.add_param_group({"params": [nn.Parameter(torch.ones(9))], "lr": 0.2})
+        return PilotLR(optimizer, 20, policy)
+
+    scheduler, resumed = made(False), made(True)
+    scheduler.optimizer.add_param_group({"params": [nn.Parameter(torch.ones(9))], "lr": 0.2})
+    base = scheduler.pilot.learning_rate()
+    resumed.load_state_dict(scheduler.state_dict())
+    assert scheduler.get_lr() == resumed.get_last_lr() == pytest.approx([base, 2 * base])
 
 
 def test_bounds_hold(policy: Bundle) -> None:
@@ -61,4 +109,4 @@ def test_bounds_hold(policy: Bundle) -> None:
 )
 def test_optimizer_kinds(optimizer: str, kind: str) -> None:
     made = getattr(torch.optim, optimizer)([nn.Parameter(torch.ones(1))], lr=0.1)
-    assert optimizer_kind(made) == kind
+    assert kind_of(made) == kind

@@ -11,7 +11,7 @@ from torch import Tensor
 from bundles import write_bundle
 from lrpilot.bundle import Bundle
 from lrpilot.guard import GuardError
-from lrpilot.restart import Restart
+from lrpilot.restart import Restart, begin_again
 from user_training import Training
 
 STEPS = 300
@@ -49,6 +49,11 @@ def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level:
 )
 def test_who_is_sent_back(changed: dict[str, float], back: bool, waiting: bool) -> None:
     assert judged(**changed) == (back, waiting)
+
+
+def test_where_a_training_begins_again() -> None:
+    """A decade lower, but no lower than a probe begins; from below that, there."""
+    assert begin_again(np.array([1.0, -1.0, -1.6, -2.5, -4.0])).tolist() == [0.0, -2.0, -2.5, -2.5, -2.5]
 
 
 def test_nobody_is_sent_back_twice_or_before_enough_was_seen() -> None:

@@ -8,11 +8,13 @@
     L.Trainer(callbacks=[PilotCallback()]).fit(Module(), ...)
 
 Lightning calls `scheduler.step()` without a loss, and by default once per epoch. The callback makes that once per
-optimizer step, and passes on the training loss, the validation loss and, where gradients are clipped, their norm.
+optimizer step, and passes on the training loss, the validation loss and, where gradients are clipped, their norm. It
+also tells how many examples there are and how many optimizer steps a pass over them takes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +27,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lrpilot.integrations.loaders import epoch_of
 from lrpilot.torch import PilotLR
 
 
@@ -67,11 +70,9 @@ class PilotCallback(Callback):
             return
         coming = trainer.estimated_stepping_batches
         for scheduler in _schedulers(trainer):
+            if scheduler.steps_per_epoch is None:
+                _tell_data_size(scheduler, trainer)
             planned = scheduler.planned_steps
-            epochs = trainer.max_epochs if trainer.max_steps < 0 else None
-            if scheduler.steps_per_epoch is None and planned == coming and epochs is not None and epochs > 0:
-                data: Any = getattr(trainer.train_dataloader, "dataset", None)
-                scheduler.set_data_size(coming / epochs, len(data) if hasattr(data, "__len__") else None)
             if 0 < coming < float("inf") and planned != coming:
                 rank_zero_warn(
                     f"PilotLR: total_steps={planned}, and the Trainer will make {coming} optimizer steps; the rate "
@@ -117,6 +118,14 @@ class PilotCallback(Callback):
 
 def _schedulers(trainer: Trainer) -> list[PilotLR]:
     return [config.scheduler for config in trainer.lr_scheduler_configs if isinstance(config.scheduler, PilotLR)]
+
+
+def _tell_data_size(scheduler: PilotLR, trainer: Trainer) -> None:
+    """Say how many steps a pass over the data takes, and how many examples they are, where the loader says so."""
+    epoch = epoch_of(trainer.train_dataloader, trainer.num_training_batches, trainer.world_size)
+    if epoch is not None:
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        scheduler.set_data_size(steps / epoch.passes, scheduler.examples or epoch.examples)
 
 
 def _as_returned(trainer: Trainer, loss: Tensor) -> Tensor:

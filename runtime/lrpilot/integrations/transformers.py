@@ -5,8 +5,8 @@
     trainer.train()
 
 Trainer calls its scheduler without a loss, so `PilotCallback` feeds it: the training loss as Trainer itself works it
-out and logs it (micro-batches, label smoothing and loss functions included), the gradient norm before clipping, and
-the evaluation loss.
+out and logs it (micro-batches, label smoothing and loss functions included), the gradient norm before clipping, the
+evaluation loss, and how many data there are.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import warnings
 from typing import Any, cast
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lrpilot.bundle import Bundle, load_policy
-from lrpilot.rates import unwrapped
+from lrpilot.optimizers import unwrapped
+from lrpilot.plan import plan
 from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
@@ -37,7 +39,8 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     Args:
         trainer: any Trainer or subclass, without a scheduler of its own.
         policy: see `PilotLR`.
-        options: further keywords of `PilotLR`: steps_per_epoch, examples, probe, min_lr, max_lr, strict, guards, log.
+        options: further keywords of `PilotLR`: probe, min_lr, max_lr, strict, guards, log, kind; steps_per_epoch and
+            examples, where the Trainer's loader cannot say them.
 
     Raises:
         TypeError: a keyword that `PilotLR` does not know.
@@ -58,11 +61,7 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     def create_scheduler(num_training_steps: int, optimizer: Any = None) -> PilotLR:
         if held.lr_scheduler is None:
             optimizer = held.optimizer if optimizer is None else optimizer
-            known: dict[str, Any] = {"model": held.model}
-            if held.args.max_steps <= 0:
-                known["steps_per_epoch"] = num_training_steps / held.args.num_train_epochs
-                known["examples"] = len(held.train_dataset) if hasattr(held.train_dataset, "__len__") else None
-            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **(known | options))
+            held.lr_scheduler = PilotLR(optimizer, num_training_steps, bundle, **({"model": held.model} | options))
             held._created_lr_scheduler = True  # so that the next train() makes another
         return held.lr_scheduler
 
@@ -90,7 +89,7 @@ class PilotCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Check that the training's pilot is sound.
+        """Check that the training's pilot is sound, and tell it how many data there are.
 
         Raises TypeError if its scheduler is no `PilotLR`, ValueError if that one drives another optimizer or has a
         training behind it.
@@ -122,6 +121,8 @@ class PilotCallback(TrainerCallback):
             warnings.warn(
                 f"PilotLR: the checkpoint of step {state.global_step} has no state of it; it begins anew", stacklevel=2
             )
+        if pilot.steps_per_epoch is None:
+            self._tell_data_size(kwargs["train_dataloader"], args.gradient_accumulation_steps)
         self._steps, self._loss = pilot.last_epoch, None
         self._watch_clipping(self._trainer.accelerator)
 
@@ -142,6 +143,13 @@ class PilotCallback(TrainerCallback):
     @property
     def _pilot(self) -> PilotLR:
         return self._trainer.lr_scheduler
+
+    def _tell_data_size(self, loader: Any, accumulate: int) -> None:
+        """Say how many steps a pass over the data takes, and how many examples they are, where the loader says so."""
+        if isinstance(loader, DataLoader):
+            facts = plan(self._pilot.planned_steps, None, loader, accumulate, None, self._pilot.examples)
+            if facts.steps_per_epoch is not None:
+                self._pilot.set_data_size(facts.steps_per_epoch, facts.examples)
 
     def _reporting_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Trainer.training_step: a micro-batch's share of the loss; the shares of an optimizer step add up to it."""

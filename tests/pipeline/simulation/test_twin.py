@@ -1,6 +1,6 @@
 """The scheduler in a plain torch loop and the simulated training that a policy learns from decide alike."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,16 @@ def problem(optimizer: str, n_steps: int, scale: float, width: int = 16) -> Work
         loss=torch.nn.functional.cross_entropy, error=None, baseline_loss=1.1, optimizer=optimizer,
         batch_size=24, n_steps=n_steps, weight_decay=0.05 if optimizer == "adamw" else 0.0,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OnePass(Workload):
+    """Whose batches (N, B) are known by seed."""
+
+    orders: dict[int, np.ndarray] = field(default_factory=dict[int, np.ndarray])
+
+    def batches(self, seed: int) -> np.ndarray:
+        return self.orders[seed]
 
 
 def plain_loop(
@@ -123,6 +133,28 @@ def test_plain_loop_equals_simulation(
     assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
     if blown:
         assert scheduler.pilot.probes.steps[0] < scheduler.pilot.cadence.probe_steps
+
+
+@pytest.mark.parametrize("broken", [{2}, {0, 1, 6}, set(range(9))], ids=["once", "burst", "no evidence"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[int]) -> None:
+    """Examples that are nan, in batches of the probe; in the simulation beside runs that meet them at other steps."""
+    whole = problem(optimizer, 400, 1.0)
+    x, order = whole.train.x.repeat(40, 1), np.random.default_rng(0).permutation(400 * 24).reshape(400, 24)
+    x[order[sorted(broken), 0]] = torch.nan
+    train, orders = Data(x, whole.train.y.repeat(40)), {SEED: order, SEED + 1: np.roll(order, 3, axis=0)}
+    workload, holds = (
+        OnePass(**vars(whole) | {"train": train, "orders": orders}),
+        Bundle(write_bundle(tmp_path / "policy.onnx")),
+    )
+    rates, scheduler = plain_loop(workload, SEED, holds, True, False)
+    record = simulate(workload, [SEED + 1, SEED], holds.protocol, follow_policy(holds), val_examples=80)
+    assert record.lr_curve is not None and record.probe is not None
+    np.testing.assert_allclose(rates, record.lr_curve[:, 1], rtol=1e-4)
+    probes, (loss, _, steps) = scheduler.pilot.probes, record.probe
+    np.testing.assert_allclose(probes.loss[0], loss[1], rtol=1e-4)
+    assert steps[1] == probes.steps[0] and record.alive[1]
+    assert np.isnan(loss[1, sorted(broken)]).all() and (steps[1] == 0) == (len(broken) == 9)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,0 +1,41 @@
+"""How many batches go into an optimizer step, as the loop shows it before its first one. Needs torch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from lrpilot.calls import uncompiled
+
+
+class MicroBatches:
+    """Counts the backward passes that accumulate in the gradient of one parameter, until `close`.
+
+    A gradient that was zeroed or replaced in between begins anew, as that of a step that a GradScaler skips does.
+    """
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self.reports = 0  # losses that the loop reported before its first optimizer step
+        self._passes = 0
+        self._gradient: weakref.ref[Tensor] | None = None
+        self._version = 0
+        first: Any = next((p for p in params if p.requires_grad and p.is_leaf), None)
+        self._hook: Any = None if first is None else first.register_post_accumulate_grad_hook(uncompiled(self._count))
+
+    def close(self) -> int:
+        """Stop counting; the backward passes behind the coming optimizer step, 0 where none was noticed."""
+        if self._hook is not None:
+            self._hook.remove()
+        return self._passes
+
+    def _count(self, p: Tensor) -> None:
+        gradient: Any = p.grad
+        if gradient is None:
+            return
+        # Accumulating is one change in place of the same tensor; zeroing it is another one, or makes a new tensor.
+        same = self._gradient is not None and self._gradient() is gradient
+        self._passes = self._passes + 1 if same and gradient._version == self._version + 1 else 1
+        self._gradient, self._version = weakref.ref(gradient), gradient._version

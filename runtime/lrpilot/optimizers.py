@@ -1,0 +1,82 @@
+"""What kind of optimizer a pilot drives, and which ones it cannot drive. Needs torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+KINDS = ("sgd", "adam", "adamw")  # that policies know
+
+FAMILIAR = re.compile(r"(deepspeed|fused|paged|cpu)*(sgd|adamw?)(8bit|4bit)?")  # class names, in lower case
+
+# By the beginning of a class's name, in lower case: why a learned rate would be wrong there.
+OWN_STEP = {
+    "lbfgs": "has a line search, and asks for the loss several times per step",
+    "rprop": "gives each weight a step size of its own, which the rate does not change",
+    "prodigy": "estimates the step size itself, and its rate only scales that",
+    "dadapt": "estimates the step size itself, and its rate only scales that",
+    "mechan": "estimates the step size itself, and its rate only scales that",
+    "dog": "estimates the step size itself, and its rate only scales that",
+    "ldog": "estimates the step size itself, and its rate only scales that",
+    "dowg": "estimates the step size itself, and its rate only scales that",
+    "momo": "works out each step size from the loss, and its rate is only a bound",
+    "schedulefree": "averages its weights in place of a schedule, and needs a constant rate",
+}
+
+
+def unwrapped(optimizer: Any) -> Optimizer:
+    """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
+    return optimizer
+
+
+def accumulation(optimizer: Any) -> int | None:
+    """Batches per optimizer step, where the optimizer comes from an `Accelerator` that accumulates; else None."""
+    steps: Any = getattr(getattr(optimizer, "gradient_state", None), "num_steps", None)
+    return steps if isinstance(steps, int) and steps > 1 else None
+
+
+def kind_of(optimizer: Optimizer) -> str:
+    """The kind a pilot takes it for: SGD is "sgd", AdamW "adamw", every other optimizer counts as "adam"."""
+    if isinstance(optimizer, torch.optim.SGD):
+        return "sgd"
+    return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
+
+
+def is_foreign(optimizer: Optimizer) -> bool:
+    """Whether policies were trained on no optimizer of this kind: neither SGD, Adam nor AdamW, by class or by name.
+
+    The name is what tells Adam in bitsandbytes, Apex or DeepSpeed (AdamW8bit, FusedAdam) from others.
+    """
+    return not any(FAMILIAR.fullmatch(name) for name in _names(optimizer))
+
+
+def check(optimizer: Optimizer, kind: str | None) -> None:
+    """Raise ValueError for an unknown kind, or for an optimizer that works out its step size itself and has none."""
+    if kind is None and (refusal := own_step(optimizer)) is not None:
+        raise ValueError(f"{refusal}, or pass kind='adam' to have its rate driven all the same")
+    if kind not in (None, *KINDS):
+        raise ValueError(f"kind: {kind!r}, want one of {', '.join(map(repr, KINDS))}")
+
+
+def own_step(optimizer: Optimizer) -> str | None:
+    """Why the optimizer's rate is not to be set from outside, for an error; None where it may be."""
+    own = next((why for name in _names(optimizer) for start, why in OWN_STEP.items() if _is(name, start)), None)
+    if own is None and any(group.get("relative_step") for group in optimizer.param_groups):  # transformers' Adafactor
+        own = "sets its own rate, since relative_step=True"
+    return None if own is None else f"optimizer: {type(optimizer).__name__} {own}; use SGD, Adam or AdamW"
+
+
+def _names(optimizer: Optimizer) -> list[str]:
+    """Names of its class and of those that it derives from, in lower case."""
+    return [base.__name__.lower() for base in type(optimizer).__mro__]
+
+
+def _is(name: str, start: str) -> bool:
+    return name.startswith(start) or (start == "schedulefree" and start in name)

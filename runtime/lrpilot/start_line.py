@@ -1,0 +1,61 @@
+"""What a scheduler says of itself before the training: the start line, and its `repr`. Needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lrpilot.plan import Plan
+
+UNKNOWN = (
+    "epoch length and number of examples are not known, and the policy decides better if they are: pass data=loader"
+)
+
+
+def sentences(
+    plan: Plan, total_steps: int, probe_steps: int, probed: bool, rates: Sequence[float], model: bool
+) -> list[str]:
+    """Sentences, most important first.
+
+    total_steps: after what extended the training; probe_steps: of the probe, 0 where there is none; probed: whether it
+    is over; rates (groups,): the optimizer's own; model: whether the scheduler knows the model.
+    """
+    return [
+        f"{total_steps:,} optimizer steps; {_data(plan, total_steps)}",
+        *_probe(probe_steps, probed, model),
+        _rates(rates),
+    ]
+
+
+def _data(plan: Plan, total_steps: int) -> str:
+    """The data that are taken for granted."""
+    if plan.steps_per_epoch is None and plan.examples is None:
+        return UNKNOWN
+    examples = "an unknown number of" if plan.examples is None else f"{plan.examples:,}"
+    if plan.steps_per_epoch is None:
+        return f"{examples} examples; epoch length is not known: pass data=loader or steps_per_epoch="
+    accumulated = "" if plan.accumulate in (None, 1) else f", {plan.accumulate} batches per step"
+    passes = total_steps / plan.steps_per_epoch
+    return f"{passes:.4g} passes over {examples} examples, {plan.steps_per_epoch:.6g} steps each{accumulated}"
+
+
+def _probe(steps: int, probed: bool, model: bool) -> list[str]:
+    if not steps:
+        return ["no probe"]
+    if probed:
+        return [f"the probe took up to {steps} steps, and is over"]
+    buffers = (
+        "batch norm's statistics among them"
+        if model
+        else "but model= is not given, so that batch norm's statistics keep what the probe did to them"
+    )
+    return [
+        f"the first {steps} steps at most are a probe: its rates climb until the loss rises, so a logged loss bumps",
+        f"then weights and optimizer state are put back, {buffers}",
+    ]
+
+
+def _rates(rates: Sequence[float]) -> str:
+    if len(rates) == 1:
+        return f"the optimizer's own learning rate, {rates[0]:.3g}, is not used"
+    listed = ", ".join(f"{rate:.3g}" for rate in rates)
+    return f"of the groups' own learning rates, {listed}, only the ratios are used"

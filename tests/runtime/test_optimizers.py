@@ -1,0 +1,110 @@
+"""Which optimizers a pilot drives, which ones it warns of, and which ones it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import dadaptation
+import prodigyopt
+import pytest
+import schedulefree
+import torch
+import transformers
+from torch import nn
+
+import lrpilot
+from lrpilot.bundle import Bundle
+from lrpilot.torch import PilotLR
+
+Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+def named(name: str) -> Make:
+    """An optimizer of a package that is not installed here: only its name counts."""
+    return lambda params: type(name, (torch.optim.RMSprop,), {})(params)
+
+
+REFUSED: dict[str, tuple[Make, str]] = {
+    "LBFGS": (torch.optim.LBFGS, "LBFGS has a line search"),
+    "Rprop": (torch.optim.Rprop, "Rprop gives each weight a step size of its own"),
+    "Prodigy": (prodigyopt.Prodigy, "Prodigy estimates the step size itself"),
+    "DAdaptAdam": (dadaptation.DAdaptAdam, "DAdaptAdam estimates the step size itself"),
+    "DAdaptSGD": (dadaptation.DAdaptSGD, "DAdaptSGD estimates the step size itself"),
+    "AdamWScheduleFree": (schedulefree.AdamWScheduleFree, "AdamWScheduleFree averages its weights"),
+    "SGDScheduleFree": (schedulefree.SGDScheduleFree, "SGDScheduleFree averages its weights"),
+    "Adafactor": (transformers.Adafactor, "Adafactor sets its own rate, since relative_step=True"),
+    "Mechanic": (named("MechanizedOptimizer"), "MechanizedOptimizer estimates the step size itself"),
+    "DoG": (named("DoG"), "DoG estimates the step size itself"),
+    "LDoG": (named("LDoG"), "LDoG estimates the step size itself"),
+    "MomoAdam": (named("MomoAdam"), "MomoAdam works out each step size from the loss"),
+    "subclass": (type("Mine", (prodigyopt.Prodigy,), {}), "Mine estimates the step size itself"),
+}
+WARNED: dict[str, Make] = {
+    **{name: getattr(torch.optim, name) for name in ("RMSprop", "NAdam", "RAdam", "Adagrad", "Adadelta", "Adamax")},
+    "Lion": named("Lion"),
+    "Adafactor with a rate": lambda params: transformers.Adafactor(
+        params, lr=1e-3, relative_step=False, scale_parameter=False
+    ),
+}
+QUIET: dict[str, Make] = {
+    "SGD": torch.optim.SGD,
+    "Adam": torch.optim.Adam,
+    "AdamW": torch.optim.AdamW,
+    "subclass": type("Mine", (torch.optim.AdamW,), {}),
+    **{name: named(name) for name in ("AdamW8bit", "FusedAdam", "PagedAdamW8bit", "DeepSpeedCPUAdam")},
+}
+
+
+def parameters() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(3))]
+
+
+def driven(optimizer: torch.optim.Optimizer, policy: Bundle, **options: Any) -> list[str]:
+    """The warnings of a short training."""
+    (p,) = optimizer.param_groups[0]["params"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler = PilotLR(optimizer, 20, policy, **options)
+        for _ in range(20):
+            loss = p.square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step(lambda loss=loss: loss)
+            scheduler.step(loss)
+    return [str(w.message) for w in caught if str(w.message).startswith("PilotLR")]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_optimizer_that_sets_its_own_step_is_refused(name: str, policy: Bundle) -> None:
+    make, message = REFUSED[name]
+    with pytest.raises(ValueError, match=f"optimizer: {message}.*pass kind='adam'"):
+        PilotLR(make(parameters()), 20, policy)
+    with pytest.raises(ValueError, match=f"optimizer: {message}.*; use SGD, Adam or AdamW$"):
+        lrpilot.suggest(make(parameters()), [0], lambda batch: batch)
+
+
+@pytest.mark.parametrize("name", ["Rprop", "DAdaptAdam", "LBFGS"])
+def test_who_names_a_kind_has_it_driven_all_the_same(name: str, policy: Bundle) -> None:
+    assert driven(REFUSED[name][0](parameters()), policy, kind="adam") == []
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_a_kind_that_no_policy_knows_is_warned_of_once(name: str, policy: Bundle) -> None:
+    optimizer = WARNED[name](parameters())
+    message = f"PilotLR: {type(optimizer).__name__} is taken for Adam; policies know SGD, Adam and AdamW; pass kind="
+    assert driven(optimizer, policy) == [message]
+    assert driven(WARNED[name](parameters()), policy, kind="sgd") == []
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_kind_that_policies_know_is_taken_quietly(name: str, policy: Bundle) -> None:
+    assert driven(QUIET[name](parameters()), policy) == []
+
+
+def test_a_kind_counts(policy: Bundle) -> None:
+    kinds = [PilotLR(torch.optim.SGD(parameters()), 20, policy, kind=kind) for kind in (None, "sgd", "adamw")]
+    assert [scheduler.pilot.optimizer for scheduler in kinds] == ["sgd", "sgd", "adamw"]
+    with pytest.raises(ValueError, match="kind: 'muon', want one of 'sgd', 'adam', 'adamw'"):
+        PilotLR(torch.optim.SGD(parameters()), 20, policy, kind="muon")
