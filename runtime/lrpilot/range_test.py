@@ -74,7 +74,7 @@ def suggest(
         tests: list[Probes] = []
         while wants_another(tests):
             try:
-                test = _range_test(optimizer, groups, rates, batches, loss_fn)
+                test = _range_test(optimizer, groups, rates, batches, loss_fn, rollback)
             finally:
                 rollback.restore()
             if not test.running[0]:
@@ -90,7 +90,12 @@ def suggest(
 
 
 def _range_test(
-    optimizer: Optimizer, groups: Rates, rates: np.ndarray, batches: Iterator[Any], loss_fn: Callable[[Any], Any]
+    optimizer: Optimizer,
+    groups: Rates,
+    rates: np.ndarray,
+    batches: Iterator[Any],
+    loss_fn: Callable[[Any], Any],
+    rollback: RollBack,
 ) -> Probes:
     """One range test: one batch and one step per rate, until the loss blows up; still running where batches end."""
     probes, device = Probes(1, len(rates)), parameters(optimizer)[0].device
@@ -102,7 +107,9 @@ def _range_test(
             raise ValueError(f"loss_fn: the first loss is {value}, before any step; look at the batch and the model")
         if probes.record(step, value, math.nan)[0]:
             break
-        if math.isfinite(value):  # the probe may go on after a wrong batch, but no weight would survive its gradient
+        if probes.back[0]:  # a loss that the batch may have broken: it makes no step, and the climb goes on
+            rollback.restore()
+        else:
             loss.backward()
             groups.write(rate)
             optimizer.step()

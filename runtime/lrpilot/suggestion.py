@@ -95,7 +95,12 @@ def suggestion(rates: np.ndarray, tests: Sequence[Probes], of_groups: Callable[[
     level = middle - BELOW
     low, high = 10 ** (base + lowest), 10 ** (base + blowup) if edge else None
     lr: float | None = None
-    if high is not None and level < LOW:
+    if not any(test.steps[0] for test in tests):
+        reason = (
+            "the loss is not finite, or wild, at too many of the lowest rates: "
+            "look for wrong batches, or for inputs or a loss of huge scale"
+        )
+    elif high is not None and level < LOW:
         reason = (
             f"the loss blows up among the lowest rates already, at {high:.2g}: "
             "look for a wrong batch, or for inputs or a loss of huge scale"
@@ -108,7 +113,7 @@ def suggestion(rates: np.ndarray, tests: Sequence[Probes], of_groups: Callable[[
     else:
         lr = 10 ** (base + level)
         reason = _reason(low, 10 ** (base + middle), high, float(rates[-1]))
-    points = min(int(test.steps[0]) for test in tests) - 1
+    points = max(min((int(test.steps[0]) for test in tests if test.steps[0]), default=0) - 1, 0)
     loss = np.concatenate([test.loss for test in tests]).mean(axis=0)
     return Suggestion(
         lr, () if lr is None else tuple(of_groups(lr)), f"{reason[0].upper()}{reason[1:]}.", low,

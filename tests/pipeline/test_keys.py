@@ -109,7 +109,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/features.py", "CLIP = 5.0", "CLIP = 5.5", PILOTED | {"agent"}),
         ("runtime/lrpilot/observer.py", "MEMORY = 4", "MEMORY = 5", PILOTED | {"agent"}),
         ("runtime/lrpilot/guard.py", "SPIKE = 4.0", "SPIKE = 4.5", PILOTED),
-        ("runtime/lrpilot/rates.py", "\nimport ", "\nCHANGED = True\nimport ", {"pilot"}),
+        ("runtime/lrpilot/rates.py", "\nclass Rates", "\nCHANGED = True\n\n\nclass Rates", {"pilot"}),
         ("policy/mdp.py", "WORST = 1.5", "WORST = 2.0", {"agent"}),
         ("policy/trajectories.py", "FORMAT = 3", "FORMAT = 4", RECORDED | {"agent"}),
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),

@@ -66,8 +66,10 @@ def test_a_training_without_its_model_is_told_of_batch_norm(policy: Bundle, capl
 
 def test_a_resumed_training_is_not_announced_again(policy: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     first, second = Training(policy), Training(policy)
-    first.train(40)
     caplog.set_level(logging.INFO, "lrpilot")
+    first.train(40)
+    assert len(start_lines(caplog)) == 1
+    caplog.clear()
     second.resume(first.saved(), 40)
     second.train(80)
     assert start_lines(caplog) == [] and "the probe took" in repr(second.scheduler)

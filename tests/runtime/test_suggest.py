@@ -129,12 +129,16 @@ def test_plot() -> None:
 
 
 def curves(*losses: Callable[[float], float], noise: float = 0.0) -> tuple[np.ndarray, list[Probes]]:
-    """Range tests of 61 steps: the loss that follows the step of each level, levels a tenth of a decade apart."""
+    """Range tests of 61 steps: the loss that follows the step of each level, levels a tenth of a decade apart.
+
+    Where a test sends the weights back, the next loss is that of the start.
+    """
     tests, rng = [], np.random.default_rng(0)
     for loss in losses:
         probes = Probes(1, 61)
         for step in range(61):
-            if probes.record(step, loss(-2.6 + step / 10) + rng.normal(0, noise), math.nan)[0]:
+            level = -2.6 + (0 if probes.back[0] else step / 10)
+            if probes.record(step, loss(level) + rng.normal(0, noise), math.nan)[0]:
                 break
         tests.append(probes)
     return 10.0 ** (-3 + np.linspace(-2.5, 3.5, 61)), tests
@@ -173,6 +177,31 @@ def test_by_hand(losses: list[Callable[[float], float]], noise: float, lr: float
         assert suggested.lr is None and suggested.lrs == ()
     else:
         assert suggested.lr is not None and math.log10(suggested.lr) == pytest.approx(lr)
+
+
+def test_data_that_break_every_loss_give_no_suggestion() -> None:
+    """Also where the weights were put back: the first loss was luck."""
+    probes = Probes(1, 61)
+    ended = [bool(probes.record(step, 1.0 if step == 0 else math.nan, math.nan)[0]) for step in range(10)]
+    assert ended == 9 * [False] + [True]
+    suggested = suggestion(10.0 ** (-3 + np.linspace(-2.5, 3.5, 61)), [probes], of_one)
+    assert suggested.lr is None and len(suggested.curve.rate) == 0
+    assert suggested.reason.startswith("The loss is not finite, or wild, at too many of the lowest rates")
+
+
+def test_weights_that_a_wrong_batch_ruined_are_put_back() -> None:
+    """One batch in ten makes the loss infinite: the suggestion is that of the good ones."""
+    task = Task()
+    batches = list(task.loader)
+    good = lrpilot.suggest(task.optimizer, batches, task.loss, model=task.model)
+    with_bad = [*batches[:3], "bad", *batches[3:]]
+
+    def loss(batch: Any) -> Tensor:
+        return task.loss(batches[0]) * math.inf if isinstance(batch, str) else task.loss(batch)
+
+    suggested = lrpilot.suggest(task.optimizer, with_bad, loss, model=task.model)
+    assert good.lr is not None and suggested.lr is not None
+    assert abs(math.log10(suggested.lr / good.lr)) < 0.5
 
 
 @pytest.mark.parametrize("noise, another", [(0.0, False), (0.3, False), (3.0, True)])
