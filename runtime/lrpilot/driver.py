@@ -94,7 +94,8 @@ class Driver:
             self._announcer.warn("epoch", f"step({loss}) got an int, as the number of an epoch is; call step(loss)")
             loss = None
         elif loss is not None:
-            self._accuracy.note(loss)
+            if not self._accuracy.differentiable:
+                self._accuracy.note(loss)
             self._losses.report(loss, self.pilot.wants_loss, again=not self._pending)
             self._micro.reports += not self._pending
         elif self._pending and not self._losses.has_loss and distributed.leads():

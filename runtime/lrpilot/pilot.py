@@ -124,9 +124,11 @@ class Pilot:
 
     def learning_rate(self) -> float:
         """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
-        if self.in_probe:
-            return float(self.learning_rates()[0])
-        lr, (low, high) = self._first_peak * envelope(self.step, self.total_steps), self.limits
+        low, high = self.limits
+        if self.in_probe and self.probes.running[0]:
+            lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
+        else:
+            lr = self._first_peak * envelope(self.step, self.total_steps)
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -213,7 +215,8 @@ class Pilot:
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
-        self.pending_validation = np.full(self.runs, val_loss, np.float64)
+        self.pending_validation = np.empty(self.runs)
+        self.pending_validation[:] = val_loss
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known at construction."""
@@ -237,7 +240,10 @@ class Pilot:
         """
         self._lossless = not len(losses)
         fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
-        self.interval = {name: np.full(self.runs, fields[name], np.float64) for name in telemetry.INTERVAL}
+        values = np.empty((len(telemetry.INTERVAL), self.runs))
+        for i, name in enumerate(telemetry.INTERVAL):
+            values[i] = fields[name]
+        self.interval = dict(zip(telemetry.INTERVAL, values, strict=True))
         self.observer.add_interval(self.interval)
         self.observe(np.nan)
         return self.interval
