@@ -130,11 +130,13 @@ def mean(losses: Sequence[Any]) -> Any:
 def fetch(losses: Sequence[Any], vector: Tensor | None = None) -> tuple[list[float], list[float]]:
     """Stored losses as numbers, and the numbers of a vector, with one wait for the device."""
     tensors = [x for x in losses if isinstance(x, Tensor)]
-    parts = [torch.stack(tensors)] if tensors else []
+    if not tensors:
+        return [*map(float, losses)], [] if vector is None else distributed.numbers(vector)
+    parts = [torch.stack(tensors)]
     if vector is not None:
         parts.append(vector)
     wide = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
     joined = [part.to(parts[0].device, wide) for part in parts]
-    numbers = distributed.numbers(torch.cat(joined)) if parts else []
+    numbers = distributed.numbers(torch.cat(joined))
     fetched = iter(numbers)
     return [next(fetched) if isinstance(x, Tensor) else float(x) for x in losses], numbers[len(tensors) :]
