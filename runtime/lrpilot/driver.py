@@ -243,7 +243,7 @@ class Driver:
                 message = "other code changed the groups' rates; PilotLR's are absolute, and put back"
                 self._announcer.warn("rates", message)
             self.write()
-        if self.pilot.window_opens:
+        if self.pilot.step >= self.pilot.quiet_until and self.pilot.window_opens:
             self._meter.open_window()
 
     def _before_first_step(self) -> None:
@@ -309,7 +309,7 @@ class Driver:
             self._meter.drop()
         else:
             self._complete_loud()
-        self.write()
+        self._rates.write(self.pilot.learning_rate())
 
     def _complete_loud(self) -> None:
         if self.pilot.in_window:

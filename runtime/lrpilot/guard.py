@@ -89,7 +89,7 @@ class Guard:
         interval, nan stands for it; failed: the policy raised, and `answer` means nothing.
         """
         equation, first = self.equation, interval is None
-        events, cap, loud = dict[str, np.ndarray](), np.inf, False
+        events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if interval is not None:
@@ -155,7 +155,7 @@ class Guard:
         """What the loss and the gradient did: events in order of precedence, each (runs,) bool."""
         mean, last, means = interval["loss_mean"], interval["loss_last"], self.past[0]
         unknown = np.isnan(self.scale)
-        if unknown.any():
+        if np.count_nonzero(unknown):
             self.scale = np.where(unknown & np.isfinite(loss0), loss0, self.scale)
         finite = np.isfinite(mean)
         ordered = self.past.copy()
@@ -165,7 +165,7 @@ class Guard:
         least = np.fmax(self.scale - reference, ROOM * np.abs(self.scale)) * SHARE
         judged = finite & ~np.isnan(means[-1])
         rising = judged & (mean > means[0])
-        if rising.any():
+        if np.count_nonzero(rising):
             rising &= (means[:-1] > means[1:]).all(axis=0)
             rising &= mean - means[-1] > np.fmax(DRIFT * deviation, least)
         return {
@@ -224,4 +224,4 @@ class Guard:
 
 def _any(events: dict[str, np.ndarray]) -> bool:
     """Whether any run has any event."""
-    return bool(np.concatenate([*events.values()]).any())
+    return bool(np.count_nonzero(np.concatenate([*events.values()])))

@@ -71,8 +71,11 @@ class LossBuffer:
 
     def end_step(self, wanted: bool) -> None:
         """Let the loss of the step under way count in the interval, where there is one and it is `wanted`."""
+        if not (self._reported or self._observed):
+            self.has_loss = False
+            return
         loss = self.take()
-        if wanted and loss is not None:
+        if wanted:
             self._steps.append(loss)
 
     def close(self, window: Tensor) -> tuple[list[float], list[float]]:

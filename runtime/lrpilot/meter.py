@@ -19,7 +19,8 @@ class TorchSketch(Sketch):
     """A sketch of torch vectors."""
 
     def _root(self, v: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(v)  # what Tensor.norm comes to, by a shorter way
+        linalg: Any = torch.linalg
+        return linalg.vector_norm(v)  # what Tensor.norm comes to, by a shorter way
 
 
 class Meter:

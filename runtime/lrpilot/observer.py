@@ -98,7 +98,7 @@ class Observer:
         """Take in validation losses (runs,); nan where none was observed."""
         val = np.asarray(val_loss, np.float64)
         new = ~np.isnan(val)
-        if not new.any():
+        if not np.count_nonzero(new):
             return
         val = np.broadcast_to(val, (self.runs,))
         self.val0 = np.where(np.isnan(self.val0), val, self.val0)
@@ -163,7 +163,7 @@ class Observer:
     def _fill_validation(self, out: np.ndarray) -> None:
         now = self.vals[0]
         known = ~np.isnan(now)
-        if not known.any():  # the default call, whose decisions shall be quick
+        if not np.count_nonzero(known):  # the default call, whose decisions shall be quick
             return
         quantities = {
             "has_val": known,

@@ -102,7 +102,7 @@ class Pilot:
     def _place(self) -> None:
         """Work out, once per decision, what every step asks for."""
         cadence, i = self.cadence, max(self.decision - 1, 0)
-        self.in_probe = bool(self.probes.running.any())
+        self.in_probe = bool(np.count_nonzero(self.probes.running))
         self._in_grid = not self.in_probe and self.decision > 0
         self._begin, self._end = cadence.interval(i)
         self._stride = cadence.stride(i)
@@ -163,7 +163,7 @@ class Pilot:
         return self.probes.back
 
     def _end_probes(self, ended: np.ndarray) -> None:
-        if not ended.any():
+        if not np.count_nonzero(ended):
             return
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
@@ -296,7 +296,7 @@ class Pilot:
         progress = self.step / self.total_steps
         self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
         self.restarts = self.restarts & ~self._guard.acquitted
-        if not self.restarts.any():
+        if not np.count_nonzero(self.restarts):
             return action, events
         wanted = np.where(self.restarts, begin_again(self.highest), np.inf)
         self._guard.keep_below(wanted)

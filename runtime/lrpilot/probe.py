@@ -191,7 +191,7 @@ class Probes:
             size = np.abs(losses)
             broken = running & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
             good, announced, anew = running & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
-            if broken.any():
+            if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
                 announced = self._risen(self._groups(broken), 0.5)
                 good |= announced & np.isfinite(losses)
             if step <= SETTLE + SKIPS:
@@ -201,10 +201,10 @@ class Probes:
             np.copyto(self.grad_norm[:, step], grad_norm, where=good)
             ended = announced | self._risen(self._extend(good, step, losses))
         self.doubts.add_good(good)
-        if ended.any():
+        if np.count_nonzero(ended):
             self.doubts.clear(ended & good)  # the curve says where it has blown up
         self.back = anew
-        if (doubtful := broken & ~announced).any():
+        if np.count_nonzero(doubtful := broken & ~announced):
             ended |= self._leave_out(doubtful, step, losses, grad_norm)
         if step + 1 >= self.loss.shape[1]:  # what is undecided by then broke at the highest levels
             self._cut(running & ~ended & (self.doubts.suspect >= 0))
@@ -248,7 +248,7 @@ class Probes:
 
     def _extend(self, which: np.ndarray, step: int, losses: np.ndarray) -> list[tuple[int, Any]]:
         """Put losses (runs,) of the runs `which` on their curves; returns them by the number of losses there now."""
-        if self.doubts.skips.any():
+        if np.count_nonzero(self.doubts.skips):
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
         keep = smoothing(self.loss.shape[1])

@@ -30,7 +30,7 @@ class Rates:
         """Give every group its rate; tensor rates are filled in place."""
         self.written = self.of(lr)
         self._comparable = True
-        for group, rate in zip(self._optimizer.param_groups, self.written):  # noqa: B905 -- `of` gives as many
+        for group, rate in zip(self._optimizer.param_groups, self.written, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
                 self._comparable = False  # comparing would wait for the tensor's device
