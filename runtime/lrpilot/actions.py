@@ -61,7 +61,8 @@ def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -
 
 def envelope(step: int, total_steps: int) -> float:
     """Factor on the learning rate of the step that follows `step` completed ones; what lies beyond N keeps the last."""
-    return 1.0 - (min(step, total_steps - 1) + 0.5) / total_steps
+    last = total_steps - 1
+    return 1.0 - ((step if step < last else last) + 0.5) / total_steps
 
 
 def reference(optimizer: str) -> float:

@@ -50,7 +50,8 @@ class Announcer:
         """Pass the decision on to `log`, on rank 0; a log that fails is warned of, and so is a policy that does."""
         if decision.event in FALLBACKS:
             self.warn("fallback", f"{decision.event}: the built-in schedule takes the policy's place meanwhile")
-        self._pass_on(decision.metrics(), decision.step)
+        if self.logs:
+            self._pass_on(decision.metrics(), decision.step)
 
     def start(self, sentences: Iterable[str]) -> None:
         """Log what the training is taken for, in one line, on rank 0."""

@@ -67,7 +67,8 @@ def _hook(listener: T, method: Callable[[T], None]) -> Callable[..., None]:
         if alive is not None:
             method(alive)
 
-    return uncompiled(hook)
+    compiler: Any = torch.compiler
+    return compiler.disable(hook)  # at once: it is called twice a step, and an optimizer has imported the compiler
 
 
 def called_by(function: Any) -> bool:

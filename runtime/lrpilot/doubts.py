@@ -39,9 +39,9 @@ class Doubts:
 
     def add_good(self, which: np.ndarray) -> None:
         """Note that the runs `which` have a loss for their curve."""
-        self.since[which] += 1
+        self.since += which
         cleared = which & (self.suspect >= 0) & (self.since >= WITHIN)
-        if cleared.any():
+        if np.count_nonzero(cleared):
             self.clear(cleared)
 
     def clear(self, which: np.ndarray) -> None:

@@ -94,7 +94,8 @@ class Driver:
             self._announcer.warn("epoch", f"step({loss}) got an int, as the number of an epoch is; call step(loss)")
             loss = None
         elif loss is not None:
-            self._accuracy.note(loss)
+            if not self._accuracy.differentiable:
+                self._accuracy.note(loss)
             self._losses.report(loss, self.pilot.wants_loss, again=not self._pending)
             self._micro.reports += not self._pending
         elif self._pending and not self._losses.has_loss and distributed.leads():
@@ -242,7 +243,7 @@ class Driver:
                 message = "other code changed the groups' rates; PilotLR's are absolute, and put back"
                 self._announcer.warn("rates", message)
             self.write()
-        if self.pilot.window_opens:
+        if self.pilot.step >= self.pilot.quiet_until and self.pilot.window_opens:
             self._meter.open_window()
 
     def _before_first_step(self) -> None:
@@ -308,7 +309,7 @@ class Driver:
             self._meter.drop()
         else:
             self._complete_loud()
-        self.write()
+        self._rates.write(self.pilot.learning_rate())
 
     def _complete_loud(self) -> None:
         if self.pilot.in_window:

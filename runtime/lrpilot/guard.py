@@ -68,6 +68,7 @@ class Guard:
         self.tries = np.zeros(runs)  # times that the level was lowered for a finite loss since it was free last
         self.innocent = np.full(runs, -np.inf)  # level up to which a finite loss is not the rate's doing
         self.owed = np.full(runs, -np.inf)  # level that the training is led back to
+        self._calm = True  # whether no level is bounded, and no event counted
 
     def check(
         self,
@@ -88,17 +89,18 @@ class Guard:
         interval, nan stands for it; failed: the policy raised, and `answer` means nothing.
         """
         equation, first = self.equation, interval is None
-        events, cap, loud = dict[str, np.ndarray](), np.full(level.shape, np.inf), False
+        events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if interval is not None:
-                events = self._watch(interval, loss0, np.full(level.shape, missing))
-                events = self._acquit(interval, events, level)
-                bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.owed.max() > -np.inf
-                bounded = bounded or self.tries.any()
-                loud = bool(bounded or self.streak.any() or np.concatenate([*events.values()]).any())
-                cap = self._cap(interval, events, level, anchor) if loud else cap
-                self._memorise(interval, events)
+                events = self._watch(interval, loss0, np.zeros(level.shape, bool) | missing)
+                loud = not self._calm or _any(events)
+                if loud:
+                    events = self._acquit(interval, events, level)
+                    loud = self._bounds() or _any(events)
+                    cap = self._cap(interval, events, level, anchor) if loud else cap
+                    self._calm = not self._bounds()
+                self._memorise(interval, events, loud)
         if sane.all() and not (loud or failed):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
@@ -117,6 +119,11 @@ class Guard:
             "recovery": over,
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
+
+    def _bounds(self) -> bool:
+        """Whether any level is bounded, or any event counted."""
+        bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.owed.max() > -np.inf
+        return bool(bounded or self.tries.any() or self.streak.any())
 
     @property
     def acquitted(self) -> np.ndarray:
@@ -142,13 +149,13 @@ class Guard:
 
     def keep_below(self, level: np.ndarray) -> None:
         """Allow no level above `level` (runs,) at any later decision; inf: as before."""
-        self.ceiling = np.minimum(self.ceiling, level)
+        self.ceiling, self._calm = np.minimum(self.ceiling, level), False
 
     def _watch(self, interval: dict[str, np.ndarray], loss0: np.ndarray, missing: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss and the gradient did: events in order of precedence, each (runs,) bool."""
         mean, last, means = interval["loss_mean"], interval["loss_last"], self.past[0]
         unknown = np.isnan(self.scale)
-        if unknown.any():
+        if np.count_nonzero(unknown):
             self.scale = np.where(unknown & np.isfinite(loss0), loss0, self.scale)
         finite = np.isfinite(mean)
         ordered = self.past.copy()
@@ -157,14 +164,17 @@ class Guard:
         reference, deviation = (ordered[:, (MEMORY - 1) // 2] + ordered[:, MEMORY // 2]) * 0.5
         least = np.fmax(self.scale - reference, ROOM * np.abs(self.scale)) * SHARE
         judged = finite & ~np.isnan(means[-1])
-        rising = judged & (mean > means[0]) & (means[:-1] > means[1:]).all(axis=0)
+        rising = judged & (mean > means[0])
+        if np.count_nonzero(rising):
+            rising &= (means[:-1] > means[1:]).all(axis=0)
+            rising &= mean - means[-1] > np.fmax(DRIFT * deviation, least)
         return {
             "loss_nonfinite": ~finite & ~missing,
             "gradient_nonfinite": ~np.isfinite(interval["grad_norm"]),
             "loss_missing": missing,
             "loss_runaway": finite & (self.scale > 0) & (mean > RUNAWAY * self.scale),
             "spike": judged & (last - reference > np.fmax(SPIKE * deviation, least)),
-            "drift": rising & (mean - means[-1] > np.fmax(DRIFT * deviation, least)),
+            "drift": rising,
         }
 
     def _cap(
@@ -188,13 +198,15 @@ class Guard:
         self.lid = np.where(lowered, lower, np.where(risen < self.release, risen, np.inf))
         return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)
 
-    def _memorise(self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray]) -> None:
+    def _memorise(self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray], loud: bool) -> None:
         mean, last, noise = (interval[name] for name in ("loss_mean", "loss_last", "loss_noise"))
-        lost = ~np.isfinite(mean)
-        before = self.past[..., lost]
-        self.past[:, 1:] = self.past[:, :-1]
+        before = self.past.copy()
+        self.past[:, 1:] = before[:, :-1]
         self.past[0, 0], self.past[1, 0] = mean, noise
-        self.past[..., lost] = before
+        if not loud:
+            return
+        lost = ~np.isfinite(mean)
+        self.past[..., lost] = before[..., lost]
         # A loss that raised an alarm is the new reference: only what climbs above it raises the next.
         alarm = events["loss_runaway"] | events["spike"] | events["drift"]
         self.past[0, :, alarm] = np.fmax(mean, last)[alarm, None]
@@ -207,3 +219,9 @@ class Guard:
         """Take the arrays of a `state_dict` of as many runs."""
         for name in STATE:
             setattr(self, name, np.array(state[name], np.float64).reshape(getattr(self, name).shape))
+        self._calm = False
+
+
+def _any(events: dict[str, np.ndarray]) -> bool:
+    """Whether any run has any event."""
+    return bool(np.count_nonzero(np.concatenate([*events.values()])))

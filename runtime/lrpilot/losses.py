@@ -71,8 +71,11 @@ class LossBuffer:
 
     def end_step(self, wanted: bool) -> None:
         """Let the loss of the step under way count in the interval, where there is one and it is `wanted`."""
+        if not (self._reported or self._observed):
+            self.has_loss = False
+            return
         loss = self.take()
-        if wanted and loss is not None:
+        if wanted:
             self._steps.append(loss)
 
     def close(self, window: Tensor) -> tuple[list[float], list[float]]:
@@ -130,11 +133,13 @@ def mean(losses: Sequence[Any]) -> Any:
 def fetch(losses: Sequence[Any], vector: Tensor | None = None) -> tuple[list[float], list[float]]:
     """Stored losses as numbers, and the numbers of a vector, with one wait for the device."""
     tensors = [x for x in losses if isinstance(x, Tensor)]
-    parts = [torch.stack(tensors)] if tensors else []
+    if not tensors:
+        return [*map(float, losses)], [] if vector is None else distributed.numbers(vector)
+    parts = [torch.stack(tensors)]
     if vector is not None:
         parts.append(vector)
     wide = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
     joined = [part.to(parts[0].device, wide) for part in parts]
-    numbers = distributed.numbers(torch.cat(joined)) if parts else []
+    numbers = distributed.numbers(torch.cat(joined))
     fetched = iter(numbers)
     return [next(fetched) if isinstance(x, Tensor) else float(x) for x in losses], numbers[len(tensors) :]

@@ -15,6 +15,14 @@ from lrpilot.sampler import Sampler
 from lrpilot.telemetry import Sketch
 
 
+class TorchSketch(Sketch):
+    """A sketch of torch vectors."""
+
+    def _root(self, v: Tensor) -> Tensor:
+        linalg: Any = torch.linalg
+        return linalg.vector_norm(v)  # what Tensor.norm comes to, by a shorter way
+
+
 class Meter:
     """The sketch of one optimizer's trainable parameters, and the gradient of the step that awaits completion.
 
@@ -37,7 +45,7 @@ class Meter:
         present = _trainable(self._optimizer)[:count]
         if self._params is None or [*map(id, present)] != [*map(id, self._params)]:
             self._params, self.sampler = present, Sampler(present)
-            self.sketch = Sketch(self.sampler.scale)
+            self.sketch = TorchSketch(self.sampler.scale)
 
     def note(self, norm: Any) -> None:
         """Keep an observed gradient norm for the step to complete."""
@@ -85,7 +93,7 @@ class Meter:
         self.follow(state["params"])
         sketch = {name: self.sampler.tensor(value) for name, value in state["sketch"].items()}
         norms, cosines = list(sketch.pop("_norms")), list(sketch.pop("_cosines"))
-        self.sketch = Sketch(self.sketch.scale, _norms=norms, _cosines=cosines, **sketch)
+        self.sketch = TorchSketch(self.sketch.scale, _norms=norms, _cosines=cosines, **sketch)
         self._gradient, self._norm = self.sampler.tensor(state["gradient"]), state["norm"]
 
     def _observed(self) -> float | None:

@@ -25,16 +25,16 @@ class AccuracyWatch:
     """
 
     def __init__(self) -> None:
-        self._differentiable = False
+        self.differentiable = False  # whether a loss had a gradient: there is nothing left to notice
         self._first: float | None = None  # mean of the first interval
 
     def note(self, loss: Any) -> None:
         """Look at a loss as the loop reports it."""
-        self._differentiable = self._differentiable or (isinstance(loss, Tensor) and loss.requires_grad)
+        self.differentiable = isinstance(loss, Tensor) and loss.requires_grad
 
     def judge(self, losses: Sequence[float]) -> bool:
         """Whether the losses of an interval, and those before, are accuracies."""
-        if self._differentiable or len(set(losses)) < DISTINCT or not _are_shares(losses):
+        if self.differentiable or len(set(losses)) < DISTINCT or not _are_shares(losses):
             return False
         mean = sum(losses) / len(losses)
         if self._first is None:

@@ -19,7 +19,7 @@ from lrpilot.probe import Landmarks, levels
 MEMORY = 4  # decisions that slopes look back
 STATE = ("loss0", "losses", "best", "since", "grad0", "weight0", "val0", "vals", "val_best", "probe")
 PLACE = {name: i for i, name in enumerate(NAMES)}
-PROBE_PLACES = [PLACE[name] for name in PROBE_NAMES]
+PROBE_PLACES = np.array([PLACE[name] for name in PROBE_NAMES])
 
 
 @dataclass
@@ -96,10 +96,11 @@ class Observer:
 
     def add_validation(self, val_loss: Any) -> None:
         """Take in validation losses (runs,); nan where none was observed."""
-        val = np.broadcast_to(np.asarray(val_loss, np.float64), (self.runs,))
+        val = np.asarray(val_loss, np.float64)
         new = ~np.isnan(val)
-        if not new.any():
+        if not np.count_nonzero(new):
             return
+        val = np.broadcast_to(val, (self.runs,))
         self.val0 = np.where(np.isnan(self.val0), val, self.val0)
         self.vals = np.where(new, np.concatenate([val[None], self.vals[:-1]]), self.vals)
         self.val_best = np.where(new, np.fmin(self.val_best, val), self.val_best)
@@ -162,7 +163,7 @@ class Observer:
     def _fill_validation(self, out: np.ndarray) -> None:
         now = self.vals[0]
         known = ~np.isnan(now)
-        if not known.any():  # the default call, whose decisions shall be quick
+        if not np.count_nonzero(known):  # the default call, whose decisions shall be quick
             return
         quantities = {
             "has_val": known,

@@ -102,7 +102,7 @@ class Pilot:
     def _place(self) -> None:
         """Work out, once per decision, what every step asks for."""
         cadence, i = self.cadence, max(self.decision - 1, 0)
-        self.in_probe = bool(self.probes.running.any())
+        self.in_probe = bool(np.count_nonzero(self.probes.running))
         self._in_grid = not self.in_probe and self.decision > 0
         self._begin, self._end = cadence.interval(i)
         self._stride = cadence.stride(i)
@@ -124,9 +124,11 @@ class Pilot:
 
     def learning_rate(self) -> float:
         """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
-        if self.in_probe:
-            return float(self.learning_rates()[0])
-        lr, (low, high) = self._first_peak * envelope(self.step, self.total_steps), self.limits
+        low, high = self.limits
+        if self.in_probe and self.probes.running[0]:
+            lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
+        else:
+            lr = self._first_peak * envelope(self.step, self.total_steps)
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -161,7 +163,7 @@ class Pilot:
         return self.probes.back
 
     def _end_probes(self, ended: np.ndarray) -> None:
-        if not ended.any():
+        if not np.count_nonzero(ended):
             return
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
@@ -213,7 +215,8 @@ class Pilot:
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
-        self.pending_validation = np.full(self.runs, val_loss, np.float64)
+        self.pending_validation = np.empty(self.runs)
+        self.pending_validation[:] = val_loss
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known at construction."""
@@ -237,7 +240,10 @@ class Pilot:
         """
         self._lossless = not len(losses)
         fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
-        self.interval = {name: np.full(self.runs, fields[name], np.float64) for name in telemetry.INTERVAL}
+        values = np.empty((len(telemetry.INTERVAL), self.runs))
+        for i, name in enumerate(telemetry.INTERVAL):
+            values[i] = fields[name]
+        self.interval = dict(zip(telemetry.INTERVAL, values, strict=True))
         self.observer.add_interval(self.interval)
         self.observe(np.nan)
         return self.interval
@@ -290,7 +296,7 @@ class Pilot:
         progress = self.step / self.total_steps
         self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
         self.restarts = self.restarts & ~self._guard.acquitted
-        if not self.restarts.any():
+        if not np.count_nonzero(self.restarts):
             return action, events
         wanted = np.where(self.restarts, begin_again(self.highest), np.inf)
         self._guard.keep_below(wanted)

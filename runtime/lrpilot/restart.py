@@ -50,7 +50,7 @@ class Restart:
         progress: share of the steps made; losses (n, runs): mean losses of the last intervals, latest first, nan for
         those before the training; loss0 (runs,): loss before training; level, highest, anchor (runs,): in decades.
         """
-        if not self.waiting.any():
+        if not np.count_nonzero(self.waiting):
             return self.waiting
         gained = loss0 - losses.mean(axis=0)  # nan until there are as many intervals
         self.waiting &= ~(gained >= LEARNED * np.abs(loss0))
