@@ -23,8 +23,8 @@ After a cut or a back-off the level may climb by `RECOVER` decades per decision 
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks.
 
 A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
-two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the rate is acquitted:
-runaway, spike and drift lower it no more up to the level it had before, and it is led back there.
+two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the training is
+exempt: up to the level it had before, runaway, spike and drift lower it no more, and it is led back there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PATIENCE = 4  # consecutive events of the loss after which the learning rate is 
 TRIES = 3  # times that the level is lowered for a loss that goes on climbing
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
-STATE = ("past", "scale", "streak", "lid", "release", "ceiling", "tries", "innocent", "owed")
+STATE = ("past", "scale", "streak", "lid", "release", "ceiling", "tries", "exempt_below", "restore_to")
 
 
 class GuardError(RuntimeError):
@@ -66,8 +66,8 @@ class Guard:
         self.release = np.full(runs, np.inf)  # level at which the lid is taken off
         self.ceiling = np.full(runs, np.inf)  # level that is not exceeded any more
         self.tries = np.zeros(runs)  # times that the level was lowered for a finite loss since it was free last
-        self.innocent = np.full(runs, -np.inf)  # level up to which a finite loss is not the rate's doing
-        self.owed = np.full(runs, -np.inf)  # level that the training is led back to
+        self.exempt_below = np.full(runs, -np.inf)  # level up to which a finite loss is not the rate's doing
+        self.restore_to = np.full(runs, -np.inf)  # level that the training is led back to
         self._calm = True  # whether no level is bounded, and no event counted
 
     def check(
@@ -96,7 +96,7 @@ class Guard:
                 events = self._watch(interval, loss0, np.zeros(level.shape, bool) | missing)
                 loud = not self._calm or _any(events)
                 if loud:
-                    events = self._acquit(interval, events, level)
+                    events = self._exempt(interval, events, level)
                     loud = self._bounds() or _any(events)
                     cap = self._cap(interval, events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
@@ -108,9 +108,9 @@ class Guard:
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
-        self.owed = np.where(level >= self.owed - 1e-9, -np.inf, self.owed)
-        back = (self.owed > -np.inf) & ~over & ~held & (not first)
-        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, self.owed, first)), safe)
+        self.restore_to = np.where(level >= self.restore_to - 1e-9, -np.inf, self.restore_to)
+        back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
+        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, self.restore_to, first)), safe)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
@@ -122,26 +122,26 @@ class Guard:
 
     def _bounds(self) -> bool:
         """Whether any level is bounded, or any event counted."""
-        bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.owed.max() > -np.inf
+        bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.restore_to.max() > -np.inf
         return bool(bounded or self.tries.any() or self.streak.any())
 
     @property
-    def acquitted(self) -> np.ndarray:
+    def exempt(self) -> np.ndarray:
         """(runs,) bool: whose loss climbs for other reasons than the rate."""
-        return self.innocent > -np.inf
+        return self.exempt_below > -np.inf
 
-    def _acquit(
+    def _exempt(
         self, interval: dict[str, np.ndarray], events: dict[str, np.ndarray], level: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """The events, less those of a finite loss of which the rate is known to be innocent."""
+        """The events, less those of a finite loss of exempt trainings."""
         sound = ~(events["loss_nonfinite"] | events["gradient_nonfinite"])
         alarm = sound & (events["loss_runaway"] | events["spike"] | events["drift"])
         now = alarm & (self.tries >= TRIES) & (interval["loss_mean"] > self.past[0, 0])
         if now.any():
-            self.innocent = np.where(now, np.maximum(self.innocent, self.release), self.innocent)
-            self.owed = np.where(now, self.release, self.owed)
+            self.exempt_below = np.where(now, np.maximum(self.exempt_below, self.release), self.exempt_below)
+            self.restore_to = np.where(now, self.release, self.restore_to)
             self.lid, self.tries = np.where(now, np.inf, self.lid), np.where(now, 0.0, self.tries)
-        dropped = alarm & (level <= self.innocent + 1e-9)
+        dropped = alarm & (level <= self.exempt_below + 1e-9)
         if not dropped.any():
             return events
         self.scale = np.where(dropped & events["loss_runaway"], interval["loss_mean"], self.scale)

@@ -21,8 +21,8 @@ import numpy as np
 
 from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, envelope, reference
+from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.doubts import WILD
 from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
@@ -175,7 +175,7 @@ class Pilot:
 
     def _report_probe(self, evident: bool) -> None:
         """Say what went wrong in the first run's probe, if anything did."""
-        skips = self.probes.doubts.cleared if evident else self.probes.doubts.skips
+        skips = self.probes.broken_losses.data_faults if evident else self.probes.broken_losses.skips
         if not skips[0]:
             return
         message = f"probe: not finite, or above {WILD:g} times those before, was the loss of {skips[0]} steps"
@@ -295,7 +295,7 @@ class Pilot:
         losses, loss0 = self.observer.losses, self.observer.loss0
         progress = self.step / self.total_steps
         self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
-        self.restarts = self.restarts & ~self._guard.acquitted
+        self.restarts = self.restarts & ~self._guard.exempt
         if not np.count_nonzero(self.restarts):
             return action, events
         wanted = np.where(self.restarts, begin_again(self.highest), np.inf)

@@ -5,9 +5,9 @@ over its best or is not finite (after Smith 2017, arXiv:1506.01186, section 3.3)
 the optimizer back where they were; what stays is a curve of loss and gradient norm against learning rate, and its
 landmarks. All arrays lead with the axis of runs: one training has one run.
 
-A loss that breaks without any announcement is left out, and the weights are put back at once (`lrpilot.doubts` says
-why, and how often). Before its last step a curve is nan there: a gap, over which smoothing and noise go on as if those
-steps had not been made.
+A loss that breaks without any announcement is left out, and the weights are put back at once (`broken_losses` says why,
+and how often). Before its last step a curve is nan there: a gap, over which smoothing and noise go on as if those steps
+had not been made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot.doubts import FIRST, SKIPS, WILD, Doubts
+from lrpilot.broken_losses import FIRST, SKIPS, WILD, BrokenLosses
 
 LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
 SMOOTHING = 0.3  # decades over which the loss is averaged
@@ -167,7 +167,7 @@ class Probes:
         self.loss = np.full((runs, probe_steps), np.nan)
         self.grad_norm = np.full((runs, probe_steps), np.nan)
         self.back = np.zeros(runs, bool)
-        self.doubts = Doubts(runs)
+        self.broken_losses = BrokenLosses(runs)
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
         self.total = np.zeros(runs)  # their exponential average, before the correction of its bias
@@ -176,7 +176,7 @@ class Probes:
         self.latest = np.full(runs, np.nan)
         self.least, self.largest = np.full((2, runs), np.nan)  # size of a loss, of all but the latest, and of all
         self.catch_up = np.full((3, runs), np.nan)  # of who was put back, see `_caught_up`
-        self.broken = np.full((2, runs), np.nan)  # loss and gradient norm of the step that the doubts are about
+        self.broken = np.full((2, runs), np.nan)  # loss and gradient norm of the step whose loss broke first
 
     def record(self, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
         """Note the loss and the gradient norm of 0-based `step`, each (runs,) or scalar; (runs,) bool: who has ended.
@@ -200,14 +200,14 @@ class Probes:
                 good &= ~anew
             np.copyto(self.grad_norm[:, step], grad_norm, where=good)
             ended = announced | self._risen(self._extend(good, step, losses))
-        self.doubts.add_good(good)
+        self.broken_losses.add_good(good)
         if np.count_nonzero(ended):
-            self.doubts.clear(ended & good)  # the curve says where it has blown up
+            self.broken_losses.blame_data(ended & good)  # the curve says where it has blown up
         self.back = anew
-        if np.count_nonzero(doubtful := broken & ~announced):
-            ended |= self._leave_out(doubtful, step, losses, grad_norm)
+        if np.count_nonzero(unannounced := broken & ~announced):
+            ended |= self._leave_out(unannounced, step, losses, grad_norm)
         if step + 1 >= self.loss.shape[1]:  # what is undecided by then broke at the highest levels
-            self._cut(running & ~ended & (self.doubts.suspect >= 0))
+            self._cut(running & ~ended & (self.broken_losses.first_broken >= 0))
             ended = running
         self.running = running & ~ended
         self.back = self.back & self.running
@@ -248,7 +248,7 @@ class Probes:
 
     def _extend(self, which: np.ndarray, step: int, losses: np.ndarray) -> list[tuple[int, Any]]:
         """Put losses (runs,) of the runs `which` on their curves; returns them by the number of losses there now."""
-        if np.count_nonzero(self.doubts.skips):
+        if np.count_nonzero(self.broken_losses.skips):
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
         keep = smoothing(self.loss.shape[1])
@@ -281,10 +281,10 @@ class Probes:
     def _leave_out(self, which: np.ndarray, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
         """Leave `step` of the runs `which` out and send their weights back; (runs,) bool: who has ended by it."""
         z = levels(self.loss.shape[1])
-        first = which & (self.doubts.suspect < 0)
+        first = which & (self.broken_losses.first_broken < 0)
         for array, values in zip(self.broken, (loss, grad_norm), strict=True):
             array[first] = np.broadcast_to(values, first.shape)[first]
-        blown, spent = self.doubts.add_broken(which, step, z[step])
+        blown, spent = self.broken_losses.add_broken(which, step, z[step])
         self._cut(blown)
         self.loss[spent] = self.grad_norm[spent] = np.nan
         self.steps[spent] = 0
@@ -298,15 +298,15 @@ class Probes:
     def _cut(self, which: np.ndarray) -> None:
         """Let the probes of the runs `which` have ended where their loss broke first."""
         for i in np.flatnonzero(which):
-            at = int(self.doubts.suspect[i])
+            at = int(self.broken_losses.first_broken[i])
             self.loss[i, at:] = self.grad_norm[i, at:] = np.nan
             self.loss[i, at], self.grad_norm[i, at] = self.broken[:, i]
             self.steps[i] = at + 1
 
     def _start_anew(self, which: np.ndarray) -> None:
         """Leave out what the runs `which` have on their curves, and the present step."""
-        self.doubts.skips[which] += self.count[which] + 1
-        self.doubts.clear(which)
+        self.broken_losses.skips[which] += self.count[which] + 1
+        self.broken_losses.blame_data(which)
         for curve in (self.loss, self.grad_norm, self.curve, self.squares):
             curve[which] = np.nan
         self.count[which], self.total[which] = 0, 0.0
@@ -314,12 +314,12 @@ class Probes:
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays as nested lists of numbers."""
-        arrays = {name: array.tolist() for name, array in vars(self).items() if name != "doubts"}
-        return arrays | {"doubts": self.doubts.state_dict()}
+        arrays = {name: array.tolist() for name, array in vars(self).items() if name != "broken_losses"}
+        return arrays | {"broken_losses": self.broken_losses.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
-        self.doubts.load_state_dict(state["doubts"])
+        self.broken_losses.load_state_dict(state["broken_losses"])
         for name, array in vars(self).items():
-            if name != "doubts":
+            if name != "broken_losses":
                 setattr(self, name, np.array(state[name], array.dtype))

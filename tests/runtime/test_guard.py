@@ -104,12 +104,12 @@ def test_a_new_plateau_raises_one_alarm_and_a_loss_that_climbs_one_each() -> Non
     assert climbing[4:] == ["spike"] * 3 and levels[-1] == pytest.approx(-1.5)
 
 
-def test_a_loss_that_climbs_whatever_is_done_acquits_the_rate() -> None:
+def test_a_loss_that_climbs_whatever_is_done_is_not_the_rates_doing() -> None:
     """Three times the level is lowered in vain; then it is led back, and guarded where it goes higher than it was."""
     climb = [row(4.0), row(6.0), row(9.0), row(13.0), row(18.0), row(24.0), row(31.0)]
     watch = Guard(1, EQUATION)
     events, levels = play([*CALM, *climb], watch=watch)
-    assert events[4:] == ["spike"] * 3 + [None] * 4 and watch.acquitted.tolist() == [True]
+    assert events[4:] == ["spike"] * 3 + [None] * 4 and watch.exempt.tolist() == [True]
     assert levels[6:] == pytest.approx([-1.5, -1.0, -0.5, 0.0, 0.0])
     higher, levels = play([row(33.0), row(60.0)], wish=1.0, watch=watch)
     assert higher == [None, "spike"] and levels == pytest.approx([0.5, 0.0])
@@ -118,7 +118,7 @@ def test_a_loss_that_climbs_whatever_is_done_acquits_the_rate() -> None:
 def test_a_loss_that_stops_climbing_does_not() -> None:
     watch = Guard(1, EQUATION)
     events, levels = play([*CALM, row(4.0), row(6.0), row(9.0), *[row(8.9)] * 6], watch=watch)
-    assert events[4:7] == ["spike"] * 3 and not watch.acquitted.any()
+    assert events[4:7] == ["spike"] * 3 and not watch.exempt.any()
     assert levels[6] == pytest.approx(-1.5) and levels[7] == pytest.approx(-1.25)
 
 

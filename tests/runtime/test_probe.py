@@ -102,9 +102,9 @@ def test_probes_by_hand() -> None:
     assert probes.landmarks().blown.tolist() == [True, True]
     again = probe.Probes(2, 6)
     again.load_state_dict(json.loads(json.dumps(probes.state_dict())))
-    for mine, theirs in ((probes, again), (probes.doubts, again.doubts)):
+    for mine, theirs in ((probes, again), (probes.broken_losses, again.broken_losses)):
         for name, array in vars(mine).items():
-            if name != "doubts":
+            if name != "broken_losses":
                 np.testing.assert_array_equal(getattr(theirs, name), array, strict=True)
 
 
@@ -227,7 +227,7 @@ def test_streamed_probes_equal_recomputed_ones(
         np.testing.assert_array_equal(together.loss[i], one.loss[0])
         for name, value in vars(one.landmarks()).items():
             np.testing.assert_array_equal(whole[name][i], value[0])
-        if together.steps[i] and together.doubts.suspect[i] < 0:  # else its end was taken back
+        if together.steps[i] and together.broken_losses.first_broken[i] < 0:  # else its end was taken back
             on_curve = together.loss[i][np.isfinite(together.loss[i])]
             curve = probe.smooth_curve(on_curve[None], probe.smoothing(probe_steps))
             np.testing.assert_array_equal(together.curve[i, : len(on_curve)], curve[0])

@@ -27,35 +27,35 @@ HARMLESS, SUSPICIOUS = -1.0, 0.0  # levels: below the one hardly any training bl
 SKIPS = 8  # steps that a probe may leave out
 
 
-class Doubts:
+class BrokenLosses:
     """What is known of the broken losses of `runs` probes."""
 
     def __init__(self, runs: int) -> None:
         self.skips = np.zeros(runs, np.int64)  # steps left out so far
-        self.cleared = np.zeros(runs, np.int64)  # those of them that turned out to be the data's fault
-        self.suspect = np.full(runs, -1)  # step at which the loss broke first, where that is undecided; else -1
+        self.data_faults = np.zeros(runs, np.int64)  # those of them that turned out to be the data's fault
+        self.first_broken = np.full(runs, -1)  # step at which the loss broke first, where that is undecided; else -1
         self.repeats = np.zeros(runs, np.int64)  # times that it broke again, at weights that were trained a little
         self.since = np.zeros(runs, np.int64)  # good losses since the weights were put back
 
     def add_good(self, which: np.ndarray) -> None:
         """Note that the runs `which` have a loss for their curve."""
         self.since += which
-        cleared = which & (self.suspect >= 0) & (self.since >= WITHIN)
+        cleared = which & (self.first_broken >= 0) & (self.since >= WITHIN)
         if np.count_nonzero(cleared):
-            self.clear(cleared)
+            self.blame_data(cleared)
 
-    def clear(self, which: np.ndarray) -> None:
+    def blame_data(self, which: np.ndarray) -> None:
         """Blame the data for what the runs `which` have left out so far."""
-        self.cleared[which] = self.skips[which]
-        self.suspect[which], self.repeats[which] = -1, 0
+        self.data_faults[which] = self.skips[which]
+        self.first_broken[which], self.repeats[which] = -1, 0
 
     def add_broken(self, which: np.ndarray, step: int, z: float) -> tuple[np.ndarray, np.ndarray]:
         """Leave `step`, of level z, of the runs `which` out.
 
-        Returns who has blown up at step `suspect`, and who has left out too many steps, (runs,) bool each.
+        Returns who has blown up at step `first_broken`, and who has left out too many steps, (runs,) bool each.
         """
-        again = which & (self.suspect >= 0) & (self.since > 0)
-        self.suspect[which & (self.suspect < 0)] = step
+        again = which & (self.first_broken >= 0) & (self.since > 0)
+        self.first_broken[which & (self.first_broken < 0)] = step
         self.repeats[again] += 1
         self.skips[which] += 1
         self.since[which] = 0
