@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,10 @@ GOOD = (TOP / "params.yaml").read_text()
 
 def command(*words: str, cwd: Path = TOP) -> str:
     """What a command says on stderr before it fails; it must be one line."""
-    done = subprocess.run([sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(TOP)}  # of this checkout, whatever the directory
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stderr
     assert done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
     return done.stderr

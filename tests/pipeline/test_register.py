@@ -87,6 +87,16 @@ def test_a_model_and_its_version_say_what_they_are(store, paths, request):
     assert version.description == ("- selection families: mean regret 0.300 (0.200 to 0.400, 95 %), worst task 0.900")
 
 
+@pytest.fixture
+def mlflow_here(store, paths):
+    """MLflow's own functions look into the store, whatever other tests of this process have set."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("mlflow_here")
 def test_mlflow_loads_what_is_registered_and_it_scores_a_row(paths, request):
     """By both flavours, from the signature and the example alone: the answers are those of the policy."""
     candidate(paths, 0.1, 0.3)
