@@ -33,7 +33,7 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
-mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: four minutes, kept in .mutants, goes on where it was
+mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
 	$(IN_VENV) python -m tools.mutants
 
 lint: $(READY) ## style, types and the direction of imports
