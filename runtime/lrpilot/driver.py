@@ -270,9 +270,7 @@ class Driver:
             )
             return
         self.plan = self.plan.accumulated(passes)
-        validation = self.pilot.pending_validation
-        self.pilot = self._new_pilot(self.plan.total_steps, self._probe)
-        self.pilot.observe(validation)
+        self._replace_pilot(self.plan.total_steps, self._probe, self.pilot.pending_validation)
         self._begin()
 
     def _decide_anew(self) -> None:
@@ -283,8 +281,7 @@ class Driver:
 
     def _decide_first(self, validation: np.ndarray) -> None:
         """Take decision 0 again, from a validation loss (1,), nan where there is none."""
-        self.pilot = self._new_pilot(self.pilot.total_steps, self.pilot.cadence.probe)
-        self.pilot.observe(validation)
+        self._replace_pilot(self.pilot.total_steps, self.pilot.cadence.probe, validation)
         self._ask()
         self.write()
 
@@ -309,7 +306,7 @@ class Driver:
             self._meter.drop()
         else:
             self._complete_loud()
-        self._rates.write(self.pilot.learning_rate())
+        self.write()
 
     def _complete_loud(self) -> None:
         if self.pilot.in_window:
@@ -345,9 +342,7 @@ class Driver:
         message = "step() got no loss, so the probe is left out; call step(loss) or pass probe=False"
         self._announcer.warn("probe", message)
         self._rollback.end_probe(self.pilot.step)
-        validation = self.pilot.pending_validation
-        self.pilot = self._new_pilot(self.pilot.total_steps, False)
-        self.pilot.observe(validation)
+        self._replace_pilot(self.pilot.total_steps, False, self.pilot.pending_validation)
         self._decide()
         if self.pilot.window_opens:
             self._meter.open_window()
@@ -389,6 +384,11 @@ class Driver:
         """Tell the user of the last decision."""
         self._unannounced = False
         self._announcer.announce(self.pilot.history[-1])
+
+    def _replace_pilot(self, total_steps: int, probed: bool, validation: np.ndarray) -> None:
+        """Begin with another pilot, which knows a validation loss (1,), nan where there is none."""
+        self.pilot = self._new_pilot(total_steps, probed)
+        self.pilot.observe(validation)
 
     def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:
         return Pilot(

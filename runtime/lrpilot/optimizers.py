@@ -12,16 +12,18 @@ KINDS = ("sgd", "adam", "adamw")  # that policies know
 
 FAMILIAR = re.compile(r"(deepspeed|fused|paged|cpu)*(sgd|adamw?)(8bit|4bit)?")  # class names, in lower case
 
+ESTIMATES = "estimates the step size itself, and its rate only scales that"
+
 # By the beginning of a class's name, in lower case: why a learned rate would be wrong there.
 OWN_STEP = {
     "lbfgs": "has a line search, and asks for the loss several times per step",
     "rprop": "gives each weight a step size of its own, which the rate does not change",
-    "prodigy": "estimates the step size itself, and its rate only scales that",
-    "dadapt": "estimates the step size itself, and its rate only scales that",
-    "mechan": "estimates the step size itself, and its rate only scales that",
-    "dog": "estimates the step size itself, and its rate only scales that",
-    "ldog": "estimates the step size itself, and its rate only scales that",
-    "dowg": "estimates the step size itself, and its rate only scales that",
+    "prodigy": ESTIMATES,
+    "dadapt": ESTIMATES,
+    "mechan": ESTIMATES,
+    "dog": ESTIMATES,
+    "ldog": ESTIMATES,
+    "dowg": ESTIMATES,
     "momo": "works out each step size from the loss, and its rate is only a bound",
     "schedulefree": "averages its weights in place of a schedule, and needs a constant rate",
 }

@@ -48,7 +48,7 @@ class Plan:
             return self
         if self.loader is None or self.loader.batches is None:
             return replace(self, accumulate=accumulate)
-        steps = _steps_of_epoch(self.loader.batches, accumulate)
+        steps = steps_of_epoch(self.loader.batches, accumulate)
         return replace(
             self,
             total_steps=self.total_steps if self.epochs is None else math.ceil(self.epochs * steps),
@@ -86,7 +86,7 @@ def plan(
     steps: float | None = steps_per_epoch
     per_pass = steps_per_epoch
     if steps is None and loader is not None and loader.batches is not None:
-        steps = _steps_of_epoch(loader.batches, batches_per_step or 1)
+        steps = steps_of_epoch(loader.batches, batches_per_step or 1)
         per_pass = steps / loader.passes
     if total is None:
         total = _length(epochs, steps, loader)
@@ -160,7 +160,7 @@ def _length(epochs: float | None, steps: float | None, loader: LoaderSize | None
     raise ValueError("data: it has no length, as an iterable data set may have none; pass steps_per_epoch= as well")
 
 
-def _steps_of_epoch(batches: int, accumulate: int) -> int:
+def steps_of_epoch(batches: int, accumulate: int) -> int:
     """Optimizer steps of an epoch; the last one may take fewer batches, as in Trainer, Lightning and Accelerate."""
     return -(-batches // accumulate)
 

@@ -183,7 +183,7 @@ def test_a_resumed_training_knows_its_data(policy: Bundle) -> None:
 
 
 class Loop:
-    """A training of five epochs of 40 batches, which accumulates `parts` of them; `norm`: batch norm's kind of net."""
+    """A training of five epochs of 40 batches, which accumulates `parts` of them in each optimizer step."""
 
     def __init__(self, policy: Bundle, report_each: bool, parts: int, **options: Any) -> None:
         torch.manual_seed(0)

@@ -14,7 +14,6 @@ also tells how many examples there are and how many optimizer steps a pass over 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrpilot.integrations.loaders import epoch_of
+from lrpilot.plan import steps_of_epoch
 from lrpilot.torch import PilotLR
 
 
@@ -124,7 +124,7 @@ def _tell_data_size(scheduler: PilotLR, trainer: Trainer) -> None:
     """Say how many steps a pass over the data takes, and how many examples they are, where the loader says so."""
     epoch = epoch_of(trainer.train_dataloader, trainer.num_training_batches, trainer.world_size)
     if epoch is not None:
-        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        steps = steps_of_epoch(int(trainer.num_training_batches), trainer.accumulate_grad_batches)
         scheduler.set_data_size(steps / epoch.passes, scheduler.examples or epoch.examples)
 
 
