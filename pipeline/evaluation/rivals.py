@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
-from pipeline.workloads.base import Workload
+from pipeline.workloads.base import TEXTBOOK, Workload
 
-TEXTBOOK = {"adam": 1e-3, "adamw": 1e-3, "sgd": 0.1}
 MOMENTUM = 0.9
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
 

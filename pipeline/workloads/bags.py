@@ -83,8 +83,8 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("topics_bag", "train", topics_bag),
-    Family("package_bag", "train", package_bag),
-    Family("prose_bag", "selection", prose_bag),
-    Family("stdlib_bag", "heldout", stdlib_bag),
+    Family("topics_bag", "train", topics_bag, "ordinary"),
+    Family("package_bag", "train", package_bag, "small_noisy"),
+    Family("prose_bag", "selection", prose_bag, "small_noisy"),
+    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
 )

@@ -1,20 +1,27 @@
-"""A workload: one training problem, written for one run.
+"""A workload: one training problem, written for one run: any module, data, loss, and the settings of its optimizer.
 
-`population.py` trains many runs of it at once; nothing here knows about that. A model must therefore be a pure
-function of its parameters and its input: no buffers that change in a forward pass, no dropout, no branches on
-values (torch.func.vmap maps it over stacked parameters).
+`population.py` trains many runs of it at once where torch.func can, `one_by_one.py` one after the other where it
+cannot; nothing here knows about that. Whatever a training draws, it draws by its seed and the step: the same run
+repeats bit for bit, and runs of one seed share weights, batches, augmentation and dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = ("adam", "adamw", "sgd")  # sgd: momentum 0.9
+Regime = Literal["ordinary", "finetuning", "small_noisy", "odd"]
+REGIMES: tuple[Regime, ...] = ("ordinary", "finetuning", "small_noisy", "odd")  # docs/workloads.md
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion")
+# What a person would type first: torch's or the paper's default, and the common rate of SGD with momentum.
+TEXTBOOK = {
+    "adam": 1e-3, "adamw": 1e-3, "sgd": 0.1, "rmsprop": 1e-3, "nadam": 1e-3, "adagrad": 1e-2, "lion": 1e-4,
+}  # fmt: skip
 SEQUENCES = 32  # at least, of those that a run is scored on: symbols of one resemble each other
 
 
@@ -50,14 +57,30 @@ class Workload:
     optimizer: str  # one of OPTIMIZERS
     batch_size: int
     n_steps: int
-    weight_decay: float = 0.0
-    start: Mapping[str, Tensor] = field(default_factory=dict)  # parameters that replace the fresh ones (fine-tuning)
+    weight_decay: float = 0.0  # decoupled for adamw and lion, else added to the gradient
+    betas: tuple[float, float] | None = None  # of Adam kinds and Lion; None: their defaults
+    momentum: float = 0.9  # of SGD
+    nesterov: bool = False  # of SGD
+    clip: float | None = None  # highest norm of a gradient, over all parameters
+    train_loss: Callable[[Tensor, Tensor], Tensor] | None = None  # where training minimises another one than `loss`
+    augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None  # of a batch; may draw from torch's global
+    # generator: it is seeded for every run and step
+    textbook: tuple[str, float] | None = None  # schedule and highest rate that a person would type; None: cosine
+    # from TEXTBOOK's rate
+    start: Mapping[str, Tensor] = field(default_factory=dict)  # of a state_dict, in place of fresh ones (fine-tuning)
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"Workload.optimizer: {self.optimizer!r}, want one of {OPTIMIZERS}")
         if not 1 <= self.batch_size <= len(self.train):
             raise ValueError(f"Workload.batch_size: {self.batch_size}, want 1..{len(self.train)} (training examples)")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"Workload.clip: {self.clip}, want a norm above 0, or None")
+
+    @property
+    def default(self) -> tuple[str, float]:
+        """Schedule and highest rate of the textbook default."""
+        return self.textbook or ("cosine", TEXTBOOK[self.optimizer])
 
     @property
     def steps_per_epoch(self) -> float:
@@ -93,6 +116,7 @@ class Family:
     name: str
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
     sample: Callable[[np.random.Generator], Workload]
+    regime: Regime  # of all its workloads
 
     @property
     def module(self) -> str:

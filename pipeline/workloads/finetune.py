@@ -144,9 +144,9 @@ def mnist_finetune(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("finetune_digits", "train", finetune_digits),
-    Family("finetune_signals", "train", finetune_signals),
-    Family("finetune_tiles", "train", finetune_tiles),
-    Family("finetune_mnist1d", "selection", finetune_mnist1d),
-    Family("mnist_finetune", "heldout", mnist_finetune),
+    Family("finetune_digits", "train", finetune_digits, "finetuning"),
+    Family("finetune_signals", "train", finetune_signals, "finetuning"),
+    Family("finetune_tiles", "train", finetune_tiles, "finetuning"),
+    Family("finetune_mnist1d", "selection", finetune_mnist1d, "finetuning"),
+    Family("mnist_finetune", "heldout", mnist_finetune, "finetuning"),
 )

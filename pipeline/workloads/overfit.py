@@ -71,8 +71,8 @@ def mnist_overfit(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("overfit", "train", overfit),
-    Family("overfit_signals", "train", overfit_signals),
-    Family("mnist1d_overfit", "selection", mnist1d_overfit),
-    Family("mnist_overfit", "heldout", mnist_overfit),
+    Family("overfit", "train", overfit, "small_noisy"),
+    Family("overfit_signals", "train", overfit_signals, "small_noisy"),
+    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy"),
+    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy"),
 )

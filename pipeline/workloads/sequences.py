@@ -141,10 +141,10 @@ def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("markov_rnn", "train", markov_rnn),
-    Family("markov_transformer", "train", markov_transformer),
-    Family("package_lm", "train", package_lm),
-    Family("prose_lm", "selection", prose_lm),
-    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn),
-    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer),
+    Family("markov_rnn", "train", markov_rnn, "ordinary"),
+    Family("markov_transformer", "train", markov_transformer, "ordinary"),
+    Family("package_lm", "train", package_lm, "ordinary"),
+    Family("prose_lm", "selection", prose_lm, "ordinary"),
+    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary"),
+    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary"),
 )

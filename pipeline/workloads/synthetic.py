@@ -156,7 +156,12 @@ def illconditioned(rng: np.random.Generator) -> Workload:
     return assemble(rng, "illconditioned", f"{kind}{n_in}", split(rng, x, target, n_train), build, budget)
 
 
-FAMILIES = tuple(
-    Family(sample.__name__, "train", sample)
-    for sample in (spirals, signals, noisy_table, teacher_student, classification, regression, illconditioned)
+FAMILIES = (
+    Family("spirals", "train", spirals, "odd"),
+    Family("signals", "train", signals, "ordinary"),
+    Family("noisy_table", "train", noisy_table, "small_noisy"),
+    Family("teacher_student", "train", teacher_student, "ordinary"),
+    Family("classification", "train", classification, "odd"),
+    Family("regression", "train", regression, "small_noisy"),
+    Family("illconditioned", "train", illconditioned, "odd"),
 )

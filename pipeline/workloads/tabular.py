@@ -42,7 +42,7 @@ def autompg(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("tabular", "train", tabular),
-    Family("diabetes", "selection", diabetes),
-    Family("autompg", "heldout", autompg),
+    Family("tabular", "train", tabular, "small_noisy"),
+    Family("diabetes", "selection", diabetes, "small_noisy"),
+    Family("autompg", "heldout", autompg, "small_noisy"),
 )

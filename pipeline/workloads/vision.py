@@ -103,11 +103,11 @@ def photo_pixels(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("digits_mlp", "train", digits_mlp),
-    Family("photos_cnn", "train", photos_cnn),
-    Family("photo_places", "train", photo_places),
-    Family("mnist1d", "selection", mnist1d),
-    Family("mnist_mlp", "heldout", mnist_mlp),
-    Family("mnist_cnn", "heldout", mnist_cnn),
-    Family("photo_pixels", "heldout", photo_pixels),
+    Family("digits_mlp", "train", digits_mlp, "small_noisy"),
+    Family("photos_cnn", "train", photos_cnn, "ordinary"),
+    Family("photo_places", "train", photo_places, "ordinary"),
+    Family("mnist1d", "selection", mnist1d, "ordinary"),
+    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary"),
+    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary"),
+    Family("photo_pixels", "heldout", photo_pixels, "ordinary"),
 )

@@ -30,7 +30,7 @@ def dies(rng: np.random.Generator) -> Workload:
 
 for sample in (raises, hangs, dies):
     sample.__module__ = Family.__module__  # of a recording's key: code of the repository
-    FAMILIES[sample.__name__] = Family(sample.__name__, "train", sample)
+    FAMILIES[sample.__name__] = Family(sample.__name__, "train", sample, "ordinary")
 
 if __name__ == "__main__":
     collect.main()
