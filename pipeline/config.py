@@ -31,6 +31,25 @@ Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES",
 
 
 @dataclass(frozen=True)
+class RegimesConfig:
+    """Shares of the regimes, as people's trainings have them: of the tasks recorded, and weights of the figures."""
+
+    ordinary: Share  # from scratch, enough data or regularised
+    finetuning: Share
+    small_noisy: Share  # few examples, many epochs, wrong labels
+    odd: Share  # ill-conditioned, summed or scaled losses, bad initialisation
+
+    def __post_init__(self) -> None:
+        if abs(sum(self.shares.values()) - 1) > 1e-6:
+            raise ConfigError("regimes", f"{self.shares}", "shares that add up to 1")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """By regime, `pipeline.workloads.base.REGIMES`."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
 class CollectConfig:
     """What is recorded: `tasks` workloads drawn from the families, `runs_per_task` runs of each."""
 
@@ -109,6 +128,7 @@ class RegisterConfig:
 class Params:
     """All of params.yaml."""
 
+    regimes: RegimesConfig
     collect: CollectConfig
     reward: RewardConfig
     train: TrainConfig
