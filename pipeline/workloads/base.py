@@ -117,6 +117,7 @@ class Family:
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
     sample: Callable[[np.random.Generator], Workload]
     regime: Regime  # of all its workloads
+    frozen: int | None = None  # its tasks in the benchmark, whatever their optimizer; None: some of each (splits.py)
 
     @property
     def module(self) -> str:
