@@ -35,8 +35,8 @@ import torch
 from benchmarks import command
 from pipeline.engines import engine
 from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.compare import CALIBRATED
 from pipeline.evaluation.oracle import against_oracle
+from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.evaluation.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
@@ -117,7 +117,8 @@ def measure(quick: bool) -> dict[str, Any]:
     for split, measured in benches.items():
         out |= sizes(split, measured)
     if not quick:
-        CALIBRATED.write_text(json.dumps(calibrated(out), indent=1) + "\n", encoding="utf-8")
+        nadamw = {NADAMW: nadamw_settings()}  # benchmarks.nadamw_rate writes it
+        CALIBRATED.write_text(json.dumps(calibrated(out) | nadamw, indent=1) + "\n", encoding="utf-8")
     return out
 
 

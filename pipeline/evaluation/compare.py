@@ -18,9 +18,8 @@ from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
-from pipeline.evaluation.rivals import TEXTBOOK
-
-CALIBRATED = Path(__file__).with_name("calibrated.json")
+from pipeline.evaluation.rivals import CALIBRATED, NADAMW
+from pipeline.workloads.base import TEXTBOOK
 
 
 def compare(bench: Bench, methods: Sequence[Method], *, search: bool = False) -> pd.DataFrame:
@@ -77,7 +76,11 @@ def existing(path: Path) -> str:
 def calibrated() -> dict[str, Scheduled]:
     """By optimizer the schedule and rate that is best on average over tasks of the training families, frozen."""
     chosen = json.loads(CALIBRATED.read_text(encoding="utf-8"))
-    return {optimizer: Scheduled("rival", "calibrated", **entry) for optimizer, entry in chosen.items()}
+    return {
+        optimizer: Scheduled("rival", "calibrated", **entry)
+        for optimizer, entry in chosen.items()
+        if optimizer != NADAMW
+    }
 
 
 def mean_curves(rows: pd.DataFrame) -> dict[str, Replayed]:

@@ -11,10 +11,9 @@ from pipeline.engines import engine
 from pipeline.evaluation.bench import TUNING, Bench, grid
 from pipeline.evaluation.compare import calibrated, compare, contenders, mean_curves
 from pipeline.evaluation.regrets import SCORES
-from pipeline.evaluation.rivals import TEXTBOOK
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import CURVE_POINTS
-from pipeline.workloads.base import OPTIMIZERS
+from pipeline.workloads.base import OPTIMIZERS, TEXTBOOK
 from rows import row
 
 nan = float("nan")
