@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.evaluation.drivers import Driver, Recipe
+from pipeline.evaluation.loop_driver import Driver, Recipe
 from pipeline.simulation import follow
 from pipeline.simulation.recorder import Recording, Scores
 from pipeline.workloads.base import Data, Workload

@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
 from pipeline.evaluation import self_tuning
-from pipeline.evaluation.drivers import Driver, Recipe, plain
+from pipeline.evaluation.loop_driver import Driver, Recipe, plain
 from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
 

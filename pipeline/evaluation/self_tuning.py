@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.evaluation.drivers import Driver
+from pipeline.evaluation.loop_driver import Driver
 from pipeline.workloads.base import Workload
 
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from pipeline.evaluation import loops
-from pipeline.evaluation.drivers import Recipe, of_scheduler
+from pipeline.evaluation.loop_driver import Recipe, of_scheduler
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.rivals import RIVALS
 from pipeline.simulation.recorder import Recording

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lrpilot.torch import PilotLR
-from pipeline.evaluation.drivers import Driver, Recipe, plain
+from pipeline.evaluation.loop_driver import Driver, Recipe, plain
 from pipeline.evaluation.methods.looped import Looped
 from pipeline.evaluation.methods.policies import policy_content
 from pipeline.workloads.base import Workload

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
 from lrpilot.torch import PilotLR
 from pipeline.evaluation import loops
-from pipeline.evaluation.drivers import Driver, Recipe, of_scheduler, plain
+from pipeline.evaluation.loop_driver import Driver, Recipe, of_scheduler, plain
 from pipeline.evaluation.loops import score
 from pipeline.evaluation.rivals import RIVALS, nadamw_settings
 from pipeline.evaluation.self_tuning import Averaged
