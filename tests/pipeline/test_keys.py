@@ -147,7 +147,7 @@ def test_an_edit_rekeys_what_it_can_change(
 def test_an_upgraded_package_rekeys_its_own_alone(
     package: str, rekeyed: set[str], before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = tmp_path / f"{package}-99.0.dist-info"
+    installed = tmp_path / f"{package.replace('-', '_')}-99.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
