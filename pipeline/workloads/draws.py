@@ -26,6 +26,8 @@ DROPOUTS = {  # function -> axes of its input that a mask has, from the front; t
 
 def mask_bytes(seed: int, step: int, count: int) -> np.ndarray:
     """(count,) uint8 of run `seed` at `step`: a counter-based generator, so that any step comes at once."""
+    if not count:
+        return np.empty(0, np.uint8)
     raw = np.random.Philox(key=[seed, TAG], counter=[0, 0, 0, step]).random_raw(-(-count // 8))
     return raw.view(np.uint8)[:count]
 
