@@ -33,16 +33,15 @@ def mask_bytes(seed: int, step: int, count: int) -> np.ndarray:
 
 
 @contextmanager
-def seeded(seed: int, step: int) -> Iterator[None]:
-    """Torch's global generator seeded for run `seed` at `step`, and put back afterwards."""
-    before = torch.default_generator.get_state()
+def seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators seeded for run `seed` at `step`, and put back afterwards."""
     mixed = (seed * 0x9E3779B97F4A7C15 + (step + 1) * 0xBF58476D1CE4E5B9) % 2**64
-    mixed = (mixed ^ (mixed >> 30)) * 0x94D049BB133111EB % 2**64
-    torch.default_generator.manual_seed(mixed >> 32)
-    try:
+    mixed = (mixed ^ (mixed >> 30)) * 0x94D049BB133111EB % 2**64 >> 32  # splitmix64's finish (Steele et al. 2014)
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        torch.default_generator.manual_seed(mixed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(mixed)
         yield
-    finally:
-        torch.default_generator.set_state(before)
 
 
 class Dropout(TorchFunctionMode):

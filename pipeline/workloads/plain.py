@@ -16,7 +16,7 @@ def batch(workload: Workload, data: Data, index: Tensor, seed: int, step: int) -
     x, y = data.x[index], data.y[index]
     if workload.augment is None:
         return x, y
-    with seeded(seed, step):
+    with seeded(seed, step, x.device):
         return workload.augment(x, y)
 
 
@@ -25,7 +25,7 @@ def training_loss(
 ) -> Tensor:
     """What run `seed` minimises at `step`; its dropout takes `draws` bytes, `count_draws` of them."""
     given = torch.from_numpy(mask_bytes(seed, step, draws)).to(x.device)
-    with seeded(seed, step), Dropout(given):
+    with seeded(seed, step, x.device), Dropout(given):
         outputs = model(x)
     return (workload.train_loss or workload.loss)(outputs, y)
 
@@ -33,6 +33,6 @@ def training_loss(
 def count_draws(model: nn.Module, x: Tensor) -> int:
     """How many bytes the dropout of one step on a batch takes."""
     copied = copy.deepcopy(model).train()  # the pass may change it
-    with torch.no_grad(), seeded(0, 0), Counted() as counted:
+    with torch.no_grad(), seeded(0, 0, x.device), Counted() as counted:
         copied(x)
     return counted.count
