@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.workloads.base import Workload
+from pipeline.workloads.optimizers import torch_optimizer
 
 Reports = Literal["nothing", "loss", "validation"]
 
@@ -44,12 +45,8 @@ Recipe = Callable[[list[nn.Parameter], Workload], Driver]
 
 
 def plain(params: list[nn.Parameter], workload: Workload) -> torch.optim.Optimizer:
-    """torch's optimizer of the workload's kind, at the textbook default's rate."""
-    lr, decay = workload.default[1], workload.weight_decay
-    if workload.optimizer == "sgd":
-        return torch.optim.SGD(params, lr, momentum=workload.momentum, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[workload.optimizer]
-    return kind(params, lr, weight_decay=decay)
+    """The workload's optimizer at the textbook default's rate."""
+    return torch_optimizer(params, workload, workload.default[1])
 
 
 def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:

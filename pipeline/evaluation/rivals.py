@@ -43,8 +43,9 @@ def _greedy(params: list[nn.Parameter], workload: Workload) -> Driver:
 
 def _nadamw(params: list[nn.Parameter], workload: Workload, schedule: str, lr0: float) -> Driver:
     """NAdamW under a schedule, as AlgoPerf's baselines have it (Dahl et al. 2023, arXiv:2306.07179)."""
-    decay, betas = workload.weight_decay, workload.betas or self_tuning.ADAM_BETAS
-    optimizer = torch.optim.NAdam(params, lr0, betas, weight_decay=decay, decoupled_weight_decay=True)
+    optimizer = torch.optim.NAdam(
+        params, lr0, self_tuning.adam_betas(workload), weight_decay=workload.weight_decay, decoupled_weight_decay=True
+    )
     curve = [*multipliers(schedule, workload.n_steps).tolist(), 0.0]  # torch asks for the rate after the end, too
     return Driver(optimizer, LambdaLR(optimizer, curve.__getitem__))
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from pipeline.evaluation.loop_driver import Driver
 from pipeline.workloads.base import Workload
+from pipeline.workloads.optimizers import ADAM_BETAS, DECOUPLED
 
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
-ADAM_BETAS = (0.9, 0.999)
 START, NORMED_START = 1e-6, 1e-4  # DoG's `reps_rel`, and what its authors advise under batch norm
 
 
@@ -23,9 +23,9 @@ def is_sgd(workload: Workload) -> bool:
     return workload.optimizer == "sgd"
 
 
-def decoupled(workload: Workload) -> bool:
-    """Whether weight decay stays out of the gradient."""
-    return workload.optimizer in ("adamw", "lion")
+def adam_betas(workload: Workload) -> tuple[float, float]:
+    """The workload's own, unless they are Lion's."""
+    return ADAM_BETAS if workload.betas is None or workload.optimizer == "lion" else workload.betas
 
 
 def schedule_free(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -49,7 +49,7 @@ def prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
     from prodigyopt import Prodigy
 
     decay: Any = workload.weight_decay  # declared int there
-    return Driver(Prodigy(params, weight_decay=decay, decouple=decoupled(workload)))
+    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
 
 
 def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -59,7 +59,7 @@ def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
     decay: Any = workload.weight_decay  # declared int there
     if is_sgd(workload):
         return Driver(DAdaptSGD(params, momentum=workload.momentum, weight_decay=decay))
-    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=decoupled(workload)))
+    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
 
 
 def mechanic(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -70,16 +70,15 @@ def mechanic(params: list[nn.Parameter], workload: Workload) -> Driver:
     if is_sgd(workload):
         own = {"momentum": workload.momentum, "nesterov": workload.nesterov}
         return Driver(mechanize(torch.optim.SGD)(params, lr=1.0, weight_decay=decay, **own))
-    return Driver(mechanize(torch.optim.AdamW)(params, lr=1.0, weight_decay=decay))
+    return Driver(mechanize(torch.optim.AdamW)(params, lr=1.0, betas=adam_betas(workload), weight_decay=decay))
 
 
 def momo(params: list[nn.Parameter], workload: Workload) -> Driver:
     """MoMo for SGD with momentum, else MoMo-Adam (Schaipp et al. 2024, arXiv:2305.07583), rates 1 and 0.01."""
     from momo import Momo, MomoAdam
 
-    decay = workload.weight_decay
     optimizer = Momo(params, beta=workload.momentum) if is_sgd(workload) else MomoAdam(params)
-    optimizer.param_groups[0]["weight_decay"] = decay  # declared int there
+    optimizer.param_groups[0]["weight_decay"] = workload.weight_decay  # declared int there
     return Driver(optimizer, needs_loss=True)
 
 
