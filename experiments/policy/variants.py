@@ -147,6 +147,10 @@ EXPERIMENTS = {
             "without runs that follow a policy": Variant(without="policy"),
         },
     ),
+    "rescaled": Experiment(
+        "Are recorded runs, rescaled into runs of other workloads, worth more?",
+        {"as recorded": PLAIN, "levels shifted by 0.5 decades": Variant(rescaled=0.5)},
+    ),
     "network": Experiment(
         "How large a network, trained for how long?",
         {
