@@ -145,11 +145,8 @@ EXPERIMENTS = {
             "half of the families": Variant(families=10),
             "without runs that diverged": Variant(without=DIVERGED),
             "without runs that follow a policy": Variant(without="policy"),
+            "levels shifted by 0.5 decades": Variant(rescaled=0.5),
         },
-    ),
-    "rescaled": Experiment(
-        "Are recorded runs, rescaled into runs of other workloads, worth more?",
-        {"as recorded": PLAIN, "levels shifted by 0.5 decades": Variant(rescaled=0.5)},
     ),
     "network": Experiment(
         "How large a network, trained for how long?",
