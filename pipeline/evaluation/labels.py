@@ -6,7 +6,10 @@ import re
 
 import pandas as pd
 
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+OPTIMIZERS = {
+    "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "nadam": "NAdam", "adagrad": "Adagrad",
+    "lion": "Lion",
+}  # fmt: skip
 WORDS = {
     "finetune": "fine-tuned",
     "lm": "language model",
