@@ -54,7 +54,7 @@ def _regimes(r: Mapping[str, Any]) -> str:
             minus = "" if of.gap is None else f"; {verdict.difference(of.gap, of.gap_low, of.gap_high)}"
             cells.append(verdict.number(of.mean) + minus)
         rows.append(cells)
-    titles = [f"{title} ({100 * share:.0f} %, {count} tasks)" for title, count, share in parts.values()]
+    titles = [f"{title} ({100 * share:.0f} %)" for title, count, share in parts.values()]
     return markdown.table(["mean regret; policy minus it (95 %)", "all", *titles], rows) if parts else ""
 
 

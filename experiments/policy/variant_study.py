@@ -114,7 +114,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str], shares: Mapping[str, floa
     for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
         mine = shown.query("variant == @i")
         estimate = stats.mean_estimate(table, weights=weights, n_resamples=RESAMPLES, rng=rng)
-        regrets = {kind: mean(part) for kind, part in rows[rows.variant == i].groupby("kind")}
+        regrets = {kind: mean(part) for kind, part in rows.query("variant == @i").groupby("kind")}
         out |= {
             f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),

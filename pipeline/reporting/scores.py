@@ -168,7 +168,8 @@ def scope(figures: Mapping[str, Any], split: str) -> str:
     out = f"{tasks} of {configured} tasks, {seeds} seeds each"
     parts = shares(figures, split)
     if parts:
-        out += "; regimes: " + ", ".join(f"{title} {100 * s:.0f} % ({n} tasks)" for title, n, s in parts.values())
+        said = (f"{title} {100 * share:.0f} % ({count})" for title, count, share in parts.values())
+        out += f"; share and tasks of regimes: {', '.join(said)}"
     if without := unjudged(figures, split):
         out += f"; no task of {', '.join(without)}, so the other shares are scaled to 100 %"
     reasons = left_out(figures, split).values()
