@@ -24,7 +24,7 @@ from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import result_keys
-from pipeline.reporting.headline import headline
+from pipeline.reporting.headline import BY_REGIME, headline
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
@@ -184,7 +184,7 @@ def main() -> None:
         summed_up = headline(metrics, rows)
         numbers = {name: value for name, value in summed_up.items() if isinstance(value, float)}
         log.write(numbers, paths.headline)
-        log.metrics(numbers)
+        log.metrics({name: value for name, value in numbers.items() if name not in BY_REGIME})  # MLflow draws each
         log.describe(in_words(summed_up))
         log.table(table(metrics), "figures")
         log.tags({"benchmark": metrics["benchmark"]})
