@@ -38,9 +38,9 @@ from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, frozen, grid, stats
 from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.compare import CALIBRATED
 from pipeline.evaluation.frozen import Winners
 from pipeline.evaluation.oracle import against_oracle
+from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.evaluation.splits import KINDS, SPLITS, Task, entry, full, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
@@ -145,7 +145,8 @@ def measure(quick: bool) -> dict[str, Any]:
     for split, measured in benches.items():
         out |= sizes(split, measured)
     if not quick:
-        CALIBRATED.write_text(json.dumps(calibrated(out), indent=1) + "\n", encoding="utf-8")
+        nadamw = {NADAMW: nadamw_settings()}  # benchmarks.nadamw_rate writes it
+        CALIBRATED.write_text(json.dumps(calibrated(out) | nadamw, indent=1) + "\n", encoding="utf-8")
         if changed := frozen.changed(best):
             print(f"spread: oracles.json changes for {', '.join(changed)}", flush=True)
         frozen.write(best)

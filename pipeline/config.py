@@ -104,6 +104,13 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """How the agents become a policy."""
+
+    later_moves: Share  # what their moves after the first action are multiplied by; 0: the first level is held
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
 
@@ -132,6 +139,7 @@ class Params:
     collect: CollectConfig
     reward: RewardConfig
     train: TrainConfig
+    export: ExportConfig
     evaluate: EvaluateConfig
     register: RegisterConfig
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from lrpilot import features, load_policy
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import tracking
-from pipeline.paths import parse_root
-from policy import agents, graph
+from pipeline.config import arguments
+from policy import agents, graph, later_moves
 from policy.observations import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
@@ -22,8 +23,9 @@ GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 
 def main() -> None:
-    paths = parse_root(__doc__)
-    with tracking.stage(paths, "export", {"opset": graph.OPSET}) as log:
+    paths, params = arguments(__doc__)
+    later = params.export.later_moves
+    with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
         blind = agents.load(paths.agent / "blind.d3")
@@ -34,16 +36,17 @@ def main() -> None:
             features.NAMES,
             Protocol(),
             optimizers,
-            training | {"commit": _commit()},
+            training | {"commit": _commit(), "later_moves": later},
             {},
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
         mean = graph.Masked(graph.Mean([agents.Network(a) for a in trained]), shown)
-        graph.write(mean, manifest, golden, paths.policy)
-        graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy)
+        graph.write(mean, manifest, golden, paths.policy, later)
+        graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy, later)
         examples = graph.example_observations(257)
         wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
+        wanted = later_moves.scaled(examples, wanted, later)
         difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(

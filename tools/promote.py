@@ -49,15 +49,23 @@ def promote(paths: Paths, folder: Path) -> Path:
         hashlib.sha256(final).hexdigest(),
         sha256,
     )
+    return ship(final, text, folder)
+
+
+def ship(content: bytes, card: str, folder: Path) -> Path:
+    """Write a policy and its card below `folder`; returns the policy's path.
+
+    Raises BundleError for a policy that does not load, and leaves the folder as it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / "policy.onnx.new"
-    fresh.write_bytes(final)
+    fresh.write_bytes(content)
     try:
         Bundle(fresh)  # what cannot be loaded must not replace what can
         policy = fresh.replace(folder / "policy.onnx")
     finally:
         fresh.unlink(missing_ok=True)
-    (folder / "card.md").write_text(text, encoding="utf-8")
+    (folder / "card.md").write_text(card, encoding="utf-8")
     return policy
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from experiments.policy.variant import DISTILLED, Variant
 from lrpilot.actions import ActionEquation
@@ -26,18 +25,6 @@ Job = tuple[str, Sequence[str], Variant]  # name of the policy, keys of its agen
 SEED = 10  # of an agent that imitates others
 
 
-class Later(torch.nn.Module):
-    """A network whose actions after the first one are multiplied by a factor."""
-
-    def __init__(self, network: torch.nn.Module, factor: float) -> None:
-        super().__init__()
-        self._network, self._factor = network, factor
-
-    def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        first = observation[:, NAMES.index("first"), None]
-        return self._network(observation) * (first + self._factor * (1 - first))
-
-
 def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Path, store: Path) -> str:
     """Export agents of `cache` as one policy below `folder`, at once or not at all; its name.
 
@@ -53,7 +40,7 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), origin, {})
     network = graph.Masked(graph.Mean([agents.Network(agent) for agent in trained]), mask(config.features))
-    graph.write(Later(network, variant.later), manifest, golden, folder / f"{name}.written")
+    graph.write(network, manifest, golden, folder / f"{name}.written", variant.later)
     (folder / f"{name}.written").replace(folder / f"{name}.onnx")
     return name
 

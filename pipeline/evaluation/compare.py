@@ -19,9 +19,9 @@ from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
+from pipeline.evaluation.rivals import CALIBRATED
 from pipeline.workloads.base import OPTIMIZERS
 
-CALIBRATED = Path(__file__).with_name("calibrated.json")
 BASELINES = ("constant", "step", "exponential", "cosine")  # of the experiment plan: docs/original-experiment.md
 
 

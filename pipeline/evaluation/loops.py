@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.evaluation.rivals import Driver, Recipe
+from pipeline.evaluation.loop_driver import Driver, Recipe
 from pipeline.simulation import follow
 from pipeline.simulation.recorder import Recording, Scores
 from pipeline.workloads import layout, plain
@@ -77,8 +77,7 @@ class PlainLoop:
         loss.backward()
         if workload.clip is not None:
             nn.utils.clip_grad_norm_(self._params, workload.clip)
-        optimizer.step()
-        self._driver.after_step(loss)
+        self._driver.step(loss.detach())
 
     def evaluating(self) -> AbstractContextManager[None]:
         return _evaluation_mode(self._driver.optimizer)
@@ -118,13 +117,12 @@ class SideBySide(Population):
         loss = super().train_step(step, lr)
         self._alive &= torch.isfinite(loss).numpy()
         for i, driver in self._in_training():
-            driver.after_step(loss[i])
+            self._rows[i].grad = self.gradient[i]
+            driver.step(loss[i])
         return loss
 
     def _update(self, lr: np.ndarray) -> None:
-        for i, driver in self._in_training():
-            self._rows[i].grad = self.gradient[i]
-            driver.optimizer.step()
+        """Nothing: the members' drivers make the steps."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         return _evaluation_mode(*self._optimizers)

@@ -1,4 +1,5 @@
-"""Rivals that are not a schedule: optimizers that find their own rate, schedulers that watch a loss.
+"""Rivals that are not a schedule: optimizers that find their own rate, schedulers that watch a loss, and one optimizer
+with its schedule and a rate that were chosen once.
 
 Their packages' defaults stand, as with users who do not tune; where a rate must be given, it is the textbook's.
 `loops.py` trains them.
@@ -6,52 +7,24 @@ Their packages' defaults stand, as with users who do not tune; where a rate must
 
 from __future__ import annotations
 
-import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
-from pipeline.workloads.base import TEXTBOOK, Workload
+from pipeline.evaluation import self_tuning
+from pipeline.evaluation.loop_driver import Driver, Recipe, plain
+from pipeline.simulation.schedules import multipliers
+from pipeline.workloads.base import Workload
 
-MOMENTUM = 0.9
-WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
-
-Reports = Literal["nothing", "loss", "validation"]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """What makes one training's steps."""
-
-    optimizer: Any
-    scheduler: Any = None
-    reports: Reports = "nothing"  # to it at every step: nothing or the batch loss; or now and then a validation loss
-
-    def after_step(self, loss: Tensor) -> None:
-        """Let the scheduler step, unless it waits for a validation loss."""
-        if self.scheduler is not None and self.reports != "validation":
-            self.scheduler.step(*([loss] if self.reports == "loss" else []))
-
-    def after_validation(self, val_loss: float) -> None:
-        """Let the scheduler step that waits for a validation loss."""
-        if self.reports == "validation":
-            self.scheduler.step(val_loss)
-
-
-Recipe = Callable[[list[nn.Parameter], Workload], Driver]
-
-
-def plain(params: list[nn.Parameter], workload: Workload) -> torch.optim.Optimizer:
-    """torch's optimizer of the workload's kind, at the textbook's rate."""
-    lr, decay = TEXTBOOK[workload.optimizer], workload.weight_decay
-    if workload.optimizer == "sgd":
-        return torch.optim.SGD(params, lr, momentum=MOMENTUM, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[workload.optimizer]
-    return kind(params, lr, weight_decay=decay)
+CALIBRATED = Path(__file__).with_name("calibrated.json")
+NADAMW = "nadamw"  # a rival, and its entry among the calibrated
 
 
 def _plateau(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -68,31 +41,13 @@ def _greedy(params: list[nn.Parameter], workload: Workload) -> Driver:
     return Driver(optimizer, GreedyLR(optimizer), "validation")
 
 
-def _schedule_free(params: list[nn.Parameter], workload: Workload) -> Driver:
-    """Schedule-free AdamW or SGD (Defazio et al. 2024, arXiv:2405.15682)."""
-    from schedulefree import AdamWScheduleFree, SGDScheduleFree
-
-    kind = SGDScheduleFree if workload.optimizer == "sgd" else AdamWScheduleFree
-    warm_up = round(WARM_UP * workload.n_steps)
-    return Driver(kind(params, weight_decay=workload.weight_decay, warmup_steps=warm_up))
-
-
-def _prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
-    """Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101)."""
-    from prodigyopt import Prodigy
-
-    decay: Any = workload.weight_decay  # declared int there
-    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
-
-
-def _d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
-    """D-Adaptation (Defazio & Mishchenko 2023, arXiv:2301.07733)."""
-    from dadaptation import DAdaptAdam, DAdaptSGD
-
-    decay: Any = workload.weight_decay  # declared int there
-    if workload.optimizer == "sgd":
-        return Driver(DAdaptSGD(params, momentum=MOMENTUM, weight_decay=decay))
-    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer == "adamw"))
+def _nadamw(params: list[nn.Parameter], workload: Workload, schedule: str, lr0: float) -> Driver:
+    """NAdamW under a schedule, as AlgoPerf's baselines have it (Dahl et al. 2023, arXiv:2306.07179)."""
+    optimizer = torch.optim.NAdam(
+        params, lr0, self_tuning.adam_betas(workload), weight_decay=workload.weight_decay, decoupled_weight_decay=True
+    )
+    curve = [*multipliers(schedule, workload.n_steps).tolist(), 0.0]  # torch asks for the rate after the end, too
+    return Driver(optimizer, LambdaLR(optimizer, curve.__getitem__))
 
 
 def _with_cosine(recipe: Recipe) -> Recipe:
@@ -107,33 +62,34 @@ def _with_cosine(recipe: Recipe) -> Recipe:
 class RivalRecipe:
     """A recipe, and the packages that it comes from, by the names that they are installed under."""
 
-    recipe: Recipe
+    recipe: Callable[..., Driver]  # (parameters, workload), and `settings` where it has any
     packages: tuple[str, ...] = ()  # besides torch
+    settings: Callable[[], dict[str, Any]] = dict  # that are calibrated and frozen: schedule, lr0
+    alone: bool = False  # it looks at how weights are parted into tensors
+
+    def of(self, settings: dict[str, Any]) -> Recipe:
+        """The recipe with these settings in place of the frozen ones."""
+        return partial(self.recipe, **self.settings() | settings)
+
+
+def nadamw_settings() -> dict[str, Any]:
+    """Schedule and highest rate `lr0` that are best on average over the training families' tasks, frozen."""
+    return json.loads(CALIBRATED.read_text(encoding="utf-8"))[NADAMW]
 
 
 RIVALS = {
     "untouched": RivalRecipe(lambda params, workload: Driver(plain(params, workload))),
     "plateau": RivalRecipe(_plateau),
     "greedy": RivalRecipe(_greedy, ("transformers",)),
-    "schedule_free": RivalRecipe(_schedule_free, ("schedulefree",)),
-    "prodigy": RivalRecipe(_prodigy, ("prodigyopt",)),
-    "prodigy_cosine": RivalRecipe(_with_cosine(_prodigy), ("prodigyopt",)),
-    "d_adaptation": RivalRecipe(_d_adaptation, ("dadaptation",)),
-    "d_adaptation_cosine": RivalRecipe(_with_cosine(_d_adaptation), ("dadaptation",)),
+    NADAMW: RivalRecipe(_nadamw, settings=nadamw_settings),
+    "schedule_free": RivalRecipe(self_tuning.schedule_free, ("schedulefree",)),
+    "schedule_free_high": RivalRecipe(self_tuning.schedule_free_high, ("schedulefree",)),
+    "prodigy": RivalRecipe(self_tuning.prodigy, ("prodigyopt",)),
+    "prodigy_cosine": RivalRecipe(_with_cosine(self_tuning.prodigy), ("prodigyopt",)),
+    "d_adaptation": RivalRecipe(self_tuning.d_adaptation, ("dadaptation",)),
+    "d_adaptation_cosine": RivalRecipe(_with_cosine(self_tuning.d_adaptation), ("dadaptation",)),
+    "mechanic_cosine": RivalRecipe(_with_cosine(self_tuning.mechanic), ("mechanic-pytorch",)),
+    "momo": RivalRecipe(self_tuning.momo, ("momo-opt",)),
+    "dog": RivalRecipe(self_tuning.dog, ("dog-optimizer",)),
+    "ldog": RivalRecipe(self_tuning.ldog, ("dog-optimizer",), alone=True),
 }
-
-
-def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
-    """The recipe of anybody's scheduler: `factory(optimizer, total_steps)`, the optimizer at the textbook's rate.
-
-    `step(loss)` gets every batch's loss, `step(metrics)` a validation loss now and then, any other `step()` nothing.
-    """
-
-    def made(params: list[nn.Parameter], workload: Workload) -> Driver:
-        optimizer = plain(params, workload)
-        scheduler = factory(optimizer, workload.n_steps)
-        names = [*inspect.signature(scheduler.step).parameters]
-        reports: dict[str, Reports] = {"loss": "loss", "metrics": "validation"}
-        return Driver(optimizer, scheduler, reports.get(names[0], "nothing") if names else "nothing")
-
-    return made

@@ -113,7 +113,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),
-        ("pipeline/evaluation/rivals.py", "MOMENTUM = 0.9", "MOMENTUM = 0.8", LOOPED),
+        ("pipeline/evaluation/self_tuning.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
         ("pipeline/evaluation/trial.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
         ("pipeline/workloads/population.py", "RETIRED = 0.25", "RETIRED = 0.5", EVERY_TRAINING),
         ("pipeline/workloads/synthetic.py", "\nimport ", "\nX = 1\nimport ", EVERY_TRAINING - {"recorded tabular"}),
@@ -133,8 +133,11 @@ def test_an_edit_rekeys_what_it_can_change(
     ("package", "rekeyed"),
     [
         ("prodigyopt", {"prodigy", "prodigy_cosine"}),
-        ("schedulefree", {"schedule_free"}),
+        ("schedulefree", {"schedule_free", "schedule_free_high"}),
         ("dadaptation", {"d_adaptation", "d_adaptation_cosine"}),
+        ("mechanic-pytorch", {"mechanic_cosine"}),
+        ("momo-opt", {"momo"}),
+        ("dog-optimizer", {"dog", "ldog"}),
         ("transformers", {"greedy"}),
         ("d3rlpy", {"agent"}),
     ],
@@ -142,7 +145,7 @@ def test_an_edit_rekeys_what_it_can_change(
 def test_an_upgraded_package_rekeys_its_own_alone(
     package: str, rekeyed: set[str], before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = tmp_path / f"{package}-99.0.dist-info"
+    installed = tmp_path / f"{package.replace('-', '_')}-99.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import dadaptation
+import dog
+import lion_pytorch
+import mechanic_pytorch
+import momo
 import prodigyopt
 import pytest
 import schedulefree
@@ -35,15 +39,16 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "AdamWScheduleFree": (schedulefree.AdamWScheduleFree, "AdamWScheduleFree averages its weights"),
     "SGDScheduleFree": (schedulefree.SGDScheduleFree, "SGDScheduleFree averages its weights"),
     "Adafactor": (transformers.Adafactor, "Adafactor sets its own rate, since relative_step=True"),
-    "Mechanic": (named("MechanizedOptimizer"), "MechanizedOptimizer estimates the step size itself"),
-    "DoG": (named("DoG"), "DoG estimates the step size itself"),
-    "LDoG": (named("LDoG"), "LDoG estimates the step size itself"),
-    "MomoAdam": (named("MomoAdam"), "MomoAdam works out each step size from the loss"),
+    "Mechanic": (mechanic_pytorch.mechanize(torch.optim.AdamW), "MechanizedAdamW estimates the step size itself"),
+    "DoG": (dog.DoG, "DoG estimates the step size itself"),
+    "LDoG": (dog.LDoG, "LDoG estimates the step size itself"),
+    "Momo": (momo.Momo, "Momo works out each step size from the loss"),
+    "MomoAdam": (momo.MomoAdam, "MomoAdam works out each step size from the loss"),
     "subclass": (type("Mine", (prodigyopt.Prodigy,), {}), "Mine estimates the step size itself"),
 }
 WARNED: dict[str, Make] = {
     **{name: getattr(torch.optim, name) for name in ("RMSprop", "NAdam", "RAdam", "Adagrad", "Adadelta", "Adamax")},
-    "Lion": named("Lion"),
+    "Lion": lion_pytorch.Lion,
     "Adafactor with a rate": lambda params: transformers.Adafactor(
         params, lr=1e-3, relative_step=False, scale_parameter=False
     ),

@@ -50,12 +50,13 @@ class Ablated(Method):
 
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
+        bundles = {path: load_policy(path) for path in dict.fromkeys(method.policy for method in methods)}
         made = {
-            (path, name): ABLATIONS[name](load_policy(path))
+            (path, name): ABLATIONS[name](bundles[path])
             for path, name in dict.fromkeys((method.policy, method.ablation) for method in methods)
         }
         return simulate(
-            workload, seeds, load_policy(methods[0].policy).protocol,
+            workload, seeds, bundles[methods[0].policy].protocol,
             follow_policy(side_by_side([made[method.policy, method.ablation] for method in methods])),
             val_examples=VAL_EXAMPLES, show_validation=False, show_epochs=True,
             milestones=milestones(workload.n_steps), test=True, device=device,

@@ -9,13 +9,14 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 
 from pipeline.evaluation import loops
+from pipeline.evaluation.loop_driver import Recipe, of_scheduler
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
-from pipeline.evaluation.rivals import RIVALS, Recipe, of_scheduler
+from pipeline.evaluation.rivals import RIVALS
 from pipeline.simulation.recorder import Recording
 from pipeline.workloads.base import Workload
 
@@ -40,23 +41,42 @@ class Rival(Looped):
     """One of `rivals.RIVALS`."""
 
     rival: str
+    lr0: float | None = None  # in place of the one that is frozen, for a rival whose rate is calibrated
+
+    @property
+    def initial_rate(self) -> float | None:
+        return self.lr0
+
+    @property
+    def alone(self) -> bool:
+        return RIVALS[self.rival].alone
 
     def recipe(self) -> Recipe:
-        return RIVALS[self.rival].recipe
+        return RIVALS[self.rival].of(self._given())
+
+    def content(self) -> dict[str, Any]:
+        """Its settings by value, whether they are frozen or given."""
+        return super().content() | RIVALS[self.rival].settings() | self._given()
+
+    def _given(self) -> dict[str, Any]:
+        return {} if self.lr0 is None else {"lr0": self.lr0}
 
     def packages(self) -> tuple[str, ...]:
         return RIVALS[self.rival].packages
 
     def together(self) -> tuple[Hashable, ...]:
-        return ("rivals",)
+        return (self,) if self.alone else ("rivals",)
 
 
 @dataclass(frozen=True)
 class Own(Looped):
     """Anybody's own scheduler, which may look at a model's tensors."""
 
-    alone: ClassVar[bool] = True
     factory: str  # module:function, which makes one of (optimizer, total_steps)
+
+    @property
+    def alone(self) -> bool:
+        return True
 
     def recipe(self) -> Recipe:
         """Raises ImportError, AttributeError or ValueError for what there is not."""

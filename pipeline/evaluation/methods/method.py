@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,7 +26,10 @@ class Method(ABC):
     kind: str  # "baseline", "grid", "oracle", "rival", "control", "policy", "textbook", "loop"
     name: str
 
-    alone: ClassVar[bool] = False  # whether each of its runs trains by itself
+    @property
+    def alone(self) -> bool:
+        """Whether each of its runs trains by itself."""
+        return False
 
     @property
     def initial_rate(self) -> float | None:

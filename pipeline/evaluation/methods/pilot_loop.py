@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
 from lrpilot.torch import PilotLR
+from pipeline.evaluation.loop_driver import Driver, Recipe, plain
 from pipeline.evaluation.methods.looped import Looped
 from pipeline.evaluation.methods.policies import policy_content
-from pipeline.evaluation.rivals import Driver, Recipe, plain
 from pipeline.workloads.base import Workload
 
 
@@ -20,8 +20,11 @@ from pipeline.workloads.base import Workload
 class PilotLoop(Looped):
     """The scheduler with a policy. It knows how many data there are, as it does in a loop over a DataLoader."""
 
-    alone: ClassVar[bool] = True
     policy: str  # path of a bundle, or "default"
+
+    @property
+    def alone(self) -> bool:
+        return True
 
     def recipe(self) -> Recipe:
         return partial(_pilot, policy=self.policy)

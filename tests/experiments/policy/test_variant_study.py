@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from experiments.policy import variant_policies, variant_study
 from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
 from experiments.policy.variant_data import chosen, lacking, recorded
-from experiments.policy.variant_export import Later
 from experiments.policy.variant_policies import agents_of, policies_of
 from experiments.policy.variant_study import figures, methods, render
 from experiments.policy.variants import EXPERIMENTS, PLAIN, Experiment
@@ -157,16 +155,6 @@ def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
     before = other.stat().st_mtime_ns
     assert recorded(spec, variant, tmp_path / "work") == other
     assert other.stat().st_mtime_ns == before
-
-
-def test_later_actions_count_in_part() -> None:
-    observed = torch.zeros(2, len(NAMES))
-    observed[0, NAMES.index("first")] = 1.0
-    network = torch.nn.Linear(len(NAMES), 1)
-    torch.nn.init.constant_(network.bias, 0.8)
-    torch.nn.init.zeros_(network.weight)
-    for factor in (0.0, 0.5, 1.0):
-        torch.testing.assert_close(Later(network, factor)(observed)[:, 0], torch.tensor([0.8, 0.8 * factor]))
 
 
 def test_from_a_collection_to_the_table(

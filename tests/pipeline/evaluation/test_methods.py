@@ -19,7 +19,7 @@ from pipeline.evaluation.methods.method import MILESTONES, Method, milestones
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.methods.ruled import FINDERS, RULES, Ruled
 from pipeline.evaluation.methods.scheduled import KnownRates, Replayed, Scheduled
-from pipeline.evaluation.rivals import RIVALS
+from pipeline.evaluation.rivals import RIVALS, nadamw_settings
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import CURVE_POINTS, Run, execute
 from pipeline.simulation.schedules import multipliers
@@ -30,6 +30,8 @@ CONSTANT = Scheduled("baseline", "constant", schedule="constant", lr0=1e-3)
 MEAN = Replayed("control", "mean_lr", (-3.0,) * 5)
 FINDER = Ruled("rival", "finder_tenth", "finder_tenth")
 PRODIGY = Rival("rival", "prodigy", "prodigy")
+LDOG = Rival("rival", "ldog", "ldog")
+NADAMW = Rival("rival", "nadamw", "nadamw")
 OWN = Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
 PILOT = PilotLoop("loop", "pilot", "default")
 LEARNED = Learned("policy", "policy", "default", epochs=True)
@@ -58,7 +60,8 @@ def test_milestones_end_with_the_training(n: int) -> None:
 
 
 def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
-    others = (MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED, HOLD)
+    others = (MEAN, FINDER, PRODIGY, NADAMW, OWN, PILOT, LEARNED, HOLD)
+    assert replace(NADAMW, lr0=0.5).initial_rate == 0.5
     assert COSINE.initial_rate == 1e-2
     assert [method.initial_rate for method in others] == [None] * len(others)
 
@@ -71,7 +74,8 @@ def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
         (LEARNED, replace(LEARNED, validation=True, epochs=False), True),
         (LEARNED, replace(LEARNED, unprobed=True), False), (LEARNED, HOLD, False),
         (HOLD, replace(HOLD, ablation="no_loss"), True),
-        (PRODIGY, Rival("rival", "greedy", "greedy"), True), (PRODIGY, OWN, False), (PRODIGY, PILOT, False),
+        (PRODIGY, Rival("rival", "greedy", "greedy"), True), (PRODIGY, LDOG, False),
+        (PRODIGY, OWN, False), (PRODIGY, PILOT, False),
     ],
 )  # fmt: skip
 def test_which_methods_train_together(method: Method, other: Method, together: bool) -> None:
@@ -79,11 +83,11 @@ def test_which_methods_train_together(method: Method, other: Method, together: b
     assert (Run(TASK, method, 0).together() == Run(TASK, other, 1).together()) is together
 
 
-@pytest.mark.parametrize("method", [COSINE, MEAN, FINDER, PRODIGY, OWN, PILOT, LEARNED, HOLD])
+@pytest.mark.parametrize("method", [COSINE, MEAN, FINDER, PRODIGY, LDOG, OWN, PILOT, LEARNED, HOLD])
 def test_what_looks_at_tensors_trains_alone(method: Method) -> None:
     """And workers, which get methods pickled, have the same ones."""
     alone = Run(TASK, method, 0).together() != Run(TASK, method, 1).together()
-    assert alone == method.alone == isinstance(method, Own | PilotLoop)
+    assert alone == method.alone == (isinstance(method, Own | PilotLoop) or method is LDOG)
     again = pickle.loads(pickle.dumps(method))
     assert again == method and hash(again) == hash(method) and again.content() == method.content()
 
@@ -91,11 +95,20 @@ def test_what_looks_at_tensors_trains_alone(method: Method) -> None:
 def test_a_rival_names_its_packages_and_nothing_else_has_any() -> None:
     named = {name: Rival("rival", name, name).packages() for name in RIVALS}
     assert named == {
-        "untouched": (), "plateau": (), "greedy": ("transformers",), "schedule_free": ("schedulefree",),
-        "prodigy": ("prodigyopt",), "prodigy_cosine": ("prodigyopt",), "d_adaptation": ("dadaptation",),
-        "d_adaptation_cosine": ("dadaptation",),
+        "untouched": (), "plateau": (), "greedy": ("transformers",), "nadamw": (), "schedule_free": ("schedulefree",),
+        "schedule_free_high": ("schedulefree",), "prodigy": ("prodigyopt",), "prodigy_cosine": ("prodigyopt",),
+        "d_adaptation": ("dadaptation",), "d_adaptation_cosine": ("dadaptation",),
+        "mechanic_cosine": ("mechanic-pytorch",), "momo": ("momo-opt",), "dog": ("dog-optimizer",),
+        "ldog": ("dog-optimizer",),
     }  # fmt: skip
     assert {method.packages() for method in (COSINE, MEAN, FINDER, OWN, PILOT, LEARNED, HOLD)} == {()}
+
+
+def test_a_calibrated_rival_is_known_by_its_rate() -> None:
+    """Whether that is the frozen one or given."""
+    frozen = nadamw_settings()
+    assert NADAMW.content() | frozen == NADAMW.content() == replace(NADAMW, lr0=frozen["lr0"]).content()
+    assert replace(NADAMW, lr0=2 * frozen["lr0"]).content() != NADAMW.content()
 
 
 @pytest.mark.parametrize("factory", ["nowhere:factory", "torch:nothing", "torch", ":x"])

@@ -11,18 +11,23 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
 from lrpilot.torch import PilotLR
 from pipeline.evaluation import loops
+from pipeline.evaluation.loop_driver import Driver, Recipe, of_scheduler, plain
 from pipeline.evaluation.loops import score
-from pipeline.evaluation.rivals import RIVALS, TEXTBOOK, Driver, Recipe, of_scheduler, plain
+from pipeline.evaluation.rivals import RIVALS, nadamw_settings
+from pipeline.evaluation.self_tuning import Averaged
 from pipeline.evaluation.splits import tasks
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import multipliers
-from pipeline.workloads.base import Workload
+from pipeline.workloads.base import TEXTBOOK, Workload
 from pipeline.workloads.families import FAMILIES
 from tiny import world
 
 N, POINTS, SEEDS = 120, (40, 80, 120), (0, 3)
-STEADY = ("untouched", "plateau", "greedy", "schedule_free")  # the others' rates are at the edge of stability
+KINDS = ("adam", "adamw", "sgd", "lion")  # all that a rival tells apart
+TOGETHER = tuple(name for name, rival in RIVALS.items() if not rival.alone)
+STEADY = tuple(name for name in TOGETHER if not name.startswith(("prodigy", "d_adaptation")))  # the others' rates are
+# at the edge of stability
 FIGURES = ("lr_curve", "curve", "val_loss", "val_error", "test_loss", "test_error", "best_loss", "best_error")
 
 
@@ -82,27 +87,28 @@ def test_the_plain_loop_equals_the_population(name: str) -> None:
         np.testing.assert_allclose(got[figure], wanted[figure], rtol=1e-3, err_msg=figure)
 
 
-@pytest.mark.parametrize("optimizer", TEXTBOOK)
+@pytest.mark.parametrize("optimizer", KINDS)
 @pytest.mark.parametrize("name", RIVALS)
 def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
     workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
-    got = figures(*(alone(workload, seed, RIVALS[name].recipe) for seed in SEEDS))
+    got = figures(*(alone(workload, seed, RIVALS[name].of({})) for seed in SEEDS))
     begin = [score(workload, workload.initialise(seed), workload.test)[0] for seed in SEEDS]
     assert got["curve"].shape == (3, 2)
     assert got["lr_curve"].shape == (N, 2) and (got["lr_curve"] > 0).all()
     assert (np.abs(got["test_loss"] - begin) > 0.01).all()  # for better or, in so few steps, for worse
-    again = figures(alone(workload, SEEDS[1], RIVALS[name].recipe))
+    again = figures(alone(workload, SEEDS[1], RIVALS[name].of({})))
     np.testing.assert_array_equal(again["test_loss"], got["test_loss"][1:])
-    together = figures(loops.train(workload, SEEDS, [RIVALS[name].recipe] * 2, 64, POINTS))
-    assert (np.abs(together["test_loss"] - begin) > 0.01).all()
+    if name in TOGETHER:
+        together = figures(loops.train(workload, SEEDS, [RIVALS[name].of({})] * 2, 64, POINTS))
+        assert (np.abs(together["test_loss"] - begin) > 0.01).all()
 
 
-@pytest.mark.parametrize("optimizer", TEXTBOOK)
-@pytest.mark.parametrize(("names", "n"), [(tuple(RIVALS), 32), (STEADY, N)])
+@pytest.mark.parametrize("optimizer", KINDS)
+@pytest.mark.parametrize(("names", "n"), [(TOGETHER, 32), (STEADY, N)])
 def test_side_by_side_rivals_train_as_they_do_alone(names: Sequence[str], n: int, optimizer: str) -> None:
     """In one population, two seeds of each. Where a rate is near the edge, rounding grows with every step."""
     workload, points = world(optimizer, n, 0.05 if optimizer == "adamw" else 0.0), range(1, n + 1)
-    pairs = [(seed, RIVALS[name].recipe) for name in names for seed in SEEDS]
+    pairs = [(seed, RIVALS[name].of({})) for name in names for seed in SEEDS]
     got = figures(loops.train(workload, *zip(*pairs, strict=True), 64, points))
     wanted = figures(*(alone(workload, *pair, points) for pair in pairs))
     assert got["curve"].shape == got["lr_curve"].shape == (n, len(pairs)) and (got["lr_curve"] > 0).all()
@@ -113,22 +119,23 @@ def test_side_by_side_rivals_train_as_they_do_alone(names: Sequence[str], n: int
 
 def test_plateau_falls_where_nothing_improves() -> None:
     still = replace(world("adam", N), loss=lambda outputs, y: (outputs * 0).sum() + 1)
-    rates = figures(alone(still, 0, RIVALS["plateau"].recipe, range(1, N + 1)))["lr_curve"][:, 0]
+    rates = figures(alone(still, 0, RIVALS["plateau"].of({}), range(1, N + 1)))["lr_curve"][:, 0]
     assert rates[:12].tolist() == [1e-3] * 12  # patience 10, then a tenth
     assert rates[12] == pytest.approx(1e-4)
 
 
 def test_prodigy_finds_a_rate_of_its_own() -> None:
-    rates = figures(alone(world("adam", N), 0, RIVALS["prodigy"].recipe))["lr_curve"]
+    rates = figures(alone(world("adam", N), 0, RIVALS["prodigy"].of({})))["lr_curve"]
     assert rates[0, 0] == pytest.approx(1e-6)
     assert rates[-1, 0] > 1e-5
 
 
-def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
+@pytest.mark.parametrize("name", ["schedule_free", "schedule_free_high", "dog", "ldog"])
+def test_what_averages_its_weights_is_judged_on_the_average(name: str) -> None:
     workload, made = world("adam", N), list[Any]()
 
     def recipe(params: list[torch.nn.Parameter], workload: Any) -> Driver:
-        made.append((params, RIVALS["schedule_free"].recipe(params, workload)))
+        made.append((params, RIVALS[name].of({})(params, workload)))
         return made[0][1]
 
     recording = alone(workload, 0, recipe)
@@ -143,6 +150,46 @@ def test_schedule_free_is_judged_on_its_evaluation_weights() -> None:
     assert recording.test_loss is not None
     assert recording.test_loss[0] == pytest.approx(loss(), rel=1e-6)
     assert training != pytest.approx(loss(), rel=1e-4)
+
+
+def test_dogs_average_is_the_polynomial_one() -> None:
+    """Of gamma 8: 9/9, then 9/10 of the newest, then 9/11."""
+    weights = torch.nn.Parameter(torch.zeros(1))
+    averaged, visited = Averaged(torch.optim.SGD([weights], 1.0), [weights]), list[float]()
+    for gradient in (-1.0, -3.0, -2.0):  # the weights are 1, 4, 6
+        weights.grad = torch.tensor([gradient])
+        averaged.step()
+        averaged.eval()
+        visited.append(weights.item())
+        averaged.train()
+    assert visited == pytest.approx([1.0, 3.7, 2 / 11 * 3.7 + 9 / 11 * 6])
+    assert weights.item() == 6.0
+
+
+@pytest.mark.parametrize(("norm", "first"), [(torch.nn.Identity(), 1e-6), (torch.nn.BatchNorm1d(12), 1e-4)])
+def test_dog_begins_higher_under_batch_norm(norm: torch.nn.Module, first: float) -> None:
+    workload = replace(world("sgd", N), build=lambda: torch.nn.Sequential(torch.nn.Linear(6, 12), norm))
+    driver = RIVALS["dog"].of({})([*workload.initialise(0).parameters()], workload)
+    assert driver.optimizer.param_groups[0]["reps_rel"] == first
+
+
+def test_momo_makes_no_step_where_the_loss_is_at_its_bound() -> None:
+    """Its step is worked out from the batch loss, whose bound is 0."""
+    weights = torch.nn.Parameter(torch.ones(2))
+    driver = RIVALS["momo"].of({})([weights], world("adam", N))
+    weights.grad = torch.ones(2)
+    driver.step(torch.tensor(0.0))
+    assert weights.tolist() == [1.0, 1.0]
+    driver.step(torch.tensor(1.0))
+    assert (weights < 1).all()
+
+
+def test_nadamw_follows_its_schedule_to_the_frozen_rate() -> None:
+    frozen = nadamw_settings()
+    rates = figures(alone(world("sgd", N), 0, RIVALS["nadamw"].of({})))["lr_curve"][:, 0]
+    np.testing.assert_allclose(rates, frozen["lr0"] * multipliers(frozen["schedule"], N))
+    other = figures(alone(world("sgd", N), 0, RIVALS["nadamw"].of({"lr0": 2 * frozen["lr0"]})))["lr_curve"][:, 0]
+    np.testing.assert_allclose(other, 2 * rates)
 
 
 @pytest.mark.parametrize(("kind", "calls"), [(LossListener, N), (MetricsListener, len(POINTS)), (StepListener, N)])
@@ -173,7 +220,7 @@ def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
     return Driver(optimizer)
 
 
-@pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"].recipe, RIVALS["plateau"].recipe]])
+@pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"].of({}), RIVALS["plateau"].of({})]])
 def test_a_divergence_ends_the_training_alone(recipes: list[Recipe]) -> None:
     workload = replace(world("sgd", N), loss=lambda outputs, y: (outputs.sum(-1) - y).square().mean())
     recording, ended = loops.train(workload, range(len(recipes)), recipes, 64, POINTS), [of is far for of in recipes]

@@ -8,7 +8,7 @@ import pytest
 
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.evaluation import loops
-from pipeline.evaluation.rivals import of_scheduler
+from pipeline.evaluation.loop_driver import of_scheduler
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import BestCheckpoint, Recording
 from pipeline.simulation.simulate import simulate

@@ -1,0 +1,140 @@
+"""Optimizers of packages that find their own rate, with their packages' defaults, as users have them who do not tune.
+
+Weight decay is the workload's own; Adam's kin stands for every optimizer but SGD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.evaluation.loop_driver import Driver
+from pipeline.workloads.base import Workload
+from pipeline.workloads.optimizers import ADAM_BETAS, DECOUPLED
+
+WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
+START, NORMED_START = 1e-6, 1e-4  # DoG's `reps_rel`, and what its authors advise under batch norm
+
+
+def is_sgd(workload: Workload) -> bool:
+    return workload.optimizer == "sgd"
+
+
+def adam_betas(workload: Workload) -> tuple[float, float]:
+    """The workload's own, unless they are Lion's."""
+    return ADAM_BETAS if workload.betas is None or workload.optimizer == "lion" else workload.betas
+
+
+def schedule_free(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Schedule-free AdamW or SGD (Defazio et al. 2024, arXiv:2405.15682) at the package's rates, 0.0025 and 1."""
+    from schedulefree import AdamWScheduleFree, SGDScheduleFree
+
+    kind = SGDScheduleFree if is_sgd(workload) else AdamWScheduleFree
+    return Driver(kind(params, weight_decay=workload.weight_decay, warmup_steps=round(WARM_UP * workload.n_steps)))
+
+
+def schedule_free_high(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Schedule-free AdamW from 0.01, whatever optimizer the workload has."""
+    from schedulefree import AdamWScheduleFree
+
+    warm_up = round(WARM_UP * workload.n_steps)
+    return Driver(AdamWScheduleFree(params, 1e-2, weight_decay=workload.weight_decay, warmup_steps=warm_up))
+
+
+def prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Prodigy (Mishchenko & Defazio 2023, arXiv:2306.06101)."""
+    from prodigyopt import Prodigy
+
+    decay: Any = workload.weight_decay  # declared int there
+    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+
+
+def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """D-Adaptation (Defazio & Mishchenko 2023, arXiv:2301.07733)."""
+    from dadaptation import DAdaptAdam, DAdaptSGD
+
+    decay: Any = workload.weight_decay  # declared int there
+    if is_sgd(workload):
+        return Driver(DAdaptSGD(params, momentum=workload.momentum, weight_decay=decay))
+    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+
+
+def mechanic(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """Mechanic (Cutkosky et al. 2023, arXiv:2306.00144) around AdamW or SGD with momentum, their rate 1 as advised."""
+    from mechanic_pytorch import mechanize
+
+    decay = workload.weight_decay
+    if is_sgd(workload):
+        own = {"momentum": workload.momentum, "nesterov": workload.nesterov}
+        return Driver(mechanize(torch.optim.SGD)(params, lr=1.0, weight_decay=decay, **own))
+    return Driver(mechanize(torch.optim.AdamW)(params, lr=1.0, betas=adam_betas(workload), weight_decay=decay))
+
+
+def momo(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """MoMo for SGD with momentum, else MoMo-Adam (Schaipp et al. 2024, arXiv:2305.07583), rates 1 and 0.01."""
+    from momo import Momo, MomoAdam
+
+    optimizer = Momo(params, beta=workload.momentum) if is_sgd(workload) else MomoAdam(params)
+    optimizer.param_groups[0]["weight_decay"] = workload.weight_decay  # declared int there
+    return Driver(optimizer, needs_loss=True)
+
+
+def dog(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """DoG (Ivgi et al. 2023, arXiv:2302.12022) with its package's averaging of weights, as that advises."""
+    from dog import DoG
+
+    return Driver(Averaged(DoG(params, _start(workload), weight_decay=workload.weight_decay), params))
+
+
+def ldog(params: list[nn.Parameter], workload: Workload) -> Driver:
+    """DoG with a step size of its own for every tensor."""
+    from dog import LDoG
+
+    return Driver(Averaged(LDoG(params, _start(workload), weight_decay=workload.weight_decay), params))
+
+
+def _start(workload: Workload) -> float:
+    normed = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return NORMED_START if any(isinstance(module, normed) for module in workload.initialise(0).modules()) else START
+
+
+class Averaged:
+    """DoG and the polynomial average of its weights, which are the ones to evaluate: `eval()` puts them in place.
+
+    Running statistics of batch norm stay those of the last weights.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, params: Sequence[nn.Parameter]) -> None:
+        from dog import PolynomialDecayAverager
+
+        self._optimizer, self._params = optimizer, params
+        self._averager = PolynomialDecayAverager(nn.ParameterList(params))
+        self._aside: list[torch.Tensor] | None = None  # weights of the training, during an evaluation
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self._optimizer.param_groups
+
+    def zero_grad(self) -> None:
+        self._optimizer.zero_grad()
+
+    def step(self) -> None:
+        self._optimizer.step()
+        self._averager.step()
+
+    @torch.no_grad()
+    def eval(self) -> None:
+        """The averaged weights in place."""
+        self._aside = [p.detach().clone() for p in self._params]
+        for p, averaged in zip(self._params, self._averager.averaged_model.parameters(), strict=True):
+            p.copy_(averaged)
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """The weights of the training in place."""
+        for p, own in zip(self._params, self._aside or self._params, strict=True):
+            p.copy_(own)
+        self._aside = None

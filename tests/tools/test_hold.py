@@ -1,0 +1,91 @@
+"""The policy that lrpilot ships, with its later moves multiplied."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundles import write_bundle
+from lrpilot import load_policy
+from lrpilot.actions import ActionEquation
+from lrpilot.cli import main as command_line
+from pipeline.evaluation.methods.ablated import Ablated, hold
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.trial import Run, execute
+from pipeline.paths import DEFAULT_MODEL
+from policy.graph import example_observations
+from policy.later_moves import FIRST
+from tools import hold as tool
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    """A copy of the shipped policy and its card."""
+    return Path(shutil.copytree(DEFAULT_MODEL, tmp_path / "default"))
+
+
+@pytest.fixture
+def observations() -> np.ndarray:
+    rows = example_observations(64)
+    rows[:, FIRST] = np.arange(64) % 2
+    return rows
+
+
+def test_held_the_graph_answers_as_the_control_does(shipped: Path, observations: np.ndarray) -> None:
+    tool.main(["--factor", "0", "--folder", str(shipped)])
+    held, policy = load_policy(shipped / "policy.onnx"), load_policy("default")
+    np.testing.assert_array_equal(held(observations), hold(policy)(observations))
+    assert np.ptp(held(observations)[observations[:, FIRST] > 0]) > 0.1
+    assert held.manifest.training == policy.manifest.training | {"later_moves": 0.0}
+    assert held.manifest.evaluation == {} and held.protocol == policy.protocol
+    assert held.manifest.graph != policy.manifest.graph
+    assert command_line(["verify", str(shipped / "policy.onnx")]) == 0
+
+
+def test_held_it_trains_as_the_control_does(shipped: Path) -> None:
+    tool.hold(shipped, 0.0)
+    (task,) = tasks(("illconditioned",), 1)
+    held = Learned("policy", "held", str(shipped / "policy.onnx"), epochs=True)
+    (mine,), (control,) = (
+        execute([Run(task, method, 0)]) for method in (held, Ablated("control", "hold", "default", "hold"))
+    )
+    for column in ("test_loss", "val_loss", "best_loss", "val_curve", "lr_curve"):
+        assert mine[column] == control[column], column
+
+
+def test_halves_multiply(shipped: Path, observations: np.ndarray) -> None:
+    for _ in range(2):
+        tool.hold(shipped, 0.5)
+    quartered, answers = load_policy(shipped / "policy.onnx"), load_policy("default")(observations)
+    wanted = np.where(observations[:, FIRST] > 0, answers, 0.25 * answers)
+    np.testing.assert_allclose(quartered(observations), wanted, atol=1e-6)
+    assert quartered.manifest.training["later_moves"] == 0.25
+
+
+def test_the_card_says_so(shipped: Path) -> None:
+    before = hashlib.sha256((shipped / "policy.onnx").read_bytes()).hexdigest()
+    old = (shipped / "card.md").read_text()
+    assert f"policy.onnx: {before}" in old and "| policy |" in old
+    tool.hold(shipped, 0.0)
+    after, card = hashlib.sha256((shipped / "policy.onnx").read_bytes()).hexdigest(), (shipped / "card.md").read_text()
+    assert f"- sha256 of policy.onnx: {after}" in card
+    assert f"the policy of sha256 {before}\nwith a factor in its graph: the level of the first action is held" in card
+    assert "| policy |" not in card and old.partition("## Limits")[2] == card.partition("## Limits")[2]
+
+
+@pytest.mark.parametrize("factor", [-0.1, 1.0, float("nan")])
+def test_a_factor_that_there_is_not(shipped: Path, factor: float) -> None:
+    content = (shipped / "policy.onnx").read_bytes()
+    with pytest.raises(SystemExit, match=r"hold: factor: .*, want a number from 0 to below 1"):
+        tool.main([f"--factor={factor}", "--folder", str(shipped)])
+    assert (shipped / "policy.onnx").read_bytes() == content
+
+
+def test_actions_that_name_levels_cannot_be_held(tmp_path: Path) -> None:
+    """An action of 0 would be the anchor there."""
+    write_bundle(tmp_path / "policy.onnx", action=ActionEquation(moves=False))
+    with pytest.raises(ValueError, match="later actions name levels"):
+        tool.hold(tmp_path, 0.0)
