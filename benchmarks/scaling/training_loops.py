@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lrpilot.pilot import Protocol
-from pipeline.evaluation import rivals
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
+from pipeline.workloads.optimizers import torch_optimizer
 from pipeline.workloads.population import Population
 
 SCHEDULES = {"constant": 0.2, "linear": 0.4, "cosine": 0.2, "random_walk": 0.2}
@@ -40,15 +41,22 @@ def recorded(workload: Workload, seeds: Sequence[int], validate: bool, device: s
 
 
 def plain(workload: Workload, seed: int, rates: np.ndarray) -> np.ndarray:
-    """Batch losses (N,) of one training at rates (N,)."""
-    model = workload.initialise(seed)
-    opt, x, y = rivals.plain([*model.parameters()], workload), workload.train.x, workload.train.y
+    """Batch losses (N,) of one training at rates (N,); dropout and augmentation draw as they come."""
+    model = workload.initialise(seed).train()
+    params = [p for p in model.parameters() if p.requires_grad]
+    opt, x, y = torch_optimizer(params, workload, 1.0), workload.train.x, workload.train.y
+    minimised = workload.train_loss or workload.loss
     losses: list[torch.Tensor] = []
     for lr, batch in zip(rates.tolist(), torch.from_numpy(workload.batches(seed)), strict=True):
         opt.param_groups[0]["lr"] = lr
-        loss = workload.loss(model(x[batch]), y[batch])
+        inputs, targets = x[batch], y[batch]
+        if workload.augment is not None:
+            inputs, targets = workload.augment(inputs, targets)
+        loss = minimised(model(inputs), targets)
         opt.zero_grad()
         loss.backward()
+        if workload.clip is not None:
+            nn.utils.clip_grad_norm_(params, workload.clip)
         opt.step()
         losses.append(loss.detach())
     return torch.stack(losses).numpy()
@@ -68,7 +76,7 @@ class StepEnv:
 
     def reset(self) -> np.ndarray:
         self.model = self.workload.initialise(self.seed)
-        self.optimizer = rivals.plain([*self.model.parameters()], self.workload)
+        self.optimizer = torch_optimizer(self.model.parameters(), self.workload, 1.0)
         self.batches = torch.from_numpy(self.workload.batches(self.seed))
         self.done, self.lr, self.loss, self.mean, self.square = 0, 0.0, 0.0, 0.0, 0.0
         self.validation = self._validate()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.evaluation.rivals import Driver, Recipe
 from pipeline.simulation import follow
 from pipeline.simulation.recorder import Recording, Scores
+from pipeline.workloads import layout, plain
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.population import Population
 
@@ -43,9 +44,13 @@ class PlainLoop:
     members = np.arange(1)
 
     def __init__(self, workload: Workload, seed: int, recipe: Recipe) -> None:
-        self._workload, self._batches = workload, torch.from_numpy(workload.batches(seed))
+        self._workload, self._seed = workload, seed
+        self._batches = torch.from_numpy(workload.batches(seed))
         self._model = workload.initialise(seed)
-        self._driver = recipe([*self._model.parameters()], workload)
+        self._params = [p for p in self._model.parameters() if p.requires_grad]
+        x, _ = plain.batch(workload, workload.train, self._batches[0], seed, 0)
+        self._draws = plain.count_draws(self._model, x)
+        self._driver = recipe(self._params, workload)
         self._alive = True
         _training_mode(self._driver.optimizer)
 
@@ -53,8 +58,8 @@ class PlainLoop:
         return 1
 
     @property
-    def weights(self) -> Tensor:
-        return nn.utils.parameters_to_vector(self._model.parameters()).detach()[None]
+    def snapshot(self) -> Tensor:
+        return layout.snapshot(self._model)[None]
 
     def rates(self, step: int) -> np.ndarray:
         return np.array([_rate(self._driver.optimizer) if self._alive else np.nan])
@@ -62,13 +67,16 @@ class PlainLoop:
     def train_step(self, step: int, lr: np.ndarray) -> None:
         if not self._alive:
             return
-        train, batch, optimizer = self._workload.train, self._batches[step], self._driver.optimizer
-        loss = self._workload.loss(self._model(train.x[batch]), train.y[batch])
+        workload, optimizer = self._workload, self._driver.optimizer
+        x, y = plain.batch(workload, workload.train, self._batches[step], self._seed, step)
+        loss = plain.training_loss(workload, self._model.train(), x, y, self._seed, step, self._draws)
         self._alive = bool(torch.isfinite(loss))
         if not self._alive:
             return
         optimizer.zero_grad()
         loss.backward()
+        if workload.clip is not None:
+            nn.utils.clip_grad_norm_(self._params, workload.clip)
         optimizer.step()
         self._driver.after_step(loss)
 
@@ -83,9 +91,8 @@ class PlainLoop:
         loss, error = score(self._workload, self._model, data, limit) if self._alive else (np.nan, np.nan)
         return np.array([loss]), np.array([error])
 
-    def score_of(self, weights: Tensor, data: Data) -> Scores:
-        model = copy.deepcopy(self._model)
-        nn.utils.vector_to_parameters(weights[0], model.parameters())
+    def score_of(self, snapshot: Tensor, data: Data) -> Scores:
+        model = layout.load(copy.deepcopy(self._model), snapshot[0])
         loss, error = score(self._workload, model, data)
         return np.array([loss]), np.array([error])
 
@@ -156,6 +163,6 @@ def _evaluation_mode(*optimizers: Any) -> Iterator[None]:
 @torch.no_grad()
 def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> tuple[float, float]:
     """Mean loss and error rate on the first `limit` examples; nan error where the workload has none."""
-    outputs: Tensor = model(data.x[:limit])
+    outputs: Tensor = model.eval()(data.x[:limit])
     loss, y = workload.loss(outputs, data.y[:limit]).item(), data.y[:limit]
     return loss, np.nan if workload.error is None else workload.error(outputs, y).item()

@@ -41,16 +41,16 @@ class Recording:
 class Runs(Protocol):
     """K runs in training, of which k have weights of their own: the others have ended."""
 
-    members: np.ndarray  # (k,) int: whose row of `weights` is which
+    members: np.ndarray  # (k,) int: whose row of `snapshot` is which
 
     @property
-    def weights(self) -> Tensor: ...  # (k, P)
+    def snapshot(self) -> Tensor: ...  # (k, P + Q): all that their scores depend on
 
     def __len__(self) -> int: ...  # K
 
     def score(self, data: Data, limit: int | None = None) -> Scores: ...
 
-    def score_of(self, weights: Tensor, data: Data) -> Scores: ...  # of other weights (K, P)
+    def score_of(self, snapshot: Tensor, data: Data) -> Scores: ...  # of other numbers (K, P + Q)
 
 
 class BestCheckpoint:
@@ -58,7 +58,7 @@ class BestCheckpoint:
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
-        self._weights = runs.weights.clone()
+        self._best = runs.snapshot.clone()
         self._loss = np.full(len(runs), np.inf)
 
     def update(self, loss: np.ndarray) -> None:
@@ -67,11 +67,11 @@ class BestCheckpoint:
         self._loss = np.where(better, loss, self._loss)
         members = self._runs.members
         rows = np.flatnonzero(better[members])
-        self._weights[members[rows]] = self._runs.weights[rows]
+        self._best[members[rows]] = self._runs.snapshot[rows]
 
     def score(self, data: Data) -> Scores:
         """Of these weights; of the initial ones where no validation loss was finite."""
-        return self._runs.score_of(self._weights, data)
+        return self._runs.score_of(self._best, data)
 
 
 class Recorder:

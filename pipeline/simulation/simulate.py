@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lrpilot import telemetry
+from lrpilot.optimizers import KINDS
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.simulation.recorder import Recorder, Recording
 from pipeline.workloads.base import Workload
@@ -47,7 +48,7 @@ def simulate(
     sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     population = Population(workload, seeds, device)
     pilot = Pilot(
-        protocol, n, workload.optimizer, runs=k, probed=probed,
+        protocol, n, kind_of(workload), runs=k, probed=probed,
         steps_per_epoch=sizes[0], examples=sizes[1],
     )  # fmt: skip
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
@@ -139,6 +140,11 @@ def simulate(
         record.probe = (pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
     record.anchor = pilot.anchor
     return recorder.finish()
+
+
+def kind_of(workload: Workload) -> str:
+    """The kind that the pilot takes the workload's optimizer for, as `PilotLR` does."""
+    return workload.optimizer if workload.optimizer in KINDS else "adam"
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A workload: one training problem, written for one run: any module, data, loss, and the settings of its optimizer.
 
-`population.py` trains many runs of it at once where torch.func can, `one_by_one.py` one after the other where it
+`population.py` trains many runs of it at once, together where torch.func can, one after the other where it
 cannot; nothing here knows about that. Whatever a training draws, it draws by its seed and the step: the same run
 repeats bit for bit, and runs of one seed share weights, batches, augmentation and dropout.
 """

@@ -1,50 +1,31 @@
-"""Many runs of one workload at once: `torch.func.vmap` over stacked parameters, each member with a learning rate, an
-initialisation and a data order of its own. A member follows the plain `torch.optim` loop; tests hold it to that.
+"""Many runs of one workload at once, each with a learning rate, an initialisation, a data order and draws of its own.
+A member follows the plain `torch.optim` loop; tests hold it to that.
 
 Parameters, gradients and optimizer state are flat (K, P) tensors: the optimizers are a few whole-tensor operations,
-a sketch is one indexing, a roll-back one `where`.
+a sketch is one indexing, a roll-back one `where`. Gradients come from `torch.func.vmap` over stacked parameters, or,
+where it cannot map the module, from autograd, one member after the other. The population finds that out by itself.
 """
 
 from __future__ import annotations
 
 import copy
+import sys
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
 
+from pipeline.workloads import layout, plain
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.replay import Replay
+from pipeline.workloads.engines import CannotVectoriseError, Engine, OneByOne, Vectorised
+from pipeline.workloads.optimizers import Stepper, clip
+from pipeline.workloads.state import State
 
-BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9  # torch.optim's defaults; SGD with the usual momentum
-NOTHING = 1e-30  # where squared gradients start: the root of an exact zero takes ten times as long as any other
 RETIRED = 0.25  # share of diverged members from which on leaving them out pays for recording the step anew
 EVALUATED = 2**18  # member-examples per forward pass of an evaluation, bounds its memory
-
-
-@dataclass
-class State:
-    """Everything a training step changes: tensors (K, P), and a count (K,)."""
-
-    weights: Tensor
-    first: Tensor  # Adam: mean of gradients; SGD: momentum buffer
-    second: Tensor  # Adam: mean of squared gradients
-    steps: np.ndarray  # optimizer steps taken, float64
-
-    def clone(self) -> State:
-        return copy.deepcopy(self)
-
-    def restore(self, saved: State, which: np.ndarray) -> None:
-        """Put the members `which` (K,) bool back to `saved`."""
-        for mine, theirs in zip(vars(self).values(), vars(saved).values(), strict=True):
-            mine[which] = theirs[which]
-
-    def select(self, rows: np.ndarray) -> State:
-        """The members `rows` (k,) alone."""
-        return State(*(x[rows] for x in vars(self).values()))
+SAME = 1e-3  # how far a member's first gradient may be from the plain loop's, of its norm
 
 
 class Population:
@@ -52,22 +33,16 @@ class Population:
 
     def __init__(self, workload: Workload, seeds: Sequence[int], device: str = "cpu") -> None:
         self.workload, self.device = workload, device
+        self._seeds = [int(seed) for seed in seeds]
         self._size, self.members = len(seeds), np.arange(len(seeds))  # members: whose row is which
-        models = [workload.initialise(seed) for seed in seeds]
-        self._template = models[0].to(device)
-        self._names = [n for n, _ in models[0].named_parameters()]
-        self._shapes = [p.shape for p in models[0].parameters()]
-        self._sizes = [p.numel() for p in models[0].parameters()]
-        weights = torch.stack([nn.utils.parameters_to_vector(m.parameters()).detach() for m in models]).to(device)
-        start = torch.zeros_like(weights), torch.full_like(weights, NOTHING), np.zeros(len(models))
-        self.state = State(weights, *start)
-        self.gradient = torch.zeros_like(weights)
-        self._scratch = torch.empty_like(weights), torch.empty_like(weights)
+        models = [workload.initialise(seed).to(device) for seed in seeds]
         order = np.stack([workload.batches(seed) for seed in seeds], axis=1)
         self._order = torch.from_numpy(order).to(device)  # (N, K, B)
         self._train = Data(workload.train.x.to(device), workload.train.y.to(device))
-        self._step = Replay(vmap(grad_and_value(self._loss)))
-        self._forward = Replay(vmap(self._scores, in_dims=(0, None, None)))
+        self.state = _begin(models)
+        self._engine = _engine(workload, models, self.state.clone(), self._batch(0), self._seeds)
+        self.gradient = torch.zeros_like(self.state.weights)
+        self._stepper = Stepper(workload, self.gradient)
 
     def __len__(self) -> int:
         return self._size
@@ -78,8 +53,13 @@ class Population:
         return self.state.weights
 
     @property
+    def snapshot(self) -> Tensor:
+        """(k, P + Q): all that the scores of `members` depend on."""
+        return torch.cat([self.state.weights, self.state.buffers], dim=1)
+
+    @property
     def n_params(self) -> int:
-        """Parameters of one member."""
+        """Parameters of one member that train."""
         return self.state.weights.shape[1]
 
     def retire(self, which: np.ndarray) -> np.ndarray | None:
@@ -92,8 +72,8 @@ class Population:
             return None
         rows = rows if len(rows) else np.array([0])
         self.members, self.state, self.gradient = self.members[rows], self.state.select(rows), self.gradient[rows]
-        self._scratch = torch.empty_like(self.gradient), torch.empty_like(self.gradient)
-        self._order = self._order[:, rows]
+        self._stepper = Stepper(self.workload, self.gradient)
+        self._order, self._seeds = self._order[:, rows], [self._seeds[row] for row in rows]
         return rows
 
     def spread(self, values: Tensor) -> Tensor:
@@ -104,68 +84,90 @@ class Population:
         whole[..., self.members] = values
         return whole
 
-    def _model(self, flat: Tensor, x: Tensor) -> Tensor:
-        """One member's outputs for inputs x (B, ...), from its flat parameters (P,)."""
-        parts = [p.view(s) for p, s in zip(torch.split(flat, self._sizes), self._shapes, strict=True)]
-        return functional_call(self._template, dict(zip(self._names, parts, strict=True)), (x,))
-
-    def _loss(self, flat: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return self.workload.loss(self._model(flat, x), y)
-
-    def _scores(self, flat: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = self._model(flat, x)
-        error = self.workload.error
-        return self.workload.loss(outputs, y), torch.full((), torch.nan) if error is None else error(outputs, y)
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (k, B, ...) of a step."""
+        index = self._order[step]
+        if self.workload.augment is None:
+            return self._train.x[index], self._train.y[index]
+        parts = [
+            plain.batch(self.workload, self._train, mine, seed, step)
+            for mine, seed in zip(index, self._seeds, strict=True)
+        ]
+        x, y = (torch.stack(column) for column in zip(*parts, strict=True))
+        return x, y
 
     def train_step(self, step: int, lr: np.ndarray) -> Tensor:
         """One optimizer step on the batches of `step` at learning rates lr (K,); batch losses (K,) before it."""
-        index = self._order[step]
-        self.gradient, loss = self._step(self.state.weights, self._train.x[index], self._train.y[index])
+        x, y = self._batch(step)
+        gradient, loss, self.state.buffers = self._engine.gradients(
+            self.state.weights, self.state.buffers, x, y, self.members, self._seeds, step
+        )
+        self.gradient = gradient if self.workload.clip is None else clip(gradient, self.workload.clip)
         self._update(lr[self.members])
         return self.spread(loss)
 
     def _update(self, lr: np.ndarray) -> None:
-        s, g, kind, decay = self.state, self.gradient, self.workload.optimizer, self.workload.weight_decay
-        s.steps += 1
-        if kind == "adamw":
-            s.weights *= self._column(1 - lr * decay)
-        elif decay:
-            g = g + decay * s.weights
-        if kind == "sgd":
-            s.first.mul_(MOMENTUM).add_(g)
-            s.weights -= self._column(lr) * s.first
-            return
-        s.first.lerp_(g, 1 - BETAS[0])
-        s.second.mul_(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-        # lr m / first / (sqrt(v / second) + eps), the numbers of a member taken together: fewer passes over memory
-        first, second = 1 - BETAS[0] ** s.steps, np.sqrt(1 - BETAS[1] ** s.steps)
-        above, below = self._scratch
-        torch.sqrt(s.second, out=below).add_(self._column(EPS * second))
-        torch.mul(s.first, self._column(lr * second / first), out=above)
-        s.weights.addcdiv_(above, below, value=-1)
-
-    def _column(self, values: np.ndarray) -> Tensor:
-        """(K, 1) on the device, of the members' numbers (K,)."""
-        return torch.from_numpy(values.astype(np.float32)).to(self.device)[:, None]
+        self._stepper(self.state, self.gradient, lr)
 
     def score(self, data: Data, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error where the workload has none."""
-        loss, error = self.spread(self._score(self.state.weights, data, limit)).numpy()
+        loss, error = self.spread(self._score(self.state.weights, self.state.buffers, data, limit)).numpy()
         return loss, error
 
-    def score_of(self, weights: Tensor, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """`score` of other weights (K, P), one row for every member."""
-        loss, error = self._score(weights, data, None).numpy()
+    def score_of(self, snapshot: Tensor, data: Data) -> tuple[np.ndarray, np.ndarray]:
+        """`score` of other numbers (K, P + Q), one row for every member."""
+        loss, error = self._score(snapshot[:, : self.n_params], snapshot[:, self.n_params :], data, None).numpy()
         return loss, error
 
-    def _score(self, weights: Tensor, data: Data, limit: int | None) -> Tensor:
-        """Loss and error rate (2, k) of weights (k, P)."""
+    def _score(self, weights: Tensor, buffers: Tensor, data: Data, limit: int | None) -> Tensor:
+        """Loss and error rate (2, k) of weights (k, P) and buffers (k, Q)."""
         n = len(data) if limit is None else min(limit, len(data))
         chunk = max(1, EVALUATED // len(self))
         total = torch.zeros(2, len(weights), dtype=torch.float64)
         for i in range(0, n, chunk):
             part = slice(i, min(i + chunk, n))
             x, y = data.x[part].to(self.device), data.y[part].to(self.device)
-            loss, error = self._forward(weights, x, y)
+            loss, error = self._engine.scores(weights, buffers, x, y)
             total += len(x) / n * torch.stack([loss, error]).cpu()
         return total
+
+
+def _begin(models: Sequence[nn.Module]) -> State:
+    weights, buffers = (
+        torch.stack([layout.Rows.of(part(model)).row(part(model)) for model in models])
+        for part in (layout.trained, layout.carried)
+    )
+    return State.begin(weights, buffers.to(weights.device))
+
+
+def _engine(
+    workload: Workload, models: Sequence[nn.Module], begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]
+) -> Engine:
+    """The fast engine where it does what the plain loop does, else the plain one, which says why in one line."""
+    draws = plain.count_draws(models[0], batch[0][0])
+    template, alone = (copy.deepcopy(models[0]) for _ in range(2))  # a step may leave traces in a module
+    try:
+        engine = Vectorised(workload, template, draws)
+        with warnings.catch_warnings(action="ignore"):  # of operations that torch.func maps slowly
+            _check(engine, OneByOne(workload, [alone], draws), begin, batch, seeds)
+    except Exception as error:
+        why = " ".join(str(error).split("\n")[0].split())
+        print(f"{workload.family}, {workload.name}: trains one run at a time: {why}", file=sys.stderr, flush=True)
+        return OneByOne(workload, models, draws)
+    return engine
+
+
+def _check(fast: Engine, slow: Engine, begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]) -> None:
+    """Raise CannotVectoriseError where a gradient of member 0, or what it leaves behind, is not the plain loop's.
+
+    Twice: the first call of the fast engine records what the second one repeats.
+    """
+    x, y = batch
+    one, k = slice(0, 1), np.arange(len(seeds))
+    for _ in range(2):
+        slow_step = slow.gradients(begin.weights[one], begin.buffers[one], x[one], y[one], k[one], seeds[one], 0)
+        fast_step = fast.gradients(begin.weights, begin.buffers.clone(), x, y, k, seeds, 0)
+        for what, mine, theirs in (*zip(("gradient", "loss", "buffers"), fast_step, slow_step, strict=True),)[::-1]:
+            off = torch.linalg.vector_norm((mine[0] - theirs[0]).double())
+            if torch.isfinite(theirs).all() and not off <= SAME * torch.linalg.vector_norm(theirs.double()) + 1e-6:
+                raise CannotVectoriseError(f"mapped over members, its {what} would be another after a step")

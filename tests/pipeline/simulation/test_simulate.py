@@ -69,13 +69,13 @@ def test_the_best_checkpoint_of_each_member_is_kept() -> None:
     points = (40, 80, 120, 160, 200)
     record = follow(workload, SEEDS, rates, val_examples=64, milestones=points)
     population, lowest = Population(workload, SEEDS), np.full(4, np.inf)
-    best = population.state.weights.clone()
+    best = population.snapshot.clone()
     for step, lr in enumerate(rates):
         population.train_step(step, lr)
         if step + 1 in points:
             loss, _ = population.score(workload.val, 64)
             for i in np.flatnonzero(loss < lowest):
-                lowest[i], best[i] = loss[i], population.state.weights[i]
+                lowest[i], best[i] = loss[i], population.snapshot[i]
     wanted, _ = population.score_of(best, workload.test)
     assert record.test_loss is not None and record.best_loss is not None
     np.testing.assert_allclose(record.best_loss, wanted, rtol=1e-5)

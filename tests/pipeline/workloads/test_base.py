@@ -54,7 +54,11 @@ def test_an_epoch_may_end_within_a_batch() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optimizer": "rmsprop"}, r"Workload\.optimizer: 'rmsprop', want one of \('adam', 'adamw', 'sgd'\)"),
+        (
+            {"optimizer": "adadelta"},
+            r"Workload\.optimizer: 'adadelta', want one of \('adam', 'adamw', 'sgd'",
+        ),
+        ({"clip": 0.0}, r"Workload\.clip: 0\.0, want a norm above 0, or None"),
         ({"batch_size": 0}, r"Workload\.batch_size: 0, want 1\.\.192"),
         ({"batch_size": 193}, r"Workload\.batch_size: 193, want 1\.\.192 \(training examples\)"),
     ],
@@ -94,4 +98,4 @@ def test_a_sequence_counts_once_for_each_symbol(targets: torch.Tensor, predictio
 
 def test_a_family_names_the_module_that_defines_it() -> None:
     assert FAMILIES["mnist_cnn"].module == "pipeline.workloads.vision"
-    assert Family("spirals", "train", FAMILIES["spirals"].sample).module == "pipeline.workloads.synthetic"
+    assert Family("spirals", "train", FAMILIES["spirals"].sample, "odd").module == "pipeline.workloads.synthetic"

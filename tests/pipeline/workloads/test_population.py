@@ -119,7 +119,7 @@ def test_an_evaluation_holds_no_more_member_examples_than_allowed(
     """Of four members at once."""
     if evaluated:
         monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
-    monkeypatch.setattr("pipeline.workloads.population.Replay", lambda fn: fn)
+    monkeypatch.setattr("pipeline.workloads.engines.Replay", lambda fn: fn)
     sizes: list[int] = []
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -128,14 +128,16 @@ def test_an_evaluation_holds_no_more_member_examples_than_allowed(
 
     workload = replace(world(), loss=loss)
     data = Data(workload.val.x[:1].expand(examples, -1), workload.val.y[:1].expand(examples))
-    Population(workload, range(4)).score(data)
+    population = Population(workload, range(4))
+    sizes.clear()
+    population.score(data)
     assert sizes == chunks
 
 
 def test_other_weights_are_scored_like_a_members_own() -> None:
     workload = world()
     population = Population(workload, [3, 8])
-    swapped = population.score_of(population.state.weights.flip(0), workload.val)
+    swapped = population.score_of(population.snapshot.flip(0), workload.val)
     for mine, wanted in zip(swapped, population.score(workload.val), strict=True):
         np.testing.assert_array_equal(mine, wanted[::-1])
 

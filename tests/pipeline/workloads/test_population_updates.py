@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.population import Population, State
+from pipeline.workloads.population import Population
+from pipeline.workloads.state import State
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -141,14 +142,13 @@ def test_a_gradient_that_is_not_finite_breaks_its_own_weight_alone(optimizer: st
 def state(offset: float) -> State:
     """Three members of two weights, whose numbers are all different."""
     first = torch.arange(6.0).view(3, 2) + offset
-    return State(first, first + 100, first + 200, np.arange(3) + offset)
+    return State(first, first + 100, first + 200, first[:, :1] + 300, np.arange(3) + offset)
 
 
 def rows(state: State) -> list[list[float]]:
-    """By member weights, first, second and steps."""
+    """By member all its numbers."""
     return [
-        [*state.weights[i].tolist(), *state.first[i].tolist(), *state.second[i].tolist(), float(state.steps[i])]
-        for i in range(len(state.steps))
+        [*(float(v) for part in vars(state).values() for v in np.atleast_1d(part[i]))] for i in range(len(state.steps))
     ]
 
 

@@ -86,6 +86,6 @@ def test_every_family_trains_the_same(name: str, monkeypatch: pytest.MonkeyPatch
         return [*losses, *population.score(workload.val, 32)]
 
     replayed = trained()
-    monkeypatch.setattr("pipeline.workloads.population.Replay", lambda fn: fn)
+    monkeypatch.setattr("pipeline.workloads.engines.Replay", lambda fn: fn)
     for mine, wanted in zip(replayed, trained(), strict=True):
         np.testing.assert_array_equal(mine, wanted)
