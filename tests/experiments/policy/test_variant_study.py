@@ -121,9 +121,9 @@ def test_what_a_variant_learns_from() -> None:
 
 
 def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5})).collect
+    params = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5}))
     path = tmp_path / "data/trajectories/spirals/a.parquet"
-    (spec,) = collect.plan(config)
+    (spec,) = collect.plan(params.collect, params.regimes.shares)
     trajectories.store(record(replace(spec, runs=8)), path)
     rows = trajectories.read(path).group_by("run_id", use_threads=False)  # threads know no first
     runs = rows.aggregate([("schedule", "first")]).to_pylist()
@@ -144,8 +144,8 @@ def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
 
 
 def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1)).collect
-    (spec,) = collect.plan(config)
+    params = load(write_params(tmp_path, tasks=1))
+    (spec,) = collect.plan(params.collect, params.regimes.shares)
     path, variant = tmp_path / spec.file(), Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
     other = recorded(spec, variant, tmp_path / "work")
