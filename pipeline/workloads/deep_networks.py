@@ -17,10 +17,18 @@ from pipeline.workloads.networks import ACTIVATIONS, CELLS, Block, dropout, init
 
 
 def _blocks(
-    d: int, blocks: int, heads: int, post_norm: bool, activation: str, drop: float, causal: bool, gain: float
+    d: int,
+    blocks: int,
+    heads: int,
+    post_norm: bool,
+    activation: str,
+    drop: float,
+    causal: bool,
+    gain: float,
+    hidden: int,
 ) -> nn.ModuleList:
-    """Blocks of width d whose MLPs are four times as wide, all weights drawn with `gain`."""
-    stack = nn.ModuleList(Block(d, heads, post_norm, activation, drop, causal, hidden=4) for _ in range(blocks))
+    """Blocks of width d whose MLPs are `hidden` times as wide, all weights drawn with `gain`."""
+    stack = nn.ModuleList(Block(d, heads, post_norm, activation, drop, causal, hidden) for _ in range(blocks))
     for layer in stack.modules():
         if isinstance(layer, nn.Linear):
             initialise(layer, gain)
@@ -55,13 +63,14 @@ class VisionTransformer(nn.Module):
         drop: float = 0.0,
         activation: str = "gelu",
         gain: float = 0.7,
+        hidden: int = 4,
     ) -> None:
         super().__init__()
         self.patch = patch
         self.patches = nn.Linear(shape[0] * patch**2, d)
         self.positions = _positions(math.prod(side // patch for side in shape[1:]), d)
         self.drop = dropout(drop)
-        self.blocks = _blocks(d, blocks, heads, False, activation, drop, False, gain)
+        self.blocks = _blocks(d, blocks, heads, False, activation, drop, False, gain, hidden)
         self.norm, self.head = nn.LayerNorm(d), nn.Linear(d, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,11 +100,12 @@ class LanguageModel(nn.Module):
         tied: bool = False,
         activation: str = "gelu",
         gain: float = 0.7,
+        hidden: int = 4,
     ) -> None:
         super().__init__()
         self.embedding, self.positions = _embedding(vocabulary, d), _positions(length, d)
         self.drop = dropout(drop)
-        self.blocks = _blocks(d, blocks, heads, False, activation, drop, True, gain)
+        self.blocks = _blocks(d, blocks, heads, False, activation, drop, True, gain, hidden)
         self.norm = nn.LayerNorm(d)
         self.head = None if tied else nn.Linear(d, vocabulary)
 
@@ -125,11 +135,12 @@ class Encoder(nn.Module):
         n_out: int | None = None,
         activation: str = "gelu",
         gain: float = 0.7,
+        hidden: int = 4,
     ) -> None:
         super().__init__()
         self.embedding, self.positions = _embedding(vocabulary, d), _positions(length, d)
         self.norm, self.drop = nn.LayerNorm(d), dropout(drop)
-        self.blocks = _blocks(d, blocks, heads, True, activation, drop, False, gain)
+        self.blocks = _blocks(d, blocks, heads, True, activation, drop, False, gain, hidden)
         if n_out is None:
             self.masked = nn.Linear(d, vocabulary)
         else:

@@ -9,9 +9,14 @@ from __future__ import annotations
 from pipeline.workloads import (
     bags,
     finetune,
+    heldout_pictures,
+    heldout_sequences,
+    heldout_transfers,
     language_families,
     overfit,
     picture_families,
+    selection_recipes,
+    selection_transfers,
     sequences,
     synthetic,
     table_families,
@@ -24,6 +29,7 @@ from pipeline.workloads.base import Family
 _MODULES = (
     tabular, synthetic, vision, overfit, sequences, bags, finetune,
     table_families, picture_families, language_families, transfer_families,
+    selection_recipes, selection_transfers, heldout_pictures, heldout_sequences, heldout_transfers,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in _MODULES for family in module.FAMILIES}
 

@@ -1,4 +1,4 @@
-"""Generated data of held-out tasks, in any number: rendered strokes, reports, pendulums, bodies, waves, tables of rules.
+"""Generated data of held-out tasks, in any number: strokes, reports, pendulums, bodies, waves, tables of rules.
 
 Every generator draws what it is about (an alphabet, a lexicon, a medium) and the examples from `rng`. Examples carry
 noise that no network can learn, so that the best one is not perfect. Held-out tasks alone use them.
@@ -52,8 +52,8 @@ def strokes(rng: np.random.Generator, letters: np.ndarray, n: int, side: int, no
     return ((x - 0.35) / 0.35).astype(np.float32)[:, None], y
 
 
-def noisy_strokes(rng: np.random.Generator, letters: np.ndarray, n: int, side: int) -> np.ndarray:
-    """Clean letters (n, 1, side, side), about standardised: for autoencoders and denoisers."""
+def clean_strokes(rng: np.random.Generator, letters: np.ndarray, n: int, side: int) -> np.ndarray:
+    """Letters without noise (n, 1, side, side), about standardised: for autoencoders and denoisers."""
     image = _written(rng, letters[rng.integers(0, len(letters), n)], side)
     return ((image - 0.35) / 0.35).astype(np.float32)[:, None]
 
@@ -151,12 +151,12 @@ def bodies(rng: np.random.Generator, n: int, noise: float) -> Arrays:
     """Four bodies in a plane under softened gravity.
 
     x (n, 20): masses in [.3, 2], places, speeds; y (n, 8): how far each went in a unit of time, with noise, its
-    deviation about 1. Leapfrog in 24 steps.
+    deviation about 1. Leapfrog in 16 steps.
     """
     mass, place, speed = rng.uniform(0.3, 2, (n, 4)), rng.normal(0, 1, (n, 4, 2)), rng.normal(0, 0.5, (n, 4, 2))
     x = np.concatenate([mass, place.reshape(n, 8), speed.reshape(n, 8)], axis=1).astype(np.float32)
     mass, place, speed = (values.astype(np.float32) for values in (mass, place, speed))
-    begin, dt = place, np.float32(1 / 24)
+    begin, dt = place, np.float32(1 / 16)
 
     def pull(place: np.ndarray) -> np.ndarray:
         gap = place[:, None] - place[:, :, None]  # (n, of whom, to whom, 2)
@@ -164,7 +164,7 @@ def bodies(rng: np.random.Generator, n: int, noise: float) -> Arrays:
         return (weight[..., None] * gap).sum(2)
 
     force = pull(place)
-    for _ in range(24):
+    for _ in range(16):
         speed = speed + dt / 2 * force
         place = place + dt * speed
         force = pull(place)

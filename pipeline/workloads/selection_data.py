@@ -1,4 +1,4 @@
-"""Generated data of selection tasks, in any number: lit solids, cellular automata, commands, strange attractors, ratings.
+"""Generated data of selection tasks, in any number: solids, automata, commands, attractors, ratings.
 
 Every generator draws what it is about and the examples from `rng`. Examples carry noise that no network can learn.
 Selection alone uses them: they share neither kind nor parameters with the data of the collection and of held-out tasks.
@@ -15,7 +15,7 @@ _RULES = (18, 22, 30, 45, 54, 60, 73, 90, 105, 106, 110, 126, 146, 150)  # of el
 
 
 def _height(kind: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Heights (n, side, side) over (u, v) of sphere, cone, ridge, box, pyramid, ring, bowl, saddle; below 0: not there."""
+    """Heights (n, side, side) over (u, v) of sphere, cone, ridge, box, pyramid, ring, bowl, saddle; 0 is the ground."""
     r, corner = np.hypot(u, v), np.maximum(np.abs(u), np.abs(v))
     lying = np.where(np.abs(v) < 1, np.sqrt(np.maximum(0.5 - u**2, 0)), 0)
     shapes = [
@@ -33,14 +33,16 @@ def solids(rng: np.random.Generator, n: int, side: int, noise: float) -> tuple[n
     """
     kind = rng.integers(0, N_SOLIDS, n)
     place = np.linspace(-1.4, 1.4, side)
-    row, column = (axis + rng.normal(0, 0.2, (n, 1, 1)) for axis in (place[:, None], place[None]))
-    angle, squeeze = rng.uniform(0, np.pi, (n, 1, 1)), rng.uniform(0.75, 1.35, (n, 1, 1))
+    row, column = (axis + rng.normal(0, 0.15, (n, 1, 1)) for axis in (place[:, None], place[None]))
+    angle, squeeze = rng.uniform(0, np.pi, (n, 1, 1)), rng.uniform(0.8, 1.25, (n, 1, 1))
     u = (np.cos(angle) * row + np.sin(angle) * column) * squeeze
     v = (np.cos(angle) * column - np.sin(angle) * row) / squeeze
     height = _height(kind, u, v)
-    lamp, tilt = rng.uniform(0, 2 * np.pi, (n, 1, 1)), rng.uniform(0.4, 1.0, (n, 1, 1))
+    lamp, tilt = rng.uniform(0, 2 * np.pi, (n, 1, 1)), rng.uniform(0.3, 0.7, (n, 1, 1))
     down, across = np.gradient(height, 2.8 / (side - 1), axis=(1, 2))
-    lit = (np.cos(tilt) - np.sin(tilt) * (np.cos(lamp) * down + np.sin(lamp) * across)) / np.sqrt(1 + down**2 + across**2)
+    lit = (np.cos(tilt) - np.sin(tilt) * (np.cos(lamp) * down + np.sin(lamp) * across)) / np.sqrt(
+        1 + down**2 + across**2
+    )
     mask = height > 0.02
     image = np.where(mask, rng.uniform(0.5, 1, (n, 1, 1)) * np.maximum(lit, 0), rng.uniform(0, 0.5, (n, 1, 1)))
     x = (image - 0.35 + noise * rng.standard_normal(image.shape)) / 0.3
@@ -68,18 +70,18 @@ N_COMMAND, N_INTENTS, COMMAND_LENGTH = 56, 6, 14  # tokens; 0 fills up, 1 opens
 def commands(rng: np.random.Generator, lexicon: np.random.Generator, n: int, noise: float = 0.05) -> Arrays:
     """Commands to a household, x (n, 14) tokens, y (n,) one of six intents.
 
-    Perhaps a greeting, perhaps "do not", a verb, a thing with an attribute, a place by a preposition, perhaps a time.
-    The intent follows from the group of the verb and of the thing; "do not" gives the intent after it; a time
-    overrules with the intent of that time in one case of three. `lexicon` draws groups and which words go together;
+    Perhaps a greeting, perhaps "not", a verb, a thing with an attribute, a place by a preposition, perhaps a time.
+    The intent follows from the group of the verb and of the thing; "not" gives the intent after it; every
+    third time overrules both with an intent of its own. `lexicon` draws groups and which words go together;
     a share `noise` of all tokens is random.
     """
     greetings, verbs, things, attributes, prepositions, places, times = (
-        np.arange(a, b) for a, b in ((2, 5), (5, 17), (17, 33), (33, 39), (39, 42), (42, 50), (50, 56))
+        np.arange(a, b) for a, b in ((2, 4), (5, 17), (17, 33), (33, 39), (39, 42), (42, 50), (50, 56))
     )
     groups = lexicon.permutation(np.arange(len(verbs)) % 4)
     kinds = lexicon.permutation(np.arange(len(things)) % 4)
     intents = lexicon.permutation(np.arange(16) % N_INTENTS).reshape(4, 4)
-    clock = lexicon.integers(-1, N_INTENTS, len(times)) * (np.arange(len(times)) % 3 == 0)
+    clock = np.where(np.arange(len(times)) % 3 == 0, lexicon.integers(0, N_INTENTS, len(times)), -1)
     habits = [lexicon.dirichlet(np.full(len(words), 0.3), len(things)).cumsum(1) for words in (places, attributes)]
 
     def drawn(words: np.ndarray, habit: np.ndarray) -> np.ndarray:
@@ -89,10 +91,10 @@ def commands(rng: np.random.Generator, lexicon: np.random.Generator, n: int, noi
     refused, dated, polite = rng.random(n) < 0.25, rng.random(n) < 0.5, rng.random(n) < 0.3
     where, which = drawn(places, habits[0][thing]), drawn(attributes, habits[1][thing])
     intent = (intents[groups[verb], kinds[thing]] + refused) % N_INTENTS
-    y = np.where(dated & (clock[time] > 0), clock[time], intent)
+    y = np.where(dated & (clock[time] >= 0), clock[time], intent)
     slots = [
-        np.ones(n, np.int64), np.where(polite, rng.choice(greetings, n), -1), np.where(refused, 2, -1),
-        np.where(refused, 3, -1), verbs[verb], which, things[thing], prepositions[(where - 42) % 3], where,
+        np.ones(n, np.int64), np.where(polite, rng.choice(greetings, n), -1), np.where(refused, 4, -1),
+        verbs[verb], which, things[thing], prepositions[(where - 42) % 3], where,
         np.where(dated, times[time], -1),
     ]  # fmt: skip
     sheet = np.stack(slots, axis=1)
