@@ -151,11 +151,11 @@ def test_the_bench_is_what_the_parameters_ask_for() -> None:
 
 
 def test_the_roster_names_the_tasks_that_the_figures_are_not_of(tmp_path: Path) -> None:
-    chosen = [*tasks(("illconditioned",), 2), *tasks(("diabetes",), 1)]
+    chosen = [*tasks(("autompg",), 2), *tasks(("diabetes",), 1)]
     measured = Bench(chosen, EVEN, 2, 1, (), engine("local", 1), tmp_path)
     judged, left_out, other = (task.name for task in chosen)
     rows = pd.DataFrame([row("policy", "policy", 1e-3, 0, task=task) for task in (judged, other)])
     said = roster(measured, rows)
-    reason = said.pop(f"train.left_out.{left_out}")
-    assert reason.startswith("illconditioned linear") and reason.endswith(f": {HOPELESS}")
-    assert said == {"train.configured": 2, "selection.configured": 1}
+    reason = said.pop(f"heldout.left_out.{left_out}")
+    assert reason.startswith("auto-mpg") and reason.endswith(f": {HOPELESS}")
+    assert said == {"heldout.configured": 2, "selection.configured": 1}

@@ -80,7 +80,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(frozen, "ORACLES", tmp_path / "oracles.json")
     frozen.write({})
     first = next(task for task in tasks(("illconditioned",), 20) if task.sample().error is not None)
-    return Bench([first], {"odd": 0.5, "ordinary": 0.5}, 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache")
+    return Bench([first], {"odd": 0.5, "small_noisy": 0.5}, 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache")
 
 
 def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
 def test_the_name_stands_for_what_is_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [name_of(bench), name_of(replace(bench, seeds=3)), name_of(replace(bench, learning_rates=(1e-3,)))]
     names += [name_of(replace(bench, tuning_seeds=3)), name_of(replace(bench, tasks=tasks(("illconditioned",), 2)))]
-    names += [name_of(replace(bench, shares={"odd": 0.4, "ordinary": 0.6}))]
+    names += [name_of(replace(bench, shares={"odd": 0.4, "small_noisy": 0.6}))]
     assert name_of(bench) == name_of(replace(bench))
-    (frozen_task,) = tasks(("illconditioned",), 1)
+    (frozen_task,) = tasks(("diabetes",), 1)
     of_frozen = replace(bench, tasks=[frozen_task])
     names.append(name_of(of_frozen))
     frozen.write({frozen_task: {"test_loss": Scheduled("oracle", "test_loss", schedule="step", lr0=0.1)}})
