@@ -12,9 +12,9 @@ OPTIMIZERS = {
 }  # fmt: skip
 WORDS = {
     "finetune": "fine-tuned", "lm": "language model", "autompg": "auto-mpg", "mnist": "MNIST", "mnist1d": "MNIST-1D",
-    "mlp": "MLP", "resnet": "residual net", "residual": "residual net", "plain": "conv net",
-    "wide": "wide MLP", "vit": "vision transformer", "unet": "U-Net", "gpt": "language model", "lstm": "LSTM", "gru": "GRU", "batch": "batch norm", "batchnorm": "batch norm",
-    "group": "group norm", "layernorm": "layer norm",
+    "mlp": "MLP", "resnet": "residual net", "residual": "residual net", "plain": "conv net", "wide": "wide MLP",
+    "vit": "vision transformer", "unet": "U-Net", "gpt": "language model", "lstm": "LSTM", "gru": "GRU",
+    "batch": "batch norm", "batchnorm": "batch norm", "group": "group norm", "layernorm": "layer norm",
 }  # fmt: skip
 ARCHITECTURES = ("bag", "cnn", "mlp", "rnn", "transformer")  # of a family's name; the workload's says more
 PATTERNS = (  # of a workload's name -> how it is written, one after the other
