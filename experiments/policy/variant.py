@@ -23,6 +23,7 @@ class Variant:
     families: int | None = None  # only so many of them
     cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
     without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED, or WORSE
+    rescaled: float = 0.0  # decades: standard deviation of the shifts of recorded runs, see `rescaling.py`
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
     unprobed: bool = False  # used without a probe

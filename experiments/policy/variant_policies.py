@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from experiments.policy import variant_data, variant_export
+from experiments.policy import rescaling, variant_data, variant_export
 from experiments.policy.variant import DISTILLED, Variant
 from lrpilot.actions import ActionEquation
 from pipeline import agent_cache, code_hash
@@ -42,7 +42,7 @@ def named(content: dict[str, Any]) -> str:
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     """Everything that decides, of one collection, the store that a variant learns from."""
-    content = {name: getattr(variant, name) for name in ("share", "families", "without")}
+    content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     return content | {"reward": asdict(variant.settings(params)[1])}
 
@@ -51,7 +51,7 @@ def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
     """Its agents, one of each training seed; `data` is the fingerprint of the collection."""
     config, reward = variant.settings(params)
     # An agent's key has the code of training; that of recording is in the files' names, and so in the fingerprint.
-    code = code_hash.digest(variant_data.__name__, unused=("lrpilot", "pipeline", "policy"))
+    code = code_hash.digest(variant_data.__name__, rescaling.__name__, unused=("lrpilot", "pipeline", "policy"))
     selection = json.dumps(store_of(variant, params) | {"code": code}, sort_keys=True)
     return [AgentSpec(data, reward, config, seed, "cpu", selection) for seed in SEEDS]
 
@@ -106,6 +106,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
                 optimizers = build(learned, reward, store, partial(results, pool), equation)
+            if first.rescaled:
+                rescaling.rescale(store, first.rescaled)
             run(partial(agent_cache.train, store=store, optimizers=optimizers, folder=AGENT_CACHE), agents, "train")
         export = partial(
             variant_export.write, params=params, golden=golden, folder=WORK, cache=AGENT_CACHE, store=store

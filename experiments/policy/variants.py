@@ -145,6 +145,7 @@ EXPERIMENTS = {
             "half of the families": Variant(families=10),
             "without runs that diverged": Variant(without=DIVERGED),
             "without runs that follow a policy": Variant(without="policy"),
+            "levels shifted by 0.5 decades": Variant(rescaled=0.5),
         },
     ),
     "network": Experiment(

@@ -38,6 +38,7 @@ BATCHES: dict[Regime, dict[int, float]] = {
     "small_noisy": {8: 0.25, 16: 0.35, 32: 0.40},
     "odd": {16: 0.15, 32: 0.40, 64: 0.30, 128: 0.15},
 }
+MOST_EPOCHS, LEAST_BATCH = 100, 8
 STEPS = (300, 2500)
 DEEP = {16: 0.20, 32: 0.70, 64: 0.10}  # batches of the networks whose step takes long; their steps
 DEEP_STEPS = (300, 700)
@@ -85,7 +86,8 @@ def draw_sizes(
     batch_size = choose(rng, DEEP if deep and regime != "small_noisy" else BATCHES[regime])
     n_train = round(n_steps * batch_size / log_uniform(rng, *(epochs or EPOCHS[regime])))
     n_train = min(max(n_train, examples[0], batch_size), examples[1])
-    return Sizes(n_train, n_steps, min(batch_size, n_train))
+    n_steps = min(n_steps, MOST_EPOCHS * n_train // LEAST_BATCH)
+    return Sizes(n_train, n_steps, min(batch_size, n_train, MOST_EPOCHS * n_train // n_steps))
 
 
 def draw_stream(rng: np.random.Generator, *, deep: bool = False, most: int = 60_000) -> Sizes:
