@@ -49,7 +49,7 @@ def recipe(
 
 
 def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:
-    """Disjoint splits with N_VAL and N_TEST examples; inputs that occur twice count once."""
+    """Disjoint splits, N_VAL examples and N_TEST or what there is; inputs that occur twice count once."""
     _, first = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
     first.sort()
     return split(rng, x[first], y[first], n_train, N_VAL, N_TEST)

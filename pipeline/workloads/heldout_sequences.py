@@ -25,7 +25,7 @@ def stdlib_gpt(rng: np.random.Generator) -> Workload:
     length, n_train = 12, 32_000
     drawn = rng.permutation(text.available())
     windows = np.concatenate([text.windows(text.characters(str(name)), length + 1) for name in drawn])
-    build = partial(LanguageModel, text.N_CHARACTERS, length, 32, 2, pick(rng, (2, 4)), hidden=2)
+    build = partial(LanguageModel, text.N_CHARACTERS, length, 24, 2, pick(rng, (2, 3)), hidden=2)
     return recipe(
         "stdlib_gpt", "stdlib-gpt-one-pass", next_tokens(rng, windows, n_train), build, "adamw", 32, 1,
         betas=(0.9, 0.95), weight_decay=0.1, clip=1.0, textbook=WARM,
@@ -35,6 +35,7 @@ def stdlib_gpt(rng: np.random.Generator) -> Workload:
 def reports_gpt(rng: np.random.Generator) -> Workload:
     """Hugging Face's run_clm: AdamW, clipping, dropout, embeddings tied; a few epochs."""
     x, _ = made.reports(rng, np.random.default_rng(draw_seed(rng)), 10_000)
+    x = x[:, :13]
     build = partial(LanguageModel, made.N_REPORT, x.shape[1] - 1, 24, 2, pick(rng, (2, 3)), 0.1, tied=True, hidden=2)
     return recipe(
         "reports_gpt", "reports-gpt-tied", next_tokens(rng, x, 6000), build, "adamw", 32, 4,
@@ -72,6 +73,15 @@ def rules_table(rng: np.random.Generator) -> Workload:
     )
 
 
+def rules_wide(rng: np.random.Generator) -> Workload:
+    """A wide MLP with embeddings and no regularisation, Adam, twenty epochs, as scikit-learn's MLPClassifier sets it."""
+    x, y = made.rules(rng, 4096 + SPARE, 0.3)
+    x = np.concatenate([x[:, :5], np.arcsinh(x[:, 5:])], axis=1)
+    splits = corrupt(rng, examples(rng, x, y, 4096), 0.15, 3)
+    build = partial(TabularNet, made.RULE_SIZES, 6, (256, pick(rng, (128, 256))), 3, norm=False)
+    return recipe("rules_wide", "rules-wide-noisy-labels", splits, build, "adam", 64, 20, textbook=ADAM)
+
+
 @functools.lru_cache(maxsize=2)
 def _bodies(seed: int, n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
     return made.bodies(np.random.default_rng(seed), n, noise)
@@ -90,5 +100,6 @@ FAMILIES = (
     Family("reports_lstm", "heldout", reports_lstm, "ordinary", frozen=1),
     Family("pendulum_gru", "heldout", pendulum_gru, "ordinary", frozen=1),
     Family("rules_table", "heldout", rules_table, "ordinary", frozen=1),
+    Family("rules_wide", "heldout", rules_wide, "ordinary", frozen=1),
     Family("bodies_mlp", "heldout", bodies_mlp, "ordinary", frozen=1),
 )

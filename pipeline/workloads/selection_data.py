@@ -71,16 +71,15 @@ def commands(rng: np.random.Generator, lexicon: np.random.Generator, n: int, noi
     """Commands to a household, x (n, 14) tokens, y (n,) one of six intents.
 
     Perhaps a greeting, perhaps "not", a verb, a thing with an attribute, a place by a preposition, perhaps a time.
-    The intent follows from the group of the verb and of the thing; "not" gives the intent after it; every
-    third time overrules both with an intent of its own. `lexicon` draws groups and which words go together;
+    The intent is one of three by the verb and one of two by the thing; "not" turns the latter round; every third
+    time overrules both with an intent of its own. `lexicon` draws groups and which words go together;
     a share `noise` of all tokens is random.
     """
     greetings, verbs, things, attributes, prepositions, places, times = (
         np.arange(a, b) for a, b in ((2, 4), (5, 17), (17, 33), (33, 39), (39, 42), (42, 50), (50, 56))
     )
-    groups = lexicon.permutation(np.arange(len(verbs)) % 4)
-    kinds = lexicon.permutation(np.arange(len(things)) % 4)
-    intents = lexicon.permutation(np.arange(16) % N_INTENTS).reshape(4, 4)
+    groups = lexicon.permutation(np.arange(len(verbs)) % 3)
+    kinds = lexicon.permutation(np.arange(len(things)) % 2)
     clock = np.where(np.arange(len(times)) % 3 == 0, lexicon.integers(0, N_INTENTS, len(times)), -1)
     habits = [lexicon.dirichlet(np.full(len(words), 0.3), len(things)).cumsum(1) for words in (places, attributes)]
 
@@ -90,7 +89,7 @@ def commands(rng: np.random.Generator, lexicon: np.random.Generator, n: int, noi
     verb, thing, time = (rng.integers(0, len(words), n) for words in (verbs, things, times))
     refused, dated, polite = rng.random(n) < 0.25, rng.random(n) < 0.5, rng.random(n) < 0.3
     where, which = drawn(places, habits[0][thing]), drawn(attributes, habits[1][thing])
-    intent = (intents[groups[verb], kinds[thing]] + refused) % N_INTENTS
+    intent = 2 * groups[verb] + (kinds[thing] ^ refused)
     y = np.where(dated & (clock[time] >= 0), clock[time], intent)
     slots = [
         np.ones(n, np.int64), np.where(polite, rng.choice(greetings, n), -1), np.where(refused, 4, -1),

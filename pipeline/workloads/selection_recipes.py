@@ -37,7 +37,7 @@ def mnist1d_residual(rng: np.random.Generator) -> Workload:
 
 def solids_residual(rng: np.random.Generator) -> Workload:
     """timm's AdamW recipes (arXiv:2110.00476): decay .05, label smoothing; group norm."""
-    build = partial(ResidualNet, (1, 8, 8), (12, 24), 2, made.N_SOLIDS, "group", pick(rng, ("relu", "silu")), stem=2)
+    build = partial(ResidualNet, (1, 8, 8), (16, 32), 1, made.N_SOLIDS, "group", pick(rng, ("relu", "silu")), stem=2)
     return recipe(
         "solids_residual", "solids-residual-group", _solids(rng, 6000, 8, 0.03), build, "adamw", 32, 4,
         weight_decay=0.05, train_loss=Smoothed(0.1), textbook=ADAM,
@@ -46,7 +46,9 @@ def solids_residual(rng: np.random.Generator) -> Workload:
 
 def solids_plain(rng: np.random.Generator) -> Workload:
     """VGG with batch norm and dropout by SGD with momentum, decay 5e-4; a sixth of many labels wrong."""
-    build = partial(PlainNet, (1, 8, 8), (12, 24), 1, made.N_SOLIDS, "batch", pick(rng, ("relu", "silu")), drop=0.2)
+    build = partial(
+        PlainNet, (1, 8, 8), (12, 48), 1, made.N_SOLIDS, "batch", pick(rng, ("relu", "silu")), drop=0.2, hidden=64
+    )
     splits = corrupt(rng, _solids(rng, 12_000, 8, 0.03), 1 / 6, made.N_SOLIDS)
     return recipe(
         "solids_plain", "solids-plain-noisy-labels", splits, build, "sgd", 32, 2, weight_decay=5e-4, textbook=SGD
@@ -61,18 +63,18 @@ def automata_plain(rng: np.random.Generator) -> Workload:
 
 
 def solids_wide(rng: np.random.Generator) -> Workload:
-    """Keras' mnist_mlp: two wide layers with dropout .2, Adam."""
-    x, kind, _ = made.solids(rng, 8000 + SPARE, 8, 0.05)
+    """Keras' mnist_mlp: two wide layers with dropout .2, Adam, many epochs; a tenth of the labels wrong."""
+    x, kind, _ = made.solids(rng, 4000 + SPARE, 8, 0.03)
     build = partial(
         TabularNet, (), 64, (256, 256), made.N_SOLIDS, norm=False, drop=0.2, activation=pick(rng, ("relu", "gelu"))
     )
-    splits = examples(rng, x.reshape(len(x), 64), kind, 8000)
-    return recipe("solids_wide", "solids-wide-dropout", splits, build, "adam", 32, 4, textbook=ADAM)
+    splits = corrupt(rng, examples(rng, x.reshape(len(x), 64), kind, 4000), 0.1, made.N_SOLIDS)
+    return recipe("solids_wide", "solids-wide-noisy-labels", splits, build, "adam", 32, 12, textbook=ADAM)
 
 
 def solids_vit(rng: np.random.Generator) -> Workload:
     """Keras' vision transformer for small images: AdamW 1e-3, decay 1e-4, dropout .1; warm-up and clipping."""
-    build = partial(VisionTransformer, (1, 9, 9), 3, 24, pick(rng, (2, 3)), 3, made.N_SOLIDS, 0.1, hidden=2)
+    build = partial(VisionTransformer, (1, 9, 9), 3, 24, 2, pick(rng, (2, 3)), made.N_SOLIDS, 0.1, hidden=2)
     return recipe(
         "solids_vit", "solids-vit", _solids(rng, 5000, 9, 0.05), build, "adamw", 32, 6,
         weight_decay=1e-4, clip=1.0, textbook=WARM,
@@ -82,7 +84,7 @@ def solids_vit(rng: np.random.Generator) -> Workload:
 def prose_gpt(rng: np.random.Generator) -> Workload:
     """nanoGPT's small character model on the help texts, two passes: AdamW (.9, .99), decay .1, clipping, warm-up."""
     windows = np.concatenate([text.windows(text.characters(name), 13) for name in text.TOPICS])
-    build = partial(LanguageModel, text.N_CHARACTERS, 12, 32, 2, pick(rng, (2, 4)), 0.1, hidden=2)
+    build = partial(LanguageModel, text.N_CHARACTERS, 12, 24, 2, pick(rng, (2, 3)), 0.1, hidden=2)
     return recipe(
         "prose_gpt", "prose-gpt", next_tokens(rng, windows, 16_000), build, "adamw", 32, 2,
         betas=(0.9, 0.99), weight_decay=0.1, clip=1.0, textbook=WARM,
@@ -92,7 +94,7 @@ def prose_gpt(rng: np.random.Generator) -> Workload:
 def commands_gpt(rng: np.random.Generator) -> Workload:
     """A language model that sees no text twice, as large ones: AdamW (.9, .95), decay .1, clipping, warm-up."""
     x, _ = made.commands(rng, np.random.default_rng(draw_seed(rng)), 34_000)
-    build = partial(LanguageModel, made.N_COMMAND, made.COMMAND_LENGTH - 1, 24, pick(rng, (2, 3)), 2, hidden=2)
+    build = partial(LanguageModel, made.N_COMMAND, made.COMMAND_LENGTH - 1, 24, 2, pick(rng, (2, 3)), hidden=2)
     return recipe(
         "commands_gpt", "commands-gpt-one-pass", next_tokens(rng, x, 19_200), build, "adamw", 32, 1,
         betas=(0.9, 0.95), weight_decay=0.1, clip=1.0, textbook=WARM,
@@ -138,7 +140,7 @@ def solids_autoencoder(rng: np.random.Generator) -> Workload:
 def solids_unet(rng: np.random.Generator) -> Workload:
     """A U-Net that separates solids from their ground: batch norm, AdamW."""
     x, _, mask = made.solids(rng, 5000 + SPARE, 8, 0.4)
-    build = partial(UNet, (1, 8, 8), (8, 16, 20), 2, drop=pick(rng, (0.0, 0.1)))
+    build = partial(UNet, (1, 8, 8), (8, 12, 16), 2, drop=pick(rng, (0.0, 0.1)))
     return recipe(
         "solids_unet", "solids-unet-batch", examples(rng, x, mask, 5000), build, "adamw", 32, 4,
         weight_decay=0.01, textbook=ADAM,

@@ -84,6 +84,8 @@ FAULTS = [  # section, key, value, what the message says
         "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text that is one of",
     ),
     ("register", "model", "", "register.model is '', want a text (not empty"),
+    ("regimes", "odd", 0.25, "'odd': 0.25}, want shares that add up to 1"),
+    ("regimes", "odd", -0.15, "regimes.odd is -0.15, want a finite number in [0, 1]"),
 ]
 
 
@@ -110,7 +112,7 @@ def test_every_key_is_required(section: str) -> None:
     ("content", "message"),
     [
         (None, "file is None, want a mapping of names to values"),
-        ({**BASE, "colect": {}}, "colect is an unknown key (value {}), want one of regimes, collect, reward"),
+        ({**BASE, "colect": {}}, "colect is an unknown key (value {}), want one of regimes, collect"),
         ({k: v for k, v in BASE.items() if k != "reward"}, "reward is missing, want a section"),
         ({**BASE, "reward": 3}, "reward is 3, want a mapping of names to values"),
     ],
