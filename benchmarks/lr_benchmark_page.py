@@ -23,7 +23,7 @@ THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each method by its mean, the same by regime, and what the policy is worth."""
-    parts = [_methods(r), _regimes(r), _textbook(r), _sooner(r), _summary(r)]
+    parts = [_methods(r), regimes(r, SPLIT), _textbook(r), _sooner(r), _summary(r)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -43,11 +43,11 @@ def _methods(r: Mapping[str, Any]) -> str:
     return markdown.table(head, rows)
 
 
-def _regimes(r: Mapping[str, Any]) -> str:
+def regimes(r: Mapping[str, Any], split: str) -> str:
     """A column for each regime: mean regret, and the policy's minus it."""
-    parts = scores.shares(r, SPLIT)
+    parts = scores.shares(r, split)
     rows = []
-    for s in scores.listed(scores.table(r, SPLIT)):
+    for s in scores.listed(scores.table(r, split)):
         name = s.name if s.group in scores.NAMES else f"`{s.name}`"
         cells = [f"**{name}**" if s.group == POLICY else name, verdict.number(s.mean)]
         for of in (s.regimes[regime] for regime in parts):

@@ -64,6 +64,7 @@ NAMES = {
     "control.state_blind": "state-blind policy",
     "control.mean_lr": "replay of the policy's mean curve",
     HOLD: "first level held",
+    "control.hold_steps": "first level held, not told of the data",
     "control.no_loss": "the policy without the loss",
 }
 
