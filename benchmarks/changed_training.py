@@ -18,7 +18,7 @@ from lrpilot.torch import PilotLR
 from pipeline import code_hash
 from pipeline.evaluation import loops
 from pipeline.evaluation.splits import Task
-from pipeline.workloads.base import TEXTBOOK, Workload
+from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 
 MEMORY = 0.95  # of the mean that losses are made noisier around
@@ -72,7 +72,7 @@ def _scheduler(
     job: Job, change: Change, optimizer: torch.optim.Optimizer, model: nn.Module, workload: Workload, total_steps: int
 ) -> Any:
     if job.times is None:
-        highest = TEXTBOOK[workload.optimizer] if change.capped else None
+        highest = workload.default[1] if change.capped else None
         return PilotLR(
             optimizer, total_steps, model=model, steps_per_epoch=workload.steps_per_epoch, examples=len(workload.train),
             max_lr=highest,

@@ -1,27 +1,29 @@
 """The benchmark: the policy beside schedules, rivals, random search, controls, and anybody's own scheduler.
 
-    python -m benchmarks.lr_benchmark                                    # 50 minutes, one from the cache; writes
+    python -m benchmarks.lr_benchmark                                    # an hour, one minute from the cache; writes
                                                                          # benchmarks/results/lr_benchmark.json,
                                                                          # docs/benchmark.md, docs/images, and the
                                                                          # README's table
-    python -m benchmarks.lr_benchmark --fast                             # 2 minutes: seven short tasks, printed
+    python -m benchmarks.lr_benchmark --fast                             # minutes: a few short tasks, printed
     python -m benchmarks.lr_benchmark --scheduler my_module:my_factory   # one's own as well, printed
 
 The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
 `policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
-random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's grid and chosen by validation
-loss; worth is the number of trials that search needs to come as far as the policy (0: more than the grid has).
+random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's whole grid and chosen by
+validation loss; a configuration that the thinned grid lacks counts as the cosine from its rate. worth is the number of
+trials that search needs to come as far as the policy (0: more than the grid has).
 <name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
 constant.<group>.reached: share of the trainings whose validation loss comes down to what the task's best constant rate
 ends with; .steps: median share of its steps until then (none: more than half never do). trainings: of the shipped
-policy, whatever it is told, in the population and in a plain loop; diverged: of these.
+policy, whatever it is told, in the population and in a plain loop; diverged: of these. The quick form trains no grid,
+so it lacks random search, worth and constant.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,45 +37,46 @@ from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import contrasts, per_method, roster, summarise
-from pipeline.evaluation import aggregates, random_search, stats
-from pipeline.evaluation.bench import Bench, name_of
-from pipeline.evaluation.compare import compare, contenders, existing
+from pipeline.evaluation import aggregates, grid, random_search, stats
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.compare import compare, contenders, existing, name_of
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Looped, Own, Rival
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.run_cache import through
-from pipeline.evaluation.splits import Task, tasks
+from pipeline.evaluation.splits import Task
 from pipeline.evaluation.trial import Run, execute
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.reporting import readme
 from pipeline.reporting.result_keys import POLICY
-from pipeline.workloads.families import names
 
 OUT, PAGE, IMAGES = Path("benchmarks/results/lr_benchmark.json"), Path("docs/benchmark.md"), Path("docs/images")
 TRIALS = (3, 5)
 TIMED, ROUNDS = "mnist_mlp", 3  # the family on whose first task trainings are timed, and how often
-FAST = (2, 1)  # seeds that judge and seeds that choose, of the quick form
-SLOW = ("stdlib_lm_rnn", "stdlib_lm_transformer")  # families that the quick form leaves out: two thirds of the wait
+FAST = 2  # seeds that judge, of the quick form
+QUICK = 2  # families of each regime in the quick form
 
 
 def held_out(root: Path, fast: bool) -> Bench:
-    """All held-out tasks; or the shortest of each family but the slow ones, on few seeds."""
-    config = load(root).evaluate
-    chosen = tasks([name for name in names(SPLIT) if not (fast and name in SLOW)], spread.full(SPLIT))
+    """All held-out tasks; or a few short ones, on few seeds."""
+    params = load(root)
+    config, chosen = params.evaluate, spread.every_task(SPLIT)
     return Bench(
-        shortest(chosen) if fast else chosen, *(FAST if fast else (spread.SEEDS, spread.TUNING_SEEDS)),
-        config.learning_rates, engine("local", config.workers), BENCHMARK_CACHE,
+        shortest(chosen) if fast else chosen, params.regimes.shares, FAST if fast else spread.SEEDS,
+        spread.TUNING_SEEDS, config.learning_rates, engine("local", config.workers), BENCHMARK_CACHE,
     )  # fmt: skip
 
 
 def shortest(chosen: Sequence[Task]) -> list[Task]:
-    """Of each family the task with the fewest steps."""
-    sized, first = zip(spread.entries(chosen), chosen, strict=True), dict[str, Task]()
-    for _, task in sorted(sized, key=lambda pair: pair[0]["n_steps"]):
-        first.setdefault(task.family, task)
-    return [*first.values()]
+    """Of each regime the tasks of `QUICK` families with the fewest steps."""
+    sized, first = zip(spread.entries(chosen), chosen, strict=True), dict[str, dict[str, Task]]()
+    for said, task in sorted(sized, key=lambda pair: pair[0]["n_steps"]):
+        of_regime = first.setdefault(said["regime"], {})
+        if len(of_regime) < QUICK:
+            of_regime.setdefault(task.family, task)
+    return [task for of_regime in first.values() for task in of_regime.values()]
 
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
@@ -90,40 +93,55 @@ def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
 
 
 class Grid:
-    """The oracle's grid, as a random search meets it."""
+    """The oracle's whole grid, as a random search meets it."""
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self._tasks: list[tuple[np.ndarray, np.ndarray]] = []  # validation losses and regrets, (seeds, configurations)
-        for _, part in rows[rows.kind == "grid"].groupby("task", sort=True):
+    def __init__(self, rows: pd.DataFrame, shares: Mapping[str, float]) -> None:
+        self._tasks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # losses and regrets, (seeds, configurations)
+        for name, part in grid.whole(rows).groupby("task", sort=True):
             losses, regrets = (
                 part.pivot(index="seed", columns=["method", "lr0"], values=value).to_numpy()
                 for value in ("val_loss", "regret")
             )
-            self._tasks.append((losses, regrets))
-        self.size = min(losses.shape[1] for losses, _ in self._tasks)
+            self._tasks[str(name)] = losses, regrets
+        self.size = min(losses.shape[1] for losses, _ in self._tasks.values())
+        self._weights = weights(self._tasks, rows, shares)
 
-    def search(self, trials: int) -> np.ndarray:
+    def search(self, trials: int) -> pd.DataFrame:
         """Expected regrets (tasks, seeds that choose) of so many trials."""
-        return np.stack([random_search.random_search(losses, regrets, trials) for losses, regrets in self._tasks])
+        expected = [random_search.random_search(losses, regrets, trials) for losses, regrets in self._tasks.values()]
+        return pd.DataFrame(expected, index=[*self._tasks])
 
     def worth(self, regret: float) -> int:
-        """Trials until the mean regret is as low as that; 0: never."""
-        return next((n for n in range(1, self.size + 1) if self.search(n).mean() <= regret), 0)
+        """Trials until the mean regret, weighted as the policy's, is as low as that; 0: never."""
+        means = (self.search(n).to_numpy().mean(axis=1) @ self._weights for n in range(1, self.size + 1))
+        return next((n for n, mean in enumerate(means, 1) if mean <= regret), 0)
 
 
-def figures(rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
-    """All figures, flat."""
-    grid, regrets = Grid(rows), dict(per_method(rows))
-    policy = regrets[POLICY]
-    out = summarise(SPLIT, rows, bootstrap)
-    for trials in TRIALS:  # searched on other seeds than the policy is judged on: these pairs share the task alone
-        searched = grid.search(trials)
-        paired = searched[:, np.arange(policy.shape[1]) % searched.shape[1]]
-        out |= contrasts(SPLIT, {POLICY: policy, f"rival.random_search_{trials}": paired}, bootstrap)
+def figures(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
+    """All figures, flat; without those of grids where none was trained."""
+    out = summarise(SPLIT, rows, shares, bootstrap)
     shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
     out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
-    out |= to_best_constant(rows)
-    return out | {"worth": grid.worth(policy.mean()), "torch": torch.__version__}
+    out |= {"torch": torch.__version__}
+    return out | (of_grids(rows, shares, bootstrap) if (rows.kind == "grid").any() else {})
+
+
+def of_grids(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
+    """What random search would have cost, and what the best constant rate reaches."""
+    every, policy, out = Grid(rows, shares), dict(per_method(rows))[POLICY], dict[str, Any]()
+    for trials in TRIALS:  # searched on other seeds than the policy is judged on: these pairs share the task alone
+        searched = every.search(trials)
+        paired = searched.iloc[:, np.arange(policy.shape[1]) % searched.shape[1]]
+        by_method = {POLICY: policy, f"rival.random_search_{trials}": paired}
+        out |= contrasts(SPLIT, by_method, aggregates.regimes(rows), shares, bootstrap)
+    mean = policy.to_numpy().mean(axis=1) @ weights(policy.index, rows, shares)
+    return out | to_best_constant(rows) | {"worth": every.worth(float(mean))}
+
+
+def weights(names: Iterable[str], rows: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
+    """(tasks,) of these tasks, by their regimes."""
+    regimes = aggregates.regimes(rows)
+    return stats.regime_weights([regimes[name] for name in names], shares)
 
 
 def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
@@ -165,13 +183,13 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
 def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train what the cache does not hold; all figures, and the runs behind them.
 
-    The quick form searches no schedule, and tells no wall times.
+    The quick form trains no grid, and tells no wall times.
     """
     paths, config = Paths(root), load(root).evaluate
     chosen = methods(paths, schedulers)
-    rows = compare(bench, chosen, search=not fast)
+    rows = compare(bench, chosen, grids=not fast)
     fixed = {"benchmark": name_of(bench), "policy": load_policy("default").manifest.graph} | roster(bench, rows)
-    return figures(rows, config.bootstrap) | ({} if fast else times(bench, chosen)) | fixed, rows
+    return figures(rows, bench.shares, config.bootstrap) | ({} if fast else times(bench, chosen)) | fixed, rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
     )
-    parser.add_argument("--fast", action="store_true", help="short tasks of seven families, on two seeds")
+    parser.add_argument("--fast", action="store_true", help="a few short tasks of each regime, on two seeds")
     parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")
     parser.add_argument("--out", type=Path, help=f"where the figures go (default: {OUT}, or nowhere with an option)")
     args = parser.parse_args(argv)

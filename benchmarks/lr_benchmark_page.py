@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import aggregates
+from pipeline.evaluation import aggregates, grid
 from pipeline.reporting import markdown, report_data, report_figures, result_keys, scores, verdict
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
@@ -22,8 +22,9 @@ THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each method by its mean, and what the policy is worth."""
-    return "\n\n".join([_methods(r), _textbook(r), _sooner(r), _summary(r)])
+    """Markdown: a row of each method by its mean, the same by regime, and what the policy is worth."""
+    parts = [_methods(r), regimes(r, SPLIT), _textbook(r), _sooner(r), _summary(r)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _methods(r: Mapping[str, Any]) -> str:
@@ -42,12 +43,27 @@ def _methods(r: Mapping[str, Any]) -> str:
     return markdown.table(head, rows)
 
 
+def regimes(r: Mapping[str, Any], split: str) -> str:
+    """A column for each regime: mean regret, and the policy's minus it."""
+    parts = scores.shares(r, split)
+    rows = []
+    for s in scores.listed(scores.table(r, split)):
+        name = s.name if s.group in scores.NAMES else f"`{s.name}`"
+        cells = [f"**{name}**" if s.group == POLICY else name, verdict.number(s.mean)]
+        for of in (s.regimes[regime] for regime in parts):
+            minus = "" if of.gap is None else f"; {verdict.difference(of.gap, of.gap_low, of.gap_high)}"
+            cells.append(verdict.number(of.mean) + minus)
+        rows.append(cells)
+    titles = [f"{title} ({100 * share:.0f} %)" for title, count, share in parts.values()]
+    return markdown.table(["mean regret; policy minus it (95 %)", "all", *titles], rows) if parts else ""
+
+
 def _textbook(r: Mapping[str, Any]) -> str:
     """Schedules from the textbook's rate."""
     groups = {g: v for g, v in result_keys.groups(r)[SPLIT].items() if result_keys.kind_of(g) == "textbook"}
     rows = []
     for group in sorted(groups, key=lambda g: groups[g]["mean"]):
-        of, name = groups[group], scores.SCHEDULES[group.partition(".")[2]]
+        of, name = groups[group], {**scores.SCHEDULES, "default": "the task's own default"}[group.partition(".")[2]]
         minus = verdict.difference(*(of.get(f"policy_minus{end}") for end in ("", "_low", "_high")))
         rows.append([name, verdict.number(of["mean"]), minus, verdict.percent(of["policy_wins"])])
     head = ["schedule at the textbook's rate", "mean regret", "policy minus it (95 %)", "policy wins"]
@@ -61,7 +77,8 @@ def _sooner(r: Mapping[str, Any]) -> str:
         steps = r.get(f"constant.{group}.steps")
         reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
         rows.append([scores.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
-    return markdown.table(["method", "reaches the best constant rate's loss", "after, of its steps"], rows)
+    head = ["method", "reaches the best constant rate's loss", "after, of its steps"]
+    return markdown.table(head, rows) if rows else ""
 
 
 def _summary(r: Mapping[str, Any]) -> str:
@@ -72,13 +89,15 @@ def _summary(r: Mapping[str, Any]) -> str:
         if result_keys.kind_of(group) == "baseline" and "sensitivity" in groups.get(group, {})
     }
     steadiest = min(spread, key=lambda group: spread[group])
-    worth = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
+    worth = ""
+    if "worth" in r:
+        trials = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
+        worth = f"Random search over schedules and rates of the grid needs {trials} to come as far as the policy. "
     return (
-        f"{scores.scope(r, SPLIT)}. Benchmark `{r['benchmark']}`, policy `{r['policy'][:12]}`. Random search over "
-        f"schedules and rates of the grid needs {worth} to come as far as the policy. Of all its {r['trainings']} "
-        f"trainings, whatever it was told, {r['diverged']} diverged. Over the initial rates the regret of a task "
-        f"spreads by {verdict.number(spread[steadiest], 2)} under the steadiest schedule, {scores.NAMES[steadiest]}; "
-        f"by 0 under the policy, which does not read them. "
+        f"{scores.scope(r, SPLIT)}. Benchmark `{r['benchmark']}`, policy `{r['policy'][:12]}`. {worth}"
+        f"Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the initial "
+        f"rates the regret of a task spreads by {verdict.number(spread[steadiest], 2)} under the steadiest schedule, "
+        f"{scores.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
         f"Measured with torch {r['torch']}."
     )
 
@@ -92,7 +111,7 @@ def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
     pictures = {
         "families": report_figures.families(of_families),
         "profiles": report_figures.profiles(THRESHOLDS, report_data.profiles(judged, groups, THRESHOLDS)),
-        "sensitivity": report_figures.sensitivity(report_data.sensitivity(runs)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(grid.whole(runs), runs)),
         "rates": report_figures.rate_curves(report_data.task_curves(runs)),
     }
     for name, figure in pictures.items():

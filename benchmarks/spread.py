@@ -1,23 +1,24 @@
 """Whether there is anything to win: how far the best learning rates of the benchmark's tasks lie apart.
 
-    python -m benchmarks.spread            # 45 minutes, seconds from the cache; writes benchmarks/results/spread.json,
-                                           # docs/benchmark.md, pipeline/evaluation/calibrated.json
+    python -m benchmarks.spread            # an hour, seconds from the cache; writes benchmarks/results/spread.json,
+                                           # docs/benchmark.md, and of pipeline/evaluation calibrated.json, oracles.json
     python -m benchmarks.spread --check    # and fails where a bar is missed
 
-On every task of every split the oracle's grid is trained: eight schedules from initial rates in half decades. If one
-configuration did well everywhere, a benchmark could not tell a scheduler that adapts from a lucky constant. For every
-split and optimizer, as <split>.<optimizer>.<figure>:
+On every task of every split the oracle's grid is trained: eight schedules from initial rates in half decades, thinned
+as `pipeline/evaluation/grid.py` says. If one configuration did well everywhere, a benchmark could not tell a scheduler
+that adapts from a lucky constant. For every split and optimizer, as <split>.<optimizer>.<figure>, and for the tasks of
+one regime under Adam and AdamW together, as <split>.<regime>.<figure>:
 
     tasks              of so many
     lowest, highest    best constant learning rate of a task: over the tasks that one suits, the lowest and the highest
     decades            between these two
     schedule, lr       the single best configuration, chosen on these very tasks
-    mean, worst        its regret: over the tasks, and of the task where it is worst
+    mean, worst        its regret: over the tasks, weighted by their regimes, and of the task where it is worst
 
 and for every split, over its optimizers, <split>.mean and <split>.worst, <split>.families, how many, <split>.seeds of
 each configuration, and of its tasks <split>.<n_steps, epochs, batch_size, parameters>, lowest and highest. Of no split:
 quick, left_out (tasks on which no training improves on its start) and torch. The single best configurations of the
-training split are the calibrated schedule, a rival.
+training split are the calibrated schedule, a rival; the winners on the tasks of the other splits are their oracles.
 """
 
 from __future__ import annotations
@@ -33,21 +34,24 @@ import pandas as pd
 import torch
 
 from benchmarks import command
+from pipeline.config import load
 from pipeline.engines import engine
+from pipeline.evaluation import aggregates, frozen, grid, stats
 from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.frozen import Winners
 from pipeline.evaluation.oracle import against_oracle
 from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
-from pipeline.evaluation.splits import MANIFEST, ROUNDS, SPLITS, Task, tasks
+from pipeline.evaluation.splits import KINDS, SPLITS, Task, entry, full, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
-from pipeline.workloads.base import OPTIMIZERS
+from pipeline.workloads.base import OPTIMIZERS, REGIMES
 from pipeline.workloads.families import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")
 SEEDS, TUNING_SEEDS = 5, 3
-CHOOSE = {"train": 2, "selection": 2, "heldout": TUNING_SEEDS}  # seeds of the grids; held-out ones judge others too
+CHOOSE = {"train": 2, "selection": TUNING_SEEDS, "heldout": TUNING_SEEDS}  # seeds of the grids
 HOPELESS = 0.9  # regret of a task's best constant rate from which on no constant rate suits it
-DECADES = 2.0  # bar, of every split and optimizer
+DECADES = {"heldout.adam": 2.0, "heldout.adamw": 2.0, "heldout.sgd": 2.0, "heldout.ordinary": 1.5}  # bars
 HELD_OUT = {"mean": 0.04, "worst": 0.12}  # bars, of the single best configuration
 QUICK = {"train": ("illconditioned",), "selection": ("diabetes",), "heldout": ("mnist_overfit",)}
 RANGES = ("n_steps", "epochs", "batch_size", "parameters")
@@ -55,49 +59,67 @@ RANGES = ("n_steps", "epochs", "batch_size", "parameters")
 
 def bench(split: str, quick: bool) -> Bench:
     """The tasks of a split."""
-    chosen = tasks(QUICK[split] if quick else names(split), 1 if quick else full(split))
-    return Bench(chosen, 2 if quick else SEEDS, 2 if quick else CHOOSE[split], (), engine("local"), BENCHMARK_CACHE)
+    return Bench(
+        tasks(QUICK[split], 1) if quick else every_task(split), load(Path()).regimes.shares,
+        2 if quick else SEEDS, 2 if quick else CHOOSE[split], (), engine("local"), BENCHMARK_CACHE,
+    )  # fmt: skip
 
 
-def full(split: str) -> int:
-    """Tasks of every family."""
-    return ROUNDS[split] * len(OPTIMIZERS)
+def every_task(split: str) -> list[Task]:
+    """All tasks of a split."""
+    return [task for name in names(split) for task in tasks([name], full(name))]
 
 
-def figures(rows: pd.DataFrame) -> dict[str, Any]:
-    """The figures of all splits, flat."""
+def figures(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, Any]:
+    """The figures of all splits, flat; of rows with whole grids."""
     out: dict[str, Any] = {}
-    for split, part in rows[rows.kind == "grid"].groupby("split"):
-        regrets = []
+    for split in rows.split.unique():
+        part = rows.query("kind == 'grid' and split == @split")
+        adam = part.query("optimizer in ('adam', 'adamw')")
+        for regime in adam.regime.unique():
+            of_constants = constants(adam.query("regime == @regime"))
+            out |= {f"{split}.{regime}.{key}": value for key, value in of_constants.items()}
+        every: dict[str, float] = {}
         for optimizer in part.optimizer.unique():
-            single, regret = _of_optimizer(part.query("optimizer == @optimizer"))
-            out |= {f"{split}.{optimizer}.{key}": value for key, value in single.items()}
-            regrets.append(regret)
-        every = np.concatenate(regrets)
-        out |= {f"{split}.mean": float(every.mean()), f"{split}.worst": float(every.max())}
+            mine = part.query("optimizer == @optimizer")
+            single, regret = single_best(mine, shares)
+            out |= {f"{split}.{optimizer}.{key}": value for key, value in (constants(mine) | single).items()}
+            every |= regret
+        regimes = aggregates.regimes(part)
+        weights = stats.regime_weights([regimes[task] for task in every], shares)
+        regret = np.array([*every.values()])
+        out |= {f"{split}.mean": float(regret @ weights), f"{split}.worst": float(regret.max())}
     return out
 
 
-def _of_optimizer(rows: pd.DataFrame) -> tuple[dict[str, Any], np.ndarray]:
-    """The figures of one optimizer in one split, and the regrets (tasks,) of its single best configuration."""
+def constants(rows: pd.DataFrame) -> dict[str, Any]:
+    """How far the best constant rates of tasks lie apart."""
     constant = rows[rows.method == "constant"].pivot_table(index="task", columns="lr0", values="regret")
-    constant = constant[constant.min(axis=1) < HOPELESS]  # else the lowest rate, which changes nothing, is the best
-    best = constant.columns.to_numpy(float)[constant.to_numpy().argmin(axis=1)]
+    suited = constant[constant.min(axis=1) < HOPELESS]  # else the lowest rate, which changes nothing, is the best
+    if suited.empty:
+        return {"tasks": len(constant), "lowest": None, "highest": None, "decades": 0.0}
+    best = constant.columns.to_numpy(float)[suited.to_numpy().argmin(axis=1)]
+    decades = round(float(np.log10(best.max() / best.min())), 3)
+    return {"tasks": len(constant), "lowest": float(best.min()), "highest": float(best.max()), "decades": decades}
+
+
+def single_best(rows: pd.DataFrame, shares: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
+    """The configuration that is best on average over all tasks of one optimizer; its regrets by task."""
     cells = rows.pivot_table(index="task", columns=["method", "lr0"], values="regret")
-    chosen = int(cells.to_numpy().mean(axis=0).argmin())
+    regimes = aggregates.regimes(rows)
+    means = stats.regime_weights([regimes[task] for task in cells.index], shares) @ cells.to_numpy()
+    chosen = int(means.argmin())
     regret, (schedule, lr) = cells.to_numpy()[:, chosen], cells.columns[chosen]
-    figures = {
-        "tasks": len(cells), "lowest": float(best.min()), "highest": float(best.max()),
-        "decades": round(float(np.log10(best.max() / best.min())), 3), "schedule": str(schedule), "lr": float(lr),
-        "mean": float(regret.mean()), "worst": float(regret.max()),
-    }  # fmt: skip
-    return figures, regret
+    figures = {"schedule": str(schedule), "lr": float(lr), "mean": float(means.min()), "worst": float(regret.max())}
+    return figures, dict(zip(cells.index, regret.tolist(), strict=True))
 
 
 def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
-    """What the file of frozen tasks says of each of these."""
-    frozen = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"]
-    return [next(e for e in frozen[task.family] if e["seed"] == task.seed) for task in chosen]
+    """What the file of frozen tasks says of each of these. Raises KeyError for a task that it does not hold."""
+    said = {task: entry(task) for task in chosen}
+    if missing := [task.name for task, of_task in said.items() if of_task is None]:
+        raise KeyError(f"splits.json lacks {', '.join(missing)}; run `python -m pipeline.evaluation.splits`")
+    return [of_task for of_task in said.values() if of_task is not None]
 
 
 def sizes(split: str, measured: Bench) -> dict[str, Any]:
@@ -109,29 +131,38 @@ def sizes(split: str, measured: Bench) -> dict[str, Any]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """All figures, flat; the calibrated schedule goes to its file."""
+    """All figures, flat; the calibrated schedule and the oracles go to their files."""
     benches = {split: bench(split, quick) for split in SPLITS}
-    rows = pd.concat([against_oracle(measured) for measured in benches.values()], ignore_index=True)
+    judged, best = [], dict[Task, Winners]()
+    for split, measured in benches.items():
+        rows, won = against_oracle(measured)
+        judged.append(rows)
+        best |= won if split != "train" else {}
+    rows = grid.whole(pd.concat(judged, ignore_index=True))
     left_out = sum(len(measured.tasks) for measured in benches.values()) - rows.task.nunique()
-    out = {"quick": quick, "left_out": left_out, "torch": torch.__version__} | figures(rows)
+    out = {"quick": quick, "left_out": left_out, "torch": torch.__version__}
+    out |= figures(rows, load(Path()).regimes.shares)
     for split, measured in benches.items():
         out |= sizes(split, measured)
     if not quick:
         nadamw = {NADAMW: nadamw_settings()}  # benchmarks.nadamw_rate writes it
         CALIBRATED.write_text(json.dumps(calibrated(out) | nadamw, indent=1) + "\n", encoding="utf-8")
+        if changed := frozen.changed(best):
+            print(f"spread: oracles.json changes for {', '.join(changed)}", flush=True)
+        frozen.write(best)
     return out
 
 
 def calibrated(r: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """By optimizer the single best configuration of the training split."""
-    return {o: {"schedule": r[f"train.{o}.schedule"], "lr0": r[f"train.{o}.lr"]} for o in OPTIMIZERS}
+    return {o: {"schedule": r[f"train.{o}.schedule"], "lr0": r[f"train.{o}.lr"]} for o in KINDS}
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:
     """What to say of every bar that is not met."""
-    bars = {key: DECADES for key in r if key.endswith(".decades")}
+    bars = {f"{key}.decades": bar for key, bar in DECADES.items()}
     bars |= {f"heldout.{key}": bar for key, bar in HELD_OUT.items()}
-    return [f"{key}: {r[key]:.3g}, want at least {bar:g}" for key, bar in bars.items() if r[key] < bar]
+    return [f"{key}: {r[key]:.3g}, want at least {bar:g}" for key, bar in bars.items() if r.get(key, bar) < bar]
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -142,14 +173,17 @@ def render(r: Mapping[str, Any]) -> str:
         spans = (r[f"{split}.{what}"] for what in RANGES)
         ranges = (f"{low:,.4g} to {high:,.6g}" for low, high in spans)
         splits.append([split, str(r[f"{split}.families"]), *ranges, str(r[f"{split}.seeds"])])
-    tops = ["split", "optimizer", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
+    tops = ["split", "tasks of", "tasks", "best constant rate", "decades", "single best", "mean regret", "worst task"]
     rows = []
     for split in SPLITS:
-        for optimizer in (o for o in OPTIMIZERS if f"{split}.{o}.tasks" in r):
-            of = {k.rpartition(".")[2]: v for k, v in r.items() if k.startswith(f"{split}.{optimizer}.")}
-            span, single = f"{of['lowest']:g} to {of['highest']:g}", f"{of['schedule']}, {of['lr']:g}"
-            mean, worst = f"{of['mean']:.3f}", f"{of['worst']:.3f}"
-            rows.append([split, optimizer, f"{of['tasks']}", span, f"{of['decades']:.1f}", single, mean, worst])
+        for part in (part for part in (*OPTIMIZERS, *REGIMES) if f"{split}.{part}.tasks" in r):
+            of = {k.rpartition(".")[2]: v for k, v in r.items() if k.startswith(f"{split}.{part}.")}
+            span = f"{of['lowest']:g} to {of['highest']:g}" if of["lowest"] else "–"
+            cells = ["", "", ""]
+            if "schedule" in of:
+                cells = [f"{of['schedule']}, {of['lr']:g}", *(f"{of[key]:.3f}" for key in ("mean", "worst"))]
+            name = part if part in OPTIMIZERS else f"{part}, adam and adamw"
+            rows.append([split, name, f"{of['tasks']}", span, f"{of['decades']:.1f}", *cells])
         if f"{split}.mean" in r:
             mean, worst = (f"{r[f'{split}.{key}']:.3f}" for key in ("mean", "worst"))
             rows.append([f"**{split}**", "all", "", "", "", "one per optimizer", mean, worst])

@@ -26,7 +26,7 @@ from pipeline import recorded_facts, tracking
 from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress
 from pipeline.simulation.recording import Spec, code, record
-from pipeline.workloads.families import family
+from pipeline.workloads.families import family, recorded
 from policy import trajectories
 
 UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's
@@ -38,11 +38,15 @@ REMEDIES = {
 }
 
 
-def plan(config: CollectConfig) -> list[Spec]:
-    """The tasks of a collection; those of a smaller one of the same seed are the first of them."""
+def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
+    """The tasks of a collection; those of a smaller one of the same seed are the first of them.
+
+    Regimes come by their `shares`, and within each its families by `collect.families`. Raises ValueError for a regime
+    that has a share and no family, and for a behaviour policy that cannot be used.
+    """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     specs = []
-    for i, name in enumerate(turns(config.families, config.tasks)):
+    for i, name in enumerate(drawn_families(config.families, shares, config.tasks)):
         rng = np.random.default_rng([config.seed, i])
         specs.append(Spec(
             family(name).name, int(rng.integers(2**31)), config.runs_per_task,
@@ -50,6 +54,25 @@ def plan(config: CollectConfig) -> list[Spec]:
             (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code(name),
         ))  # fmt: skip
     return specs
+
+
+def drawn_families(weights: Mapping[str, float], shares: Mapping[str, float], count: int) -> list[str]:
+    """A family for each of `count` tasks: any number of the first ones has the shares of the regimes, and of each
+    regime's families by their weights.
+
+    Raises ValueError for a regime that has a share, but no family among the weights.
+    """
+    within = {regime: {n: w for n, w in weights.items() if family(n).regime == regime} for regime in shares}
+    for regime, families in within.items():
+        if shares[regime] and not families:
+            known = ", ".join(name for name in recorded() if family(name).regime == regime)
+            raise ValueError(
+                f"collect.families: none is of the regime {regime!r}, whose share regimes.{regime} is "
+                f"{shares[regime]:g}; add one of {known}, or set the share to 0"
+            )
+    order = turns({regime: share for regime, share in shares.items() if share}, count)
+    families = {regime: iter(turns(within[regime], order.count(regime))) for regime in set(order)}
+    return [next(families[regime]) for regime in order]
 
 
 def turns(weights: Mapping[str, float], count: int) -> list[str]:
@@ -172,7 +195,7 @@ def main() -> None:
     paths, params = arguments(__doc__)
     config = params.collect
     try:
-        specs = plan(config)
+        specs = plan(config, params.regimes.shares)
     except ValueError as error:
         raise SystemExit(f"collect: {error}") from error
     with tracking.stage(paths, "collect", asdict(config)) as log:

@@ -115,7 +115,7 @@ class EvaluateConfig:
     """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
 
     families: Annotated[tuple[Family, ...], NonEmpty()]  # of any split; figures are summed up by split
-    tasks_per_family: Count
+    tasks_per_family: Count  # of those that do not say how many tasks they have
     seeds: Annotated[int, Range(2)]  # runs of a task per method, each from its own initialisation
     tuning_seeds: Count  # other seeds, on which the oracle's grid is trained
     learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]

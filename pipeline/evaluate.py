@@ -14,30 +14,31 @@ import numpy as np
 import pandas as pd
 
 from pipeline import tracking
-from pipeline.config import EvaluateConfig, arguments
+from pipeline.config import Params, arguments
 from pipeline.engines import engine
-from pipeline.evaluation import labels, stats
+from pipeline.evaluation import aggregates, labels, stats
 from pipeline.evaluation.aggregates import judged, outcomes
-from pipeline.evaluation.bench import Bench, name_of
-from pipeline.evaluation.compare import calibrated, compare, contenders
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.compare import calibrated, compare, contenders, name_of
 from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import result_keys
-from pipeline.reporting.headline import headline
+from pipeline.reporting.headline import BY_REGIME, headline
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
-def bench(config: EvaluateConfig) -> Bench:
+def bench(params: Params) -> Bench:
     """What the parameters ask for."""
+    config = params.evaluate
     return Bench(
-        tasks(config.families, config.tasks_per_family), config.seeds, config.tuning_seeds, config.learning_rates,
-        engine("local", config.workers, device=config.device), BENCHMARK_CACHE, config.device,
+        tasks(config.families, config.tasks_per_family), params.regimes.shares, config.seeds, config.tuning_seeds,
+        config.learning_rates, engine("local", config.workers, device=config.device), BENCHMARK_CACHE, config.device,
     )  # fmt: skip
 
 
-def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str, np.ndarray]]:
-    """(group, regrets (tasks, seeds)) of what competes; a baseline's are means over its initial rates.
+def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str, pd.DataFrame]]:
+    """(group, regrets, a row per task and a column per seed) of what competes; a baseline's are means over its rates.
 
     Tasks that have no such regret, as those without error rates, are left out, with a message.
     """
@@ -45,33 +46,57 @@ def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str,
     if without:
         print(f"evaluate: {score} is not of {', '.join(without)}: no error rate, or one without room", flush=True)
     for group, part in judged(rows.loc[~rows.task.isin(without)]).groupby("group", sort=True):
-        yield str(group), part.pivot_table(index="task", columns="seed", values=score).to_numpy()
+        yield str(group), part.pivot_table(index="task", columns="seed", values=score)
 
 
-def contrasts(split: str, regrets: Mapping[str, np.ndarray], bootstrap: int) -> dict[str, float]:
-    """Flat figures of regrets (tasks, seeds) by method, and of what the policy's differ by."""
-    rng, out, policy = np.random.default_rng(0), {}, regrets[POLICY]
-    for label, values in regrets.items():
-        figures = stats.summary(values, n_resamples=bootstrap, rng=rng)
+def contrasts(
+    split: str,
+    regrets: Mapping[str, pd.DataFrame],
+    regimes: Mapping[str, str],
+    shares: Mapping[str, float],
+    bootstrap: int,
+) -> dict[str, float]:
+    """Flat figures of regrets (tasks, seeds) by method, and of what the policy's differ by; `regimes` are by task.
+
+    `mean`, `policy_minus` and `policy_wins` weigh every regime by its share; <regime>_mean and <regime>_policy_minus
+    are of the tasks of one.
+    """
+    rng, out = np.random.default_rng(0), {}
+    of_task = [regimes[task] for task in regrets[POLICY].index]
+    policy, weights = regrets[POLICY].to_numpy(), stats.regime_weights(of_task, shares)
+    parts = {regime: np.array(of_task) == regime for regime in shares if regime in of_task}
+    for label, table in regrets.items():
+        values = table.to_numpy()
+        figures = stats.summary(values, weights=weights, n_resamples=bootstrap, rng=rng)
+        for regime, mine in parts.items():
+            mean = stats.mean_estimate(values[mine], n_resamples=bootstrap, rng=rng)
+            figures |= {f"{regime}_mean": mean.value, f"{regime}_low": mean.low, f"{regime}_high": mean.high}
         if label != POLICY:
-            gap = stats.difference_estimate(policy, values, n_resamples=bootstrap, rng=rng)
+            gap = stats.difference_estimate(policy, values, weights=weights, n_resamples=bootstrap, rng=rng)
             figures |= {"policy_minus": gap.value, "policy_minus_low": gap.low, "policy_minus_high": gap.high,
-                        "policy_wins": stats.share_won(policy, values),
+                        "policy_wins": stats.share_won(policy, values, weights=weights),
                         "tasks_lost": float((policy.mean(axis=1) > values.mean(axis=1)).mean())}  # fmt: skip
+            for regime, mine in parts.items():
+                gap = stats.difference_estimate(policy[mine], values[mine], n_resamples=bootstrap, rng=rng)
+                minus = {"": gap.value, "_low": gap.low, "_high": gap.high}
+                figures |= {f"{regime}_policy_minus{end}": value for end, value in minus.items()}
         out |= result_keys.encode(split, label, {k: round(v, 4) for k, v in figures.items()})
     return out
 
 
-def summarise(split: str, rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
     """Flat metrics of one split, of which `rows` are."""
-    out: dict[str, Any] = contrasts(split, dict(per_method(rows)), bootstrap)
+    regimes = aggregates.regimes(rows)
+    out: dict[str, Any] = contrasts(split, dict(per_method(rows)), regimes, shares, bootstrap)
     by_family = judged(rows).groupby(["group", "family"]).regret.mean().groupby("group").max()
     for label, value in by_family.items():
         out[ResultKey(split, str(label), "worst_family").encode()] = round(float(value), 4)
     for score in list(SCORES)[1:]:
-        for label, values in per_method(rows, score):
-            if values.size:
-                out[ResultKey(split, label, score).encode()] = round(float(values.mean()), 4)
+        for label, table in per_method(rows, score):
+            if len(table):
+                weights = stats.regime_weights([regimes[task] for task in table.index], shares)
+                mean = stats.mean_over_tasks(table.to_numpy().mean(axis=1), weights)
+                out[ResultKey(split, label, score).encode()] = round(float(mean), 4)
     for label, o in outcomes(judged(rows)).items():
         figures = {
             "median_error_gap": o.error_gap,
@@ -89,11 +114,18 @@ def summarise(split: str, rows: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
     # the initial rate is no input of the pilot
     out[ResultKey(split, POLICY, "sensitivity").encode()] = 0.0
     policy = rows[(rows.kind == "policy") & (rows.method == POLICY)]
-    said = {
+    said: dict[str, Any] = {
         "tasks": int(rows.task.nunique()),
         "seeds": int(policy.seed.nunique()),
         "worst_task": labels.of_runs(rows)[policy.groupby("task").regret.mean().idxmax()],
     }
+    of_task = [*regimes.values()]
+    if without := [regime for regime in shares if regime not in of_task]:
+        print(f"evaluate: {split} has no task of {', '.join(without)}: the other shares are scaled to 1", flush=True)
+    weights = stats.regime_weights(of_task, shares)
+    for regime in (regime for regime in shares if regime in of_task):
+        share = weights[np.array(of_task) == regime].sum()
+        said |= {f"tasks.{regime}": of_task.count(regime), f"share.{regime}": round(float(share), 4)}
     return out | {result_keys.of_split(split, what): value for what, value in said.items()}
 
 
@@ -112,8 +144,8 @@ def in_words(summed_up: Mapping[str, Any]) -> str:
     """The headline of an evaluation as a sentence of a run's description."""
     figures = {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in summed_up.items()}
     return (
-        "Mean regret of the policy {policy} ({policy_low} to {policy_high}, 95 %) on {tasks} tasks of the {split} "
-        "families, {seeds} seeds each; worst task {worst}: {worst_task}."
+        "Mean regret of the policy over the regimes by their shares {policy} ({policy_low} to {policy_high}, 95 %), on "
+        "{tasks} tasks of the {split} families, {seeds} seeds each; worst task {worst}: {worst_task}."
     ).format_map(figures)
 
 
@@ -132,7 +164,7 @@ def main() -> None:
     paths, params = arguments(__doc__)
     config = params.evaluate
     with tracking.stage(paths, "evaluate", asdict(config)) as log:
-        measured = bench(config)
+        measured = bench(params)
         rows = compare(measured, contenders(paths.policy, paths.blind_policy))
         metrics: dict[str, Any] = {result_keys.BENCHMARK: name_of(measured)}
         for optimizer, method in calibrated().items():
@@ -140,7 +172,7 @@ def main() -> None:
         means = []
         metrics |= roster(measured, rows)
         for split, part in rows.groupby("split"):
-            metrics |= summarise(str(split), part, config.bootstrap)
+            metrics |= summarise(str(split), part, measured.shares, config.bootstrap)
         for split, by_group in result_keys.groups(metrics).items():
             means += [(split, group, figures["mean"]) for group, figures in by_group.items()]
         for path in (paths.evaluation, paths.regret_plot):
@@ -152,7 +184,7 @@ def main() -> None:
         summed_up = headline(metrics, rows)
         numbers = {name: value for name, value in summed_up.items() if isinstance(value, float)}
         log.write(numbers, paths.headline)
-        log.metrics(numbers)
+        log.metrics({name: value for name, value in numbers.items() if name not in BY_REGIME})  # MLflow draws each
         log.describe(in_words(summed_up))
         log.table(table(metrics), "figures")
         log.tags({"benchmark": metrics["benchmark"]})

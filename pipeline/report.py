@@ -78,9 +78,10 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[st
     said = {what: figures[result_keys.of_split(name, what)] for what in ("tasks", "configured", "seeds")}
     return said | {
         "name": name, "title": scores.SPLITS[name], "scores": listed, "policy": scores.find(table, result_keys.POLICY),
+        "regimes": scores.shares(figures, name), "unjudged": scores.unjudged(figures, name),
         "validated": scores.find(table, scores.VALIDATED), "yardsticks": scores.yardsticks(table), "controls": controls,
         "verdict": verdict.judged(figures, name), "left_out": scores.left_out(figures, name),
-        "by_task": per_task.to_dict("records"), "columns": [c for c in per_task if c not in ("label", "task")],
+        "by_task": per_task.to_dict("records"), "columns": [c for c in per_task if c in report_data.TASK_COLUMNS],
         "families": sorted(rows.family.unique()), "outcomes": aggregates.outcomes(competing),
         "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, listed).items()},
     }  # fmt: skip
@@ -90,7 +91,7 @@ def _plots(rows: pd.DataFrame, table: Sequence[Score]) -> dict[str, Any]:
     return {
         "regret": report_figures.regret(table),
         "rates": report_figures.rate_curves(report_data.task_curves(rows)),
-        "sensitivity": report_figures.sensitivity(report_data.sensitivity(rows)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(rows.query("kind == 'baseline'"), rows)),
     }
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = 3
+FORMAT = 4
 
 SCHEMA = pa.schema(
     [
         ("run_id", pa.string()),
         ("family", pa.string()),
+        ("regime", pa.string()),  # of the family
         ("workload", pa.string()),
         ("task", pa.string()),  # hash of the spec: runs of one task are comparable
         ("seed", pa.int64()),
@@ -31,6 +32,11 @@ SCHEMA = pa.schema(
         ("n_steps", pa.int64()),
         ("steps_per_epoch", pa.float64()),
         ("examples", pa.int64()),  # of the training data
+        ("batch_size", pa.int64()),
+        ("weights", pa.int64()),  # trained parameters
+        ("batch_norm", pa.bool_()),
+        ("dropout", pa.bool_()),
+        ("clipped", pa.bool_()),  # gradients, to a highest norm
         ("baseline_loss", pa.float64()),  # validation loss of the best constant prediction
         ("probed", pa.bool_()),
         ("decision", pa.int64()),

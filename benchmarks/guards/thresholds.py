@@ -124,7 +124,7 @@ def recorded() -> list[dict[str, float]]:
 def driven(errors: Sequence[float] = ERRORS) -> list[dict[str, Any]]:
     """One row per error of the policy: test losses with over without guards, in decades."""
     policy, out = load_policy("default"), []
-    work = [t.sample() for name in (*names("train"), *names("selection")) for t in draw(name, 1, TASK_SEED)]
+    work = [t.sample() for name in (*names("train"), *names("selection")) for t in draw(name, 3, TASK_SEED)]
     for error in errors:
         ratios, events = [], Counter()
         for workload in work:

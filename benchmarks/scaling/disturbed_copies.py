@@ -27,8 +27,9 @@ DISTURBED = (
 
 def recorded() -> list[pa.Table]:
     """Some tasks of the default profile."""
-    collect = replace(config.load(Path()).collect, tasks=RECORDED, runs_per_task=RUNS)
-    contents = results(engine("local"), record, plan(collect))
+    params = config.load(Path())
+    collect = replace(params.collect, tasks=RECORDED, runs_per_task=RUNS)
+    contents = results(engine("local"), record, plan(collect, params.regimes.shares))
     return [pq.read_table(pa.BufferReader(content)) for content in contents]
 
 

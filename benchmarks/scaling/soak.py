@@ -68,10 +68,14 @@ class Effort:
     every_s: float
     kills: int  # at most
     collect: Mapping[str, Any]  # in place of the default profile's
+    regimes: Mapping[str, float] = field(default_factory=dict)  # likewise
 
 
 FULL = Effort(20, 20, sys.maxsize, {"tasks": 160})
-QUICK = Effort(0, 5, 3, {"tasks": 12, "runs_per_task": 3, "families": {"illconditioned": 1.0, "spirals": 1.0}})
+QUICK = Effort(
+    0, 5, 3, {"tasks": 12, "runs_per_task": 3, "families": {"illconditioned": 1.0, "spirals": 1.0}},
+    {"ordinary": 0.0, "finetuning": 0.0, "small_noisy": 0.0, "odd": 1.0},
+)  # fmt: skip
 
 
 @dataclass
@@ -165,7 +169,8 @@ def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
 
 def check(root: Path, watch: Watch) -> dict[str, int]:
     """What became of one collection."""
-    specs = plan(load(root).collect)
+    params = load(root)
+    specs = plan(params.collect, params.regimes.shares)
     wanted = {spec.file(): spec for spec in specs}
     there = {str(path.relative_to(watch.folder)): path for path in watch.folder.rglob("*") if path.is_file()}
     runs: list[str] = []
@@ -195,7 +200,7 @@ def measure(quick: bool) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="soak-") as made:
             root, start = Path(made), time.monotonic()
             changes = {**effort.collect, "seed": totals.get("collections", 0)}
-            params = overlay(read(Path("params.yaml")), {"collect": changes})
+            params = overlay(read(Path("params.yaml")), {"regimes": dict(effort.regimes), "collect": changes})
             (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
             watch, given_up = collect(root, killer, math.inf if quick else deadline)

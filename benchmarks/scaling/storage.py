@@ -42,9 +42,9 @@ from benchmarks.environment import THREADS, processor
 from benchmarks.scaling.layouts import VARIANTS
 from benchmarks.timing import clock, wall
 from pipeline.collect import plan
-from pipeline.config import CollectConfig, load
+from pipeline.config import load
 from pipeline.reporting import markdown
-from pipeline.simulation.recording import record
+from pipeline.simulation.recording import Spec, record
 from policy import trajectories
 
 OUT, PAGE = Path("benchmarks/results/storage.json"), Path("docs/trajectories.md")
@@ -110,9 +110,12 @@ def many(contents: Sequence[bytes], copies: int, folder: Path) -> dict[str, floa
     }
 
 
-def settings(quick: bool) -> CollectConfig:
-    config = load(Path()).collect
-    return replace(config, families={"illconditioned": 1.0}, tasks=2, runs_per_task=3) if quick else config
+def specs(quick: bool) -> list[Spec]:
+    """Tasks of the default profile, or two small ones."""
+    params = load(Path())
+    if not quick:
+        return plan(params.collect, params.regimes.shares)
+    return plan(replace(params.collect, families={"illconditioned": 1.0}, tasks=2, runs_per_task=3), {"odd": 1.0})
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         paths = [folder / f"{i}.parquet" for i in range(2 if quick else 32)]
-        for path, spec in zip(paths, plan(settings(quick)), strict=False):
+        for path, spec in zip(paths, specs(quick), strict=False):
             trajectories.store(record(spec), path)
         tables = [trajectories.read(path) for path in paths]
         results = {

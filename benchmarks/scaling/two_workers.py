@@ -50,7 +50,8 @@ def workers(load: float) -> dict[str, float]:
 
 def mix() -> dict[str, float]:
     """What two workers that have started record of the default profile's mix of families."""
-    tasks, pool = plan(config.load(Path()).collect)[:MIX], engine("local", 2)
+    params, pool = config.load(Path()), engine("local", 2)
+    tasks = plan(params.collect, params.regimes.shares)[:MIX]
     list(results(pool, record, tasks[:2]))
     begin, runs = time.perf_counter(), sum(spec.runs for spec in tasks)
     for _ in results(pool, record, tasks):

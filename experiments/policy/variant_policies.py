@@ -100,7 +100,7 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             for folder in (store, AGENT_CACHE):
                 folder.mkdir(parents=True, exist_ok=True)
             first = same[0]
-            specs = plan(params.collect) if first.cadence else []
+            specs = plan(params.collect, params.regimes.shares) if first.cadence else []
             recordings = WORK / named({"cadence": dict(first.cadence)})
             reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:

@@ -32,17 +32,15 @@ from experiments.policy.variants import EXPERIMENTS
 from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
-from pipeline.evaluation import stats
-from pipeline.evaluation.bench import Bench, train_grid, with_facts
+from pipeline.evaluation import aggregates, stats
+from pipeline.evaluation.bench import Bench, with_facts
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
-from pipeline.evaluation.splits import tasks
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, verdict
-from pipeline.workloads.families import names
 from policy import trajectories
 
 RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md")
@@ -78,12 +76,12 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
     return out
 
 
-def judge(judged: Sequence[Method]) -> pd.DataFrame:
+def judge(judged: Sequence[Method], shares: Mapping[str, float]) -> pd.DataFrame:
     """All their runs on the selection split, with their regrets."""
     bench = Bench(
-        tasks(names(SPLIT), spread.full(SPLIT)), RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
-    )
-    _, runs = oracles(bench, train_grid(bench))
+        spread.every_task(SPLIT), shares, RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
+    )  # fmt: skip
+    _, runs = oracles(bench)
     runs += [r for t in bench.tasks for r in bench.runs(judged, t)]
     rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
     split = rows.method[rows.kind != "oracle"].str.partition(".")
@@ -99,10 +97,15 @@ def predicted(variant: Variant, params: Params, data: str) -> list[float] | None
     return None if None in values else [value for value in values if value is not None]
 
 
-def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """All figures, flat."""
+def figures(rows: pd.DataFrame, labels: Sequence[str], shares: Mapping[str, float]) -> dict[str, Any]:
+    """All figures, flat; means over tasks weigh every regime by its share, but for checkpoints and errors."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
-    shown = rows.query("kind == 'policy'")
+    shown, regimes = rows.query("kind == 'policy'"), aggregates.regimes(rows)
+    weights = stats.regime_weights([regimes[task] for task in sorted(regimes)], shares)
+
+    def mean(part: pd.DataFrame) -> float:
+        return float(part.groupby("task", sort=True).regret.mean().to_numpy() @ weights)
+
     # (tasks, training seeds x evaluation seeds): both are resampled, within each task
     tables = [
         part.pivot(index="task", columns=["agent", "seed"], values="regret").to_numpy()
@@ -110,19 +113,19 @@ def figures(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     ]
     for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
         mine = shown.query("variant == @i")
-        estimate = stats.mean_estimate(table, n_resamples=RESAMPLES, rng=rng)
-        regrets = {kind: part.regret for kind, part in rows[rows.variant == i].groupby("kind")}
+        estimate = stats.mean_estimate(table, weights=weights, n_resamples=RESAMPLES, rng=rng)
+        regrets = {kind: mean(part) for kind, part in rows.query("variant == @i").groupby("kind")}
         out |= {
             f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
             f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
-            f"{label}.val": float(regrets["val"].mean()), f"{label}.steps": float(regrets["steps"].mean()),
-            f"{label}.together": float(regrets[TOGETHER].mean()) if TOGETHER in regrets else None,
-            f"{label}.agents": mine.groupby("agent").regret.mean().tolist(),
+            f"{label}.val": regrets["val"], f"{label}.steps": regrets["steps"],
+            f"{label}.together": regrets.get(TOGETHER),
+            f"{label}.agents": [mean(part) for _, part in mine.groupby("agent")],
         }  # fmt: skip
         if i:
             beside = np.tile(table, (1, tables[0].shape[1] // table.shape[1]))  # one policy beside several agents
-            gap = stats.difference_estimate(beside, tables[0], n_resamples=RESAMPLES, rng=rng)
+            gap = stats.difference_estimate(beside, tables[0], weights=weights, n_resamples=RESAMPLES, rng=rng)
             out |= {f"{label}.minus": gap.value, f"{label}.minus_low": gap.low, f"{label}.minus_high": gap.high}
     return out
 
@@ -166,8 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     variants, params = [*experiment.variants.values()], load(args.root)
     make(variants, args.root)
     data = trajectories.fingerprint(trajectories.files(Paths(args.root).trajectories))
-    rows = judge(methods(variants, params, data))
-    flat = figures(rows, labels) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
+    shares = params.regimes.shares
+    rows = judge(methods(variants, params, data), shares)
+    flat = figures(rows, labels, shares) | {"tasks": int(rows.task.nunique()), "runs": RUNS, "data": data}
     flat |= {f"{label}.promised": predicted(v, params, data) for label, v in experiment.variants.items()}
     command.write(flat, render(flat), RESULTS / f"{args.name}.json", PAGE)
     return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-JUDGED = ("policy", "baseline", "textbook", "rival", "control", "floor")
+JUDGED = ("policy", "baseline", "textbook", "rival", "control")
 
 
 def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
@@ -16,8 +16,13 @@ def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs of methods that compete, without those of grids, oracles and searches; with their groups."""
+    """The runs of methods that compete, without those of grids and oracles; with their groups."""
     return with_groups(rows.query("kind in @JUDGED"))
+
+
+def regimes(rows: pd.DataFrame) -> dict[str, str]:
+    """By task its regime."""
+    return {str(task): str(regime) for task, regime in zip(rows.task, rows.regime, strict=True)}
 
 
 @dataclass(frozen=True)

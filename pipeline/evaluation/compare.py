@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import searched_schedule
-from pipeline.evaluation.bench import Bench, schedules, train_grid, with_facts
+from pipeline.evaluation import frozen, grid
+from pipeline.evaluation.bench import Bench, with_facts
 from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
@@ -18,33 +19,57 @@ from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
-from pipeline.evaluation.rivals import CALIBRATED, NADAMW
-from pipeline.workloads.base import TEXTBOOK
+from pipeline.evaluation.rivals import CALIBRATED
+from pipeline.workloads.base import OPTIMIZERS
+
+BASELINES = ("constant", "step", "exponential", "cosine")  # of the experiment plan: docs/original-experiment.md
 
 
-def compare(bench: Bench, methods: Sequence[Method], *, search: bool = False) -> pd.DataFrame:
+def compare(bench: Bench, methods: Sequence[Method], *, grids: bool = False) -> pd.DataFrame:
     """All methods, schedules, the oracles of every score, the replay of the policy's mean curve; one row per run.
 
-    With `search`, a near-optimal schedule of each task too. Rows carry what is known of their task, and regrets.
+    Rows carry what is known of their task, and regrets. With `grids`, those of tasks whose oracle is frozen are trained
+    and returned, too.
     """
-    known, tuned = bench.facts(), train_grid(bench)
+    known = bench.facts()
+    tuned, first = oracles(bench, grids=grids)
     asked = [*schedules("baseline", bench.learning_rates), *methods]
-    best, first = oracles(bench, tuned)
     default = calibrated()
     for task in bench.tasks:
-        optimizer = known.optimizer[task.name]
-        untuned = [default[optimizer], *schedules("textbook", [TEXTBOOK[optimizer]])]
-        first += bench.runs([*asked, *untuned], task)
+        of_task = known.loc[task.name]
+        untuned = textbook(str(of_task.default_schedule), float(of_task.default_rate))
+        first += bench.runs([*asked, default[str(of_task.optimizer)], *untuned], task)
     rows = bench.compute(first, "compare")
     curves = mean_curves(
         rows[(rows.kind == "policy") & (rows.method == "policy")].join(known[["optimizer", "n_steps"]], "task")
     )
     second = [r for t in bench.tasks for r in bench.runs([curves[known.optimizer[t.name]]], t)]
-    if search:
-        searched = searched_schedule.search(bench, best)
-        second += [run for task in bench.tasks for run in bench.runs([searched[task.name]], task)]
-    rows = pd.concat([rows, bench.compute(second, "replay"), tuned], ignore_index=True)
-    return add_regret(with_facts(rows, bench))
+    parts = [rows, bench.compute(second, "replay"), tuned]
+    return add_regret(with_facts(pd.concat([part for part in parts if len(part)], ignore_index=True), bench))
+
+
+def schedules(kind: str, rates: Sequence[float]) -> list[Scheduled]:
+    """The baselines from each of these initial learning rates."""
+    return [Scheduled(kind, name, schedule=name, lr0=rate) for name in BASELINES for rate in rates]
+
+
+def textbook(schedule: str, rate: float) -> list[Scheduled]:
+    """What a person would type for a task, its default; and other schedules from the same rate."""
+    default = Scheduled("textbook", "default", schedule=schedule, lr0=rate)
+    return [default, Scheduled("textbook", "wsd", schedule="wsd", lr0=rate), *schedules("textbook", [rate])]
+
+
+def name_of(bench: Bench) -> str:
+    """Hash of what is judged, on what, and of how much each task counts: figures of equal names compare."""
+    known = bench.facts()
+    won = frozen.oracles(bench.tasks)
+    fixed = {
+        "tasks": sorted(known.index), "workloads": sorted(known.workload), "seeds": bench.seeds,
+        "shares": dict(bench.shares), "oracles": {task: repr([*won[task].items()]) for task in sorted(won)},
+        "tuning_seeds": bench.tuning_seeds, "schedules": grid.SCHEDULES, "rates": grid.HALF_DECADES,
+        "highest": grid.HIGHEST, "near": grid.NEAR, "initial": bench.learning_rates,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def contenders(policy: Path, blind: Path) -> list[Method]:
@@ -74,13 +99,12 @@ def existing(path: Path) -> str:
 
 
 def calibrated() -> dict[str, Scheduled]:
-    """By optimizer the schedule and rate that is best on average over tasks of the training families, frozen."""
+    """By optimizer the schedule and rate that is best on average over tasks of the training families, frozen.
+
+    An optimizer that the file does not name has Adam's.
+    """
     chosen = json.loads(CALIBRATED.read_text(encoding="utf-8"))
-    return {
-        optimizer: Scheduled("rival", "calibrated", **entry)
-        for optimizer, entry in chosen.items()
-        if optimizer != NADAMW
-    }
+    return {o: Scheduled("rival", "calibrated", **chosen.get(o, chosen["adam"])) for o in OPTIMIZERS}
 
 
 def mean_curves(rows: pd.DataFrame) -> dict[str, Replayed]:

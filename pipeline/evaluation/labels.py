@@ -6,26 +6,29 @@ import re
 
 import pandas as pd
 
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+OPTIMIZERS = {
+    "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "nadam": "NAdam", "adagrad": "Adagrad",
+    "lion": "Lion",
+}  # fmt: skip
 WORDS = {
-    "finetune": "fine-tuned",
-    "lm": "language model",
-    "autompg": "auto-mpg",
-    "mnist": "MNIST",
-    "mnist1d": "MNIST-1D",
-}
+    "finetune": "fine-tuned", "lm": "language model", "autompg": "auto-mpg", "mnist": "MNIST", "mnist1d": "MNIST-1D",
+    "mlp": "MLP", "resnet": "residual net", "residual": "residual net", "plain": "conv net", "wide": "wide MLP",
+    "vit": "vision transformer", "unet": "U-Net", "gpt": "language model", "lstm": "LSTM", "gru": "GRU",
+    "batch": "batch norm", "batchnorm": "batch norm", "group": "group norm", "layernorm": "layer norm",
+}  # fmt: skip
 ARCHITECTURES = ("bag", "cnn", "mlp", "rnn", "transformer")  # of a family's name; the workload's says more
 PATTERNS = (  # of a workload's name -> how it is written, one after the other
     (r"(?:pre|post)-norm-(\d+)x(\d+)", r"transformer \1×\2"),
     (r"\bbag(\d+)x(\d+)", r"bag \1×\2"),
     (r"(?:-mlp)?-(\d+)x(\d+)", r"-MLP \1×\2"),
-    (r"\bmlp\b", "MLP"),
+    (r"\b(mlp|resnet|plain|vit|gpt|encoder|unet)(?=\d)", r"\1-"),
     (r"\bconv(\d+)", r"CNN \1"),
     (r"\brnn(\d+)", r"RNN \1"),
     (r"\bgru(\d+)", r"GRU \1"),
     (r"\blstm(\d+)", r"LSTM \1"),
     (r"\bwrong(\d+)%", r"\1 % wrong labels"),
-    (r"-(?:relu|gelu|tanh|silu|elu|norm|residual)\b", ""),
+    (r"(?<=[\d-])x(?=\d)", "×"),
+    (r"-(?:relu|gelu|tanh|silu|elu)(?:-residual)?\b|-norm\b", ""),
 )
 
 

@@ -6,36 +6,51 @@ pair with everybody's (common random numbers).
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import pandas as pd
 
-from pipeline.evaluation.bench import Bench, train_grid, with_facts
+from pipeline.evaluation import frozen
+from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.frozen import Winners
+from pipeline.evaluation.grid import mean_scores, train_grids
 from pipeline.evaluation.methods.scheduled import Scheduled
-from pipeline.evaluation.regrets import SCORES, add_regret, start_of
+from pipeline.evaluation.regrets import SCORES, add_regret
+from pipeline.evaluation.splits import Task
 from pipeline.evaluation.trial import Run
 
 
-def winners(tuned: pd.DataFrame, known: pd.DataFrame, score: str) -> dict[str, Scheduled]:
-    """By task the configuration of its grid that is best on average over the seeds that choose.
+def winners(tuned: pd.DataFrame, known: pd.DataFrame) -> dict[str, Winners]:
+    """By task and score the configuration of its grid that is best on average over the seeds that choose."""
+    best: dict[str, dict[str, Scheduled]] = {task: {} for task in tuned.task.unique()}
+    for score in SCORES.values():
+        for task, name, lr0 in mean_scores(tuned, known, score).groupby("task").idxmin():
+            best[task][score] = Scheduled("oracle", score, schedule=name, lr0=lr0)
+    return {**best}
 
-    A run that diverged or ended above where it began counts as where it began.
+
+def oracles(bench: Bench, *, grids: bool = False) -> tuple[pd.DataFrame, list[Run]]:
+    """The grids that were trained, and the runs of all winners on the judged seeds.
+
+    A task whose oracle is frozen needs no grid; with `grids` it has one, and a message where the two disagree.
     """
-    start = tuned.task.map(known[start_of(score)])
-    values = tuned.assign(start=start, value=np.fmin(tuned[score], start)).dropna(subset=["start"])
-    means = values.groupby(["task", "method", "lr0"]).value.mean()
-    chosen = means.groupby("task").idxmin()
-    return {task: Scheduled("oracle", score, schedule=name, lr0=lr0) for task, name, lr0 in chosen}
+    known = frozen.oracles(bench.tasks)
+    tuned = train_grids(bench, [task for task in bench.tasks if grids or task.name not in known])
+    best = winners(tuned, bench.facts()) if len(tuned) else {}
+    for task in best.keys() & known.keys():
+        if best[task] != known[task]:
+            print(f"benchmark: the grid of {task} has other winners than oracles.json, which count; "
+                  "`python -m benchmarks.spread` writes it anew", flush=True)  # fmt: skip
+    return tuned, _runs(bench, best | known)
 
 
-def oracles(bench: Bench, tuned: pd.DataFrame) -> tuple[dict[str, Scheduled], list[Run]]:
-    """By task the winner of the test loss; and the runs of the winners of all scores, on the judged seeds."""
-    best = {score: winners(tuned, bench.facts(), score) for score in SCORES.values()}
-    runs = [r for t in bench.tasks for won in best.values() if t.name in won for r in bench.runs([won[t.name]], t)]
-    return best["test_loss"], runs
+def _runs(bench: Bench, best: Mapping[str, Winners]) -> list[Run]:
+    return [run for task in bench.tasks for run in bench.runs(best[task.name].values(), task)]
 
 
-def against_oracle(bench: Bench) -> pd.DataFrame:
-    """The grids of all tasks, with their regrets."""
-    tuned = train_grid(bench)
-    _, runs = oracles(bench, tuned)
-    return add_regret(with_facts(pd.concat([tuned, bench.compute(runs, "oracle")], ignore_index=True), bench))
+def against_oracle(bench: Bench) -> tuple[pd.DataFrame, dict[Task, Winners]]:
+    """The grids of all tasks with their regrets against their own winners, whatever is frozen; and these winners."""
+    tuned = train_grids(bench, bench.tasks)
+    best = winners(tuned, bench.facts())
+    rows = pd.concat([tuned, bench.compute(_runs(bench, best), "oracle")], ignore_index=True)
+    return add_regret(with_facts(rows, bench)), {task: best[task.name] for task in bench.tasks}

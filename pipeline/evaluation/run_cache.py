@@ -16,7 +16,7 @@ import diskcache
 import pandas as pd
 
 from pipeline.engines import Engine, EngineError, progress
-from pipeline.evaluation.splits import Task
+from pipeline.evaluation.splits import Task, entry
 from pipeline.evaluation.trial import Run, execute, facts_key, task_facts
 
 MEMBERS = 64  # of one population
@@ -88,6 +88,7 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 
 def _steps(tasks: Iterable[Task]) -> Callable[[Task], int]:
-    """How many steps a task's trainings have."""
-    steps = {task: task.sample().n_steps for task in dict.fromkeys(tasks)}
+    """How many steps a task's trainings have; frozen tasks need not be made for that."""
+    known = {task: entry(task) for task in dict.fromkeys(tasks)}
+    steps = {task: said["n_steps"] if said else task.sample().n_steps for task, said in known.items()}
     return steps.__getitem__

@@ -1,10 +1,12 @@
-"""The benchmark's tasks: of every family the first draws of each optimizer, frozen in splits.json.
+"""The benchmark's tasks: of every family the first draws, frozen in splits.json.
 
     python -m pipeline.evaluation.splits    # draws them anew; figures of before do not compare with those that follow
 
 A task is a workload drawn from a family by a seed. The file holds, beside the seeds, what the draws come to, so that a
-change of a family cannot change the benchmark silently (a test holds it). Which optimizer a family's first task
-has goes round from family to family: one task of each makes a small benchmark in which all optimizers take part.
+change of a family cannot change the benchmark silently (a test holds it). Families that say how many tasks they have,
+and those of the training, have the first draws. The others have one task of each of three optimizers; which one a
+family's first task has goes round from family to family: one task of each makes a small benchmark in which all three
+take part.
 """
 
 from __future__ import annotations
@@ -14,19 +16,22 @@ import json
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.workloads.base import OPTIMIZERS, Data, Workload
+from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.families import FAMILIES, family, names
 from pipeline.workloads.population import Population
 
 MANIFEST = Path(__file__).with_name("splits.json")
 SEED = 2
-ROUNDS = {"train": 1, "selection": 2, "heldout": 2}  # tasks of every family and optimizer
-SPLITS = tuple(ROUNDS)
+SPLITS = ("train", "selection", "heldout")
+KINDS = ("adam", "adamw", "sgd")  # optimizers of the families that do not say how many tasks they have
+POOL = 2  # draws of each of these, of which the shorter training comes first
+SAMPLED = 16  # workloads that a process keeps: some are pre-trained when they are made
 
 
 @dataclass(frozen=True)
@@ -42,34 +47,62 @@ class Task:
         return f"{self.family}-{self.seed}"
 
     def sample(self) -> Workload:
-        return family(self.family).sample(np.random.default_rng(self.seed))
+        return _sampled(self)
+
+
+@lru_cache(SAMPLED)
+def _sampled(task: Task) -> Workload:
+    return family(task.family).sample(np.random.default_rng(task.seed))
 
 
 def tasks(families: Iterable[str], per_family: int) -> list[Task]:
-    """The first so many tasks of each family; what the file does not hold is drawn.
+    """Of each family its own number of tasks, or where it has none the first `per_family`.
 
-    Raises KeyError for an unknown family.
+    What the file does not hold is drawn. Raises KeyError for an unknown family.
     """
-    frozen, out = json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"], []
+    out: list[Task] = []
     for name in families:
-        known = [Task(family(name).split, name, entry["seed"]) for entry in frozen.get(name, [])]
-        out += (known if len(known) >= per_family else draw(name, -(-per_family // len(OPTIMIZERS))))[:per_family]
+        count, known = family(name).frozen or per_family, _entries(name)
+        drawn = [Task(family(name).split, name, said["seed"]) for said in known]
+        out += drawn[:count] if len(drawn) >= count else draw(name, count)
     return out
 
 
-def draw(name: str, rounds: int, seed: int = SEED) -> list[Task]:
-    """In every round one task of each optimizer, the shorter training in the earlier round."""
+def full(name: str) -> int:
+    """Tasks of a family in the whole benchmark."""
+    return family(name).frozen or (1 if family(name).split == "train" else len(KINDS))
+
+
+def entry(task: Task) -> dict[str, Any] | None:
+    """What the file says of a task; None where it does not hold it."""
+    return next((said for said in _entries(task.family) if said["seed"] == task.seed), None)
+
+
+def _entries(name: str) -> list[dict[str, Any]]:
+    return json.loads(MANIFEST.read_text(encoding="utf-8"))["tasks"].get(name, [])
+
+
+def draw(name: str, count: int, seed: int = SEED) -> list[Task]:
+    """The first `count` tasks of a family, drawn from `seed`."""
     digest = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])
-    rng, drawn = np.random.default_rng(digest), {optimizer: list[tuple[int, Task]]() for optimizer in OPTIMIZERS}
-    while any(len(of_optimizer) < rounds for of_optimizer in drawn.values()):
-        task = Task(family(name).split, name, int(rng.integers(2**31)))
+    rng, split = np.random.default_rng(digest), family(name).split
+
+    def following() -> Task:
+        return Task(split, name, int(rng.integers(2**31)))
+
+    if split == "train" or family(name).frozen:
+        return [following() for _ in range(count)]
+    rounds = max(POOL, -(-count // len(KINDS)))
+    pools: dict[str, list[tuple[int, Task]]] = {kind: [] for kind in KINDS}
+    while any(len(pool) < rounds for pool in pools.values()):
+        task = following()
         workload = task.sample()
-        if len(of_optimizer := drawn[workload.optimizer]) < rounds:
-            of_optimizer.append((workload.n_steps, task))
-    shift = names(family(name).split).index(name) % len(OPTIMIZERS)
-    order = OPTIMIZERS[shift:] + OPTIMIZERS[:shift]
-    ranked = {optimizer: sorted(of_optimizer, key=lambda pair: pair[0]) for optimizer, of_optimizer in drawn.items()}
-    return [ranked[optimizer][i][1] for i in range(rounds) for optimizer in order]
+        if len(pool := pools.get(workload.optimizer, [])) < rounds:
+            pool.append((workload.n_steps, task))
+    shift = names(split).index(name) % len(KINDS)
+    order = KINDS[shift:] + KINDS[:shift]
+    ranked = {kind: sorted(pool, key=lambda pair: pair[0]) for kind, pool in pools.items()}
+    return [ranked[kind][i][1] for i in range(rounds) for kind in order][:count]
 
 
 def facts(task: Task) -> dict[str, Any]:
@@ -79,7 +112,8 @@ def facts(task: Task) -> dict[str, Any]:
     (initial,), _ = population.score(workload.test)
     parts = {"train": workload.train, "val": workload.val, "test": workload.test}
     return {
-        "seed": task.seed, "workload": workload.name, "optimizer": workload.optimizer, "n_steps": workload.n_steps,
+        "seed": task.seed, "workload": workload.name, "regime": family(task.family).regime,
+        "optimizer": workload.optimizer, "default": list(workload.default), "n_steps": workload.n_steps,
         "batch_size": workload.batch_size, "epochs": round(workload.n_steps / workload.steps_per_epoch, 2),
         "parameters": population.n_params, "sizes": {name: len(part) for name, part in parts.items()},
         "integers": _hash(parts.values()), "mean_square": _mean_square(workload.train),
@@ -108,7 +142,7 @@ def _rounded(value: float) -> float:
 
 def manifest() -> dict[str, Any]:
     """The file's content, computed."""
-    drawn = {name: [facts(task) for task in draw(name, ROUNDS[item.split])] for name, item in FAMILIES.items()}
+    drawn = {name: [facts(task) for task in draw(name, full(name))] for name in FAMILIES}
     return {"python": platform.python_version(), "tasks": drawn}
 
 

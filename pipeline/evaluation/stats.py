@@ -2,12 +2,12 @@
 
 Regrets come as arrays (tasks, seeds), lower is better: 0 is the tuned oracle, 1 a training that gained
 nothing. Aggregates follow Agarwal et al. 2021, arXiv:2108.13264 ("statistical precipice"): strata are tasks,
-seeds are resampled.
+seeds are resampled. A mean over tasks takes `weights` (tasks,); without them all tasks count alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ from scipy.stats import bootstrap, trim_mean
 
 Floats = NDArray[np.float64]
 
-REGRET_RANGE = (-1.0, 2.0)
 DIVERGED = 1.0  # regret of a training whose final loss is not finite
+REGRET_RANGE = (-1.0, DIVERGED)
 CONFIDENCE = 0.95
 
 
@@ -33,8 +33,8 @@ class Estimate:
 def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) -> Floats:
     """(L - L*) / (L0 - L*), broadcast: 0 equals the oracle, 1 the loss at initialisation.
 
-    A loss that is not finite (a diverged training) counts as 1; finite values are capped at [-1, 2], so that
-    one task or seed cannot decide a mean. (So a finite blow-up may count as more than an overflow.) Raises
+    A loss that is not finite (a diverged training) counts as 1; finite values are capped at [-1, 1], so that
+    one task or seed cannot decide a mean, and a finite blow-up counts as an overflow does. Raises
     ValueError unless L* < L0, both finite: no regret exists without room.
     """
     loss, oracle, initial = np.broadcast_arrays(*(np.asarray(x, float) for x in (loss, oracle, initial)))
@@ -49,6 +49,18 @@ def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) ->
     return np.where(finite, np.clip((np.where(finite, loss, initial) - oracle) / room, *REGRET_RANGE), DIVERGED)
 
 
+def regime_weights(regimes: Sequence[str], shares: Mapping[str, float]) -> Floats:
+    """Weights (tasks,) that add up to 1: a task's regime has its share, split evenly among the regime's tasks.
+
+    `regimes` are those of the tasks, `shares` those of all regimes. Where a regime has no task, the shares of the
+    others are scaled so that they add up to 1. Raises ValueError where none of the tasks' regimes has a share.
+    """
+    each = np.array([shares[regime] / list(regimes).count(regime) for regime in regimes], float)
+    if not each.sum() > 0:
+        raise ValueError(f"regime_weights: the regimes {sorted(set(regimes))} have no share in {dict(shares)}")
+    return each / each.sum()
+
+
 def iqm(values: ArrayLike) -> float:
     """Interquartile mean, tasks and seeds pooled: a quarter cut at each end (arXiv:2108.13264, section 4.3).
 
@@ -58,9 +70,22 @@ def iqm(values: ArrayLike) -> float:
     return float(trim_mean(np.ravel(np.asarray(values, float)), 0.25))
 
 
-def mean_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
+def mean_estimate(
+    values: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int, rng: np.random.Generator
+) -> Estimate:
     """Mean of values (tasks, seeds) with its stratified bootstrap interval."""
-    return _estimate(values, _pooled_mean, n_resamples, rng)
+
+    def statistic(*tasks: Floats, axis: int) -> Floats:
+        return mean_over_tasks(np.stack([task.mean(axis=axis) for task in tasks]), weights)
+
+    return _estimate(values, statistic, n_resamples, rng)
+
+
+def mean_over_tasks(means: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """(tasks, ...) -> (...)."""
+    of_tasks = np.asarray(means, float)
+    each = np.full(len(of_tasks), 1 / len(of_tasks)) if weights is None else np.asarray(weights, float)
+    return np.tensordot(each, of_tasks, axes=1)
 
 
 def iqm_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
@@ -68,22 +93,24 @@ def iqm_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generato
     return _estimate(values, _pooled_iqm, n_resamples, rng)
 
 
-def difference_estimate(a: ArrayLike, b: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> Estimate:
+def difference_estimate(
+    a: ArrayLike, b: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int, rng: np.random.Generator
+) -> Estimate:
     """Mean of a - b, both (tasks, seeds), with its interval; below 0: `a` has the lower regret.
 
     Paired: cell by cell the two share initialisation and batches, so differences are resampled, not `a` and
     `b`.
     """
     a, b = _same_shape(a, b)
-    return mean_estimate(a - b, n_resamples=n_resamples, rng=rng)
+    return mean_estimate(a - b, weights=weights, n_resamples=n_resamples, rng=rng)
 
 
-def share_won(a: ArrayLike, b: ArrayLike) -> float:
-    """Share of pairs in which `a` is lower than `b` (same shape, finite); a tie is half a win."""
+def share_won(a: ArrayLike, b: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+    """Share of pairs (tasks, seeds) in which `a` is lower than `b`, both finite; a tie is half a win."""
     a, b = _same_shape(a, b)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("share_won: values that are not finite; compare regrets, where divergence counts as 1")
-    return float(np.mean((a < b) + 0.5 * (a == b)))
+    return float(mean_over_tasks(((a < b) + 0.5 * (a == b)).mean(axis=-1), weights))
 
 
 def steps_to_threshold(steps: ArrayLike, curves: ArrayLike, threshold: ArrayLike) -> Floats:
@@ -106,9 +133,14 @@ def sensitivity(regret: ArrayLike) -> Floats:
     return np.ptp(np.asarray(regret, float), axis=-1)
 
 
-def summary(regret: ArrayLike, *, n_resamples: int, rng: np.random.Generator) -> dict[str, float]:
-    """(tasks, seeds) -> mean, its 95 % interval low to high, iqm and its interval, worst (worst task's mean)."""
-    mean = mean_estimate(regret, n_resamples=n_resamples, rng=rng)
+def summary(
+    regret: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """(tasks, seeds) -> mean, its 95 % interval low to high, iqm and its interval, worst (worst task's mean).
+
+    Weights are of the mean: the interquartile mean counts all tasks alike.
+    """
+    mean = mean_estimate(regret, weights=weights, n_resamples=n_resamples, rng=rng)
     middle = iqm_estimate(regret, n_resamples=n_resamples, rng=rng)
     return {
         "mean": mean.value,
@@ -119,10 +151,6 @@ def summary(regret: ArrayLike, *, n_resamples: int, rng: np.random.Generator) ->
         "iqm_high": middle.high,
         "worst": float(np.asarray(regret, float).mean(axis=1).max()),
     }
-
-
-def _pooled_mean(*tasks: Floats, axis: int) -> Floats:
-    return np.concatenate(tasks, axis=axis).mean(axis=axis)
 
 
 def _pooled_iqm(*tasks: Floats, axis: int) -> Floats:

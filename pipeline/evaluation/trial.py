@@ -90,9 +90,9 @@ def facts_key(task: Task, seeds: int, device: str) -> str:
 
 
 def task_facts(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
-    """What is known of a task before anything is trained: its settings, and its scores without training.
+    """What is known of a task before anything is trained: its settings, its textbook default, its scores by then.
 
-    These are the mean at initialisation, or those of the best constant prediction where they are lower.
+    Scores are the mean at initialisation, or those of the best constant prediction where they are lower.
     """
     workload = task.sample()
     loss, error = Population(workload, seeds, device).score(workload.test)
@@ -100,8 +100,9 @@ def task_facts(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
     constant = np.nan if workload.error is None else 1 - float(y.flatten().bincount().max()) / y.numel()
     return {
         "split": task.split, "family": task.family, "task": task.name, "workload": workload.name,
-        "optimizer": workload.optimizer, "n_steps": workload.n_steps, "steps_per_epoch": workload.steps_per_epoch,
-        "milestones": milestones(workload.n_steps),
+        "regime": family(task.family).regime, "optimizer": workload.optimizer,
+        "default_schedule": workload.default[0], "default_rate": workload.default[1], "n_steps": workload.n_steps,
+        "steps_per_epoch": workload.steps_per_epoch, "milestones": milestones(workload.n_steps),
         "initial_loss": float(min(np.mean(loss), workload.baseline_loss)),
         "initial_error": float(min(np.mean(error), constant)),
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from lrpilot.bundle import Manifest
 from pipeline.config import Params
-from pipeline.reporting import markdown, result_keys
+from pipeline.reporting import markdown, result_keys, scores
 
 TITLES = {
     "heldout": "Held-out families",
@@ -40,8 +40,9 @@ def render(manifest: Manifest, params: Params, collected: Mapping[str, Any], sha
         "## Training\n\n" + _list({**asdict(params.train), **training}),
         "## Hashes\n\n" + _list(hashes),
         "## Evaluation\n\nNormalised regret of the final loss: 0 is the grid-tuned oracle, 1 is no progress\n"
-        "or a divergence; lower is better. `low` and `high` bound the mean's 95 % bootstrap interval,\n"
-        "`worst` is the worst task's mean.",
+        "or a divergence; lower is better. `mean` is over regimes of training, by their shares, and the last\n"
+        "columns are the means of each. `low` and `high` bound the mean's 95 % bootstrap interval, `worst` is the\n"
+        "worst task's mean.",
         *(_table(split, groups) for split, groups in result_keys.groups(manifest.evaluation).items()),
         "## Limits\n\n" + LIMITS,
         f"## Licence\n\n{manifest.licence}",
@@ -59,8 +60,11 @@ def _plain(value: Any) -> str:
 
 def _table(split: str, groups: Mapping[str, Mapping[str, float]]) -> str:
     ordered = sorted(groups.items(), key=lambda item: item[0] != result_keys.POLICY)  # the policy, then as they come
-    rows = [[name, *(_number(group.get(key)) for key in result_keys.STATISTICS)] for name, group in ordered]
-    table = markdown.table(["method", *result_keys.STATISTICS], rows)
+    titles, mine = {f"{name}_mean": title for name, title in scores.REGIMES.items()}, groups[result_keys.POLICY]
+    regimes = {key: title for key, title in titles.items() if key in mine}
+    shown = [*result_keys.STATISTICS, *regimes]
+    rows = [[name, *(_number(group.get(key)) for key in shown)] for name, group in ordered]
+    table = markdown.table(["method", *result_keys.STATISTICS, *regimes.values()], rows)
     return "\n\n".join([f"### {TITLES[split]}", table, "\n".join(_verdicts(groups))])
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import labels
-from pipeline.evaluation.aggregates import with_groups
+from pipeline.evaluation.aggregates import regimes, with_groups
 from pipeline.reporting.result_keys import POLICY
-from pipeline.reporting.scores import CALIBRATED, HOLD, NAMES, TEXTBOOK, VALIDATED
+from pipeline.reporting.scores import CALIBRATED, HOLD, REGIMES, TEXTBOOK, TEXTBOOK_WSD, VALIDATED
 
 # Columns of the table of tasks.
 TASK_COLUMNS = (
-    POLICY, VALIDATED, CALIBRATED, TEXTBOOK, HOLD, "control.no_loss", "control.mean_lr", "control.state_blind",
-    "control.random_init", "rival.finder_tenth", "rival.finder_steepest",
+    POLICY, VALIDATED, CALIBRATED, TEXTBOOK, TEXTBOOK_WSD, HOLD, "control.no_loss", "control.mean_lr",
+    "control.state_blind", "control.random_init", "rival.finder_tenth", "rival.finder_steepest",
 )  # fmt: skip
 SHOWN_TASKS = 6  # whose learning-rate curves are drawn
 
@@ -28,10 +28,11 @@ def load(path: Any) -> pd.DataFrame:
 
 
 def by_task(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean regret (tasks, methods) of `TASK_COLUMNS`, with the tasks' labels; the policy's worst task first."""
+    """Mean regret (tasks, methods) of `TASK_COLUMNS`, the tasks' labels and regimes; the policy's worst task first."""
     table = rows[rows.group.isin(TASK_COLUMNS)].pivot_table(index="task", columns="group", values="regret")
     table = table[[c for c in TASK_COLUMNS if c in table]].reset_index()
     table.insert(0, "label", table.task.map(labels.of_runs(rows)))
+    table.insert(1, "regime", table.task.map(regimes(rows)).map(REGIMES))
     return table.sort_values([POLICY, "task"], ascending=[False, True], ignore_index=True)
 
 
@@ -43,41 +44,28 @@ class TaskCurves:
     regret: float  # of the policy
     policy: np.ndarray  # (seeds, points)
     oracle: np.ndarray  # (points,) of the best schedule of the grid
-    oracle_name: str
-    linear: np.ndarray  # (points,) of the best linear decay
-    linear_name: str
+    textbook: np.ndarray  # (points,) of the textbook default
 
 
 def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
     """Tasks from the policy's best to its worst, evenly spaced in rank."""
     ranked = rows[rows.group == POLICY].groupby("task").regret.mean().sort_values(kind="stable")
     where = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_TASKS, len(ranked))).round().astype(int))
-    label = labels.of_runs(rows)
-    return [_curves(rows.loc[rows.task == task], label[task], float(ranked[task])) for task in ranked.index[where]]
+    label, out = labels.of_runs(rows), list[TaskCurves]()
+    for task in ranked.index[where]:
+        curves = rows[rows.task == task].groupby("group").lr_curve.apply(lambda of: np.stack(of.to_list()))
+        oracle, textbook = curves["oracle.test_loss"][0], curves[TEXTBOOK][0]
+        out.append(TaskCurves(label[task], float(ranked[task]), curves[POLICY], oracle, textbook))
+    return out
 
 
-def _curves(part: pd.DataFrame, label: str, regret: float) -> TaskCurves:
-    grid = part.loc[part.kind == "grid"]
-    oracle, linear = _winner(grid), _winner(grid.loc[grid.method == "linear"])
-    name = NAMES[f"baseline.{oracle.method}"]
-    return TaskCurves(
-        label, regret, np.stack(part[part.group == POLICY].lr_curve.to_list()),
-        np.asarray(oracle.lr_curve), f"{name}, {oracle.lr0:g}", np.asarray(linear.lr_curve), f"{linear.lr0:g}",
-    )  # fmt: skip
-
-
-def _winner(grid: pd.DataFrame) -> pd.Series:
-    """A run of the (schedule, initial rate) with the lowest mean regret."""
-    method, lr0 = grid.groupby(["method", "lr0"]).regret.mean().idxmin()
-    return grid[(grid.method == method) & (grid.lr0 == lr0)].iloc[0]
-
-
-def sensitivity(rows: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, float]]:
-    """By optimizer: mean regret of the grid (initial rates, schedules), and the policy's mean."""
-    out = {}
-    for optimizer, part in rows.groupby("optimizer", sort=True):
-        grid = part[part.kind == "grid"].pivot_table(index="lr0", columns="method", values="regret")
-        out[str(optimizer)] = grid.add_prefix("baseline."), float(part[part.group == POLICY].regret.mean())
+def sensitivity(schedules: pd.DataFrame, rows: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, float]]:
+    """By optimizer mean regrets, all tasks alike: of the runs `schedules` (initial rates, schedules), of the policy."""
+    out, policy = {}, rows[rows.group == POLICY]
+    for optimizer, part in schedules.groupby("optimizer", sort=True):
+        table = part.pivot_table(index="lr0", columns="method", values="regret")
+        mean = float(policy.regret[policy.optimizer == optimizer].mean())
+        out[str(optimizer)] = table.add_prefix("baseline."), mean
     return out
 
 

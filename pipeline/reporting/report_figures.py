@@ -28,11 +28,10 @@ WIDTH = 5.6  # inches
 INK = "#757575"
 COLOURS = {
     "policy": "#e8590c", "baseline": "#6c757d", "textbook": "#a07400", "rival": "#1c8a94", "control": "#9467bd",
-    "oracle": "#2f6fb2", "floor": "#2f6fb2",
+    "oracle": "#2f6fb2",
 }  # fmt: skip
 KINDS = {
     "policy": "policy", "baseline": "schedules", "textbook": "textbook", "rival": "rivals", "control": "controls",
-    "floor": "in hindsight",
 }  # fmt: skip
 STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "legend.fontsize": 8,
@@ -113,9 +112,9 @@ def rate_curves(tasks: Sequence[TaskCurves]) -> Figure:
         mean = 10 ** np.log10(np.maximum(curves.policy, 1e-12)).mean(axis=0)
         (mine,) = ax.plot(x, mean, color=COLOURS["policy"], lw=2)
         (oracle,) = ax.plot(x, curves.oracle, color=COLOURS["oracle"], lw=1.4)
-        (linear,) = ax.plot(x, curves.linear, color=COLOURS["baseline"], lw=1.4, ls="--")
+        (textbook,) = ax.plot(x, curves.textbook, color=COLOURS["textbook"], lw=1.4, ls="--")
         ax.set_yscale("log")
-        top = max(curves.policy.max(), curves.oracle.max(), curves.linear.max())
+        top = max(curves.policy.max(), curves.oracle.max(), curves.textbook.max())
         # The ends of decaying schedules go to zero and would squeeze everything else.
         ax.set_ylim(min(top / 1e5, curves.oracle.max() / 1e2), top * 2)
         subject, _, rest = curves.label.partition(" · ")
@@ -126,8 +125,8 @@ def rate_curves(tasks: Sequence[TaskCurves]) -> Figure:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("learning rate")
-    names = ["policy (thin: single seeds)", "best of the grid", "best linear decay"]
-    figure.legend([mine, oracle, linear], names, loc="outside lower center", ncols=3)
+    names = ["policy (thin: single seeds)", "best of the grid", "textbook default"]
+    figure.legend([mine, oracle, textbook], names, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -3,10 +3,13 @@
 A group is one method: `policy` (`policy_val`: shown the validation loss, `policy_steps`: not told of the data), or a
 kind and a name, as `baseline.cosine`; the name of a rival may be that of a user's own scheduler, `module:factory`.
 Values are of the normalised regret (0: the tuned oracle, 1: nothing learned; lower is better) unless their statistic
-says otherwise. Beside these keys the file has `benchmark`, calibrated.<optimizer>, and of each split
+says otherwise. `mean` is the mean over the regimes, each by its share; <regime>_mean, <regime>_low and <regime>_high
+are of the tasks of one. Beside these keys the file has `benchmark`, calibrated.<optimizer>, and of each split
 
     <split>.configured       tasks that were asked for
     <split>.tasks            tasks that the figures are of
+    <split>.tasks.<regime>   how many of them are of this regime
+    <split>.share.<regime>   its share in the means; where a regime has no task, those of the others add up to 1
     <split>.left_out.<task>  what a task is that they are not of, and why
     <split>.seeds            runs of a task that each method is judged on; those that choose the oracle do not count
     <split>.worst_task       the label of the task with the policy's highest mean regret, which is `policy.worst`
@@ -26,9 +29,10 @@ from pipeline.paths import Paths
 SPLITS = ("heldout", "selection", "train")  # in the order of the pages
 POLICY = "policy"
 BENCHMARK = "benchmark"  # hash of tasks and protocol: only figures of an equal one may be compared
-STATISTICS = ("mean", "iqm", "low", "high", "worst")  # what a bundle carries of every group
+STATISTICS = ("mean", "iqm", "low", "high", "worst")  # what a bundle carries of every group, beside
+REGIME_MEAN = "_mean"  # the end of <regime>_mean
 
-GROUP = re.compile(r"policy(?:_\w+)?|(?:baseline|textbook|rival|control|floor)\.[\w:.]+")
+GROUP = re.compile(r"policy(?:_\w+)?|(?:baseline|textbook|rival|control)\.[\w:.]+")
 STATISTIC = re.compile(r"\w+")
 
 
@@ -68,7 +72,7 @@ SCORE = ResultKey("selection", POLICY, "mean").encode()  # what decides whether 
 
 
 def kind_of(group: str) -> str:
-    """Of a group: "policy", "baseline", "textbook", "rival", "control" or "floor"."""
+    """Of a group: "policy", "baseline", "textbook", "rival" or "control"."""
     return POLICY if group.startswith(POLICY) else group.partition(".")[0]
 
 
@@ -87,16 +91,18 @@ def groups(figures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]
 
 
 def of_split(split: str, what: str) -> str:
-    """The key of what is said of a split: "tasks", "configured", "seeds", "worst_task", "left_out.<task>"."""
+    """The key of what is said of a split: "tasks", "configured", "seeds", "worst_task", "left_out.<task>",
+    "tasks.<regime>", "share.<regime>"."""
     return f"{split}.{what}"
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that a bundle carries: the benchmark's hash, and the `STATISTICS` of every group's regret."""
-    keys = {text: ResultKey.decode(text) for text in figures}
-    return {
-        text: figures[text] for text, key in keys.items() if text == BENCHMARK or (key and key.statistic in STATISTICS)
-    }
+    """The part that a bundle carries: the benchmark's hash, and of every group `STATISTICS` and the regimes' means."""
+    return {text: value for text, value in figures.items() if text == BENCHMARK or _carried(ResultKey.decode(text))}
+
+
+def _carried(key: ResultKey | None) -> bool:
+    return key is not None and (key.statistic in STATISTICS or key.statistic.endswith(REGIME_MEAN))
 
 
 def read(paths: Paths) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.reporting import result_keys
@@ -11,12 +11,19 @@ from pipeline.reporting.result_keys import POLICY
 
 VALIDATED = "policy_val"
 CALIBRATED = "rival.calibrated"
-TEXTBOOK = "textbook.cosine"  # what people begin with who tune nothing
+TEXTBOOK = "textbook.default"  # what people begin with who tune nothing: it is written in the task
+TEXTBOOK_WSD = "textbook.wsd"
 HOLD = "control.hold"
 SPLITS = {
     "heldout": "held-out families",
     "selection": "families of the policy selection",
     "train": "families of the training",
+}
+REGIMES = {
+    "ordinary": "ordinary",
+    "finetuning": "fine-tuning",
+    "small_noisy": "small and noisy",
+    "odd": "odd",
 }
 SCHEDULES = {
     "constant": "constant",
@@ -53,13 +60,23 @@ NAMES = {
     "rival.ldog": "LDoG, weights averaged",
     "rival.random_search_3": "random search (3 trials)",
     "rival.random_search_5": "random search (5 trials)",
-    "floor.searched": "schedule searched for the task",
     "control.random_init": "random network",
     "control.state_blind": "state-blind policy",
     "control.mean_lr": "replay of the policy's mean curve",
     HOLD: "first level held",
+    "control.hold_steps": "first level held, not told of the data",
     "control.no_loss": "the policy without the loss",
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """Normalised regret of one method on the tasks of one regime; `gap` as in `Score`."""
+
+    mean: float
+    gap: float | None = None
+    gap_low: float | None = None
+    gap_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,7 @@ class Score:
     """Normalised regret of one method on one split; `gap` is the policy's minus this one's, None for the policy."""
 
     group: str  # as in metrics/evaluate.json: "policy", "baseline.cosine"
-    mean: float
+    mean: float  # over the regimes, by their shares
     iqm: float
     low: float  # of the mean's 95 % interval
     high: float
@@ -77,6 +94,7 @@ class Score:
     gap_high: float | None = None
     wins: float | None = None  # share of (task, seed) that the policy wins against it
     lost: float | None = None  # share of the tasks on which the policy's mean is higher than its
+    regimes: Mapping[str, Part] = field(default_factory=dict)  # of those that have tasks, in the order of `REGIMES`
 
     @property
     def kind(self) -> str:
@@ -119,7 +137,13 @@ def _score(group: str, values: Mapping[str, float]) -> Score:
         gap_high=values.get("policy_minus_high"),
         wins=values.get("policy_wins"),
         lost=values.get("tasks_lost"),
+        regimes={regime: _part(regime, values) for regime in REGIMES if f"{regime}_mean" in values},
     )
+
+
+def _part(regime: str, values: Mapping[str, float]) -> Part:
+    gaps = (values.get(f"{regime}_policy_minus{end}") for end in ("", "_low", "_high"))
+    return Part(values[f"{regime}_mean"], *gaps)
 
 
 def find(scores: Iterable[Score], group: str) -> Score | None:
@@ -141,16 +165,38 @@ def yardsticks(scores: Sequence[Score]) -> list[Score]:
 
 
 def listed(scores: Iterable[Score]) -> list[Score]:
-    """The scores that a table of all methods shows: of schedules from the textbook's rate the default alone."""
-    return [score for score in scores if score.kind != "textbook" or score.group == TEXTBOOK]
+    """The scores that a table of all methods shows: of those from the textbook's rate the default and WSD."""
+    return [score for score in scores if score.kind != "textbook" or score.group in (TEXTBOOK, TEXTBOOK_WSD)]
 
 
 def scope(figures: Mapping[str, Any], split: str) -> str:
-    """What a split's figures are of: tasks, seeds, and the tasks that were left out with their reasons."""
+    """What a split's figures are of: tasks, seeds, regimes, and the tasks that were left out with their reasons."""
     tasks, configured, seeds = (figures[result_keys.of_split(split, key)] for key in ("tasks", "configured", "seeds"))
     out = f"{tasks} of {configured} tasks, {seeds} seeds each"
+    parts = shares(figures, split)
+    if parts:
+        said = (f"{title} {100 * share:.0f} % ({count})" for title, count, share in parts.values())
+        out += f"; share and tasks of regimes: {', '.join(said)}"
+    if without := unjudged(figures, split):
+        out += f"; no task of {', '.join(without)}, so the other shares are scaled to 100 %"
     reasons = left_out(figures, split).values()
     return f"{out}; left out: {'; '.join(reasons)}" if reasons else out
+
+
+def shares(figures: Mapping[str, Any], split: str) -> dict[str, tuple[str, int, float]]:
+    """By regime that has tasks its title, their number, and its share in the means."""
+    out = {}
+    for regime, title in REGIMES.items():
+        count, share = (figures.get(result_keys.of_split(split, f"{what}.{regime}")) for what in ("tasks", "share"))
+        if count is not None and share is not None:
+            out[regime] = title, count, share
+    return out
+
+
+def unjudged(figures: Mapping[str, Any], split: str) -> list[str]:
+    """The titles of the regimes that have no task; the shares of the others are scaled to add up to 1."""
+    known = shares(figures, split)
+    return [title for regime, title in REGIMES.items() if known and regime not in known]
 
 
 def left_out(figures: Mapping[str, Any], split: str) -> dict[str, str]:

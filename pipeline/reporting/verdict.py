@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.reporting import result_keys, scores
 from pipeline.reporting.result_keys import POLICY
-from pipeline.reporting.scores import CALIBRATED, HOLD, TEXTBOOK, Score
+from pipeline.reporting.scores import CALIBRATED, HOLD, TEXTBOOK, TEXTBOOK_WSD, Score
 
 MEANING = {  # of a control that does as well
     "control.random_init": "the policy has learned nothing beyond a network that was never trained",
@@ -45,6 +45,7 @@ def judge(table: Sequence[Score], worst_task: str | None = None) -> Verdict:
     sentences = [_of_control(control) for control in equal]
     if ahead:
         sentences.append(f"Higher regret than {_with_gaps(ahead)}.")
+    sentences += _of_regimes(table, measures)
     sentences += _of_tasks(table, measures, worst_task)
     if open_:
         sentences.append(f"No difference can be shown from {_with_gaps(open_)}.")
@@ -81,6 +82,22 @@ def _counted(beaten: list[Score], others: list[Score]) -> list[str]:
         if count := len([score for score in beaten if score in every]):
             words.append(f"{count} of {len(every)} {'other ' * (kind == 'textbook')}schedules {rate}")
     return words
+
+
+def _of_regimes(table: Sequence[Score], measures: Sequence[Score]) -> list[str]:
+    """Where a weighted mean hides that the policy is behind in one regime."""
+    others = [*measures, *(s for s in table if s.group in (HOLD, TEXTBOOK_WSD))]
+    out = []
+    for regime, title in scores.REGIMES.items():
+        parts = [(s.name, s.regimes[regime]) for s in others if regime in s.regimes]
+        behind = [
+            f"{name} {difference(part.gap, part.gap_low, part.gap_high)}"
+            for name, part in parts
+            if part.gap_low is not None and part.gap_low > 0
+        ]
+        if behind:
+            out.append(f"In the regime “{title}” its regret is higher than that of {_and(behind)}.")
+    return out
 
 
 def _of_tasks(table: Sequence[Score], measures: Sequence[Score], worst_task: str | None) -> list[str]:

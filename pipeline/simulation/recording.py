@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrpilot import load_policy, telemetry
 from lrpilot.bundle import Bundle
@@ -114,9 +116,22 @@ def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviou
         "n_steps": workload.n_steps, "steps_per_epoch": float(workload.steps_per_epoch),
         "examples": len(workload.train), "baseline_loss": workload.baseline_loss,
         "probed": recording.probe is not None, "truncated": False,
-    }  # fmt: skip
+    } | _settings(spec, workload)  # fmt: skip
     columns |= {column: pa.repeat(value, len(run)) for column, value in same.items()}
     return pa.table({field.name: columns[field.name] for field in trajectories.SCHEMA}, schema=trajectories.SCHEMA)
+
+
+def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:
+    """What kind of training it is, beyond what the pilot observes."""
+    model = workload.initialise(spec.task_seed)
+    modules = [*model.modules()]
+    return {
+        "regime": family(spec.family).regime, "batch_size": workload.batch_size,
+        "weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "batch_norm": any(isinstance(module, _BatchNorm) for module in modules),
+        "dropout": any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules),
+        "clipped": workload.clip is not None,
+    }  # fmt: skip
 
 
 def _texts(words: list[str], which: np.ndarray) -> pa.Array:

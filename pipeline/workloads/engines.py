@@ -155,7 +155,8 @@ class OneByOne(Engine):
         gradient, left = torch.empty_like(weights), torch.empty_like(buffers)
         losses = []
         for i, (member, seed) in enumerate(zip(members, seeds, strict=True)):
-            model = load(self._models[member], torch.cat([weights[i], buffers[i]])).train()
+            model = load(self._models[member], torch.cat([weights[i], buffers[i]]))
+            model.train()
             loss = training_loss(self.workload, model, x[i], y[i], seed, step, self.draws)
             params = trained(model)
             parts = torch.autograd.grad(loss, [*params.values()], materialize_grads=True)

@@ -6,10 +6,31 @@ No data set stands in two splits: "train" feeds the collection, "selection" the 
 
 from __future__ import annotations
 
-from pipeline.workloads import bags, finetune, overfit, sequences, synthetic, tabular, vision
+from pipeline.workloads import (
+    bags,
+    finetune,
+    heldout_pictures,
+    heldout_sequences,
+    heldout_transfers,
+    language_families,
+    overfit,
+    picture_families,
+    selection_recipes,
+    selection_transfers,
+    sequences,
+    synthetic,
+    table_families,
+    tabular,
+    transfer_families,
+    vision,
+)  # fmt: skip
 from pipeline.workloads.base import Family
 
-_MODULES = (tabular, synthetic, vision, overfit, sequences, bags, finetune)
+_MODULES = (
+    tabular, synthetic, vision, overfit, sequences, bags, finetune,
+    table_families, picture_families, language_families, transfer_families,
+    selection_recipes, selection_transfers, heldout_pictures, heldout_sequences, heldout_transfers,
+)  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in _MODULES for family in module.FAMILIES}
 
 

@@ -12,8 +12,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from pipeline.workloads import data
+from pipeline.workloads import data, recipes, transfer_families
+from pipeline.workloads.architectures import draw_convnet, draw_perceptron
 from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
     Build,
     assemble,
@@ -103,19 +105,45 @@ def _finetune(
     return assemble(rng, family, f"{kind}-{label}", splits, build, budget, start=start)
 
 
+def _tuned(
+    rng: np.random.Generator,
+    family: str,
+    table: data.Table,
+    shift: Callable[[np.random.Generator, np.ndarray, np.ndarray], Shift],
+    n_pretrain: int,
+    examples: tuple[int, int],
+) -> Workload:
+    """Like `_finetune`, by networks and settings as they are recorded; `examples`: bounds of their number."""
+    x, y = table
+    convolve, order = x.shape[1] == 1, rng.permutation(len(x))
+    sizes = draw_sizes(rng, "finetuning", examples, (300, 1500), deep=convolve)
+    old, new = order[:n_pretrain], order[n_pretrain:]
+    kind, shifted, targets = shift(rng, x[new], y[new])
+    if convolve:
+        label, build = draw_convnet(rng, x.shape[1:], 10)
+    else:
+        x, shifted = x.reshape(len(x), -1), shifted.reshape(len(shifted), -1)
+        label, build = draw_perceptron(rng, x.shape[1], 10, sizes.batch_size, (1, 3), (32, 192), (1, 1.6))
+    n_steps = log_integer(rng, 100, 400)
+    start = transfer_families.pretrained(rng, build, transfer_families.batches(rng, x[old], y[old], n_steps))
+    splits = split(rng, shifted, targets, sizes.n_train)
+    network = "conv" if convolve else "mlp"
+    return recipes.assemble(rng, family, "finetuning", network, f"{kind}-{label}", splits, build, sizes, start=start)
+
+
 def finetune_digits(rng: np.random.Generator) -> Workload:
     """scikit-learn digits, 40-450 examples of the new version."""
-    return _finetune(rng, "finetune_digits", data.digits(), shift_image, 800, log_integer(rng, 40, 450))
+    return _tuned(rng, "finetune_digits", data.digits(), shift_image, 800, (40, 450))
 
 
 def finetune_signals(rng: np.random.Generator) -> Workload:
-    """Generated signals by a one-dimensional convolution, 60-800 examples of the new version."""
-    x, y = draw_signals(rng, 3500, 10, int(rng.integers(24, 49)))
-    return _finetune(rng, "finetune_signals", (x[:, None], y), shift_signal, 2000, log_integer(rng, 60, 800))
+    """Generated signals by a one-dimensional convolution, 200-4000 examples of the new version."""
+    x, y = draw_signals(rng, 6500, 10, int(rng.integers(24, 49)))
+    return _tuned(rng, "finetune_signals", (x[:, None], y), shift_signal, 2000, (200, 4000))
 
 
 def finetune_tiles(rng: np.random.Generator) -> Workload:
-    """Which of ten photographs a grey tile was cut from, by an MLP, 60-800 examples of the new version."""
+    """Which of ten photographs a grey tile was cut from, by an MLP, 100-900 examples of the new version."""
     photos = rng.choice(data.PHOTOS, 10, replace=False)
     tiles = [data.photo_tiles(str(photo), False)[:, 0] for photo in photos]
     x, y = np.concatenate(tiles) - GREY, np.repeat(np.arange(10), [len(t) for t in tiles])
@@ -124,7 +152,7 @@ def finetune_tiles(rng: np.random.Generator) -> Workload:
         kind, x, y = shift_image(rng, x + GREY, y)
         return kind, x - GREY, y
 
-    return _finetune(rng, "finetune_tiles", (x, y), shift, len(x) // 2, log_integer(rng, 60, 800))
+    return _tuned(rng, "finetune_tiles", (x, y), shift, len(x) // 3, (100, 900))
 
 
 def finetune_mnist1d(rng: np.random.Generator) -> Workload:

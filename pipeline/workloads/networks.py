@@ -23,11 +23,37 @@ ACTIVATIONS = {
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # cell -> number of gates
 
 
-def _initialise(layer: nn.Linear | nn.Conv1d | nn.Conv2d, gain: float) -> None:
-    """Weights N(0, gain^2 / fan-in), biases zero."""
-    assert layer.bias is not None
+def initialise(layer: nn.Linear | nn.Conv1d | nn.Conv2d, gain: float) -> None:
+    """Weights N(0, gain^2 / fan-in), biases (where there are any) zero."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def dropout(rate: float) -> nn.Module:
+    """nn.Dropout, or nothing at rate 0: whatever draws costs."""
+    return nn.Dropout(rate) if rate else nn.Identity()
+
+
+def recurrent_step(cell: str, drive: Tensor, recurrence: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """One time step of a tanh RNN, GRU or LSTM.
+
+    drive, recurrence (B, gates * width): linear maps of the input and of h; h, c (B, width) -> new h, c (c: LSTM
+    alone).
+    """
+    if cell == "rnn":
+        return torch.tanh(drive + recurrence), c
+    width = h.shape[-1]
+    if cell == "gru":  # Cho et al. 2014, arXiv:1406.1078, reset after the product
+        gates = torch.sigmoid(drive[:, : 2 * width] + recurrence[:, : 2 * width])
+        reset, update = gates.chunk(2, -1)
+        new = torch.tanh(drive[:, 2 * width :] + reset * recurrence[:, 2 * width :])
+        return new + update * (h - new), c
+    a = drive + recurrence
+    gates = torch.sigmoid(a[:, : 3 * width])
+    keep, write, show = gates.chunk(3, -1)
+    c = keep * c + write * torch.tanh(a[:, 3 * width :])
+    return show * torch.tanh(c), c
 
 
 class MLP(nn.Module):
@@ -49,8 +75,8 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(layer.out_features) if norm else nn.Identity() for layer in hidden)
         self.head = nn.Linear(sizes[-2], sizes[-1])
         for layer in hidden:
-            _initialise(layer, gain)
-        _initialise(self.head, 1.0)
+            initialise(layer, gain)
+        initialise(self.head, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         h = x
@@ -82,10 +108,10 @@ class ConvNet(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.GroupNorm(1, c) if norm else nn.Identity() for c in channels[1:])
         for layer in convs:
-            _initialise(layer, gain)
+            initialise(layer, gain)
             size = [-(-side // 2) for side in size]  # stride 2 rounds up
         self.head = nn.Linear(channels[-1] * math.prod(size), n_out)
-        _initialise(self.head, 1.0)
+        initialise(self.head, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer, norm in zip(self.convs, self.norms, strict=True):
@@ -104,57 +130,60 @@ class Recurrent(nn.Module):
         self.recurrence = nn.Linear(width, CELLS[cell] * width)
         self.head = nn.Linear(width, vocabulary)
         for layer in (self.inputs, self.recurrence):
-            _initialise(layer, gain)
+            initialise(layer, gain)
 
     def forward(self, tokens: Tensor) -> Tensor:
         drive = self.inputs(self.embedding(tokens))  # (B, T, gates * width)
         h = c = drive.new_zeros(tokens.shape[0], self.width)
         states = []
         for z in drive.unbind(1):
-            h, c = self._step(z, h, c)
+            h, c = recurrent_step(self.cell, z, self.recurrence(h), h, c)
             states.append(h)
         return self.head(torch.stack(states, 1))
 
-    def _step(self, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One time step: z (B, gates * width), h and c (B, width) -> new h, c (c: LSTM alone)."""
-        if self.cell == "rnn":
-            return torch.tanh(z + self.recurrence(h)), c
-        if self.cell == "gru":  # Cho et al. 2014, arXiv:1406.1078, reset after the product
-            r = self.recurrence(h)
-            gates = torch.sigmoid(z[:, : 2 * self.width] + r[:, : 2 * self.width])
-            reset, update = gates.chunk(2, -1)
-            new = torch.tanh(z[:, 2 * self.width :] + reset * r[:, 2 * self.width :])
-            return new + update * (h - new), c
-        a = z + self.recurrence(h)
-        gates = torch.sigmoid(a[:, : 3 * self.width])
-        keep, write, show = gates.chunk(3, -1)
-        c = keep * c + write * torch.tanh(a[:, 3 * self.width :])
-        return show * torch.tanh(c), c
-
 
 class Block(nn.Module):
-    """Causal attention and a two-layer MLP, each with a residual connection: (B, T, d) -> (B, T, d)."""
+    """Attention and a two-layer MLP, each with a residual connection: (B, T, d) -> (B, T, d).
 
-    def __init__(self, d: int, heads: int, post_norm: bool) -> None:
+    `drop` is the dropout of what either adds to the residual stream; `causal`: places attend to earlier ones alone.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        heads: int,
+        post_norm: bool,
+        activation: str = "relu",
+        drop: float = 0.0,
+        causal: bool = True,
+        hidden: int = 2,
+    ) -> None:
         super().__init__()
-        self.heads, self.post_norm = heads, post_norm
+        self.heads, self.post_norm, self.causal = heads, post_norm, causal
+        self.activation = ACTIVATIONS[activation]
         self.qkv, self.mix = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.up, self.down = nn.Linear(d, 2 * d), nn.Linear(2 * d, d)
+        self.up, self.down = nn.Linear(d, hidden * d), nn.Linear(hidden * d, d)
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.drop1, self.drop2 = dropout(drop), dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.post_norm:
-            x = self.norm1(x + self._attend(x))
-            return self.norm2(x + self.down(torch.relu(self.up(x))))
-        x = x + self._attend(self.norm1(x))
-        return x + self.down(torch.relu(self.up(self.norm2(x))))
+            x = self.norm1(x + self.drop1(self._attend(x)))
+            return self.norm2(x + self.drop2(self._perceive(x)))
+        x = x + self.drop1(self._attend(self.norm1(x)))
+        return x + self.drop2(self._perceive(self.norm2(x)))
+
+    def _perceive(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         # (B, T, 3 d) -> three of (B, heads, T, d / heads)
         q, k, v = (part.reshape(b, t, self.heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        future = torch.full((t, t), -torch.inf).triu(1)
-        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(d // self.heads) + future, -1)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(d // self.heads)
+        if self.causal:
+            scores = scores + torch.full((t, t), -torch.inf, device=x.device).triu(1)
+        weights = torch.softmax(scores, -1)
         return self.mix((weights @ v).transpose(1, 2).reshape(b, t, d))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.workloads import data
+from pipeline.workloads import data, recipes
+from pipeline.workloads.architectures import draw_perceptron
 from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
     assemble,
     corrupt,
@@ -46,17 +48,28 @@ def _overfit(
     return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
 
 
+def _small(
+    rng: np.random.Generator, family: str, label: str, x: np.ndarray, y: np.ndarray, most: int, wrong: float
+) -> Workload:
+    """30 to `most` examples, `wrong` of them with a wrong label, by an MLP."""
+    sizes, classes = draw_sizes(rng, "small_noisy", (30, most)), int(y.max()) + 1
+    splits = corrupt(rng, split(rng, x, y, sizes.n_train), wrong, classes)
+    mlp, build = draw_perceptron(rng, x.shape[1], classes, sizes.batch_size, (1, 3), (64, 320))
+    label = f"{label}-wrong{wrong:.0%}-{mlp}"
+    return recipes.assemble(rng, family, "small_noisy", "mlp", label, splits, build, sizes)
+
+
 def overfit(rng: np.random.Generator) -> Workload:
-    """30-200 digits or clusters, up to 35 % of them with a wrong label."""
+    """30-300 digits or clusters, up to 35 % of them with a wrong label."""
     kind = pick(rng, ("digits", "clusters"))
     x, y = data.digits() if kind == "digits" else _clusters(rng)
-    return _overfit(rng, "overfit", kind, x.reshape(len(x), -1), y, log_integer(rng, 30, 200), rng.uniform(0, 0.35))
+    return _small(rng, "overfit", kind, x.reshape(len(x), -1), y, 300, rng.uniform(0, 0.35))
 
 
 def overfit_signals(rng: np.random.Generator) -> Workload:
-    """40-400 generated signals, up to 40 % of them with a wrong label."""
+    """30-500 generated signals, up to 40 % of them with a wrong label."""
     x, y = draw_signals(rng, 1000, int(rng.integers(3, 13)), int(rng.integers(24, 49)))
-    return _overfit(rng, "overfit_signals", "signals", x, y, log_integer(rng, 40, 400), rng.uniform(0, 0.4))
+    return _small(rng, "overfit_signals", "signals", x, y, 500, rng.uniform(0, 0.4))
 
 
 def mnist1d_overfit(rng: np.random.Generator) -> Workload:

@@ -6,9 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.workloads import text
+from pipeline.workloads import recipes, text
+from pipeline.workloads.architectures import draw_attention, draw_recurrent
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.networks import CELLS, Recurrent, Transformer
+from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
     Build,
     Splits,
@@ -21,6 +23,7 @@ from pipeline.workloads.sampling import (
 )
 
 BATCH = (4, 8)
+EXAMPLES = (1500, 10_000)  # training sequences
 N_VAL = 128  # sequences; every one of their symbols is a prediction
 
 
@@ -51,7 +54,7 @@ def patterns(rng: np.random.Generator, n: int, length: int, vocabulary: int) -> 
     return np.where(rng.random(x.shape) < 0.05, rng.integers(0, vocabulary, x.shape), x)
 
 
-def _next_symbol(rng: np.random.Generator, sequences: np.ndarray, n_train: int) -> Splits:
+def next_symbol(rng: np.random.Generator, sequences: np.ndarray, n_train: int) -> Splits:
     """Inputs and targets are the sequences without their last and without their first symbol."""
     _, first = np.unique(sequences[:, :-1], axis=0, return_index=True)  # no input in two splits
     sequences = sequences[first]
@@ -72,30 +75,30 @@ def _random_transformer(rng: np.random.Generator, vocabulary: int, length: int) 
 
 def markov_rnn(rng: np.random.Generator) -> Workload:
     """A Markov chain or hidden Markov model, by a tanh RNN, GRU or LSTM."""
-    vocabulary, length = int(rng.integers(6, 25)), int(rng.integers(12, 17))
-    n_train = log_integer(rng, 200, 2000)
-    splits = _next_symbol(rng, markov(rng, n_train + 600, length + 1, vocabulary), n_train)
-    budget = draw_budget(rng, len(splits.train), BATCH)
-    label, build = _random_recurrent(rng, vocabulary)
-    return assemble(rng, "markov_rnn", f"markov{vocabulary}-{label}", splits, build, budget)
+    vocabulary, length = int(rng.integers(6, 25)), int(rng.integers(8, 13))
+    sizes = draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
+    splits = next_symbol(rng, markov(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary), sizes.n_train)
+    label, build = draw_recurrent(rng, vocabulary, vocabulary)
+    label = f"markov{vocabulary}-{label}"
+    return recipes.assemble(rng, "markov_rnn", "ordinary", "recurrent", label, splits, build, sizes)
 
 
 def markov_transformer(rng: np.random.Generator) -> Workload:
-    """A Markov chain, hidden Markov model or repeated pattern, by a transformer of one or two blocks."""
+    """A Markov chain, hidden Markov model or repeated pattern, by a transformer of one to four blocks."""
     make = pick(rng, (markov, patterns), (0.7, 0.3))
     vocabulary = int(rng.integers(6, 25 if make is markov else 13))
-    length, n_train = int(rng.integers(12, 17)), log_integer(rng, 400, 2000)
-    splits = _next_symbol(rng, make(rng, n_train + 600, length + 1, vocabulary), n_train)
-    budget = draw_budget(rng, len(splits.train), BATCH)
-    label, build = _random_transformer(rng, vocabulary, length)
-    return assemble(rng, "markov_transformer", f"{make.__name__}{vocabulary}-{label}", splits, build, budget)
+    length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
+    splits = next_symbol(rng, make(rng, 2 * sizes.n_train + 600, length + 1, vocabulary), sizes.n_train)
+    label, build = draw_attention(rng, vocabulary, length)
+    label = f"{make.__name__}{vocabulary}-{label}"
+    return recipes.assemble(rng, "markov_transformer", "ordinary", "transformer", label, splits, build, sizes)
 
 
 def _characters(rng: np.random.Generator, texts: tuple[str, ...], length: int, n_train: int = 4000) -> Splits:
     """Windows of `length` + 1 characters of eight of the texts."""
     drawn = rng.choice(texts, 8, replace=False)
     sequences = np.concatenate([text.windows(text.characters(str(name)), length + 1) for name in drawn])
-    return _next_symbol(rng, sequences, n_train)
+    return next_symbol(rng, sequences, n_train)
 
 
 def prose_lm(rng: np.random.Generator) -> Workload:
@@ -111,15 +114,17 @@ def prose_lm(rng: np.random.Generator) -> Workload:
 
 
 def package_lm(rng: np.random.Generator) -> Workload:
-    """Characters of the sources of Python packages, few or many, by a recurrent cell or a transformer."""
-    length = int(rng.integers(14, 19))
-    splits = _characters(rng, text.PACKAGES, length, log_integer(rng, 300, 4000))
-    budget = draw_budget(rng, len(splits.train), BATCH)
-    recurrent = rng.random() < 0.5
+    """Characters of the sources of Python packages, by a recurrent cell or a transformer."""
+    length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
+    splits = _characters(rng, text.PACKAGES, length, sizes.n_train)
+    recurrent = rng.random() < 0.4
     label, build = (
-        _random_recurrent(rng, text.N_CHARACTERS) if recurrent else _random_transformer(rng, text.N_CHARACTERS, length)
+        draw_recurrent(rng, text.N_CHARACTERS, text.N_CHARACTERS)
+        if recurrent
+        else draw_attention(rng, text.N_CHARACTERS, length)
     )
-    return assemble(rng, "package_lm", f"package-{label}", splits, build, budget)
+    network = "recurrent" if recurrent else "transformer"
+    return recipes.assemble(rng, "package_lm", "ordinary", network, f"package-{label}", splits, build, sizes)
 
 
 def stdlib_lm_rnn(rng: np.random.Generator) -> Workload:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.workloads import data
+from pipeline.workloads import data, recipes
+from pipeline.workloads.architectures import draw_perceptron
 from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import assemble, corrupt, draw_budget, log_uniform, pick, random_mlp, split
 
 
@@ -14,11 +16,11 @@ def tabular(rng: np.random.Generator) -> Workload:
     name = pick(rng, ("breast_cancer", "wine"))
     x, y = getattr(data, name)()
     n_classes = int(y.max()) + 1
-    splits = split(rng, x * np.float32(log_uniform(rng, 0.3, 3)), y, n_train=300, n_val=128, n_test=128)
+    sizes = draw_sizes(rng, "small_noisy", (60, len(x) // 2))
+    splits = split(rng, x * np.float32(log_uniform(rng, 0.3, 3)), y, sizes.n_train, n_val=128, n_test=128)
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.2)), n_classes)
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(0, 3))
-    return assemble(rng, "tabular", f"{name}-mlp-{label}", splits, build, budget)
+    label, build = draw_perceptron(rng, x.shape[1], n_classes, sizes.batch_size, (0, 3))
+    return recipes.assemble(rng, "tabular", "small_noisy", "mlp", f"{name}-{label}", splits, build, sizes)
 
 
 def diabetes(rng: np.random.Generator) -> Workload:

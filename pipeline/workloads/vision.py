@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.workloads import data
+from pipeline.workloads import data, recipes
+from pipeline.workloads.architectures import draw_convnet, draw_perceptron
+from pipeline.workloads.augmentation import moved
 from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
     assemble,
     corrupt,
     draw_budget,
-    log_integer,
     log_uniform,
     pick,
     random_convnet,
@@ -23,27 +25,33 @@ def digits_mlp(rng: np.random.Generator) -> Workload:
     """scikit-learn digits, MLP."""
     x, y = data.digits()
     scale = np.float32(log_uniform(rng, 0.3, 5))
-    splits = split(rng, x.reshape(-1, 64) * scale, y, n_train=log_integer(rng, 300, 1285))
+    sizes = draw_sizes(rng, "small_noisy", (200, 1285))
+    splits = split(rng, x.reshape(-1, 64) * scale, y, sizes.n_train)
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.0, 0.2)), 10)
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, 64, 10, budget.batch_size)
-    return assemble(rng, "digits_mlp", f"digits-mlp-{label}", splits, build, budget)
+    label, build = draw_perceptron(rng, 64, 10, sizes.batch_size)
+    return recipes.assemble(rng, "digits_mlp", "small_noisy", "mlp", f"digits-{label}", splits, build, sizes)
+
+
+def _halved(tiles: np.ndarray) -> np.ndarray:
+    """Tiles (n, channels, h, w) at half their resolution."""
+    n, channels, h, w = tiles.shape
+    return tiles.reshape(n, channels, h // 2, 2, w // 2, 2).mean((3, 5))
 
 
 def photos_cnn(rng: np.random.Generator) -> Workload:
-    """Which photograph a tile was cut from; grey or colour, sometimes without its brightness."""
-    colour = bool(rng.random() < 0.4)
-    pool = data.COLOUR_PHOTOS if colour else data.PHOTOS
-    photos = rng.choice(pool, size=int(rng.integers(4, 8)), replace=False)
-    tiles = [data.photo_tiles(str(photo), colour) for photo in photos]
+    """Which photograph a grey tile was cut from, sometimes without its brightness."""
+    photos = rng.choice(data.PHOTOS, size=int(rng.integers(11, len(data.PHOTOS) + 1)), replace=False)
+    tiles = [_halved(data.photo_tiles(str(photo), False)) for photo in photos]
     x, y = np.concatenate(tiles), np.repeat(np.arange(len(tiles)), [len(t) for t in tiles])
     if rng.random() < 0.5:
         x = x - x.mean((2, 3), keepdims=True)
     x = (x - x.mean()) / x.std()
-    splits = split(rng, x, y, n_train=1000)
-    budget = draw_budget(rng, len(splits.train), batch=(8, 20))
-    label, build = random_convnet(rng, x.shape[1:], len(tiles))
-    return assemble(rng, "photos_cnn", f"photos{len(tiles)}-{label}", splits, build, budget)
+    sizes = draw_sizes(rng, "ordinary", (1500, 2000), deep=True)
+    splits = split(rng, x, y, sizes.n_train, n_val=192, n_test=192)
+    label, build = draw_convnet(rng, x.shape[1:], len(tiles))
+    augment = moved if rng.random() < 0.3 else None
+    label = f"photos{len(tiles)}-{label}{'-moved' * (augment is not None)}"
+    return recipes.assemble(rng, "photos_cnn", "ordinary", "conv", label, splits, build, sizes, augment=augment)
 
 
 def photo_places(rng: np.random.Generator) -> Workload:
@@ -53,10 +61,10 @@ def photo_places(rng: np.random.Generator) -> Workload:
     x = np.stack([rows.ravel(), columns.ravel()], axis=1) * log_uniform(rng, 1, 8)
     y = photo.reshape(-1, photo.shape[2])
     y = (y - y.mean(0)) / (y.std(0) + 1e-8)
-    splits = split(rng, x.astype(np.float32), y.astype(np.float32), n_train=log_integer(rng, 500, 6000))
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, 2, y.shape[1], budget.batch_size, depths=(2, 4), widths=(32, 128))
-    return assemble(rng, "photo_places", f"places-mlp-{label}", splits, build, budget)
+    sizes = draw_sizes(rng, "ordinary", (1500, 8000))
+    splits = split(rng, x.astype(np.float32), y.astype(np.float32), sizes.n_train)
+    label, build = draw_perceptron(rng, 2, y.shape[1], sizes.batch_size, (2, 4), (32, 128), dropped=0.1)
+    return recipes.assemble(rng, "photo_places", "ordinary", "mlp", f"places-{label}", splits, build, sizes)
 
 
 def mnist1d(rng: np.random.Generator) -> Workload:

@@ -11,7 +11,8 @@ import yaml
 from pipeline import collect
 from pipeline.config import load, overlay, read
 from pipeline.simulation.recording import record
-from pipeline.workloads.base import Data, Workload
+from pipeline.workloads.base import REGIMES, Data, Workload
+from pipeline.workloads.families import FAMILIES
 from policy import trajectories
 from repository import TOP
 
@@ -51,17 +52,25 @@ def world(optimizer: str = "adam", n_steps: int = 200, weight_decay: float = 0.0
 
 
 def write_params(root: Path, **changed: Any) -> Path:
-    """Write ROOT/params.yaml: the default profile with a collection of seconds; returns ROOT."""
+    """Write ROOT/params.yaml: the default profile with a collection of seconds; returns ROOT.
+
+    The regimes have the shares that the weights of their families come to.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    content = overlay(read(TOP / "params.yaml"), {"collect": COLLECT | changed})
+    collection = COLLECT | changed
+    shares = dict.fromkeys(REGIMES, 0.0)
+    for name, weight in collection["families"].items():
+        regime = FAMILIES[name].regime if name in FAMILIES else "ordinary"
+        shares[regime] += weight / sum(collection["families"].values())
+    content = overlay(read(TOP / "params.yaml"), {"regimes": shares, "collect": collection})
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return root
 
 
 def held_runs(root: Path, runs: int) -> Path:
     """Record a probed task whose runs hold their levels below ROOT; its file."""
-    config = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0)).collect
+    params = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0))
     path = root / "data/trajectories/spirals/a.parquet"
-    (spec,) = collect.plan(config)
+    (spec,) = collect.plan(params.collect, params.regimes.shares)
     trajectories.store(record(replace(spec, runs=runs)), path)
     return path

@@ -15,13 +15,18 @@ ROWS = 7  # run a: rows 0-3 (budget), run b: rows 4-6 (diverged)
 def sound() -> dict[str, list[Any]]:
     """Two probed runs of one task, column by column."""
     rows: dict[str, list[Any]] = {name: [0.5] * ROWS for name in SCHEMA.names}
-    rows |= {name: ["x"] * ROWS for name in ("family", "workload", "task", "schedule")}
+    rows |= {name: ["x"] * ROWS for name in ("family", "regime", "workload", "task", "schedule")}
     rows |= {
         "run_id": ["a"] * 4 + ["b"] * 3,
         "optimizer": ["adam"] * ROWS,
         "seed": [1] * 4 + [2] * 3,
         "n_steps": [90] * ROWS,
         "examples": [500] * ROWS,
+        "batch_size": [25] * ROWS,
+        "weights": [300] * ROWS,
+        "batch_norm": [False] * ROWS,
+        "dropout": [False] * ROWS,
+        "clipped": [False] * ROWS,
         "probed": [True] * ROWS,
         "decision": [0, 1, 2, 3, 0, 1, 2],
         "step": [16, 40, 60, 90, 12, 40, 60],
@@ -68,10 +73,11 @@ def drawn_table(
             values = dict(zip(SCHEMA.names, rng.uniform(0.5, 2, len(SCHEMA.names)), strict=True))
             rows.append(
                 values
-                | dict.fromkeys(("family", "workload", "task", "schedule"), "drawn")
+                | dict.fromkeys(("family", "regime", "workload", "task", "schedule"), "drawn")
                 | {
                     "run_id": f"{run:03}", "seed": run, "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 20.0,
-                    "examples": 500, "baseline_loss": 1.5, "probed": probed, "decision": decision,
+                    "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
+                    "clipped": False, "baseline_loss": 1.5, "probed": probed, "decision": decision,
                     "step": (used if probed else 0) if decision == 0 else steps + 90 * decision // longest,
                     "level": level[0], "anchor": anchor, "action": np.nan if last else action[0],
                     "val_loss": np.nan if last and diverged else values["val_loss"], "val_error": 0.5,

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from bundles import write_bundle
 from pipeline import code_hash, collect
-from pipeline.collect import plan, turns
-from pipeline.config import CollectConfig, load
+from pipeline.collect import drawn_families, plan, turns
+from pipeline.config import load
 from pipeline.paths import Paths
 from pipeline.simulation.recording import Spec
+from pipeline.workloads.base import REGIMES
+from pipeline.workloads.families import family
 from policy import trajectories
 from repository import TOP
 from tiny import write_params
@@ -31,8 +33,9 @@ def from_the_top(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def config(folder: Path, **changes: Any) -> CollectConfig:
-    return load(write_params(folder, **changes)).collect
+def planned(folder: Path, **changes: Any) -> list[Spec]:
+    params = load(write_params(folder, **changes))
+    return plan(params.collect, params.regimes.shares)
 
 
 def run_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,20 +55,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_plan_is_decided_by_the_seed(tmp_path: Path) -> None:
-    one = plan(config(tmp_path))
-    assert one == plan(config(tmp_path))
-    assert one != plan(config(tmp_path, seed=6))
+    one = planned(tmp_path)
+    assert one == planned(tmp_path)
+    assert one != planned(tmp_path, seed=6)
     assert len({spec.name() for spec in one}) == len(one)
 
 
 def test_a_larger_collection_begins_with_the_smaller(tmp_path: Path) -> None:
-    small, large = (plan(config(tmp_path, tasks=tasks)) for tasks in (5, 40))
+    small, large = (planned(tmp_path, tasks=tasks) for tasks in (5, 40))
     assert large[:5] == small
 
 
 def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {"tabular": 1.0, "overfit": 1.0, "topics_bag": 1.0}
-    before = {spec.family: spec.code for spec in plan(config(tmp_path, families=weights, tasks=12))}
+    before = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}
     top = tmp_path / "changed"
     for part in ("pipeline", "policy", "runtime"):
         shutil.copytree(TOP / part, top / part)
@@ -73,7 +76,7 @@ def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monke
     module.write_text(module.read_text() + "CHANGED = True\n")
     monkeypatch.setattr(code_hash, "TOP", top)
     code_hash.digest.cache_clear()
-    after = {spec.family: spec.code for spec in plan(config(tmp_path, families=weights, tasks=12))}
+    after = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}
     code_hash.digest.cache_clear()
     assert {name for name in weights if before[name] != after[name]} == {"overfit"}
 
@@ -92,6 +95,43 @@ def test_families_get_their_share(weights: list[float], tasks: int) -> None:
 def test_turns_by_hand() -> None:
     """Shares 1/2, 1/4, 1/4: a is due at 2, 4, 6 and 8, b and c at 4 and 8."""
     assert turns({"a": 2.0, "b": 1.0, "c": 1.0}, 8) == ["a", "b", "a", "c"] * 2
+
+
+WEIGHTS = {"signals": 3.0, "topics_bag": 1.0, "finetune_digits": 2.0, "tabular": 1.0, "spirals": 5.0}
+
+
+def test_regimes_get_their_share_whatever_their_families_weigh() -> None:
+    """Of 20 tasks 12 are ordinary, three quarters of them signals."""
+    names = drawn_families(WEIGHTS, {"ordinary": 0.6, "finetuning": 0.1, "small_noisy": 0.1, "odd": 0.2}, 20)
+    assert {name: names.count(name) for name in WEIGHTS} == {
+        "signals": 9, "topics_bag": 3, "finetune_digits": 2, "tabular": 2, "spirals": 4
+    }  # fmt: skip
+
+
+@given(st.lists(st.floats(0.05, 1.0), min_size=4, max_size=4), st.integers(1, 60))
+def test_every_beginning_has_the_shares(weights: list[float], tasks: int) -> None:
+    shares: dict[str, float] = dict(zip(REGIMES, weights, strict=True))
+    names = drawn_families(WEIGHTS, shares, tasks)
+    assert names == drawn_families(WEIGHTS, shares, tasks + 7)[:tasks]
+    for regime, share in shares.items():
+        had = sum(family(name).regime == regime for name in names)
+        assert abs(had - tasks * share / sum(weights)) < 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"odd": 0.9, "finetuning": 0.1}, r"none is of the regime 'finetuning', whose share regimes\.finetuning is"
+         r" 0\.1; add one of finetune_digits, .* or set the share to 0"),
+        ({"odd": 1.0, "finetuning": 0.0}, None),
+    ],
+)  # fmt: skip
+def test_a_regime_with_a_share_needs_a_family(shares: dict[str, float], message: str | None) -> None:
+    if message is None:
+        assert drawn_families({"spirals": 1.0}, shares, 2) == ["spirals"] * 2
+    else:
+        with pytest.raises(ValueError, match=message):
+            drawn_families({"spirals": 1.0}, shares, 2)
 
 
 SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), 32, "cpu", "c" * 64)
@@ -120,7 +160,7 @@ def test_a_name_stands_for_every_field(field: str) -> None:
 
 def test_the_order_of_tasks_outlives_a_change_of_code(tmp_path: Path) -> None:
     """Agents learn from tasks in the order of their files."""
-    specs = plan(config(tmp_path, tasks=40))
+    specs = planned(tmp_path, tasks=40)
     changed = [replace(spec, code="d" * 64) for spec in specs]
     assert not {spec.file() for spec in specs} & {spec.file() for spec in changed}
     orders = [sorted(range(40), key=lambda i: mine[i].file()) for mine in (specs, changed)]
@@ -129,7 +169,7 @@ def test_the_order_of_tasks_outlives_a_change_of_code(tmp_path: Path) -> None:
 
 def test_a_policy_counts_by_content_not_by_path(tmp_path: Path) -> None:
     paths = [write_bundle(tmp_path / name / "policy.onnx", bias=b) for name, b in (("a", 0.1), ("b", 0.1), ("c", 0.2))]
-    one, moved, other = ([s.name() for s in plan(config(tmp_path, behaviour_policies=[str(p)]))] for p in paths)
+    one, moved, other = ([s.name() for s in planned(tmp_path, behaviour_policies=[str(p)])] for p in paths)
     assert one == moved
     assert not set(one) & set(other)
 

@@ -17,20 +17,18 @@ from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled, Shaped
+from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.rivals import RIVALS
-from pipeline.evaluation.shapes import Shape
 from pipeline.evaluation.splits import Task
 from pipeline.evaluation.trial import Run, facts_key
 from pipeline.simulation.recording import Spec, code
 from repository import TOP
 
-KNOWN, LEARNED = {"scheduled", "shaped", "replayed"}, {"rule", "policy", "ablated"}  # methods, by what drives them
+KNOWN, LEARNED = {"scheduled", "replayed"}, {"rule", "policy", "ablated"}  # methods, by what drives them
 LOOPED = {"own", "pilot", *RIVALS}
 RUNS = KNOWN | LEARNED | LOOPED
 METHODS: dict[str, Method] = {
     "scheduled": Scheduled("grid", "a", schedule="linear", lr0=0.1),
-    "shaped": Shaped("floor", "a", Shape(0.1, 0.1, 0.1, 1.0, 0.1)),
     "replayed": Replayed("control", "a", (-3.0, -4.0)),
     "rule": Ruled("rival", "a", "finder_tenth"),
     "policy": Learned("policy", "a", "default"),
@@ -111,7 +109,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/guard.py", "SPIKE = 4.0", "SPIKE = 4.5", PILOTED),
         ("runtime/lrpilot/rates.py", "\nclass Rates", "\nCHANGED = True\n\n\nclass Rates", {"pilot"}),
         ("policy/mdp.py", "WORST = 1.5", "WORST = 2.0", {"agent"}),
-        ("policy/trajectories.py", "FORMAT = 3", "FORMAT = 4", RECORDED | {"agent"}),
+        ("policy/trajectories.py", "FORMAT = 4", "FORMAT = 5", RECORDED | {"agent"}),
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),

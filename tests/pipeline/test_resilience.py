@@ -45,7 +45,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every file of the collection, recorded here one after the other."""
-    specs = plan(load(write_params(tmp_path_factory.mktemp("params"), tasks=TASKS)).collect)
+    params = load(write_params(tmp_path_factory.mktemp("params"), tasks=TASKS))
+    specs = plan(params.collect, params.regimes.shares)
     return {spec.file(): record(spec) for spec in specs}
 
 

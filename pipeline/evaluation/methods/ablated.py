@@ -37,10 +37,11 @@ ABLATIONS: dict[str, Callable[[Policy], Policy]] = {"hold": hold, "no_loss": no_
 
 @dataclass(frozen=True)
 class Ablated(Method):
-    """A policy after one of `ABLATIONS`, told of the data as the policy itself is; guards see what they always see."""
+    """A policy after one of `ABLATIONS`; guards see what they always see."""
 
     policy: str  # path of a bundle
     ablation: str
+    epochs: bool = True  # it knows how long an epoch is, and how many examples there are
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"policy": policy_content(self.policy)}
@@ -58,6 +59,6 @@ class Ablated(Method):
         return simulate(
             workload, seeds, bundles[methods[0].policy].protocol,
             follow_policy(side_by_side([made[method.policy, method.ablation] for method in methods])),
-            val_examples=VAL_EXAMPLES, show_validation=False, show_epochs=True,
-            milestones=milestones(workload.n_steps), test=True, device=device,
+            val_examples=VAL_EXAMPLES, show_validation=False,
+            show_epochs=np.array([method.epochs for method in methods]), milestones=milestones(workload.n_steps), test=True, device=device,
         )  # fmt: skip

@@ -23,7 +23,7 @@ VAL_EXAMPLES = 256
 class Method(ABC):
     """One way to drive a learning rate; how it is called in tables is not part of what it does."""
 
-    kind: str  # "baseline", "grid", "oracle", "rival", "control", "policy", "floor", "loop"
+    kind: str  # "baseline", "grid", "oracle", "rival", "control", "policy", "textbook", "loop"
     name: str
 
     @property

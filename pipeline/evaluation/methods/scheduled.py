@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.evaluation import shapes
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
@@ -50,16 +49,6 @@ class Scheduled(KnownRates):
 
     def rates(self, n: int) -> np.ndarray:
         return self.lr0 * multipliers(self.schedule, n)
-
-
-@dataclass(frozen=True)
-class Shaped(KnownRates):
-    """A schedule of five parameters."""
-
-    shape: shapes.Shape
-
-    def rates(self, n: int) -> np.ndarray:
-        return shapes.rates(self.shape, n)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from policy.observations import mask
 from repository import TOP
 from tiny import write_params
 
+EVEN = {"ordinary": 0.5, "odd": 0.5}
+
 
 def rows() -> pd.DataFrame:
     """Two variants, two agents each; the second is .1 better, but on one task."""
@@ -36,13 +38,14 @@ def rows() -> pd.DataFrame:
             regret = 0.4 + 0.02 * agent - 0.1 * (variant and not task) - better
             table.append({
                 "variant": variant, "agent": agent, "seed": seed, "task": f"t{task}", "family": f"f{task}",
+                "regime": "odd" if task else "ordinary",
                 "kind": kind, "regret": regret, "best_regret": 0.2, "error_regret": 0.1,
             })  # fmt: skip
     return pd.DataFrame(table)
 
 
 def test_figures_by_hand() -> None:
-    flat = figures(rows(), ("a", "b"))
+    flat = figures(rows(), ("a", "b"), EVEN)
     assert flat["a.mean"] == pytest.approx(0.41) and flat["b.mean"] == pytest.approx(0.36)
     assert flat["a.agents"] == pytest.approx([0.4, 0.42])
     assert flat["a.val"] == pytest.approx(0.21) and flat["a.steps"] == pytest.approx(0.71)
@@ -57,10 +60,18 @@ def test_figures_by_hand() -> None:
     assert {line.count("|") for line in lines[:4]} == {13}
 
 
+def test_means_weigh_regimes_by_their_shares() -> None:
+    """The second variant has .31 on the ordinary task and .41 on the odd one."""
+    flat = figures(rows(), ("a", "b"), {"ordinary": 0.8, "odd": 0.2})
+    assert flat["a.mean"] == pytest.approx(0.41)
+    assert flat["b.mean"] == pytest.approx(0.33) and flat["b.minus"] == pytest.approx(-0.08)
+    assert flat["b.together"] == pytest.approx(0.23) and flat["b.agents"] == pytest.approx([0.32, 0.34])
+
+
 def test_one_policy_stands_beside_several_agents() -> None:
     """It has as many runs as one agent, and is compared with each of them."""
     table = rows()
-    flat = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"))
+    flat = figures(table[(table.variant == 0) | (table.agent == 0)], ("a", "b"), EVEN)
     assert flat["b.agents"] == pytest.approx([0.35])
     assert flat["b.minus"] == pytest.approx(0.35 - 0.41)
 
@@ -110,9 +121,9 @@ def test_what_a_variant_learns_from() -> None:
 
 
 def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5})).collect
+    params = load(write_params(tmp_path, tasks=1, schedules={"linear": 0.5, "constant": 0.5}))
     path = tmp_path / "data/trajectories/spirals/a.parquet"
-    (spec,) = collect.plan(config)
+    (spec,) = collect.plan(params.collect, params.regimes.shares)
     trajectories.store(record(replace(spec, runs=8)), path)
     rows = trajectories.read(path).group_by("run_id", use_threads=False)  # threads know no first
     runs = rows.aggregate([("schedule", "first")]).to_pylist()
@@ -133,8 +144,8 @@ def test_runs_that_a_variant_does_not_learn_from(tmp_path: Path) -> None:
 
 
 def test_tasks_are_recorded_anew_in_another_cadence(tmp_path: Path) -> None:
-    config = load(write_params(tmp_path, tasks=1)).collect
-    (spec,) = collect.plan(config)
+    params = load(write_params(tmp_path, tasks=1))
+    (spec,) = collect.plan(params.collect, params.regimes.shares)
     path, variant = tmp_path / spec.file(), Variant(cadence={"early": 2, "late": 5})
     trajectories.store(record(spec), path)
     other = recorded(spec, variant, tmp_path / "work")
@@ -170,9 +181,9 @@ def test_from_a_collection_to_the_table(
     monkeypatch.setattr(variant_study, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(variant_study, "RESULTS", tmp_path)
     monkeypatch.setattr(variant_study, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(variant_study, "tasks", lambda families, count: tasks(("illconditioned", "diabetes"), 1))
-    monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
-    monkeypatch.setattr("pipeline.evaluation.bench.HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("benchmarks.spread.every_task", lambda split: tasks(("illconditioned", "diabetes"), 1))
+    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("cosine", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.grid.HALF_DECADES", (1e-3, 1e-2, 1e-1))
     (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
     assert variant_study.main(["small", "--root", str(root)]) == 0
     flat: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())
@@ -181,7 +192,7 @@ def test_from_a_collection_to_the_table(
     assert flat["unprobed.mean"] != flat["all.mean"] and flat["unprobed.promised"] == flat["all.promised"]
     assert flat["all.together"] not in (None, flat["all.mean"]) and flat["finder.together"] is None
     assert flat["finder.promised"] is None is flat["distilled.promised"]
-    assert flat["finder.val"] == flat["finder.mean"]  # it knows nothing of either
+    assert flat["finder.val"] == pytest.approx(flat["finder.mean"])  # it knows nothing of either
     assert "| blind |" in (tmp_path / "page.md").read_text()
     paths = sorted((tmp_path / "policies").glob("*.onnx"))
     assert len(paths) == 10

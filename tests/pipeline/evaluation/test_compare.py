@@ -1,5 +1,6 @@
 """The benchmark's book-keeping on frames worked by hand, and all of it on one tiny real task."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,24 @@ import pytest
 
 from bundles import write_bundle
 from pipeline.engines import engine
-from pipeline.evaluation.bench import TUNING, Bench, grid
-from pipeline.evaluation.compare import calibrated, compare, contenders, mean_curves
+from pipeline.evaluation import frozen
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.compare import (
+    BASELINES,
+    calibrated,
+    compare,
+    contenders,
+    mean_curves,
+    name_of,
+    schedules,
+    textbook,
+)
+from pipeline.evaluation.grid import SCHEDULES, TUNING, rates
+from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.regrets import SCORES
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import CURVE_POINTS
-from pipeline.workloads.base import OPTIMIZERS, TEXTBOOK
+from pipeline.workloads.base import OPTIMIZERS
 from rows import row
 
 nan = float("nan")
@@ -35,9 +48,23 @@ def test_mean_curves_leave_out_the_probe_that_was_rolled_back() -> None:
 
 
 def test_the_calibrated_schedule_is_of_the_grid() -> None:
-    for optimizer, method in calibrated().items():
-        assert (method.schedule, method.lr0) in {(m.schedule, m.lr0) for m in grid(optimizer)}
+    for optimizer in ("adam", "adamw", "sgd"):
+        method = calibrated()[optimizer]
+        assert method.schedule in SCHEDULES and method.lr0 in rates(optimizer)
     assert set(calibrated()) == set(OPTIMIZERS)
+    assert calibrated()["lion"] == calibrated()["adam"]
+
+
+def test_baselines_are_the_plans_schedules_from_every_initial_rate() -> None:
+    methods = schedules("baseline", (0.1, 1.0))
+    assert {m.kind for m in methods} == {"baseline"} and all(m.name == m.schedule for m in methods)
+    assert [(m.name, m.lr0) for m in methods] == [(name, lr) for name in BASELINES for lr in (0.1, 1.0)]
+
+
+def test_the_textbook_default_is_the_tasks_own() -> None:
+    methods = {method.name: method for method in textbook("warmup_cosine", 3e-4)}
+    assert methods["default"] == Scheduled("textbook", "default", schedule="warmup_cosine", lr0=3e-4)
+    assert methods.keys() == {"default", "wsd", *BASELINES} and {m.lr0 for m in methods.values()} == {3e-4}
 
 
 def test_a_missing_policy_is_named(tmp_path: Path) -> None:
@@ -47,26 +74,27 @@ def test_a_missing_policy_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Two schedules from three rates, on one task."""
-    monkeypatch.setattr("pipeline.evaluation.bench.SCHEDULES", ("constant", "linear"))
-    monkeypatch.setattr("pipeline.evaluation.bench.HALF_DECADES", (1e-3, 1e-2, 1e-1))
-    monkeypatch.setattr("pipeline.evaluation.searched_schedule.CANDIDATES", 6)
-    monkeypatch.setattr("pipeline.evaluation.searched_schedule.FINALISTS", 2)
-    first = next(task for task in tasks(("illconditioned",), 6) if task.sample().error is not None)
-    return Bench([first], 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache")
+    """Two schedules from three rates, on one task; no oracle is frozen."""
+    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("cosine", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.grid.HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr(frozen, "ORACLES", tmp_path / "oracles.json")
+    frozen.write({})
+    first = next(task for task in tasks(("illconditioned",), 20) if task.sample().error is not None)
+    return Bench([first], {"odd": 0.5, "small_noisy": 0.5}, 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache")
 
 
 def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
     policy = write_bundle(tmp_path / "policy.onnx")
-    rows = compare(bench, contenders(policy, policy), search=True)
+    rows = compare(bench, contenders(policy, policy))
     runs = rows.groupby(["kind", "method"]).size().to_dict()
+    grid = {name: runs.pop(("grid", name)) for name in ("cosine", "linear")}
+    assert grid["cosine"] == 6 and grid["linear"] in (4, 6)
     assert runs == {
-        ("grid", "constant"): 6, ("grid", "linear"): 6, ("baseline", "constant"): 4, ("baseline", "linear"): 4,
-        **{("oracle", score): 2 for score in SCORES.values()}, ("rival", "calibrated"): 2,
-        ("rival", "finder_tenth"): 2, ("rival", "finder_steepest"): 2, ("policy", "policy"): 2,
-        ("policy", "policy_val"): 2, ("control", "random_init"): 2, ("control", "state_blind"): 2,
-        ("control", "mean_lr"): 2, ("control", "hold"): 2, ("control", "no_loss"): 2, ("floor", "searched"): 2,
-        ("textbook", "constant"): 2, ("textbook", "linear"): 2,
+        **{("baseline", name): 4 for name in BASELINES}, **{("oracle", score): 2 for score in SCORES.values()},
+        ("rival", "calibrated"): 2, ("rival", "finder_tenth"): 2, ("rival", "finder_steepest"): 2,
+        ("policy", "policy"): 2, ("policy", "policy_val"): 2, ("control", "random_init"): 2,
+        ("control", "state_blind"): 2, ("control", "mean_lr"): 2, ("control", "hold"): 2, ("control", "no_loss"): 2,
+        **{("textbook", name): 2 for name in ("default", "wsd", *BASELINES)},
     }  # fmt: skip
     judged, tuned = rows[rows.kind != "grid"], rows[rows.kind == "grid"]
     assert set(judged.seed) == {0, 1} and set(tuned.seed) == {TUNING, TUNING + 1}
@@ -74,8 +102,22 @@ def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
     assert oracle.regret.mean() == pytest.approx(0, abs=1e-9)
     best = tuned.groupby(["method", "lr0"]).test_loss.mean().idxmin()
     assert oracle.lr0.iloc[0] == best[1]
-    assert set(rows.lr0[rows.kind == "textbook"]) == {TEXTBOOK[bench.tasks[0].sample().optimizer]}
-    searched = rows[rows.kind == "floor"]
-    assert searched.regret.mean() < 0.1
-    again = compare(bench, contenders(policy, policy), search=True)
+    workload = bench.tasks[0].sample()
+    assert set(rows.lr0[rows.kind == "textbook"]) == {workload.default[1]} and set(rows.regime) == {"odd"}
+    again = compare(bench, contenders(policy, policy))
     assert again.test_loss.equals(rows.test_loss)
+
+
+def test_the_name_stands_for_what_is_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name_of(bench), name_of(replace(bench, seeds=3)), name_of(replace(bench, learning_rates=(1e-3,)))]
+    names += [name_of(replace(bench, tuning_seeds=3)), name_of(replace(bench, tasks=tasks(("illconditioned",), 2)))]
+    names += [name_of(replace(bench, shares={"odd": 0.4, "small_noisy": 0.6}))]
+    assert name_of(bench) == name_of(replace(bench))
+    (frozen_task,) = tasks(("diabetes",), 1)
+    of_frozen = replace(bench, tasks=[frozen_task])
+    names.append(name_of(of_frozen))
+    frozen.write({frozen_task: {"test_loss": Scheduled("oracle", "test_loss", schedule="step", lr0=0.1)}})
+    names.append(name_of(of_frozen))
+    monkeypatch.setattr("pipeline.evaluation.grid.NEAR", 0.2)
+    names.append(name_of(bench))
+    assert len(set(names)) == len(names)

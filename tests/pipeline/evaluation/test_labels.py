@@ -35,6 +35,13 @@ def facts(family: str, workload: str, **values: object) -> dict[str, object]:
          "language model prose transformer 1×16 · Adam · 300 steps · batch 4"),
         ("markov_rnn", "markov11-lstm22-n1060-sgd", "markov11 LSTM 22 · Adam · 300 steps · batch 106"),
         ("prose_bag", "prose12-bag1024x24-n90-adamw", "prose12 bag 1024×24 · Adam · 300 steps · batch 9"),
+        ("signals", "signals12-resnet2x2x8-batchnorm-n450-adamw",
+         "signals12 residual net 2×2×8 batch norm · Adam · 300 steps · batch 45"),
+        ("springs_mlp", "springs-mlp3x24-tanh-n1800-adam", "springs MLP 3×24 · Adam · 300 steps · batch 180"),
+        ("solids_residual", "solids-residual-group-n6000-adamw",
+         "solids residual net group norm · Adam · 300 steps · batch 600"),
+        ("mnist_finetune", "turned-mlp-1x69-tanh-residual-n70-sgd",
+         "MNIST fine-tuned turned MLP 1×69 · Adam · 300 steps · batch 7"),
         ("mine", "whatever", "mine whatever · Adam · 300 steps"),
     ],
 )  # fmt: skip

@@ -2,13 +2,14 @@
 
 import json
 import platform
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pipeline.evaluation import splits
-from pipeline.evaluation.splits import MANIFEST, ROUNDS, Task, draw, facts, tasks
-from pipeline.workloads.base import OPTIMIZERS
+from pipeline.evaluation.splits import KINDS, MANIFEST, SPLITS, Task, draw, entry, facts, full, tasks
+from pipeline.workloads import families
 from pipeline.workloads.families import FAMILIES, names
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
@@ -23,42 +24,73 @@ def test_a_family_cannot_change_its_tasks_silently(name: str) -> None:
     """If this is meant: `python -m pipeline.evaluation.splits`, and then everything that a benchmark wrote, anew."""
     if name.startswith(TEXTS) and platform.python_version() != FROZEN["python"]:
         pytest.skip(f"frozen with the texts of Python {FROZEN['python']}")
-    drawn = draw(name, ROUNDS[FAMILIES[name].split])
-    assert [task.seed for task in drawn] == [entry["seed"] for entry in FROZEN["tasks"][name]]
-    for task, entry in zip(drawn, FROZEN["tasks"][name], strict=True):
+    drawn = draw(name, full(name))
+    assert [task.seed for task in drawn] == [said["seed"] for said in FROZEN["tasks"][name]]
+    for task, said in zip(drawn, FROZEN["tasks"][name], strict=True):
         for key, value in facts(task).items():
             numeric = isinstance(value, float)
-            wanted = pytest.approx(entry[key], rel=DIFFERS.get(key, 1e-3)) if numeric else entry[key]
+            wanted = pytest.approx(said[key], rel=DIFFERS.get(key, 1e-3)) if numeric else said[key]
             assert value == wanted, (task.name, key)
 
 
-def test_the_file_holds_every_family_and_optimizer() -> None:
+BY_OPTIMIZER = [name for name, item in FAMILIES.items() if item.split != "train" and item.frozen is None]
+
+
+def test_the_file_holds_every_family() -> None:
     assert set(FROZEN["tasks"]) == set(FAMILIES)
     for name, entries in FROZEN["tasks"].items():
-        kinds = [entry["optimizer"] for entry in entries]
-        assert [kinds.count(kind) for kind in OPTIMIZERS] == [ROUNDS[FAMILIES[name].split]] * len(OPTIMIZERS)
+        assert len(entries) == full(name) and {said["regime"] for said in entries} == {FAMILIES[name].regime}
+    assert all(full(name) == 1 for name in names("train"))
 
 
-@pytest.mark.parametrize("split", ROUNDS)
-def test_a_small_benchmark_has_all_optimizers(split: str) -> None:
-    first = [FROZEN["tasks"][name][0]["optimizer"] for name in names(split)]
-    assert {first.count(kind) for kind in OPTIMIZERS} <= {len(first) // 3, -(-len(first) // 3)}
+@pytest.mark.parametrize("name", BY_OPTIMIZER)
+def test_a_family_that_does_not_say_how_many_has_one_task_of_each_of_three_optimizers(name: str) -> None:
+    assert sorted(said["optimizer"] for said in FROZEN["tasks"][name]) == sorted(KINDS)
+
+
+def test_the_shorter_of_two_draws_comes_first() -> None:
+    first, last = draw("diabetes", 3), draw("diabetes", 6)[3:]
+    for shorter, longer in zip(first, last, strict=True):
+        assert shorter.sample().optimizer == longer.sample().optimizer
+        assert shorter.sample().n_steps <= longer.sample().n_steps
+
+
+@pytest.mark.parametrize("split", SPLITS[1:])
+def test_a_small_benchmark_has_all_three(split: str) -> None:
+    first = [FROZEN["tasks"][name][0]["optimizer"] for name in names(split) if name in BY_OPTIMIZER]
+    assert set(first) == set(KINDS)
+
+
+def test_a_family_may_say_how_many_tasks_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first draws, whatever their optimizer, and however many are asked for."""
+    monkeypatch.setitem(families.FAMILIES, "diabetes", replace(FAMILIES["diabetes"], frozen=2))
+    monkeypatch.setattr(splits, "_entries", lambda name: [])
+    assert tasks(("diabetes",), 1) == tasks(("diabetes",), 5) == draw("diabetes", 7)[:2] and full("diabetes") == 2
+
+
+def test_a_workload_is_made_once() -> None:
+    """Some are pre-trained when they are made."""
+    (task,) = tasks(("illconditioned",), 1)
+    assert task.sample() is Task(task.split, task.family, task.seed).sample()
 
 
 def test_tasks_come_from_the_file_as_long_as_it_has_some() -> None:
-    drawn = tasks(("spirals", "mnist_mlp"), 2)
-    seeds = [entry["seed"] for name in ("spirals", "mnist_mlp") for entry in FROZEN["tasks"][name][:2]]
-    assert drawn == [
-        Task(split, name, seed)
-        for (split, name), seed in zip([("train", "spirals")] * 2 + [("heldout", "mnist_mlp")] * 2, seeds, strict=True)
-    ]
+    seeds = [said["seed"] for said in FROZEN["tasks"]["mnist_mlp"][:2]]
+    assert tasks(("mnist_mlp",), 2) == [Task("heldout", "mnist_mlp", seed) for seed in seeds]
     more = tasks(("spirals",), 5)
     assert len(set(more)) == 5 and {task.split for task in more} == {"train"}
 
 
 def test_other_seeds_draw_other_tasks() -> None:
     assert not set(draw("illconditioned", 1, 7)) & set(draw("illconditioned", 1, 8))
-    assert draw("illconditioned", ROUNDS["train"]) == tasks(("illconditioned",), 3)
+    assert draw("illconditioned", 3) == tasks(("illconditioned",), 3)
+
+
+def test_what_the_file_says_of_a_task() -> None:
+    (task,) = tasks(("diabetes",), 1)
+    said = entry(task)
+    assert said == FROZEN["tasks"]["diabetes"][0] and said["default"] == list(task.sample().default)
+    assert entry(Task("selection", "diabetes", 7)) is None
 
 
 def test_an_unknown_family_is_refused() -> None:

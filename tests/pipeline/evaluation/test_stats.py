@@ -15,6 +15,7 @@ from pipeline.evaluation.stats import (
     iqm_estimate,
     mean_estimate,
     normalised_regret,
+    regime_weights,
     sensitivity,
     share_won,
     steps_to_threshold,
@@ -35,7 +36,8 @@ REGRET_CASES = [
     ("half-way", 1.5, 0.5),
     ("beats the oracle", 0.1, -0.2),
     ("far below: capped", -50.0, -1.0),
-    ("far above: capped", 1e30, 2.0),
+    ("far above: capped", 1e30, 1.0),
+    ("above the loss at initialisation", 2.6, 1.0),
     ("nan: diverged", NAN, 1.0),
     ("infinite: diverged", INF, 1.0),
     ("minus infinity: diverged too", -INF, 1.0),
@@ -54,7 +56,7 @@ def test_regret_where_there_is_little_room_worked_by_hand():
 def test_regret_broadcasts_over_tasks_and_seeds():
     losses = np.array([[1.0, 2.0, NAN], [10.0, 30.0, 20.0]])
     got = normalised_regret(losses, oracle=np.array([[1.0], [10.0]]), initial=np.array([[3.0], [20.0]]))
-    np.testing.assert_allclose(got, [[0, 0.5, 1], [0, 2, 1]])
+    np.testing.assert_allclose(got, [[0, 0.5, 1], [0, 1, 1]])
 
 
 @given(loss=st.floats(-5, 5), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
@@ -169,7 +171,8 @@ def test_difference_changes_sign_when_swapped(values, seed):
 
 
 def test_share_won_worked_by_hand():
-    assert share_won([0.1, 0.2, 0.3, 0.4], [0.2, 0.2, 0.1, 0.5]) == (1 + 0.5 + 0 + 1) / 4
+    assert share_won([[0.1, 0.2], [0.3, 0.4]], [[0.2, 0.2], [0.1, 0.5]]) == (1 + 0.5 + 0 + 1) / 4
+    assert share_won([[0.1, 0.2], [0.3, 0.4]], [[0.2, 0.2], [0.1, 0.5]], weights=[0.9, 0.1]) == pytest.approx(0.725)
 
 
 @given(values=REGRETS, seed=st.integers(0, 99))
@@ -204,6 +207,39 @@ def test_summary_worked_by_hand():
     assert (got["mean"], got["iqm"], got["worst"]) == pytest.approx((0.35, (0.1 + 0.2 + 0.5 + 0.5) / 4, 0.6))
     assert 0.25 <= got["low"] < 0.35 < got["high"] <= 0.5
     assert got["iqm_low"] <= got["iqm"] <= got["iqm_high"]
+
+
+SHARES = {"ordinary": 0.6, "finetuning": 0.2, "odd": 0.2}
+
+
+@pytest.mark.parametrize(
+    "regimes, expected",
+    [
+        (["ordinary", "odd", "ordinary", "finetuning"], [0.3, 0.2, 0.3, 0.2]),
+        (["ordinary", "odd", "odd"], [0.75, 0.125, 0.125]),  # shares of .6 and .2 become .75 and .25
+        (["odd", "odd"], [0.5, 0.5]),
+    ],
+)
+def test_weights_of_regimes_worked_by_hand(regimes, expected):
+    np.testing.assert_allclose(regime_weights(regimes, SHARES), expected)
+
+
+def test_a_weighted_summary_worked_by_hand():
+    """Coins as above, .25 of the weight; a task without spread has the rest: the mean's interval shrinks to a quarter.
+
+    The interquartile mean and the worst task know no weights.
+    """
+    coins = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+    got = summary([coins, [0.0] * 6], weights=[0.25, 0.75], n_resamples=5000, rng=rng())
+    assert (got["mean"], got["low"], got["high"]) == pytest.approx((0.125, 1 / 24, 5 / 24))
+    plain = summary([coins, [0.0] * 6], n_resamples=5000, rng=rng())
+    assert (got["iqm"], got["worst"]) == (plain["iqm"], plain["worst"]) == (pytest.approx(0.0), 0.5)
+
+
+def test_a_weighted_difference_worked_by_hand():
+    a, b = np.array([[0.1, 0.3], [0.5, 0.5]]), np.array([[0.2, 0.4], [0.1, 0.1]])  # a - b: -.1 and .4
+    estimate = difference_estimate(a, b, weights=[0.8, 0.2], n_resamples=50, rng=rng())
+    assert dataclasses.astuple(estimate) == pytest.approx((0.0, 0.0, 0.0), abs=1e-12)
 
 
 def test_summary_of_coins_worked_by_hand():
@@ -249,7 +285,8 @@ def test_same_generator_same_interval():
             lambda: difference_estimate([[1.0, 2.0]], [[1.0]], n_resamples=10, rng=rng()),
             r"\(1, 2\) and \(1, 1\)",
         ),
-        (lambda: share_won([1.0, NAN], [1.0, 1.0]), "compare regrets"),
+        (lambda: share_won([[1.0, NAN]], [[1.0, 1.0]]), "compare regrets"),
+        (lambda: regime_weights(["odd"], {"odd": 0.0, "ordinary": 1.0}), r"regimes \['odd'\] have no share"),
         (lambda: steps_to_threshold([0, 1], [1.0, 2.0, 3.0], 0.0), r"steps \(2,\), curves \(3,\)"),
         (lambda: steps_to_threshold([1, 0], [1.0, 2.0], 0.0), "want rising steps"),
         (lambda: steps_to_threshold([1, 1], [1.0, 2.0], 0.0), "want rising steps"),

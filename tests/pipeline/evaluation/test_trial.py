@@ -13,14 +13,12 @@ from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled, Shaped
-from pipeline.evaluation.shapes import Shape
+from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.evaluation.trial import Run, execute, facts_key, task_facts
 
 (TASK,) = tasks(("illconditioned",), 1)
 COSINE = Scheduled("baseline", "cosine", schedule="cosine", lr0=1e-2)
-SHAPE = Shape(-2.0, 0.1, 0.3, 1.0, -2.0)
 LEARNED = Learned("policy", "policy", "default")
 CHANGED = {
     "task": Run(Task("train", "illconditioned", 1), COSINE, 0),
@@ -28,8 +26,6 @@ CHANGED = {
     "device": Run(TASK, COSINE, 0, "cuda"),
     "rate": Run(TASK, replace(COSINE, lr0=2e-2), 0),
     "schedule": Run(TASK, replace(COSINE, schedule="linear"), 0),
-    "shape": Run(TASK, Shaped("floor", "searched", SHAPE), 0),
-    "power": Run(TASK, Shaped("floor", "searched", replace(SHAPE, power=2.0)), 0),
     "curve": Run(TASK, Replayed("control", "mean_lr", (-1.0, -2.0)), 0),
     "rule": Run(TASK, Ruled("rival", "finder_tenth", "finder_tenth"), 0),
     "other rule": Run(TASK, Ruled("rival", "finder_tenth", "finder_steepest"), 0),
@@ -82,7 +78,7 @@ def test_a_package_counts_for_its_own_rival_alone(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("name", "runtime"),
-    [("rate", False), ("shape", False), ("rival", False), ("own", False), ("rule", True), ("policy", True),
+    [("rate", False), ("rival", False), ("own", False), ("rule", True), ("policy", True),
      ("pilot", True)],
 )  # fmt: skip
 def test_the_code_that_decides_a_run(name: str, runtime: bool) -> None:
@@ -106,6 +102,7 @@ def test_what_is_known_of_a_task_before() -> None:
     assert (facts["workload"], facts["optimizer"], facts["n_steps"]) == (
         workload.name, workload.optimizer, workload.n_steps,
     )  # fmt: skip
+    assert (facts["regime"], facts["default_schedule"], facts["default_rate"]) == ("odd", *workload.default)
     assert facts["initial_loss"] <= workload.baseline_loss
     assert np.isnan(facts["initial_error"]) == (workload.error is None)
     keys = {facts_key(TASK, 2, "cpu"), facts_key(TASK, 3, "cpu"), facts_key(TASK, 2, "cuda")}

@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 
 from pipeline.reporting import result_keys, scores
 from pipeline.reporting.result_keys import ResultKey
+from pipeline.workloads.base import REGIMES
 from repository import TOP
 
-OF_SPLIT = ("configured", "tasks", "left_out", "seeds", "worst_task")  # what is said of a split, not of a method
+OF_SPLIT = (
+    "configured",
+    "tasks",
+    "share",
+    "left_out",
+    "seeds",
+    "worst_task",
+)  # what is said of a split, not of a method
 names = st.from_regex(r"[A-Za-z_]\w{0,8}", fullmatch=True)
 factories = st.builds("rival.{}:{}".format, st.lists(names, min_size=1, max_size=3).map(".".join), names)
 keys = st.builds(
@@ -35,10 +43,15 @@ def test_a_text_is_its_own_key_or_none(text: str) -> None:
         "benchmark", "heldout.tasks", "calibrated.adam", "textbook.cosine.mean", "constant.policy.steps", "pilot.time",
         "heldout.policy.", "heldout..mean", "heldout.policies.mean", "heldout.baseline.mean", "loop.pilot.mean",
         "heldout.loop.pilot.mean", "selection.policy.mean\n", "heldout.worst_task", "heldout.left_out.mnist1d-12",
+        "heldout.tasks.odd", "heldout.share.odd", "heldout.floor.searched.mean",
     ],
 )  # fmt: skip
 def test_other_texts_are_no_keys(text: str) -> None:
     assert ResultKey.decode(text) is None
+
+
+def test_regimes_are_those_of_the_workloads() -> None:
+    assert tuple(scores.REGIMES) == REGIMES
 
 
 def test_a_key_of_no_split_cannot_be_made() -> None:
@@ -58,10 +71,13 @@ def test_every_figure_of_a_split_has_a_key(file: str) -> None:
 
 
 def test_the_summary_has_every_group_and_the_benchmark() -> None:
-    groups = ("policy", "policy_val", "policy_steps", "baseline.cosine", "rival.mine:factory", "floor.searched")
+    groups = ("policy", "policy_val", "policy_steps", "baseline.cosine", "rival.mine:factory", "textbook.default")
     figures = {"benchmark": "b", "selection.tasks": 3, "calibrated.adam": "cosine 0.01"}
     for group in groups:
-        figures |= result_keys.encode("selection", group, {"mean": 0.5, "worst": 1.0, "policy_wins": 0.5})
+        of_group = {"mean": 0.5, "worst": 1.0, "policy_wins": 0.5, "odd_mean": 0.4, "odd_low": 0.3}
+        figures |= result_keys.encode("selection", group, of_group)
     summary = result_keys.summary(figures)
     assert summary.pop("benchmark") == "b"
-    assert result_keys.groups(summary) == {"selection": {group: {"mean": 0.5, "worst": 1.0} for group in groups}}
+    assert result_keys.groups(summary) == {
+        "selection": {group: {"mean": 0.5, "worst": 1.0, "odd_mean": 0.4} for group in groups}
+    }

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.reporting import verdict
-from pipeline.reporting.scores import Score
+from pipeline.reporting.scores import Part, Score
 from pipeline.reporting.verdict import MINUS
 
 LOST, OPEN, WON = (0.1, 0.05, 0.15), (-0.02, -0.08, 0.04), (-0.3, -0.4, -0.2)  # the policy's regret minus another's
@@ -36,7 +36,7 @@ def score(group: str, gap: tuple[float, float, float] | None = None) -> Score:
 )  # fmt: skip
 def test_verdict(changed: dict[str, tuple[float, float, float]], tone: str, headline: str, sentence: str) -> None:
     groups = (
-        "baseline.cosine", "rival.calibrated", "rival.prodigy", "textbook.cosine", "textbook.wsd",
+        "baseline.cosine", "rival.calibrated", "rival.prodigy", "textbook.default", "textbook.wsd",
         "control.state_blind", "control.hold", "control.no_loss",
     )  # fmt: skip
     table = [score("policy"), score("policy_val", LOST), *(score(g, changed.get(g, WON)) for g in groups)]
@@ -49,7 +49,7 @@ def test_verdict(changed: dict[str, tuple[float, float, float]], tone: str, head
 def test_losses_are_said_before_wins() -> None:
     table = [
         score("policy"), score("control.hold", OPEN), score("rival.finder_tenth", LOST), score("textbook.wsd", OPEN),
-        replace(score("rival.calibrated", WON), lost=0.25), replace(score("textbook.cosine", WON), lost=0.0),
+        replace(score("rival.calibrated", WON), lost=0.25), replace(score("textbook.default", WON), lost=0.0),
         score("rival.prodigy", WON), score("baseline.cosine", WON),
     ]  # fmt: skip
     said = verdict.judge(table, "digits MLP").sentences
@@ -62,6 +62,23 @@ def test_losses_are_said_before_wins() -> None:
     ]  # fmt: skip
     assert len(said) == len(starts)
     assert all(sentence.startswith(start) for sentence, start in zip(said, starts, strict=True))
+
+
+def test_a_regime_in_which_the_policy_is_behind_is_said() -> None:
+    """The mean of all regimes does not show it; a rival that is not among the first ones is not named."""
+    behind, level, ahead = Part(0.2, *LOST), Part(0.2, *OPEN), Part(0.2, *WON)
+    table = [
+        score("policy"), replace(score("control.hold", WON), regimes={"ordinary": behind, "odd": ahead}),
+        replace(score("textbook.wsd", WON), regimes={"ordinary": behind, "odd": level}),
+        replace(score("textbook.default", WON), regimes={"ordinary": level, "odd": behind}),
+        replace(score("rival.prodigy", WON), regimes={"ordinary": ahead}),
+        replace(score("rival.greedy", WON), regimes={"ordinary": behind}),
+    ]  # fmt: skip
+    first, second, *_ = verdict.judge(table).sentences
+    gap = "+0.100 (+0.050 to +0.150)"
+    hold = f"first level held {gap} and WSD at the textbook rate {gap}"
+    assert first == f"In the regime “ordinary” its regret is higher than that of {hold}."
+    assert second == f"In the regime “odd” its regret is higher than that of textbook default {gap}."
 
 
 def test_without_the_first_rivals_everything_else_is_counted() -> None:

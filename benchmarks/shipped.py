@@ -1,0 +1,81 @@
+"""The shipped policy on the selection split, by what it is told, with its later moves and without.
+
+    python -m benchmarks.shipped          # a quarter of an hour, seconds from the cache; writes
+                                          # benchmarks/results/shipped.json and its part of docs/benchmark.md
+    python -m benchmarks.shipped --check  # and fails where holding wins
+
+What a release ships is chosen by these figures, held-out chooses nothing. Keys: selection.<group>.<figure>, as
+`pipeline/evaluate.py` writes them; policy, the hash of the shipped graph, and later_moves, the factor in it; benchmark.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, spread
+from benchmarks.lr_benchmark_page import regimes
+from lrpilot import load_policy
+from pipeline.config import load
+from pipeline.engines import engine
+from pipeline.evaluate import roster, summarise
+from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.compare import compare, existing, name_of
+from pipeline.evaluation.methods.ablated import Ablated
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.method import Method
+from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL
+from pipeline.reporting import scores
+from pipeline.reporting.result_keys import ResultKey
+
+OUT, PAGE = Path("benchmarks/results/shipped.json"), Path("docs/benchmark.md")
+SPLIT, QUICK = "selection", 1  # tasks of the quick form
+
+
+def methods() -> list[Method]:
+    """The policy and its first level held: as README shows it, and told the loss and the number of steps alone."""
+    policy = existing(DEFAULT_MODEL / "policy.onnx")
+    return [
+        Learned("policy", "policy", policy, epochs=True),
+        Learned("policy", "policy_val", policy, epochs=True, validation=True),
+        Learned("policy", "policy_steps", policy),
+        Ablated("control", "hold", policy, "hold"),
+        Ablated("control", "hold_steps", policy, "hold", epochs=False),
+    ]
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All figures, flat."""
+    params, chosen = load(Path()), spread.every_task(SPLIT)
+    bench = Bench(
+        chosen[:QUICK] if quick else chosen, params.regimes.shares, 2 if quick else spread.SEEDS,
+        spread.CHOOSE[SPLIT], (), engine("local"), BENCHMARK_CACHE,
+    )  # fmt: skip
+    rows = compare(bench, methods())
+    fixed = {"quick": quick, "benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
+    return fixed | roster(bench, rows) | summarise(SPLIT, rows, bench.shares, params.evaluate.bootstrap)
+
+
+def missed(r: Mapping[str, Any]) -> list[str]:
+    """Where the policy's first level, held, is better than the policy."""
+    gap = {end: r[ResultKey(SPLIT, scores.HOLD, f"policy_minus{end}").encode()] for end in ("", "_low", "_high")}
+    if gap["_low"] <= 0:
+        return []
+    return [f"holding wins: the policy's regret is {gap['']:.3f} higher ({gap['_low']:.3f} to {gap['_high']:.3f})"]
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each method, a column of each regime."""
+    return (
+        f"{regimes(r, SPLIT)}\n\n{scores.scope(r, SPLIT)}. Policy `{r['policy'][:12]}`, benchmark `{r['benchmark']}`."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(argv, "The shipped policy on the selection split.", OUT, PAGE, measure, render, missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""What the families of frozen tasks share: a whole recipe, written by hand, in place of drawn settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.workloads.base import Workload
+from pipeline.workloads.sampling import (
+    Build,
+    Splits,
+    baseline_loss,
+    cross_entropy,
+    error_rate,
+    mean_squared_error,
+    split,
+)
+from pipeline.workloads.transfer_families import batches, pretrained
+
+N_VAL, N_TEST = 768, 1536
+SPARE = N_VAL + N_TEST  # examples that a recipe makes beyond those to train on
+SGD, ADAM, WARM = ("cosine", 0.1), ("cosine", 1e-3), ("warmup_cosine", 1e-3)  # defaults that most recipes have
+MASKED = 0.15  # share of the words that pre-training hides (Devlin et al. 2018)
+
+
+def recipe(
+    family: str, label: str, splits: Splits, build: Build, optimizer: str, batch_size: int, epochs: int, **settings: Any
+) -> Workload:
+    """The workload of a recipe; `settings` are those of `Workload`. The loss follows from the type of the targets."""
+    regression = splits.val.y.is_floating_point()
+    return Workload(
+        family=family,
+        name=f"{label}-n{len(splits.train)}-{optimizer}",
+        train=splits.train,
+        val=splits.val,
+        test=splits.test,
+        build=build,
+        loss=mean_squared_error if regression else cross_entropy,
+        error=None if regression else error_rate,
+        baseline_loss=baseline_loss(splits.val.y),
+        optimizer=optimizer,
+        batch_size=batch_size,
+        n_steps=epochs * (len(splits.train) // batch_size),
+        **settings,
+    )
+
+
+def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:
+    """Disjoint splits, N_VAL examples and N_TEST or what there is; inputs that occur twice count once."""
+    _, first = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
+    first.sort()
+    return split(rng, x[first], y[first], n_train, N_VAL, N_TEST)
+
+
+def next_tokens(rng: np.random.Generator, sequences: np.ndarray, n_train: int) -> Splits:
+    """Inputs and targets are the sequences without their last and without their first token."""
+    return examples(rng, sequences[:, :-1].copy(), sequences[:, 1:].copy(), n_train)
+
+
+def shifted(x: Tensor, y: Tensor, reach: int = 1) -> tuple[Tensor, Tensor]:
+    """Inputs (B, c, *size), each moved by up to `reach` places along every side, what leaves enters opposite."""
+    for axis in range(2, x.ndim):
+        side = x.shape[axis]
+        index = (
+            torch.arange(side, device=x.device) - torch.randint(-reach, reach + 1, (len(x), 1))
+        ) % side  # (B, side)
+        shape = [len(x), *(side if i == axis else 1 for i in range(1, x.ndim))]
+        x = x.gather(axis, index.view(shape).expand_as(x))
+    return x, y
+
+
+def noised(x: Tensor, y: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
+    """Inputs under fresh noise."""
+    return x + deviation * torch.randn(x.shape, device=x.device), y
+
+
+def masked_start(
+    rng: np.random.Generator, build: Build, texts: np.ndarray, n_tokens: int, steps: int
+) -> dict[str, Tensor]:
+    """All but the head of an encoder that has learned to name masked tokens; the mask is token `n_tokens`."""
+    texts = texts[rng.integers(0, len(texts), (steps, 32))]
+    masked = rng.random(texts.shape) < MASKED
+    inputs, targets = np.where(masked, n_tokens, texts), np.where(masked, texts, -100)
+    return pretrained(rng, build, [*zip(*map(torch.from_numpy, (inputs, targets)), strict=True)], ("masked.",))
+
+
+def classes_start(
+    rng: np.random.Generator, build: Build, x: np.ndarray, y: np.ndarray, steps: int
+) -> dict[str, Tensor]:
+    """All but the head of a classifier after so many steps on other data."""
+    return pretrained(rng, build, batches(rng, x, y, steps), ("head.",))
+
+
+def scale(rng: np.random.Generator, columns: int, decades: float) -> np.ndarray:
+    """Units (columns,) float32, log-uniform over so many decades around 1."""
+    return (10 ** rng.uniform(-decades / 2, decades / 2, columns)).astype(np.float32)

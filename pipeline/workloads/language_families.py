@@ -1,0 +1,65 @@
+"""Families on generated language: next symbols in one pass over the text, texts of several authors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.workloads import grammars
+from pipeline.workloads.architectures import draw_attention, draw_bag, draw_recurrent
+from pipeline.workloads.base import Family, Regime, Workload
+from pipeline.workloads.recipes import assemble, draw_sizes, draw_stream
+from pipeline.workloads.sampling import corrupt, log_integer, pick, split
+from pipeline.workloads.sequences import next_symbol
+
+HELD_BACK = 512  # texts for validation and test together
+SEQUENCES = 40_000  # at most
+
+
+def grammar_lm(rng: np.random.Generator) -> Workload:
+    """Next symbols of a chain of order one or two or of sentences of templates; no text is read twice."""
+    vocabulary, length = log_integer(rng, 12, 64), int(rng.integers(8, 13))
+    sizes = draw_stream(rng, deep=True, most=SEQUENCES)
+    kind, write = pick(rng, tuple(grammars.WRITERS.items()))
+    sequences = write(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary)  # some occur twice
+    splits = next_symbol(rng, sequences, sizes.n_train)
+    sizes = replace(sizes, batch_size=min(sizes.batch_size, len(splits.train) // sizes.n_steps))
+    network = pick(rng, ("transformer", "transformer", "recurrent"))
+    label, build = (
+        draw_recurrent(rng, vocabulary, vocabulary)
+        if network == "recurrent"
+        else draw_attention(rng, vocabulary, length)
+    )
+    return assemble(rng, "grammar_lm", "ordinary", network, f"{kind}{vocabulary}-{label}", splits, build, sizes)
+
+
+def _authors(rng: np.random.Generator, family: str, regime: Regime, recurrent: bool) -> Workload:
+    sizes = draw_sizes(rng, regime, (1500, 12_000), deep=recurrent)
+    vocabulary, classes = log_integer(rng, 1000, 5000), int(rng.integers(2, 9))
+    length = int(rng.integers(8, 13) if recurrent else rng.integers(12, 33))
+    x, y = grammars.authors(rng, sizes.n_train + HELD_BACK, length, vocabulary, classes)
+    splits = corrupt(rng, split(rng, x, y, sizes.n_train), pick(rng, (0.0, 0.0, 0.0, 0.1, 0.25)), classes)
+    if recurrent:
+        label, build = draw_recurrent(rng, classes, vocabulary, last=True, widths=(16, 32))
+    else:
+        label, build = draw_bag(rng, vocabulary, classes)
+    network = "recurrent" if recurrent else "bag"
+    return assemble(rng, family, regime, network, f"authors{classes}-{label}", splits, build, sizes)
+
+
+def authors_recurrent(rng: np.random.Generator) -> Workload:
+    """Who wrote a text, by a recurrent net with dropout; sometimes with wrong labels."""
+    return _authors(rng, "authors_recurrent", "ordinary", recurrent=True)
+
+
+def authors_bag(rng: np.random.Generator) -> Workload:
+    """Who wrote a text, by averaged word vectors; sometimes with wrong labels."""
+    return _authors(rng, "authors_bag", "ordinary", recurrent=False)
+
+
+FAMILIES = (
+    Family("grammar_lm", "train", grammar_lm, "ordinary"),
+    Family("authors_recurrent", "train", authors_recurrent, "ordinary"),
+    Family("authors_bag", "train", authors_bag, "ordinary"),
+)
