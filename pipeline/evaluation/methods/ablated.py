@@ -60,5 +60,6 @@ class Ablated(Method):
             workload, seeds, bundles[methods[0].policy].protocol,
             follow_policy(side_by_side([made[method.policy, method.ablation] for method in methods])),
             val_examples=VAL_EXAMPLES, show_validation=False,
-            show_epochs=np.array([method.epochs for method in methods]), milestones=milestones(workload.n_steps), test=True, device=device,
+            show_epochs=np.array([method.epochs for method in methods]), milestones=milestones(workload.n_steps),
+            test=True, device=device,
         )  # fmt: skip
