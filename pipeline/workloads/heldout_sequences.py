@@ -60,7 +60,7 @@ def pendulum_gru(rng: np.random.Generator) -> Workload:
     x = made.pendulums(rng, 5000 + SPARE, 13, 0.08)
     build = partial(DeepRecurrent, pick(rng, ("gru", "lstm")), 48, 1, 4, n_in=4, drop=0.1)
     splits = examples(rng, x[:, :-1].copy(), x[:, 1:].copy(), 5000)
-    return recipe("pendulum_gru", "pendulum-recurrent", splits, build, "adam", 32, 5, clip=1.0, textbook=ADAM)
+    return recipe("pendulum_gru", "pendulum-recurrent", splits, build, "adam", 64, 10, clip=1.0, textbook=ADAM)
 
 
 def rules_table(rng: np.random.Generator) -> Workload:
@@ -69,12 +69,12 @@ def rules_table(rng: np.random.Generator) -> Workload:
     splits = corrupt(rng, examples(rng, x, y, 30_000), 0.2, 3)
     build = partial(TabularNet, made.RULE_SIZES, 6, pick(rng, ((96, 48), (128, 64))), 3, drop=0.1)
     return recipe(
-        "rules_table", "rules-table-noisy-labels", splits, build, "adamw", 32, 3, weight_decay=0.01, textbook=ADAM
+        "rules_table", "rules-table-noisy-labels", splits, build, "adamw", 128, 6, weight_decay=0.01, textbook=ADAM
     )
 
 
 def rules_wide(rng: np.random.Generator) -> Workload:
-    """A wide MLP with embeddings and no regularisation, Adam, twenty epochs, as scikit-learn's MLPClassifier sets it."""
+    """A wide MLP without regularisation, Adam, twenty epochs, as scikit-learn's MLPClassifier sets it."""
     x, y = made.rules(rng, 4096 + SPARE, 0.3)
     x = np.concatenate([x[:, :5], np.arcsinh(x[:, 5:])], axis=1)
     splits = corrupt(rng, examples(rng, x, y, 4096), 0.15, 3)
