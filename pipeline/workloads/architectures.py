@@ -20,6 +20,7 @@ from pipeline.workloads.sampling import Build, log_integer, log_uniform, pick
 
 Drawn = tuple[str, Build]
 WORK = 3_000_000  # weights x batch of an MLP at most
+STEM = 2  # stride of the first convolution
 MLP_NORMS = {"none": 0.5, "batch": 0.35, "layer": 0.15}
 CONV_NORMS = {"none": 0.2, "batch": 0.6, "group": 0.2}
 
@@ -43,12 +44,12 @@ def draw_perceptron(
     gains: tuple[float, float] = (0.8, 2.0),
     dropped: float = 0.35,
 ) -> Drawn:
-    """An MLP whose cost, weights x batch size, is within WORK; `dropped`: share of those with dropout."""
-    while True:
-        depth = int(rng.integers(depths[0], depths[1] + 1))
-        sizes = (n_in, *(log_integer(rng, *widths),) * depth, n_out)
-        if sum(a * b for a, b in pairwise(sizes)) * batch_size <= WORK:
-            break
+    """An MLP, narrowed until its cost, weights x batch size, is within WORK; `dropped`: share of those with dropout."""
+    depth, width = int(rng.integers(depths[0], depths[1] + 1)), log_integer(rng, *widths)
+    sizes = (n_in, *(width,) * depth, n_out)
+    while sum(a * b for a, b in pairwise(sizes)) * batch_size > WORK:
+        width = width * 3 // 4
+        sizes = (n_in, *(width,) * depth, n_out)
     activation, norm = pick(rng, tuple(ACTIVATIONS)), choose(rng, MLP_NORMS)
     residual, drop, gain = bool(rng.random() < 0.25), draw_dropout(rng, dropped), log_uniform(rng, *gains)
     build = partial(Perceptron, sizes, activation, gain, norm, residual, drop)
@@ -59,21 +60,20 @@ def draw_convnet(rng: np.random.Generator, shape: Sequence[int], n_out: int) -> 
     """A residual or a plain net for inputs of `shape` (channels, *size), of two to nine convolutions."""
     norm, activation = choose(rng, CONV_NORMS), pick(rng, ("relu", "relu", "gelu", "silu", "elu"))
     gain = log_uniform(rng, 0.9, 1.8)
-    drop, width, stem = draw_dropout(rng, 0.35, 0.4), log_integer(rng, 8, 16), 2 if max(shape[1:]) > 10 else 1
-    stages = int(rng.integers(2, 4 if min(shape[1:]) // stem >= 8 else 3))
-    widths = [width * 2**stage for stage in range(stages)]
-    if rng.random() < 0.5:
-        blocks = 1 if stages == 3 else int(rng.integers(1, 3))
-        build = partial(ResidualNet, shape, widths, blocks, n_out, norm, activation, gain, drop, stem)
+    drop, width = draw_dropout(rng, 0.35, 0.4), log_integer(rng, 8, 20)
+    residual, stages = rng.random() < 0.55, int(rng.integers(2, 4))
+    if residual:
+        blocks, widths = 1 if stages == 3 else int(rng.integers(1, 3)), [width * 2**stage for stage in range(stages)]
+        build = partial(ResidualNet, shape, widths, blocks, n_out, norm, activation, gain, drop, STEM)
         return f"resnet{blocks}x{stages}x{width}{_mark(norm, drop)}", build
-    convs, hidden = int(rng.integers(1, 3)), log_integer(rng, 32, 192)
-    build = partial(PlainNet, shape, widths, convs, n_out, norm, activation, gain, drop, hidden, stem)
-    return f"plain{convs}x{stages}x{width}{_mark(norm, drop)}", build
+    convs, hidden = int(rng.integers(1, 4)), log_integer(rng, 32, 256)
+    build = partial(PlainNet, shape, (width, 2 * width), convs, n_out, norm, activation, gain, drop, hidden, STEM)
+    return f"plain{convs}x2x{width}{_mark(norm, drop)}", build
 
 
 def draw_vision_transformer(rng: np.random.Generator, shape: Sequence[int], n_out: int) -> Drawn:
     """Two to four blocks on four to nine patches."""
-    d, blocks = pick(rng, ((16, 2), (24, 2), (32, 2), (24, 3), (32, 3), (16, 4)))
+    d, blocks = pick(rng, ((16, 2), (24, 2), (32, 2), (40, 2), (24, 3), (32, 3), (16, 4)))
     patch, drop = shape[1] // pick(rng, (2, 3) if shape[1] % 3 == 0 else (2,)), draw_dropout(rng, 0.6, 0.3)
     build = partial(
         VisionTransformer, shape, patch, d, blocks, pick(rng, (2, 4)), n_out, drop, gain=log_uniform(rng, 0.4, 1.2)
@@ -84,7 +84,7 @@ def draw_vision_transformer(rng: np.random.Generator, shape: Sequence[int], n_ou
 def draw_image_map(rng: np.random.Generator, shape: Sequence[int], n_out: int, kinds: Sequence[str]) -> Drawn:
     """An autoencoder, a denoiser or a U-Net: (B, *shape) -> (B, *size, n_out)."""
     kind, norm, activation = pick(rng, kinds), choose(rng, CONV_NORMS), pick(rng, ("relu", "gelu", "silu"))
-    width, gain = log_integer(rng, 8, 16), log_uniform(rng, 0.9, 1.8)
+    width, gain = log_integer(rng, 6, 12), log_uniform(rng, 0.9, 1.8)
     if kind == "autoencoder":
         build = partial(Autoencoder, shape, (width, 2 * width), log_integer(rng, 4, 32), norm, activation, gain)
     elif kind == "denoiser":
@@ -98,7 +98,7 @@ def draw_image_map(rng: np.random.Generator, shape: Sequence[int], n_out: int, k
 
 def draw_attention(rng: np.random.Generator, vocabulary: int, length: int) -> Drawn:
     """A next-symbol model of GPT kind of one to four blocks."""
-    d, blocks, drop = *pick(rng, ((16, 1), (16, 2), (24, 2), (32, 1), (32, 2), (16, 4))), draw_dropout(rng, 0.4, 0.25)
+    d, blocks, drop = *pick(rng, ((16, 1), (16, 2), (24, 1), (24, 2), (32, 1), (16, 3))), draw_dropout(rng, 0.4, 0.25)
     tied, gain = bool(rng.random() < 0.4), log_uniform(rng, 0.4, 1.2)
     build = partial(LanguageModel, vocabulary, length, d, blocks, pick(rng, (2, 4)), drop, tied, gain=gain)
     return f"gpt{blocks}x{d}{_mark('none', drop)}", build
@@ -127,7 +127,7 @@ def draw_tabular(rng: np.random.Generator, sizes: Sequence[int], n_numeric: int,
     while len(widths) < 3 and rng.random() < 0.6:
         widths.append(max(16, widths[-1] // int(rng.integers(1, 3))))
     norm, drop = bool(rng.random() < 0.75), draw_dropout(rng, 0.65)
-    embedded = pick(rng, (None, 16, 32))
+    embedded = pick(rng, (None, 16, 24, 32))
     activation, gain = pick(rng, ("relu", "gelu", "silu", "elu")), log_uniform(rng, 0.8, 1.8)
     build = partial(TabularNet, sizes, n_numeric, widths, n_out, norm, drop, activation, gain, embedded)
     shape = "x".join(map(str, widths))

@@ -32,7 +32,7 @@ def _random_bag(rng: np.random.Generator, vocabulary: int, n_out: int) -> tuple[
 def topics_bag(rng: np.random.Generator) -> Workload:
     """Synthetic documents: each class prefers few words, on top of a common background (Zipf's law)."""
     vocabulary, topics, length = (
-        pick(rng, (512, 1024, 2048, 3072)),
+        pick(rng, (1024, 2048, 3072, 4096)),
         int(rng.integers(3, 13)),
         int(rng.integers(12, 33)),
     )
@@ -72,7 +72,7 @@ def _which_text(rng: np.random.Generator, family: str, label: str, texts: tuple[
 
 def package_bag(rng: np.random.Generator) -> Workload:
     """Files of Python packages, from few or many snippets."""
-    count, vocabulary, length = int(rng.integers(4, 17)), pick(rng, (1024, 2048, 3072)), int(rng.integers(16, 33))
+    count, vocabulary, length = int(rng.integers(4, 17)), pick(rng, (2048, 3072, 4096)), int(rng.integers(16, 33))
     sizes = draw_sizes(rng, "small_noisy", (200, 2000))
     splits = split(rng, *_snippets(rng, text.PACKAGES, count, vocabulary, length), sizes.n_train)
     label, build = draw_bag(rng, vocabulary, count)

@@ -115,9 +115,9 @@ def _tuned(
 ) -> Workload:
     """Like `_finetune`, by networks and settings as they are recorded; `examples`: bounds of their number."""
     x, y = table
-    sizes, order = draw_sizes(rng, "finetuning", examples, (300, 1500)), rng.permutation(len(x))
+    convolve, order = x.shape[1] == 1, rng.permutation(len(x))
+    sizes = draw_sizes(rng, "finetuning", examples, (300, 1500), deep=convolve)
     old, new = order[:n_pretrain], order[n_pretrain:]
-    convolve = x.shape[1] == 1
     kind, shifted, targets = shift(rng, x[new], y[new])
     if convolve:
         label, build = draw_convnet(rng, x.shape[1:], 10)

@@ -91,5 +91,5 @@ def coloured(rng: np.random.Generator, grey: np.ndarray, channels: int) -> np.nd
     shape = (len(grey), channels, 1, 1)
     x = grey[:, None] * rng.uniform(0.5, 1.5, shape).astype(np.float32)
     x = x + rng.uniform(-0.5, 0.5, shape).astype(np.float32)
-    x += np.float32(rng.uniform(0.05, 0.5)) * rng.standard_normal(x.shape, dtype=np.float32)
+    x += np.float32(rng.uniform(0.2, 1.2)) * rng.standard_normal(x.shape, dtype=np.float32)
     return ((x - x.mean()) / x.std()).astype(np.float32)

@@ -13,15 +13,14 @@ from pipeline.workloads.recipes import assemble, draw_sizes, draw_stream
 from pipeline.workloads.sampling import corrupt, log_integer, pick, split
 from pipeline.workloads.sequences import next_symbol
 
-STEPS = (300, 1000)
 HELD_BACK = 512  # texts for validation and test together
 SEQUENCES = 40_000  # at most
 
 
 def grammar_lm(rng: np.random.Generator) -> Workload:
     """Next symbols of a chain of order one or two or of sentences of templates; no text is read twice."""
-    vocabulary, length = log_integer(rng, 12, 64), int(rng.integers(8, 15))
-    sizes = draw_stream(rng, STEPS, SEQUENCES)
+    vocabulary, length = log_integer(rng, 12, 64), int(rng.integers(8, 13))
+    sizes = draw_stream(rng, deep=True, most=SEQUENCES)
     kind, write = pick(rng, tuple(grammars.WRITERS.items()))
     sequences = write(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary)  # some occur twice
     splits = next_symbol(rng, sequences, sizes.n_train)
@@ -36,9 +35,9 @@ def grammar_lm(rng: np.random.Generator) -> Workload:
 
 
 def _authors(rng: np.random.Generator, family: str, regime: Regime, recurrent: bool) -> Workload:
-    sizes = draw_sizes(rng, regime, (1500, 12_000), STEPS if recurrent else (300, 2500))
-    vocabulary, classes = log_integer(rng, 500, 3500), int(rng.integers(2, 9))
-    length = int(rng.integers(8, 15) if recurrent else rng.integers(12, 33))
+    sizes = draw_sizes(rng, regime, (1500, 12_000), deep=recurrent)
+    vocabulary, classes = log_integer(rng, 1000, 5000), int(rng.integers(2, 9))
+    length = int(rng.integers(8, 13) if recurrent else rng.integers(12, 33))
     x, y = grammars.authors(rng, sizes.n_train + HELD_BACK, length, vocabulary, classes)
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), pick(rng, (0.0, 0.0, 0.0, 0.1, 0.25)), classes)
     if recurrent:

@@ -24,9 +24,12 @@ def draw_table(rng: np.random.Generator, n: int, classes: int | None, widest: in
     """A table whose target depends on its categories, its numbers, and numbers within a category; with noise.
 
     Values of a column follow Zipf's law; of the numeric columns some are heavy-tailed and all are correlated.
-    `classes`: None for a regression; `widest`: most values of a categorical column.
+    `classes`: None for a regression; `widest`: most values of a categorical column, of which in most tables the
+    first one has nearly so many, as identifiers of customers or goods have.
     """
     sizes = tuple(log_integer(rng, 3, widest) for _ in range(int(rng.integers(1, 6))))
+    if rng.random() < 0.6:
+        sizes = (log_integer(rng, -(-widest // 3), widest), *sizes[1:])
     n_numeric = int(rng.integers(3, 13))
     codes = np.stack([_zipf(rng, n, size) for size in sizes], 1)
     numbers = rng.standard_normal((n, n_numeric)) @ rng.normal(0, 1, (n_numeric, n_numeric)) / n_numeric**0.5

@@ -54,7 +54,7 @@ def _small(
     """30 to `most` examples, `wrong` of them with a wrong label, by an MLP."""
     sizes, classes = draw_sizes(rng, "small_noisy", (30, most)), int(y.max()) + 1
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), wrong, classes)
-    mlp, build = draw_perceptron(rng, x.shape[1], classes, sizes.batch_size, (1, 3), (48, 256))
+    mlp, build = draw_perceptron(rng, x.shape[1], classes, sizes.batch_size, (1, 3), (64, 320))
     label = f"{label}-wrong{wrong:.0%}-{mlp}"
     return recipes.assemble(rng, family, "small_noisy", "mlp", label, splits, build, sizes)
 

@@ -13,7 +13,6 @@ from pipeline.workloads.sampling import corrupt, pick, split
 from pipeline.workloads.simulations import heat
 
 EXAMPLES = (1500, 12_000)
-STEPS = (300, 1200)
 AUGMENTED = 0.3  # share of the classifiers
 WRONG = (0.0, 0.0, 0.0, 0.0, 0.1, 0.3)  # shares of wrong labels
 HELD_BACK = 512  # validation and test examples together
@@ -21,7 +20,7 @@ HELD_BACK = 512  # validation and test examples together
 
 def classified_images(rng: np.random.Generator, family: str, regime: Regime, attending: bool) -> Workload:
     """Images of one kind, by a convolutional net or by a vision transformer."""
-    sizes = draw_sizes(rng, regime, EXAMPLES, STEPS)
+    sizes = draw_sizes(rng, regime, EXAMPLES, deep=True)
     side = int(pick(rng, (8, 8, 12)))
     kind, x, y = draw_images(rng, sizes.n_train + HELD_BACK, side)
     classes = int(y.max()) + 1
@@ -51,7 +50,7 @@ def odd_pictures(rng: np.random.Generator) -> Workload:
 
 def pictures_map(rng: np.random.Generator) -> Workload:
     """An image from an image: itself through a bottleneck, itself without noise, heat at first, polygons' insides."""
-    sizes = draw_sizes(rng, "ordinary", EXAMPLES, STEPS)
+    sizes = draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
     kind = pick(rng, ("copy", "clean", "heat", "inside"))
     x, y = _pairs(rng, kind, sizes)
     splits = split(rng, x, y, sizes.n_train)

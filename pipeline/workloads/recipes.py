@@ -38,7 +38,10 @@ BATCHES: dict[Regime, dict[int, float]] = {
     "small_noisy": {8: 0.25, 16: 0.35, 32: 0.40},
     "odd": {16: 0.15, 32: 0.40, 64: 0.30, 128: 0.15},
 }
+MOST_EPOCHS, LEAST_BATCH = 100, 8
 STEPS = (300, 2500)
+DEEP = {16: 0.20, 32: 0.70, 64: 0.10}  # batches of the networks whose step takes long; their steps
+DEEP_STEPS = (300, 700)
 OPTIMIZERS: dict[Network, dict[str, float]] = {
     "mlp": {"adam": .38, "adamw": .24, "sgd": .22, "rmsprop": .05, "nadam": .04, "adagrad": .04, "lion": .03},
     "conv": {"adam": .22, "adamw": .22, "sgd": .40, "rmsprop": .05, "nadam": .04, "adagrad": .03, "lion": .04},
@@ -70,22 +73,27 @@ def draw_sizes(
     regime: Regime,
     examples: tuple[int, int],
     steps: tuple[int, int] = STEPS,
+    *,
+    deep: bool = False,
     epochs: tuple[float, float] | None = None,
 ) -> Sizes:
     """Steps, batch and epochs by the regime's shares.
 
-    The examples follow from them, within the bounds `examples`; where they lie at a bound, the epochs differ.
+    `deep`: of a network whose step takes long. The examples follow from the three, within the bounds `examples`; where
+    they lie at a bound, the epochs differ.
     """
-    n_steps, batch_size = _draw_steps(rng, steps), choose(rng, BATCHES[regime])
+    n_steps = _draw_steps(rng, DEEP_STEPS if deep else steps)
+    batch_size = choose(rng, DEEP if deep and regime != "small_noisy" else BATCHES[regime])
     n_train = round(n_steps * batch_size / log_uniform(rng, *(epochs or EPOCHS[regime])))
     n_train = min(max(n_train, examples[0], batch_size), examples[1])
-    return Sizes(n_train, n_steps, min(batch_size, n_train))
+    n_steps = min(n_steps, MOST_EPOCHS * n_train // LEAST_BATCH)
+    return Sizes(n_train, n_steps, min(batch_size, n_train, MOST_EPOCHS * n_train // n_steps))
 
 
-def draw_stream(rng: np.random.Generator, steps: tuple[int, int] = STEPS, most: int = 60_000) -> Sizes:
+def draw_stream(rng: np.random.Generator, *, deep: bool = False, most: int = 60_000) -> Sizes:
     """Sizes of a training that repeats no example; where that would take more than `most`, its batches are smaller."""
-    n_steps = _draw_steps(rng, steps)
-    batch_size = min(choose(rng, BATCHES["ordinary"]), most // n_steps)
+    n_steps = _draw_steps(rng, DEEP_STEPS if deep else STEPS)
+    batch_size = min(choose(rng, DEEP if deep else BATCHES["ordinary"]), most // n_steps)
     return Sizes(n_steps * batch_size, n_steps, batch_size)
 
 

@@ -23,7 +23,7 @@ from pipeline.workloads.sampling import (
 )
 
 BATCH = (4, 8)
-EXAMPLES, LENGTHS = (1500, 10_000), (300, 900)  # training sequences, steps
+EXAMPLES = (1500, 10_000)  # training sequences
 N_VAL = 128  # sequences; every one of their symbols is a prediction
 
 
@@ -76,8 +76,8 @@ def _random_transformer(rng: np.random.Generator, vocabulary: int, length: int) 
 def markov_rnn(rng: np.random.Generator) -> Workload:
     """A Markov chain or hidden Markov model, by a tanh RNN, GRU or LSTM."""
     vocabulary, length = int(rng.integers(6, 25)), int(rng.integers(8, 13))
-    sizes = draw_sizes(rng, "ordinary", EXAMPLES, LENGTHS)
-    splits = next_symbol(rng, markov(rng, sizes.n_train + 600, length + 1, vocabulary), sizes.n_train)
+    sizes = draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
+    splits = next_symbol(rng, markov(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary), sizes.n_train)
     label, build = draw_recurrent(rng, vocabulary, vocabulary)
     label = f"markov{vocabulary}-{label}"
     return recipes.assemble(rng, "markov_rnn", "ordinary", "recurrent", label, splits, build, sizes)
@@ -87,8 +87,8 @@ def markov_transformer(rng: np.random.Generator) -> Workload:
     """A Markov chain, hidden Markov model or repeated pattern, by a transformer of one to four blocks."""
     make = pick(rng, (markov, patterns), (0.7, 0.3))
     vocabulary = int(rng.integers(6, 25 if make is markov else 13))
-    length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, LENGTHS)
-    splits = next_symbol(rng, make(rng, sizes.n_train + 600, length + 1, vocabulary), sizes.n_train)
+    length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
+    splits = next_symbol(rng, make(rng, 2 * sizes.n_train + 600, length + 1, vocabulary), sizes.n_train)
     label, build = draw_attention(rng, vocabulary, length)
     label = f"{make.__name__}{vocabulary}-{label}"
     return recipes.assemble(rng, "markov_transformer", "ordinary", "transformer", label, splits, build, sizes)
@@ -115,7 +115,7 @@ def prose_lm(rng: np.random.Generator) -> Workload:
 
 def package_lm(rng: np.random.Generator) -> Workload:
     """Characters of the sources of Python packages, by a recurrent cell or a transformer."""
-    length, sizes = int(rng.integers(10, 17)), draw_sizes(rng, "ordinary", EXAMPLES, LENGTHS)
+    length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
     splits = _characters(rng, text.PACKAGES, length, sizes.n_train)
     recurrent = rng.random() < 0.4
     label, build = (

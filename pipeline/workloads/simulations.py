@@ -17,13 +17,19 @@ def springs(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     stiffness, mass = np.exp(rng.uniform(-1, 1, (2, n)))
     frequency = np.sqrt(stiffness / mass)
     damping, time = rng.uniform(0.02, 0.6, n) * frequency, rng.uniform(0, rng.uniform(2, 8), n)
+    y = motion(place, speed, frequency, damping, time)
+    x = np.stack([place, speed, np.log(stiffness), damping, np.log(mass), time], 1)
+    return _standardised(x), noisy(rng, _standardised(y.T))
+
+
+def motion(
+    place: np.ndarray, speed: np.ndarray, frequency: np.ndarray, damping: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+    """Place and speed (2, n) after `time` of x'' = -2 damping x' - frequency^2 x, damping below frequency."""
     wave = np.sqrt(frequency**2 - damping**2)
     a, b, decay = place, (speed + damping * place) / wave, np.exp(-damping * time)
     cos, sin = np.cos(wave * time), np.sin(wave * time)
-    speed_later = (b * wave - a * damping) * cos - (a * wave + b * damping) * sin
-    y = decay * np.stack([a * cos + b * sin, speed_later])
-    x = np.stack([place, speed, np.log(stiffness), damping, np.log(mass), time], 1)
-    return _standardised(x), noisy(rng, _standardised(y.T))
+    return decay * np.stack([a * cos + b * sin, (b * wave - a * damping) * cos - (a * wave + b * damping) * sin])
 
 
 def spring_tracks(rng: np.random.Generator, n: int, length: int) -> tuple[np.ndarray, np.ndarray]:

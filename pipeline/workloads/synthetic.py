@@ -46,7 +46,7 @@ def draw_signals(rng: np.random.Generator, n: int, classes: int, length: int) ->
 def signals(rng: np.random.Generator) -> Workload:
     """One-dimensional curves, by an MLP or a convolution."""
     convolve = rng.random() < 0.4
-    sizes = draw_sizes(rng, "ordinary", (1500, 12_000), (300, 1000 if convolve else 2500))
+    sizes = draw_sizes(rng, "ordinary", (1500, 12_000), deep=bool(convolve))
     classes, length = int(rng.integers(3, 13)), int(rng.integers(24, 49))
     x, y = draw_signals(rng, sizes.n_train + HELD_BACK, classes, length)
     x *= np.float32(log_uniform(rng, 0.3, 5))

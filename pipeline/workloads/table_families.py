@@ -14,6 +14,7 @@ from pipeline.workloads.sampling import corrupt, pick, split
 from pipeline.workloads.simulations import spring_tracks, springs
 
 EXAMPLES = (1500, 20_000)
+WIDEST = 5000  # most values of a categorical column
 HELD_BACK = 512  # validation and test examples together
 
 
@@ -30,12 +31,12 @@ def _table(rng: np.random.Generator, family: str, regime: Regime, sizes: Sizes, 
 
 def mixed_table(rng: np.random.Generator) -> Workload:
     """Categorical and numeric columns; classes, some labels of them wrong, or numbers with noise."""
-    return _table(rng, "mixed_table", "ordinary", draw_sizes(rng, "ordinary", EXAMPLES), 2500)
+    return _table(rng, "mixed_table", "ordinary", draw_sizes(rng, "ordinary", EXAMPLES), WIDEST)
 
 
 def odd_table(rng: np.random.Generator) -> Workload:
     """The same, mostly with a loss of another scale or a bad initialisation."""
-    return _table(rng, "odd_table", "odd", draw_sizes(rng, "odd", (1000, 12_000)), 2500)
+    return _table(rng, "odd_table", "odd", draw_sizes(rng, "odd", (1000, 12_000)), WIDEST)
 
 
 def few_rows(rng: np.random.Generator) -> Workload:
@@ -45,7 +46,7 @@ def few_rows(rng: np.random.Generator) -> Workload:
 
 def table_stream(rng: np.random.Generator) -> Workload:
     """Rows of a large table, each seen once: clicks."""
-    return _table(rng, "table_stream", "ordinary", draw_stream(rng, most=60_000), 2500)
+    return _table(rng, "table_stream", "ordinary", draw_stream(rng, most=60_000), WIDEST)
 
 
 def springs_mlp(rng: np.random.Generator) -> Workload:
@@ -59,7 +60,7 @@ def springs_mlp(rng: np.random.Generator) -> Workload:
 
 def spring_recurrent(rng: np.random.Generator) -> Workload:
     """The next place of two coupled springs, by a recurrent net."""
-    sizes = draw_sizes(rng, "ordinary", (1500, 8000), (300, 1000))
+    sizes = draw_sizes(rng, "ordinary", (1500, 8000), deep=True)
     x, y = spring_tracks(rng, sizes.n_train + HELD_BACK, int(rng.integers(8, 15)))
     label, build = draw_recurrent(rng, y.shape[-1], n_in=x.shape[-1])
     splits = split(rng, x, y, sizes.n_train)

@@ -16,7 +16,7 @@ def tabular(rng: np.random.Generator) -> Workload:
     name = pick(rng, ("breast_cancer", "wine"))
     x, y = getattr(data, name)()
     n_classes = int(y.max()) + 1
-    sizes = draw_sizes(rng, "small_noisy", (60, 300))
+    sizes = draw_sizes(rng, "small_noisy", (60, len(x) // 2))
     splits = split(rng, x * np.float32(log_uniform(rng, 0.3, 3)), y, sizes.n_train, n_val=128, n_test=128)
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.2)), n_classes)
     label, build = draw_perceptron(rng, x.shape[1], n_classes, sizes.batch_size, (0, 3))

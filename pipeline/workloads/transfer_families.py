@@ -25,7 +25,6 @@ from pipeline.workloads.sampling import (
     split,
 )
 
-STEPS = (300, 900)
 BATCH, PRETRAINING = 32, (150, 400)  # examples in a step, and steps, of the pretraining
 HELD_BACK = 512  # validation and test examples together
 MASKED = 0.15  # share of the words
@@ -57,16 +56,14 @@ def _masked(rng: np.random.Generator, texts: np.ndarray, vocabulary: int, n_step
     """Texts whose masked words are `vocabulary`, and these words; -100 elsewhere."""
     texts = texts[rng.integers(0, len(texts), (n_steps, BATCH))]
     masked = rng.random(texts.shape) < MASKED
-    inputs, targets = (
-        torch.from_numpy(a) for a in (np.where(masked, vocabulary, texts), np.where(masked, texts, -100))
-    )
-    return list(zip(inputs, targets, strict=True))
+    inputs, targets = np.where(masked, vocabulary, texts), np.where(masked, texts, -100)
+    return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))
 
 
 def finetune_encoder(rng: np.random.Generator) -> Workload:
     """Who wrote a text, by a post-norm encoder that has learned to name masked words of other texts of all authors."""
-    sizes = draw_sizes(rng, "finetuning", (500, 6000), STEPS, (2, 8))
-    vocabulary, classes, length = log_integer(rng, 300, 2500), int(rng.integers(2, 6)), int(rng.integers(8, 15))
+    sizes = draw_sizes(rng, "finetuning", (500, 6000), deep=True, epochs=(2, 8))
+    vocabulary, classes, length = log_integer(rng, 1000, 4000), int(rng.integers(2, 6)), int(rng.integers(8, 13))
     n_steps = log_integer(rng, *PRETRAINING)
     x, y = grammars.authors(rng, sizes.n_train + HELD_BACK + BATCH * n_steps // 4, length, vocabulary, classes)
     d, blocks = pick(rng, ((16, 2), (24, 1), (24, 2), (32, 1), (32, 2)))
@@ -81,7 +78,7 @@ def finetune_encoder(rng: np.random.Generator) -> Workload:
 
 def finetune_pictures(rng: np.random.Generator) -> Workload:
     """Images of one kind, by a net that has learned to tell those of another; its head is new."""
-    sizes = draw_sizes(rng, "finetuning", (300, 5000), STEPS)
+    sizes = draw_sizes(rng, "finetuning", (300, 5000), deep=True)
     n_steps, attending = log_integer(rng, *PRETRAINING), bool(rng.random() < 0.3)
     old, x, y = draw_images(rng, 4000, 8)
     channels = x.shape[1]

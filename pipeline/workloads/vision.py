@@ -32,15 +32,21 @@ def digits_mlp(rng: np.random.Generator) -> Workload:
     return recipes.assemble(rng, "digits_mlp", "small_noisy", "mlp", f"digits-{label}", splits, build, sizes)
 
 
+def _halved(tiles: np.ndarray) -> np.ndarray:
+    """Tiles (n, channels, h, w) at half their resolution."""
+    n, channels, h, w = tiles.shape
+    return tiles.reshape(n, channels, h // 2, 2, w // 2, 2).mean((3, 5))
+
+
 def photos_cnn(rng: np.random.Generator) -> Workload:
     """Which photograph a grey tile was cut from, sometimes without its brightness."""
     photos = rng.choice(data.PHOTOS, size=int(rng.integers(11, len(data.PHOTOS) + 1)), replace=False)
-    tiles = [data.photo_tiles(str(photo), False) for photo in photos]
+    tiles = [_halved(data.photo_tiles(str(photo), False)) for photo in photos]
     x, y = np.concatenate(tiles), np.repeat(np.arange(len(tiles)), [len(t) for t in tiles])
     if rng.random() < 0.5:
         x = x - x.mean((2, 3), keepdims=True)
     x = (x - x.mean()) / x.std()
-    sizes = draw_sizes(rng, "ordinary", (1500, 2000), (300, 1000))
+    sizes = draw_sizes(rng, "ordinary", (1500, 2000), deep=True)
     splits = split(rng, x, y, sizes.n_train, n_val=192, n_test=192)
     label, build = draw_convnet(rng, x.shape[1:], len(tiles))
     augment = moved if rng.random() < 0.3 else None

@@ -83,6 +83,8 @@ FAULTS = [  # section, key, value, what the message says
         "evaluate.families is ['mnist_cnn', 'mnist_cnn'], want a list, each a text that is one of",
     ),
     ("register", "model", "", "register.model is '', want a text (not empty"),
+    ("regimes", "odd", 0.25, "'odd': 0.25}, want shares that add up to 1"),
+    ("regimes", "odd", -0.15, "regimes.odd is -0.15, want a finite number in [0, 1]"),
 ]
 
 
@@ -109,7 +111,7 @@ def test_every_key_is_required(section: str) -> None:
     ("content", "message"),
     [
         (None, "file is None, want a mapping of names to values"),
-        ({**BASE, "colect": {}}, "colect is an unknown key (value {}), want one of collect, reward"),
+        ({**BASE, "colect": {}}, "colect is an unknown key (value {}), want one of regimes, collect"),
         ({k: v for k, v in BASE.items() if k != "reward"}, "reward is missing, want a section"),
         ({**BASE, "reward": 3}, "reward is 3, want a mapping of names to values"),
     ],
@@ -141,7 +143,7 @@ def test_load_reads_the_file_below_the_root(tmp_path: Path) -> None:
         (b"train: {steps: 1}\n\ttabs: 1\n", "params.yaml: line 2, column 1: found character '\\t'"),
         (b"train: \xff\xfe\n", "params.yaml: unacceptable character #x00ff"),
         (b"", "params.yaml: parameter file is None, want a mapping of names to values"),
-        (b"train: 3\n", "params.yaml: parameter collect is missing, want a section"),
+        (b"train: 3\n", "params.yaml: parameter regimes is missing, want a section"),
     ],
 )
 def test_the_file_and_the_line_are_named(content: bytes | None, message: str, tmp_path: Path) -> None:
