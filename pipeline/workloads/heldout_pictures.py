@@ -64,7 +64,7 @@ def mnist_plain(rng: np.random.Generator) -> Workload:
 
 def strokes_plain(rng: np.random.Generator) -> Workload:
     """Keras' conv nets without normalisation, dropout before the head, Adam; a fifth of many labels wrong."""
-    build = partial(PlainNet, (1, 8, 8), (24, 48), 1, LETTERS, "none", pick(rng, ("relu", "elu")), drop=0.3)
+    build = partial(PlainNet, (1, 8, 8), (16, 40), 1, LETTERS, "none", pick(rng, ("relu", "elu")), drop=0.3)
     splits = corrupt(rng, _strokes(rng, 12_000, 8, 0.15), 0.2, LETTERS)
     return recipe("strokes_plain", "strokes-plain-noisy-labels", splits, build, "adam", 32, 2, textbook=ADAM)
 
