@@ -37,8 +37,8 @@ def _encoder(d: int, blocks: int, n_out: int | None = None) -> Encoder:
 def reports_encoder(rng: np.random.Generator) -> Workload:
     """Hugging Face's run_glue: AdamW at 5e-5, falling linearly, three epochs, clipping."""
     seed, blocks = draw_seed(rng), 2
-    x, y = made.reports(rng, np.random.default_rng(seed), 9000)
-    splits = examples(rng, x, y, 4000)
+    x, y = made.reports(rng, np.random.default_rng(seed), 10_000)
+    splits = examples(rng, x, y, 6000)
     return recipe(
         "reports_encoder", "reports-encoder", splits, partial(_encoder, 24, blocks, 3), "adamw", 32, 3,
         weight_decay=0.01, clip=1.0, textbook=("linear", 5e-5), start=_read(seed, 24, blocks),
