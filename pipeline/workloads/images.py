@@ -34,7 +34,7 @@ def _gratings(rng: np.random.Generator, y: np.ndarray, classes: int, side: int) 
 def _blobs(rng: np.random.Generator, y: np.ndarray, classes: int, side: int) -> np.ndarray:
     """The class is the number of bright spots, of which some may lie together."""
     rows, columns = _places(side)
-    width = np.float32(rng.uniform(0.15, 0.25))
+    width = np.float32(rng.uniform(0.12, 0.18))
     image = np.zeros((len(y), side, side), np.float32)
     for spot in range(classes):
         row, column = rng.uniform(-0.9, 0.9, (2, len(y), 1, 1)).astype(np.float32)
@@ -78,9 +78,12 @@ def _polygons(rng: np.random.Generator, y: np.ndarray, classes: int, side: int) 
 def draw_images(
     rng: np.random.Generator, n: int, side: int, kind: str | None = None
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """(kind, x (n, 1 or 3, side, side), y (n,)) of one of KINDS, with three to ten classes (polygons: at most six)."""
+    """(kind, x (n, 1 or 3, side, side), y (n,)) of one of KINDS.
+
+    Gratings have three to ten classes, polygons at most six, the others at most five.
+    """
     kind = kind or pick(rng, KINDS)
-    classes = int(rng.integers(3, 7 if kind in ("polygons", "cells") else 11))
+    classes = int(rng.integers(3, {"gratings": 11, "polygons": 7}.get(kind, 6)))
     y = rng.integers(0, classes, n)
     draw = {"gratings": _gratings, "blobs": _blobs, "cells": _cells, "polygons": _polygons}[kind]
     return kind, coloured(rng, draw(rng, y, classes, side), 3 if rng.random() < 0.4 else 1), y
@@ -91,5 +94,5 @@ def coloured(rng: np.random.Generator, grey: np.ndarray, channels: int) -> np.nd
     shape = (len(grey), channels, 1, 1)
     x = grey[:, None] * rng.uniform(0.5, 1.5, shape).astype(np.float32)
     x = x + rng.uniform(-0.5, 0.5, shape).astype(np.float32)
-    x += np.float32(rng.uniform(0.2, 1.2)) * rng.standard_normal(x.shape, dtype=np.float32)
+    x += np.float32(rng.uniform(0.15, 0.8) * grey.std()) * rng.standard_normal(x.shape, dtype=np.float32)
     return ((x - x.mean()) / x.std()).astype(np.float32)

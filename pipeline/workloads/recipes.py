@@ -40,8 +40,8 @@ BATCHES: dict[Regime, dict[int, float]] = {
 }
 MOST_EPOCHS, LEAST_BATCH = 100, 8
 STEPS = (300, 2500)
-DEEP = {16: 0.20, 32: 0.70, 64: 0.10}  # batches of the networks whose step takes long; their steps
-DEEP_STEPS = (300, 700)
+DEEP = {16: 0.25, 32: 0.70, 64: 0.05}  # batches of the networks whose step takes long; their steps
+DEEP_STEPS = (300, 600)
 OPTIMIZERS: dict[Network, dict[str, float]] = {
     "mlp": {"adam": .38, "adamw": .24, "sgd": .22, "rmsprop": .05, "nadam": .04, "adagrad": .04, "lion": .03},
     "conv": {"adam": .22, "adamw": .22, "sgd": .40, "rmsprop": .05, "nadam": .04, "adagrad": .03, "lion": .04},

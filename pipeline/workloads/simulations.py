@@ -55,8 +55,8 @@ def heat(rng: np.random.Generator, n: int, side: int) -> tuple[np.ndarray, np.nd
 
 
 def noisy(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
-    """Standardised targets (n, d) of which noise is a share between none and three fifths."""
-    share = rng.uniform(0, 0.6) if rng.random() < 0.7 else 0.02
+    """Standardised targets (n, d) of which noise is a share between none and two fifths."""
+    share = rng.uniform(0, 0.4) if rng.random() < 0.7 else 0.02
     return (math.sqrt(1 - share) * y + math.sqrt(share) * rng.standard_normal(y.shape)).astype(np.float32)
 
 

@@ -25,7 +25,7 @@ from pipeline.workloads.sampling import (
     split,
 )
 
-BATCH, PRETRAINING = 32, (150, 400)  # examples in a step, and steps, of the pretraining
+BATCH, PRETRAINING = 32, (120, 300)  # examples in a step, and steps, of the pretraining
 HELD_BACK = 512  # validation and test examples together
 MASKED = 0.15  # share of the words
 Step = tuple[Tensor, Tensor]
