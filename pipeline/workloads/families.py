@@ -1,7 +1,8 @@
 """All workload families by name.
 
 No data set stands in two splits: "train" feeds the collection, "selection" the choice between policies,
-"heldout" the evaluation alone (MNIST, the sources of the standard library, cars, pixels of two photographs).
+"heldout" the evaluation alone (MNIST, the sources of the standard library, cars, pixels of two photographs, and what
+`heldout_data.py` generates).
 """
 
 from __future__ import annotations

@@ -97,10 +97,10 @@ def reports(rng: np.random.Generator, lexicon: np.random.Generator, n: int, nois
         return np.where(rng.random(n) < share, tokens, -1)
 
     slots, says = [np.ones(n, np.int64)], []
-    contrast = rng.random(n) < 0.35
+    contrast = rng.random(n) < 0.2
     for clause in range(2):
         noun, adjective = rng.integers(0, len(nouns), n), rng.integers(0, len(adjectives), n)
-        attribute, denied = maybe(drawn(attributes, liked[noun]), 0.4), rng.random(n) < 0.35
+        attribute, denied = maybe(drawn(attributes, liked[noun]), 0.4), rng.random(n) < 0.2
         slots += [determiners[noun % 3], nouns[noun], attribute, drawn(verbs, company[noun])]
         slots += [np.where(denied, negation, -1), maybe(emphasis, 0.3), adjectives[adjective]]
         slots.append(np.where(contrast, but, conjunction) if clause == 0 else np.full(n, stop))

@@ -64,7 +64,7 @@ def mnist_plain(rng: np.random.Generator) -> Workload:
 
 def strokes_plain(rng: np.random.Generator) -> Workload:
     """Keras' conv nets without normalisation, dropout before the head, Adam; a fifth of many labels wrong."""
-    build = partial(PlainNet, (1, 8, 8), (24, 48), 1, LETTERS, "none", pick(rng, ("relu", "elu")), drop=0.3)
+    build = partial(PlainNet, (1, 8, 8), (16, 40), 1, LETTERS, "none", pick(rng, ("relu", "elu")), drop=0.3)
     splits = corrupt(rng, _strokes(rng, 12_000, 8, 0.15), 0.2, LETTERS)
     return recipe("strokes_plain", "strokes-plain-noisy-labels", splits, build, "adam", 32, 2, textbook=ADAM)
 
@@ -75,7 +75,7 @@ def mnist_wide(rng: np.random.Generator) -> Workload:
     flat = _mnist(rng)
     splits = Splits(*(Data(part.x.flatten(1), part.y) for part in (flat.train, flat.val, flat.test)))
     splits = corrupt(rng, splits, 1 / 6, 10)
-    return recipe("mnist_wide", "mnist-wide-noisy-labels", splits, build, "adam", 32, 15, textbook=ADAM)
+    return recipe("mnist_wide", "mnist-wide-noisy-labels", splits, build, "adam", 64, 20, textbook=ADAM)
 
 
 def strokes_vit(rng: np.random.Generator) -> Workload:
@@ -90,9 +90,9 @@ def strokes_vit(rng: np.random.Generator) -> Workload:
 def strings_residual(rng: np.random.Generator) -> Workload:
     """A one-dimensional residual network for time series (arXiv:1611.06455), by SGD with momentum, decay 1e-4."""
     splits = examples(rng, *made.strings(rng, 5000 + SPARE, 10, 0.8), 5000)
-    build = partial(ResidualNet, (1, 40), (12, 16, 24), 1, 10, "batch", stem=2)
+    build = partial(ResidualNet, (1, 40), (12, 16, 24), 1, 10, "batch", pick(rng, ("relu", "elu")), stem=2)
     return recipe(
-        "strings_residual", "strings-residual-batch", splits, build, "sgd", 32, pick(rng, (4, 5)),
+        "strings_residual", "strings-residual-batch", splits, build, "sgd", 32, 5,
         weight_decay=1e-4, textbook=SGD,
     )  # fmt: skip
 
@@ -121,18 +121,8 @@ def strokes_denoiser(rng: np.random.Generator) -> Workload:
 def ponds_unet(rng: np.random.Generator) -> Workload:
     """A U-Net that forecasts waves, as surrogates of fluids are trained: AdamW, group norm."""
     splits = examples(rng, *made.ponds(rng, 5000 + SPARE, 8, 0.1), 5000)
-    build = partial(UNet, (3, 8, 8), (8, 12, 16), 1, "group", "gelu")
-    return recipe(
-        "ponds_unet",
-        "ponds-unet-group",
-        splits,
-        build,
-        "adamw",
-        32,
-        pick(rng, (4, 5)),
-        weight_decay=0.01,
-        textbook=ADAM,
-    )
+    build = partial(UNet, (3, 8, 8), (8, 12, 16), 1, "group", pick(rng, ("gelu", "silu")))
+    return recipe("ponds_unet", "ponds-unet-group", splits, build, "adamw", 32, 5, weight_decay=0.01, textbook=ADAM)
 
 
 def crossed_unet(rng: np.random.Generator) -> Workload:

@@ -47,11 +47,11 @@ def solids_residual(rng: np.random.Generator) -> Workload:
 def solids_plain(rng: np.random.Generator) -> Workload:
     """VGG with batch norm and dropout by SGD with momentum, decay 5e-4; a sixth of many labels wrong."""
     build = partial(
-        PlainNet, (1, 8, 8), (12, 48), 1, made.N_SOLIDS, "batch", pick(rng, ("relu", "silu")), drop=0.2, hidden=64
+        PlainNet, (1, 8, 8), (12, 32), 1, made.N_SOLIDS, "batch", pick(rng, ("relu", "silu")), drop=0.2, hidden=64
     )
     splits = corrupt(rng, _solids(rng, 12_000, 8, 0.03), 1 / 6, made.N_SOLIDS)
     return recipe(
-        "solids_plain", "solids-plain-noisy-labels", splits, build, "sgd", 32, 2, weight_decay=5e-4, textbook=SGD
+        "solids_plain", "solids-plain-noisy-labels", splits, build, "sgd", 64, 4, weight_decay=5e-4, textbook=SGD
     )
 
 
@@ -69,7 +69,7 @@ def solids_wide(rng: np.random.Generator) -> Workload:
         TabularNet, (), 64, (256, 256), made.N_SOLIDS, norm=False, drop=0.2, activation=pick(rng, ("relu", "gelu"))
     )
     splits = corrupt(rng, examples(rng, x.reshape(len(x), 64), kind, 4000), 0.1, made.N_SOLIDS)
-    return recipe("solids_wide", "solids-wide-noisy-labels", splits, build, "adam", 32, 12, textbook=ADAM)
+    return recipe("solids_wide", "solids-wide-noisy-labels", splits, build, "adam", 64, 16, textbook=ADAM)
 
 
 def solids_vit(rng: np.random.Generator) -> Workload:
@@ -108,7 +108,7 @@ def commands_lstm(rng: np.random.Generator) -> Workload:
     build = partial(DeepRecurrent, cell, 24, 1, made.N_INTENTS, vocabulary=made.N_COMMAND, last=True, drop=0.3)
     backwards = x[:, ::-1].copy()  # so that the zeros that fill up come first
     return recipe(
-        "commands_lstm", "commands-recurrent-dropout", examples(rng, backwards, y, 5000), build, "adam", 32, 5,
+        "commands_lstm", "commands-recurrent-dropout", examples(rng, backwards, y, 5000), build, "adam", 64, 10,
         clip=1.0, textbook=ADAM,
     )  # fmt: skip
 
@@ -118,7 +118,7 @@ def attractors_gru(rng: np.random.Generator) -> Workload:
     x = made.attractors(rng, 5000 + SPARE, 13, 0.1)
     build = partial(DeepRecurrent, pick(rng, ("gru", "lstm")), 32, 1, 3, n_in=3, drop=0.1)
     splits = examples(rng, x[:, :-1].copy(), x[:, 1:].copy(), 5000)
-    return recipe("attractors_gru", "attractors-recurrent", splits, build, "adam", 32, 5, clip=1.0, textbook=ADAM)
+    return recipe("attractors_gru", "attractors-recurrent", splits, build, "adam", 64, 10, clip=1.0, textbook=ADAM)
 
 
 def ratings_table(rng: np.random.Generator) -> Workload:
@@ -126,7 +126,7 @@ def ratings_table(rng: np.random.Generator) -> Workload:
     x, y = made.ratings(rng, 15_000 + SPARE, 0.7)
     build = partial(TabularNet, made.RATING_SIZES, 3, pick(rng, ((128, 64), (192, 96))), 1, drop=0.1)
     splits = examples(rng, x, y, 15_000)
-    return recipe("ratings_table", "ratings-table", splits, build, "adamw", 32, 4, weight_decay=0.01, textbook=ADAM)
+    return recipe("ratings_table", "ratings-table", splits, build, "adamw", 64, 5, weight_decay=0.01, textbook=ADAM)
 
 
 def solids_autoencoder(rng: np.random.Generator) -> Workload:

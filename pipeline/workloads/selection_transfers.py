@@ -45,8 +45,8 @@ def commands_encoder(rng: np.random.Generator) -> Workload:
 def _watched(seed: int, channels: int) -> dict[str, Tensor]:
     """A plain network that tells automata of other rules."""
     rng = np.random.default_rng(seed)
-    x, y = made.automata(rng, 8000, 8, 6, 0.08)
-    return classes_start(rng, partial(PlainNet, (1, 8, 8), (channels, 2 * channels), 1, 6), x, y, 500)
+    x, y = made.automata(rng, 12_000, 8, 10, 0.08)
+    return classes_start(rng, partial(PlainNet, (1, 8, 8), (channels, 2 * channels), 1, 10), x, y, 1000)
 
 
 def automata_transfer(rng: np.random.Generator) -> Workload:
@@ -61,9 +61,9 @@ def automata_transfer(rng: np.random.Generator) -> Workload:
 
 
 def attractors_raw(rng: np.random.Generator) -> Workload:
-    """The next state from the last four, every column in a unit of its own, over four decades."""
+    """The next state from the last four, every column in a unit of its own, over three decades."""
     x = made.attractors(rng, 6000 + SPARE, 5, 0.05)
-    inputs = x[:, :4].reshape(len(x), 12) * scale(rng, 12, 4)
+    inputs = x[:, :4].reshape(len(x), 12) * scale(rng, 12, 3)
     return recipe(
         "attractors_raw", "attractors-raw-columns", examples(rng, inputs, x[:, 4].copy(), 6000),
         partial(MLP, (12, 64, 64, 3), pick(rng, ("relu", "tanh"))), "adam", 64, 8, textbook=ADAM,

@@ -13,7 +13,9 @@ from torch import nn
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import FAMILIES
 from pipeline.workloads.frozen_recipes import N_TEST, N_VAL, examples, next_tokens, noised, shifted
+from repository import TOP
 
+PAGE = TOP / "docs" / "workloads_benchmark.md"
 FROZEN = {name: item for name, item in FAMILIES.items() if item.frozen == 1}
 RATES = {"sgd": {0.1, 3e-3}, "adam": {1e-3, 3e-4}, "adamw": {1e-3, 3e-4, 5e-5}}
 ONE_PASS = {"stdlib_gpt", "commands_gpt", "bodies_mlp"}
@@ -29,6 +31,32 @@ def test_every_regime_has_its_tasks() -> None:
     assert counts["selection", "ordinary"] >= 8 and counts["heldout", "ordinary"] >= 14
     assert counts["selection", "finetuning"] == 2 and counts["heldout", "finetuning"] == 3
     assert counts["selection", "odd"] == 3 and counts["heldout", "odd"] == 4
+
+
+def rows() -> dict[str, list[str]]:
+    """The cells of the page's tables by task."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_the_page_names_every_task() -> None:
+    assert list(rows()) == list(FROZEN)
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_page_has_the_numbers_of_a_task(name: str) -> None:
+    w, (regime, _, _, optimizer, beside, epochs, batch, steps, default, _) = draw(name), rows()[name]
+    assert regime == FROZEN[name].regime
+    assert optimizer.split(",")[0].lower() == w.optimizer and w.nesterov == ("Nesterov" in optimizer)
+    assert (int(epochs) * (len(w.train) // w.batch_size), int(batch)) == (w.n_steps, w.batch_size) and int(
+        steps
+    ) == w.n_steps
+    assert default == f"{w.default[0]} {w.default[1]:g}"
+    settings = {"decay": w.weight_decay, "clip": w.clip, "smoothing": w.train_loss, "betas": w.betas}
+    assert {word for word in settings if word in beside} == {
+        word for word, value in settings.items() if value and not (word == "smoothing" and FROZEN[name].regime == "odd")
+    }
 
 
 @pytest.mark.parametrize("name", FROZEN)
