@@ -24,7 +24,7 @@ import torch
 
 from benchmarks import command, spread
 from pipeline.config import load
-from pipeline.evaluation.bench import train_grid, with_facts
+from pipeline.evaluation.bench import with_facts
 from pipeline.evaluation.methods.looped import Rival
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
@@ -41,7 +41,7 @@ SEEDS = 2
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
     bench = replace(spread.bench("train", quick), seeds=SEEDS)
-    _, runs = oracles(bench, train_grid(bench))
+    _, runs = oracles(bench)
     rivals = [Rival("rival", NADAMW, rival=NADAMW, lr0=rate) for rate in RATES]
     runs += [run for task in bench.tasks for run in bench.runs(rivals, task)]
     rows = add_regret(with_facts(bench.compute(runs, "nadamw"), bench))

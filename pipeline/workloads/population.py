@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from pipeline.workloads import layout, plain
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.engines import CannotVectoriseError, Engine, OneByOne, Vectorised
-from pipeline.workloads.optimizers import Stepper, clip
 from pipeline.workloads.state import State
+from pipeline.workloads.update_rules import Stepper, clip
 
 RETIRED = 0.25  # share of diverged members from which on leaving them out pays for recording the step anew
 EVALUATED = 2**18  # member-examples per forward pass of an evaluation, bounds its memory

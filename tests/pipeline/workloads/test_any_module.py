@@ -18,8 +18,8 @@ from pipeline.workloads import plain
 from pipeline.workloads.base import TEXTBOOK, Data, Workload
 from pipeline.workloads.engines import OneByOne, Vectorised
 from pipeline.workloads.layout import snapshot
-from pipeline.workloads.optimizers import torch_optimizer
 from pipeline.workloads.population import Population
+from pipeline.workloads.update_rules import torch_optimizer
 from tiny import world
 
 STEPS = 40
