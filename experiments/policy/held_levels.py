@@ -14,6 +14,7 @@ from lrpilot import probe
 from lrpilot.actions import reference
 from lrpilot.cadence import Cadence
 from lrpilot.pilot import Protocol
+from pipeline.simulation.simulate import kind_of
 from pipeline.workloads.families import family
 from pipeline.workloads.population import Population
 from policy import mdp, trajectories
@@ -81,7 +82,7 @@ def weights(name: str, seed: int, steps: int, anchor: float, run: int = 0) -> di
     z = probe.levels(Cadence(Protocol().cadence, workload.n_steps, True).probe_steps)[:steps]
     moved = np.empty(steps)
     for step, level in enumerate(z):
-        population.train_step(step, np.array([10 ** (reference(workload.optimizer) + level)]))
+        population.train_step(step, np.array([10 ** (reference(kind_of(workload)) + level)]))
         moved[step] = float((population.state.weights - start).norm() / start.norm())
     farthest = np.maximum.accumulate(np.nan_to_num(moved, nan=np.inf, posinf=1e9).clip(1e-9, 1e9))
     reached = np.interp(np.log10(MOVED), np.log10(farthest), z) - anchor

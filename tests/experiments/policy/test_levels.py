@@ -60,11 +60,11 @@ def test_rules_by_hand() -> None:
 
 def test_the_weights_move_as_the_probe_moved_them() -> None:
     """Gradient descent: each share of the norm is reached at a level that moves them that far, and not below it."""
-    counted = weights("illconditioned", 7, 12, 0.0)
-    again = weights("illconditioned", 7, 12, 1.5)
+    counted = weights("illconditioned", 5, 12, 0.0)
+    again = weights("illconditioned", 5, 12, 1.5)
     assert counted["moved"] - again["moved"] == pytest.approx(np.full(3, 1.5))
     assert (np.diff(counted["moved"]) > 0).all()
-    shorter = weights("illconditioned", 7, 2, 0.0)  # its rates move nothing yet
+    shorter = weights("illconditioned", 5, 2, 0.0)  # its rates move nothing yet
     assert len(set(shorter["moved"])) == 1
 
 
