@@ -5,7 +5,7 @@
                                         # pipeline/evaluation/calibrated.json
 
 It trains from every rate of RATES on the split's frozen tasks. Chosen is the rate with the lowest mean regret: the mean
-over regimes by their shares in params.yaml, a regret counting as 1 at most, as a divergence does. Keys: <rate>.mean,
+over regimes by their shares in params.yaml. Keys: <rate>.mean,
 <rate>.<regime>, rate (the chosen one), tasks, seeds, quick and torch.
 """
 
@@ -23,7 +23,6 @@ import pandas as pd
 import torch
 
 from benchmarks import command, spread
-from pipeline.config import load
 from pipeline.evaluation.bench import with_facts
 from pipeline.evaluation.methods.looped import Rival
 from pipeline.evaluation.oracle import oracles
@@ -31,7 +30,6 @@ from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.reporting import markdown
 from pipeline.workloads.base import REGIMES
-from pipeline.workloads.families import family
 
 OUT = Path("benchmarks/results/nadamw_rate.json")
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -45,17 +43,16 @@ def measure(quick: bool) -> dict[str, Any]:
     rivals = [Rival("rival", NADAMW, rival=NADAMW, lr0=rate) for rate in RATES]
     runs += [run for task in bench.tasks for run in bench.runs(rivals, task)]
     rows = add_regret(with_facts(bench.compute(runs, "nadamw"), bench))
-    mine = rows[rows.kind == "rival"]
-    means = by_regime(mine.assign(regime=[family(name).regime for name in mine.family]), load(Path(".")).regimes.shares)
+    mine = rows.query("kind == 'rival'")
+    means = by_regime(mine, bench.shares)
     out = {f"{rate:g}.{name}": float(v) for name in means for rate, v in zip(means.index, means[name], strict=True)}
     facts = {"tasks": int(mine.task.nunique()), "seeds": SEEDS, "quick": quick, "torch": torch.__version__}
     return out | {"rate": RATES[int(means["mean"].to_numpy().argmin())]} | facts
 
 
 def by_regime(rows: pd.DataFrame, shares: Mapping[str, float]) -> pd.DataFrame:
-    """By rate `lr0` the mean regret of each regime that there is, and their `mean` by shares; regrets count up to 1."""
-    capped = rows.assign(regret=rows.regret.clip(upper=1.0))
-    means = capped.groupby(["lr0", "regime", "task"]).regret.mean().groupby(["lr0", "regime"]).mean().unstack()
+    """By rate `lr0` the mean regret of each regime that there is, and their `mean` by shares."""
+    means = rows.groupby(["lr0", "regime", "task"]).regret.mean().groupby(["lr0", "regime"]).mean().unstack()
     weights = pd.Series(shares)[means.columns]
     return means.assign(mean=means @ weights / weights.sum())
 
