@@ -27,7 +27,7 @@ LG = math.log10
 RUNS = 8
 SCHEDULES = {"constant": 1.0, "cosine": 1.0, "kicks": 2.0, "onecycle": 1.0}
 # (family, task seed): least squares and classification of a few weights, which some of the runs' rates blow up
-TASKS = {"adam": ("illconditioned", 3), "sgd": ("illconditioned", 6), "sgd-mlp": ("regression", 6)}
+TASKS = {"adam": ("illconditioned", 3), "sgd": ("illconditioned", 12), "sgd-mlp": ("regression", 14)}
 
 Act = Callable[[Any, Pilot, np.ndarray], None]
 
