@@ -65,15 +65,22 @@ KINDS = {  # kind -> family, and what the draw's name holds
     "gru": ("markov_rnn", "gru"),
     "transformer": ("markov_transformer", ""),
     "cnn": ("photos_cnn", ""),
+    "batch_norm_cnn": ("pictures_conv", "batchnorm"),
+    "vit": ("pictures_vit", ""),
+    "gpt": ("grammar_lm", "gpt"),
+    "table": ("mixed_table", "batchnorm"),
 }
-AT_LEAST = {"mlp": 5.0, "deep_mlp": 5.0, "gru": 1.5, "transformer": 1.5, "cnn": 1.0}  # over_plain
+AT_LEAST = {  # over_plain
+    "mlp": 5.0, "deep_mlp": 5.0, "gru": 1.5, "transformer": 1.5, "cnn": 1.0, "batch_norm_cnn": 2.0, "vit": 2.0,
+    "gpt": 2.0, "table": 2.0,
+}  # fmt: skip
 TELEMETRY = 0.15  # telemetry_share, at most
 BARS = {f"{kind}.over_plain": bar for kind, bar in AT_LEAST.items()} | {
     f"{kind}.telemetry_share": TELEMETRY for kind in KINDS
 }
 GPU_AT_LEAST = {"mlp": 50.0, "deep_mlp": 50.0}  # gpu_over_core
 GPU_MEMBERS = 4096
-OF_WORKERS = {"workers_speedup": 1.85, "mix_runs_per_hour": 30_000}
+OF_WORKERS = {"workers_speedup": 1.85, "mix_runs_per_hour": 20_000}
 SINGLE = 2  # trainings of each one-at-a-time loop in a round
 
 
