@@ -19,6 +19,10 @@ from repository import TOP
 
 SEEDS = (0, 1, 2)
 EVERY = pytest.mark.parametrize("name", FAMILIES)
+EVERY_DRAW = pytest.mark.parametrize(  # of recipes that are written by hand one is as good as another
+    ("name", "seed"),
+    [(name, seed) for name, item in FAMILIES.items() for seed in (SEEDS[:1] if item.frozen else SEEDS)],
+)
 
 
 @functools.cache
@@ -42,8 +46,7 @@ def test_same_seed_same_workload(name):
     assert all(getattr(first, key) == getattr(second, key) for key in numbers)
 
 
-@EVERY
-@pytest.mark.parametrize("seed", SEEDS)
+@EVERY_DRAW
 def test_parts_are_sound(name, seed):
     w = draw(name, seed)
     assert w.family == name
@@ -60,8 +63,7 @@ def test_parts_are_sound(name, seed):
     assert 1 <= epochs <= EPOCHS * 1.01
 
 
-@EVERY
-@pytest.mark.parametrize("seed", SEEDS)
+@EVERY_DRAW
 def test_start_is_finite_and_repeatable(name, seed):
     w = draw(name, seed)
     before = torch.get_rng_state()
@@ -80,9 +82,8 @@ def test_start_is_finite_and_repeatable(name, seed):
 @EVERY
 def test_members_train_side_by_side(name, capsys):
     """A population compares a step of the mapped module with the plain loop's, and says so where they differ."""
-    for seed in SEEDS[:2]:
-        population = Population(draw(name, seed), (0, 1, 2))
-        assert torch.isfinite(population.train_step(0, np.full(3, 1e-4))).all()
+    population = Population(draw(name, 0), (0, 1, 2))
+    assert torch.isfinite(population.train_step(0, np.full(3, 1e-4))).all()
     assert "one run at a time" not in capsys.readouterr().err
 
 
