@@ -19,10 +19,8 @@ from repository import TOP
 
 SEEDS = (0, 1, 2)
 EVERY = pytest.mark.parametrize("name", FAMILIES)
-EVERY_DRAW = pytest.mark.parametrize(  # of recipes that are written by hand one is as good as another
-    ("name", "seed"),
-    [(name, seed) for name, item in FAMILIES.items() for seed in (SEEDS[:1] if item.frozen else SEEDS)],
-)
+DRAWS = {name: SEEDS[:1] if item.frozen else SEEDS for name, item in FAMILIES.items()}  # recipes by hand draw little
+EVERY_DRAW = pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in DRAWS for seed in DRAWS[name]])
 
 
 @functools.cache
