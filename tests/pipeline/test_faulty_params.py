@@ -28,10 +28,10 @@ def command(*words: str, cwd: Path = TOP) -> str:
 @pytest.mark.parametrize(
     ("stage", "old", "new", "message"),
     [
-        ("collect", "  seed: 1\n", "  seed: [1\n", "params.yaml: line 5, column 11: expected"),
+        ("collect", "  seed: 1\n", "  seed: [1\n", "params.yaml: line 11, column 11: expected"),
         ("collect", "    photos_cnn:", "    photo_cnn:", "collect.families is 'photo_cnn', want a text that is one of"),
         ("collect", "initial.onnx]", "first.onnx]", "collect.behaviour_policies: policy/behaviour/first.onnx: no"),
-        ("train", "    - prose_lm\n", "    - prose\n", "evaluate.families[4] is 'prose', want a text that is one of"),
+        ("train", "    - prose_lm\n", "    - prose\n", "evaluate.families[1] is 'prose', want a text that is one of"),
         ("evaluate", "  bootstrap:", "  boostrap:", "evaluate.boostrap is an unknown key (value 2000), want one of"),
         ("register", "  model:", "  model", "params.yaml: parameter register is 'model lr-policy', want a mapping of"),
     ],

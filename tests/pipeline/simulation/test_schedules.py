@@ -52,9 +52,9 @@ TORCH = {
     "cosine": cosine,
     "onecycle": lambda opt, n: lrs.OneCycleLR(opt, max_lr=1.0, total_steps=n),
     "linear": linear,
-    "warmup_cosine": lambda opt, n: after_warm_up(opt, n, 10, cosine),
-    "warmup_linear": lambda opt, n: after_warm_up(opt, n, 10, linear),
-    "warmup_constant": lambda opt, n: after_warm_up(opt, n, 10, constant),
+    "warmup_cosine": lambda opt, n: after_warm_up(opt, n, 5, cosine),
+    "warmup_linear": lambda opt, n: after_warm_up(opt, n, 5, linear),
+    "warmup_constant": lambda opt, n: after_warm_up(opt, n, 5, constant),
     "wsd": wsd,
     "cyclic": lambda opt, n: lrs.CyclicLR(
         opt, base_lr=0.1, max_lr=1.0, step_size_up=n / 8, mode="triangular2", cycle_momentum=False
@@ -94,7 +94,7 @@ BY_HAND = [
     ("cosine", 4, [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]),
     ("linear", 4, [1, 0.75, 0.5, 0.25]),
     ("warmup_linear", 10, [0.5, *(1 - np.arange(9) / 9)]),
-    ("warmup_constant", 20, [1 / 3, 2 / 3, *[1] * 18]),
+    ("warmup_constant", 40, [1 / 3, 2 / 3, *[1] * 38]),
     ("wsd", 10, [0.5, *[1] * 7, 1, 0.5]),
     (
         "cyclic",
