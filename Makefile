@@ -55,8 +55,10 @@ guards: $(READY) ## inject faults into trainings, with guards and without, and w
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.injected
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.thresholds
 
-benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals, on all held-out tasks: an hour and a half, then kept
+benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals, on all held-out tasks: two hours, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.nadamw_rate
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.shipped
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.lr_benchmark
 
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
