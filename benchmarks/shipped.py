@@ -5,7 +5,7 @@
     python -m benchmarks.shipped --check  # and fails where holding wins
 
 What a release ships is chosen by these figures, held-out chooses nothing. Keys: selection.<group>.<figure>, as
-`pipeline/evaluate.py` writes them; policy, the hash of the shipped graph, and later_moves, the factor in it; benchmark.
+`pipeline/evaluate.py` writes them; policy, the hash of the shipped graph; benchmark.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class TrainConfig:
 class ExportConfig:
     """How the agents become a policy."""
 
-    later_moves: Share  # what their moves after the first action are multiplied by; 0: the first level is held
+    untold_moves: Share  # factor on moves after the first action where neither data nor validation loss are told
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.config import arguments
-from policy import agents, graph, later_moves
+from policy import agents, graph
+from policy.later_moves import Factor
 from policy.observations import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
@@ -24,7 +25,7 @@ GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 def main() -> None:
     paths, params = arguments(__doc__)
-    later = params.export.later_moves
+    later = Factor(params.export.untold_moves)
     with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
@@ -36,7 +37,7 @@ def main() -> None:
             features.NAMES,
             Protocol(),
             optimizers,
-            training | {"commit": _commit(), "later_moves": later},
+            training | {"commit": _commit(), "untold_moves": later.value},
             {},
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
@@ -46,7 +47,7 @@ def main() -> None:
         graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy, later)
         examples = graph.example_observations(257)
         wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
-        wanted = later_moves.scaled(examples, wanted, later)
+        wanted = later.of(examples, wanted)
         difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(

@@ -1,10 +1,14 @@
-"""A factor on the moves of a policy after its first action, inside its ONNX graph: 1 changes nothing, 0 holds the level
-that the first action sets.
+"""A factor on the moves of a policy after its first action, inside its ONNX graph: 0 holds the level of that action.
 
-    action = where(first, a, factor * a)    with a the network's answer, and `first` a feature of the observation
+    action = where(free, a, factor * a)    with a the network's answer
+
+A first action is always free. By default every action is, too, of a training that tells how long its epochs are or
+shows a validation loss. Without either, a policy cannot know whether an early fall of the rate helps or ruins.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -13,29 +17,50 @@ from onnx import helper, numpy_helper
 from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import NAMES
 
-FIRST = NAMES.index("first")
+FIRST, TOLD = ("first",), ("has_epochs", "has_val")  # features that are above 0 where they hold
+PARTS = ("answer", "places", "axis", "zero", "factor", "flags", "most", "free", "less")
 
 
-def scale(model: onnx.ModelProto, factor: float) -> None:
-    """Put the factor behind the graph of `model`, in place; a factor of 1 leaves it as it is."""
-    if factor == 1.0:
-        return
-    graph = model.graph
-    prefix = f"later_moves_{len(graph.node)}"  # unique, also where a factor is put behind another
-    names = {part: f"{prefix}_{part}" for part in ("answer", "place", "zero", "factor", "first", "is_first", "later")}
-    for node in graph.node:
-        node.output[:] = [names["answer"] if output == OUTPUT else output for output in node.output]
-        node.input[:] = [names["answer"] if name == OUTPUT else name for name in node.input]
-    constants = {"place": np.array([FIRST]), "zero": np.float32(0), "factor": np.float32(factor)}
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), names[part]) for part, v in constants.items())
-    graph.node.extend([
-        helper.make_node("Gather", [INPUT, names["place"]], [names["first"]], axis=1),
-        helper.make_node("Greater", [names["first"], names["zero"]], [names["is_first"]]),
-        helper.make_node("Mul", [names["answer"], names["factor"]], [names["later"]]),
-        helper.make_node("Where", [names["is_first"], names["answer"], names["later"]], [OUTPUT]),
-    ])  # fmt: skip
+@dataclass(frozen=True)
+class Factor:
+    """What actions are multiplied by, but for those of which one of the features `free` holds."""
+
+    value: float = 1.0
+    free: tuple[str, ...] = (*FIRST, *TOLD)
+
+    def leaves(self, observations: np.ndarray) -> np.ndarray:
+        """Which actions (n,) bool stay as they are, by observations (n, F)."""
+        return observations[:, self._places()].max(axis=1) > 0
+
+    def of(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """What a policy with the factor answers to observations (n, F), of actions (n,) without it."""
+        return np.where(self.leaves(observations), actions, np.asarray(actions) * np.float32(self.value))
+
+    def put_behind(self, model: onnx.ModelProto) -> None:
+        """Put the factor behind the graph of `model`, in place; a factor of 1 leaves it as it is."""
+        if self.value == 1.0:
+            return
+        graph = model.graph
+        prefix = f"later_moves_{len(graph.node)}"  # unique, also where a factor is put behind another
+        names = {part: f"{prefix}_{part}" for part in PARTS}
+        for node in graph.node:
+            node.output[:] = [names["answer"] if output == OUTPUT else output for output in node.output]
+            node.input[:] = [names["answer"] if name == OUTPUT else name for name in node.input]
+        constants = {
+            "places": np.array(self._places()), "axis": np.array([1]), "zero": np.float32(0),
+            "factor": np.float32(self.value),
+        }  # fmt: skip
+        graph.initializer.extend(numpy_helper.from_array(np.asarray(v), names[part]) for part, v in constants.items())
+        graph.node.extend([
+            helper.make_node("Gather", [INPUT, names["places"]], [names["flags"]], axis=1),
+            helper.make_node("ReduceMax", [names["flags"], names["axis"]], [names["most"]], keepdims=1),
+            helper.make_node("Greater", [names["most"], names["zero"]], [names["free"]]),
+            helper.make_node("Mul", [names["answer"], names["factor"]], [names["less"]]),
+            helper.make_node("Where", [names["free"], names["answer"], names["less"]], [OUTPUT]),
+        ])  # fmt: skip
+
+    def _places(self) -> list[int]:
+        return [NAMES.index(name) for name in self.free]
 
 
-def scaled(observations: np.ndarray, actions: np.ndarray, factor: float) -> np.ndarray:
-    """What a policy with the factor answers to observations (n, F), of actions (n,) without it."""
-    return np.where(observations[:, FIRST] > 0, actions, np.asarray(actions) * np.float32(factor))
+UNCHANGED = Factor()

@@ -1,5 +1,6 @@
-"""`python -m tools.hold --factor 0`: the policy that lrpilot ships, with its moves after the first action multiplied.
+"""`python -m tools.hold --factor 0`: the policy that lrpilot ships, with its untold moves multiplied.
 
+These are the moves after the first action in trainings that tell neither the size of their data nor a validation loss.
 The factor stands inside the graph: 0 holds the level that the first action sets. Weights, protocol and what the
 manifest says of the training stay. The evaluation is dropped, for it is another policy's; `make benchmark`
 measures the new one.
@@ -16,7 +17,7 @@ import onnx
 from lrpilot import load_policy, onnxfile
 from lrpilot.manifest import KEY, Golden
 from pipeline.paths import DEFAULT_MODEL
-from policy import later_moves
+from policy.later_moves import Factor
 from tools.promote import ship
 
 EVALUATION, LIMITS = "## Evaluation", "## Limits"  # headings of a model card
@@ -24,14 +25,14 @@ EVALUATION, LIMITS = "## Evaluation", "## Limits"  # headings of a model card
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--factor", type=float, required=True, help="on later moves, from 0 to below 1")
+    parser.add_argument("--factor", type=float, required=True, help="on untold moves, from 0 to below 1")
     parser.add_argument("--folder", type=Path, default=DEFAULT_MODEL, help="of policy.onnx and card.md, rewritten")
     args = parser.parse_args(argv)
     try:
         policy = hold(args.folder, args.factor)
     except (ValueError, OSError) as error:
         raise SystemExit(f"hold: {error}") from error
-    print(f"{policy}: moves after the first action are multiplied by {args.factor:g}")
+    print(f"{policy}: untold moves are multiplied by {args.factor:g}")
 
 
 def hold(folder: Path, factor: float) -> Path:
@@ -48,14 +49,15 @@ def hold(folder: Path, factor: float) -> Path:
         raise ValueError(f"{bundle.path}: its later actions name levels, want a policy whose later actions move them")
     model = onnx.load_model_from_string(bundle.content)
     del model.metadata_props[:]
-    later_moves.scale(model, factor)
+    later = Factor(factor)
+    later.put_behind(model)
     asked, answers = before.golden.arrays()
     manifest = replace(
         before,
-        training=before.training | {"later_moves": factor * before.training.get("later_moves", 1.0)},
+        training=before.training | {"untold_moves": factor * before.training.get("untold_moves", 1.0)},
         evaluation={},
         graph=onnxfile.read(model.SerializeToString(deterministic=True)).sha256,
-        golden=Golden.of(asked, later_moves.scaled(asked, answers, factor)),
+        golden=Golden.of(asked, later.of(asked, answers)),
     )
     onnx.helper.set_model_props(model, {KEY: manifest.to_json()})
     onnx.checker.check_model(model, full_check=True)
@@ -68,10 +70,13 @@ def hold(folder: Path, factor: float) -> Path:
 def described(card: str, factor: float, before: str, after: str) -> str:
     """The model card of a policy of sha256 `before` as that of the one of sha256 `after`, which has the factor."""
     begin, end = card.index(EVALUATION), card.index(LIMITS)
-    what = "the level of the first action is held" if factor == 0 else f"later moves are multiplied by {factor:g}"
+    what = (
+        "it holds\nthe level of its first action" if factor == 0 else f"its later\nmoves are multiplied by {factor:g}"
+    )
     text = (
         f"{EVALUATION}\n\nNone yet. This is the policy of sha256 {before}\n"
-        f"with a factor in its graph: {what}. The figures of that policy do not hold for it.\n\n"
+        f"with a factor in its graph: told neither the size of the data nor a validation loss, {what}. "
+        "The figures of\nthat policy told nothing do not hold for it.\n\n"
     )
     return (card[:begin] + text + card[end:]).replace(f"policy.onnx: {before}", f"policy.onnx: {after}")
 

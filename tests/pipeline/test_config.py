@@ -35,7 +35,7 @@ FAULTS = [  # section, key, value, what the message says
     ),
     ("train", "hidden", 64, "train.hidden is 64, want a list, each an integer at least 1"),
     ("train", "dropout", 1.0, "train.dropout is 1.0, want a finite number in [0, 0.9]"),
-    ("export", "later_moves", 1.5, "export.later_moves is 1.5, want a finite number in [0, 1]"),
+    ("export", "untold_moves", 1.5, "export.untold_moves is 1.5, want a finite number in [0, 1]"),
     ("train", "hidden", [64, 0], "train.hidden[1] is 0, want an integer at least 1"),
     (
         "train",

@@ -1,4 +1,4 @@
-"""The policy that lrpilot ships, with its later moves multiplied."""
+"""The policy that lrpilot ships, with the later moves of trainings that tell little multiplied."""
 
 import hashlib
 import shutil
@@ -11,14 +11,17 @@ from bundles import write_bundle
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
 from lrpilot.cli import main as command_line
+from lrpilot.features import NAMES
 from pipeline.evaluation.methods.ablated import Ablated, hold
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import Run, execute
 from pipeline.paths import DEFAULT_MODEL
 from policy.graph import example_observations
-from policy.later_moves import FIRST
+from policy.later_moves import FIRST, TOLD
 from tools import hold as tool
+
+PLACE = NAMES.index(*FIRST)
 
 
 @pytest.fixture
@@ -29,8 +32,10 @@ def shipped(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def observations() -> np.ndarray:
+    """Of trainings that tell neither the size of their data nor a validation loss; every other one is the first."""
     rows = example_observations(64)
-    rows[:, FIRST] = np.arange(64) % 2
+    rows[:, [NAMES.index(name) for name in TOLD]] = 0.0
+    rows[:, PLACE] = np.arange(64) % 2
     return rows
 
 
@@ -38,31 +43,35 @@ def test_held_the_graph_answers_as_the_control_does(shipped: Path, observations:
     tool.main(["--factor", "0", "--folder", str(shipped)])
     held, policy = load_policy(shipped / "policy.onnx"), load_policy("default")
     np.testing.assert_array_equal(held(observations), hold(policy)(observations))
-    assert np.ptp(held(observations)[observations[:, FIRST] > 0]) > 0.1
-    assert held.manifest.training == policy.manifest.training | {"later_moves": 0.0}
+    assert np.ptp(held(observations)[observations[:, PLACE] > 0]) > 0.1
+    assert held.manifest.training == policy.manifest.training | {"untold_moves": 0.0}
     assert held.manifest.evaluation == {} and held.protocol == policy.protocol
     assert held.manifest.graph != policy.manifest.graph
     assert command_line(["verify", str(shipped / "policy.onnx")]) == 0
 
 
-def test_held_it_trains_as_the_control_does(shipped: Path) -> None:
+def test_told_nothing_it_trains_as_the_control_does_and_else_as_before(shipped: Path) -> None:
     tool.hold(shipped, 0.0)
     (task,) = tasks(("illconditioned",), 1)
-    held = Learned("policy", "held", str(shipped / "policy.onnx"), epochs=True)
-    (mine,), (control,) = (
-        execute([Run(task, method, 0)]) for method in (held, Ablated("control", "hold", "default", "hold"))
+    policy = str(shipped / "policy.onnx")
+    pairs = (
+        (Learned("policy", "", policy), Ablated("control", "hold", "default", "hold", epochs=False)),
+        (Learned("policy", "", policy, epochs=True), Learned("policy", "", "default", epochs=True)),
+        (Learned("policy", "", policy, validation=True), Learned("policy", "", "default", validation=True)),
     )
-    for column in ("test_loss", "val_loss", "best_loss", "val_curve", "lr_curve"):
-        assert mine[column] == control[column], column
+    for pair in pairs:
+        (mine,), (other,) = (execute([Run(task, method, 0)]) for method in pair)
+        for column in ("test_loss", "val_loss", "best_loss", "val_curve", "lr_curve"):
+            assert mine[column] == other[column], (pair, column)
 
 
 def test_halves_multiply(shipped: Path, observations: np.ndarray) -> None:
     for _ in range(2):
         tool.hold(shipped, 0.5)
     quartered, answers = load_policy(shipped / "policy.onnx"), load_policy("default")(observations)
-    wanted = np.where(observations[:, FIRST] > 0, answers, 0.25 * answers)
+    wanted = np.where(observations[:, PLACE] > 0, answers, 0.25 * answers)
     np.testing.assert_allclose(quartered(observations), wanted, atol=1e-6)
-    assert quartered.manifest.training["later_moves"] == 0.25
+    assert quartered.manifest.training["untold_moves"] == 0.25
 
 
 def test_the_card_says_so(shipped: Path) -> None:
@@ -72,7 +81,7 @@ def test_the_card_says_so(shipped: Path) -> None:
     tool.hold(shipped, 0.0)
     after, card = hashlib.sha256((shipped / "policy.onnx").read_bytes()).hexdigest(), (shipped / "card.md").read_text()
     assert f"- sha256 of policy.onnx: {after}" in card
-    assert f"the policy of sha256 {before}\nwith a factor in its graph: the level of the first action is held" in card
+    assert f"the policy of sha256 {before}\nwith a factor in its graph: told neither" in card and "it holds\n" in card
     assert "| policy |" not in card and old.partition("## Limits")[2] == card.partition("## Limits")[2]
 
 
