@@ -41,6 +41,7 @@ def methods() -> list[Method]:
         Learned("policy", "policy", policy, epochs=True),
         Learned("policy", "policy_val", policy, epochs=True, validation=True),
         Learned("policy", "policy_steps", policy),
+        Learned("policy", "policy_val_steps", policy, validation=True),
         Ablated("control", "hold", policy, "hold"),
         Ablated("control", "hold_steps", policy, "hold", epochs=False),
     ]

@@ -39,6 +39,7 @@ NAMES = {
     POLICY: "learned policy",
     VALIDATED: "learned policy + validation loss",
     "policy_steps": "learned policy, not told of the data",
+    "policy_val_steps": "the same + validation loss",
     **{f"baseline.{name}": title for name, title in SCHEDULES.items()},
     **{f"textbook.{name}": f"{title} at the textbook rate" for name, title in SCHEDULES.items()},
     TEXTBOOK: "textbook default",
