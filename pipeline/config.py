@@ -107,7 +107,7 @@ class TrainConfig:
 class ExportConfig:
     """How the agents become a policy."""
 
-    untold_moves: Share  # factor on moves after the first action where neither data nor validation loss are told
+    untold_moves: Share  # factor on moves after the first action where the size of the data is not told
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     action = where(free, a, factor * a)    with a the network's answer
 
-A first action is always free. By default every action is, too, of a training that tells how long its epochs are or
-shows a validation loss. Without either, a policy cannot know whether an early fall of the rate helps or ruins.
+A first action is always free. By default so is every action of a training that tells how long its epochs are. Without
+that, a policy cannot know whether an early fall of the rate helps or ruins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import NAMES
 
-FIRST, TOLD = ("first",), ("has_epochs", "has_val")  # features that are above 0 where they hold
+FIRST, TOLD = ("first",), ("has_epochs",)  # features that are above 0 where they hold
 PARTS = ("answer", "places", "axis", "zero", "factor", "flags", "most", "free", "less")
 
 

@@ -1,9 +1,8 @@
 """`python -m tools.hold --factor 0`: the policy that lrpilot ships, with its untold moves multiplied.
 
-These are the moves after the first action in trainings that tell neither the size of their data nor a validation loss.
-The factor stands inside the graph: 0 holds the level that the first action sets. Weights, protocol and what the
-manifest says of the training stay. The evaluation is dropped, for it is another policy's; `make benchmark`
-measures the new one.
+These are the moves after the first action in trainings that do not tell the size of their data. The factor stands
+inside the graph: 0 holds the level that the first action sets. Weights, protocol and what the manifest says of the
+training stay. The evaluation is dropped, for it is another policy's; `make benchmark` measures the new one.
 """
 
 import argparse
@@ -70,13 +69,10 @@ def hold(folder: Path, factor: float) -> Path:
 def described(card: str, factor: float, before: str, after: str) -> str:
     """The model card of a policy of sha256 `before` as that of the one of sha256 `after`, which has the factor."""
     begin, end = card.index(EVALUATION), card.index(LIMITS)
-    what = (
-        "it holds\nthe level of its first action" if factor == 0 else f"its later\nmoves are multiplied by {factor:g}"
-    )
+    what = "it holds its first level" if factor == 0 else f"its later moves are multiplied by {factor:g}"
     text = (
-        f"{EVALUATION}\n\nNone yet. This is the policy of sha256 {before}\n"
-        f"with a factor in its graph: told neither the size of the data nor a validation loss, {what}. "
-        "The figures of\nthat policy told nothing do not hold for it.\n\n"
+        f"{EVALUATION}\n\nNone yet. This is the policy of sha256 {before}\nwith a factor in its graph: "
+        f"not told the size of the data, {what}.\nThe figures of that policy, not told, do not hold for it.\n\n"
     )
     return (card[:begin] + text + card[end:]).replace(f"policy.onnx: {before}", f"policy.onnx: {after}")
 

@@ -1,4 +1,4 @@
-"""A factor inside the graph: first actions and those of trainings that tell something stay, others are multiplied."""
+"""A factor inside the graph: first actions, and those of trainings that tell of their data, stay as they are."""
 
 from pathlib import Path
 
@@ -15,26 +15,26 @@ from policy import graph
 from policy.later_moves import FIRST as FIRST_ALONE
 from policy.later_moves import Factor
 
-FIRST, HAS_EPOCHS, HAS_VAL = (NAMES.index(name) for name in ("first", "has_epochs", "has_val"))
+FLAGS = [NAMES.index(name) for name in ("first", "has_epochs")]
 
 
 def asked(rows: int = 40) -> np.ndarray:
-    """Observations of all eight kinds: first or not, told or not, shown or not."""
+    """Observations of all four kinds: first or not, told or not."""
     observations = graph.example_observations(rows)
-    for i, place in enumerate((FIRST, HAS_EPOCHS, HAS_VAL)):
+    for i, place in enumerate(FLAGS):
         observations[:, place] = np.arange(rows) // 2**i % 2
     return observations
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0])
-def test_of_eight_kinds_of_action_one_is_multiplied(factor: float, tmp_path: Path) -> None:
+def test_of_four_kinds_of_action_one_is_multiplied(factor: float, tmp_path: Path) -> None:
     model = linear(np.zeros((len(NAMES), 1), np.float32), 0.8, squash=False)
     Factor(factor).put_behind(model)
-    observations = asked(8)
-    wanted = [0.8 * factor, *[0.8] * 7]
+    observations = asked(4)
+    wanted = [0.8 * factor, *[0.8] * 3]
     answers = load_policy(save(model, MANIFEST, tmp_path / "policy.onnx"))(observations)
     assert answers == pytest.approx(wanted)
-    assert Factor(factor).of(observations, np.full(8, 0.8)) == pytest.approx(wanted)
+    assert Factor(factor).of(observations, np.full(4, 0.8)) == pytest.approx(wanted)
 
 
 def test_factors_multiply_and_one_changes_no_byte(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_export_answers_as_the_network_with_the_factor(factor: float, tmp_pat
         answers = network(torch.from_numpy(asked())).numpy()[:, 0]
     np.testing.assert_allclose(load_policy(path)(asked()), Factor(factor).of(asked(), answers), atol=1e-5)
     free = Factor(factor).leaves(asked())
-    assert free.sum() == 35
+    assert free.sum() == 30
     np.testing.assert_allclose(load_policy(path)(asked())[free], answers[free], atol=1e-5)
     assert load_policy(path).manifest.golden.arrays()[1] == pytest.approx(
         Factor(factor).of(asked()[:4], answers[:4]), abs=1e-6

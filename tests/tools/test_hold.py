@@ -1,7 +1,6 @@
 """The policy that lrpilot ships, with the later moves of trainings that tell little multiplied."""
 
 import hashlib
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from pipeline.evaluation.methods.ablated import Ablated, hold
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import Run, execute
-from pipeline.paths import DEFAULT_MODEL
 from policy.graph import example_observations
 from policy.later_moves import FIRST, TOLD
 from tools import hold as tool
@@ -25,23 +23,36 @@ PLACE = NAMES.index(*FIRST)
 
 
 @pytest.fixture
-def shipped(tmp_path: Path) -> Path:
-    """A copy of the shipped policy and its card."""
-    return Path(shutil.copytree(DEFAULT_MODEL, tmp_path / "default"))
+def unscaled(tmp_path: Path) -> str:
+    """A policy without a factor."""
+    weights = dict(zip(NAMES, np.random.default_rng(0).normal(0, 0.3, len(NAMES)).tolist(), strict=True))
+    return str(write_bundle(tmp_path / "unscaled.onnx", weights=weights, bias=0.1))
+
+
+@pytest.fixture
+def shipped(unscaled: str, tmp_path: Path) -> Path:
+    """The folder of a copy of it, with a card."""
+    folder, content = tmp_path / "default", Path(unscaled).read_bytes()
+    folder.mkdir()
+    (folder / "policy.onnx").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    card = f"- sha256 of policy.onnx: {digest}\n\n## Evaluation\n\n| policy | 0.2 |\n\n## Limits\n\nMany.\n"
+    (folder / "card.md").write_text(card)
+    return folder
 
 
 @pytest.fixture
 def observations() -> np.ndarray:
-    """Of trainings that tell neither the size of their data nor a validation loss; every other one is the first."""
+    """Of trainings that do not tell the size of their data; every other one is the first."""
     rows = example_observations(64)
     rows[:, [NAMES.index(name) for name in TOLD]] = 0.0
     rows[:, PLACE] = np.arange(64) % 2
     return rows
 
 
-def test_held_the_graph_answers_as_the_control_does(shipped: Path, observations: np.ndarray) -> None:
+def test_held_the_graph_answers_as_the_control_does(shipped: Path, unscaled: str, observations: np.ndarray) -> None:
     tool.main(["--factor", "0", "--folder", str(shipped)])
-    held, policy = load_policy(shipped / "policy.onnx"), load_policy("default")
+    held, policy = load_policy(shipped / "policy.onnx"), load_policy(unscaled)
     np.testing.assert_array_equal(held(observations), hold(policy)(observations))
     assert np.ptp(held(observations)[observations[:, PLACE] > 0]) > 0.1
     assert held.manifest.training == policy.manifest.training | {"untold_moves": 0.0}
@@ -50,14 +61,13 @@ def test_held_the_graph_answers_as_the_control_does(shipped: Path, observations:
     assert command_line(["verify", str(shipped / "policy.onnx")]) == 0
 
 
-def test_told_nothing_it_trains_as_the_control_does_and_else_as_before(shipped: Path) -> None:
+def test_told_nothing_it_trains_as_the_control_does_and_else_as_before(shipped: Path, unscaled: str) -> None:
     tool.hold(shipped, 0.0)
     (task,) = tasks(("illconditioned",), 1)
     policy = str(shipped / "policy.onnx")
     pairs = (
-        (Learned("policy", "", policy), Ablated("control", "hold", "default", "hold", epochs=False)),
-        (Learned("policy", "", policy, epochs=True), Learned("policy", "", "default", epochs=True)),
-        (Learned("policy", "", policy, validation=True), Learned("policy", "", "default", validation=True)),
+        (Learned("policy", "", policy), Ablated("control", "hold", unscaled, "hold", epochs=False)),
+        (Learned("policy", "", policy, epochs=True), Learned("policy", "", unscaled, epochs=True)),
     )
     for pair in pairs:
         (mine,), (other,) = (execute([Run(task, method, 0)]) for method in pair)
@@ -65,10 +75,10 @@ def test_told_nothing_it_trains_as_the_control_does_and_else_as_before(shipped: 
             assert mine[column] == other[column], (pair, column)
 
 
-def test_halves_multiply(shipped: Path, observations: np.ndarray) -> None:
+def test_halves_multiply(shipped: Path, unscaled: str, observations: np.ndarray) -> None:
     for _ in range(2):
         tool.hold(shipped, 0.5)
-    quartered, answers = load_policy(shipped / "policy.onnx"), load_policy("default")(observations)
+    quartered, answers = load_policy(shipped / "policy.onnx"), load_policy(unscaled)(observations)
     wanted = np.where(observations[:, PLACE] > 0, answers, 0.25 * answers)
     np.testing.assert_allclose(quartered(observations), wanted, atol=1e-6)
     assert quartered.manifest.training["untold_moves"] == 0.25
@@ -81,7 +91,10 @@ def test_the_card_says_so(shipped: Path) -> None:
     tool.hold(shipped, 0.0)
     after, card = hashlib.sha256((shipped / "policy.onnx").read_bytes()).hexdigest(), (shipped / "card.md").read_text()
     assert f"- sha256 of policy.onnx: {after}" in card
-    assert f"the policy of sha256 {before}\nwith a factor in its graph: told neither" in card and "it holds\n" in card
+    assert (
+        f"the policy of sha256 {before}\nwith a factor in its graph: not told" in card
+        and "it holds its first level" in card
+    )
     assert "| policy |" not in card and old.partition("## Limits")[2] == card.partition("## Limits")[2]
 
 
