@@ -80,8 +80,8 @@ def test_torchs_scheduler_equals_the_population(optimizer: str) -> None:
 def test_the_plain_loop_equals_the_population(name: str) -> None:
     """On the benchmark's first task of every family, through the first steps of two members."""
     workload = replace(tasks((name,), 1)[0].sample(), n_steps=FIRST)
-    n, lr = workload.n_steps, 0.3 * workload.default[1]
-    steady = of_scheduler(lambda optimizer, _: ConstantLR(optimizer, 0.3, 10**9))
+    n, lr = workload.n_steps, 0.03 * workload.default[1]
+    steady = of_scheduler(lambda optimizer, _: ConstantLR(optimizer, 0.03, 10**9))
     got = figures(*(alone(workload, seed, steady, (n,)) for seed in SEEDS))
     wanted = figures(follow(workload, SEEDS, np.full((n, len(SEEDS)), lr), val_examples=64, milestones=(n,)))
     for figure in ("curve", "test_loss", "val_loss"):
