@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from pipeline.workloads import recipes, text
 from pipeline.workloads.architectures import draw_bag
 from pipeline.workloads.base import Family, Workload
-from pipeline.workloads.networks import Bag
 from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
-    Build,
-    assemble,
     corrupt,
-    draw_budget,
-    log_uniform,
     pick,
     split,
 )
-
-BATCH = (8, 32)
-
-
-def _random_bag(rng: np.random.Generator, vocabulary: int, n_out: int) -> tuple[str, Build]:
-    d, scale = pick(rng, (8, 16, 24)), log_uniform(rng, 0.05, 1)
-    return f"bag{vocabulary}x{d}", partial(Bag, vocabulary, d, n_out, scale)
+from pipeline.workloads.text_data import snippets
 
 
 def topics_bag(rng: np.random.Generator) -> Workload:
@@ -52,46 +39,16 @@ def topics_bag(rng: np.random.Generator) -> Workload:
     return recipes.assemble(rng, "topics_bag", "ordinary", "bag", f"topics{topics}-{label}", splits, build, sizes)
 
 
-def _snippets(
-    rng: np.random.Generator, texts: tuple[str, ...], count: int, vocabulary: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of `length` consecutive words (n, length) of `count` texts, and which text each is of."""
-    drawn = rng.choice(texts, count, replace=False)
-    snippets = [text.windows(text.words(str(name), vocabulary), length) for name in drawn]
-    return np.concatenate(snippets), np.repeat(np.arange(count), [len(s) for s in snippets])
-
-
-def _which_text(rng: np.random.Generator, family: str, label: str, texts: tuple[str, ...], count: int) -> Workload:
-    """Which of `count` texts a run of consecutive words comes from."""
-    vocabulary, length = pick(rng, (512, 1024)), int(rng.integers(16, 33))
-    splits = split(rng, *_snippets(rng, texts, count, vocabulary, length), 3000)
-    budget = draw_budget(rng, len(splits.train), BATCH)
-    bag, build = _random_bag(rng, vocabulary, count)
-    return assemble(rng, family, f"{label}{count}-{bag}", splits, build, budget)
-
-
 def package_bag(rng: np.random.Generator) -> Workload:
     """Files of Python packages, from few or many snippets."""
     count, vocabulary, length = int(rng.integers(4, 17)), pick(rng, (2048, 3072, 4096)), int(rng.integers(16, 33))
     sizes = draw_sizes(rng, "small_noisy", (200, 2000))
-    splits = split(rng, *_snippets(rng, text.PACKAGES, count, vocabulary, length), sizes.n_train)
+    splits = split(rng, *snippets(rng, text.PACKAGES, count, vocabulary, length), sizes.n_train)
     label, build = draw_bag(rng, vocabulary, count)
     return recipes.assemble(rng, "package_bag", "small_noisy", "bag", f"package{count}-{label}", splits, build, sizes)
-
-
-def prose_bag(rng: np.random.Generator) -> Workload:
-    """Topics of Python's built-in help."""
-    return _which_text(rng, "prose_bag", "prose", text.TOPICS, int(rng.integers(6, 13)))
-
-
-def stdlib_bag(rng: np.random.Generator) -> Workload:
-    """Modules of the standard library."""
-    return _which_text(rng, "stdlib_bag", "stdlib", text.available(), int(rng.integers(8, 17)))
 
 
 FAMILIES = (
     Family("topics_bag", "train", topics_bag, "ordinary"),
     Family("package_bag", "train", package_bag, "small_noisy"),
-    Family("prose_bag", "selection", prose_bag, "small_noisy"),
-    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
 )

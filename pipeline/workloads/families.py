@@ -13,6 +13,9 @@ from pipeline.workloads import (
     heldout_pictures,
     heldout_sequences,
     heldout_transfers,
+    judged_small,
+    judged_texts,
+    judged_transfers,
     language_families,
     overfit,
     picture_families,
@@ -30,7 +33,8 @@ from pipeline.workloads.base import Family
 _MODULES = (
     tabular, synthetic, vision, overfit, sequences, bags, finetune,
     table_families, picture_families, language_families, transfer_families,
-    selection_recipes, selection_transfers, heldout_pictures, heldout_sequences, heldout_transfers,
+    judged_small, judged_texts, judged_transfers, selection_recipes, selection_transfers,
+    heldout_pictures, heldout_sequences, heldout_transfers,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in _MODULES for family in module.FAMILIES}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.workloads.base import Workload
+from pipeline.workloads.pretraining import batches, pretrained
 from pipeline.workloads.sampling import (
     Build,
     Splits,
@@ -18,7 +19,6 @@ from pipeline.workloads.sampling import (
     mean_squared_error,
     split,
 )
-from pipeline.workloads.transfer_families import batches, pretrained
 
 N_VAL, N_TEST = 768, 1536
 SPARE = N_VAL + N_TEST  # examples that a recipe makes beyond those to train on

@@ -15,7 +15,7 @@ from pipeline.workloads.deep_convnets import ResidualNet
 from pipeline.workloads.deep_networks import Encoder
 from pipeline.workloads.frozen_recipes import ADAM, SGD, SPARE, classes_start, examples, masked_start, recipe, scale
 from pipeline.workloads.networks import MLP
-from pipeline.workloads.oddities import Reinitialised
+from pipeline.workloads.reinitialised import Reinitialised
 from pipeline.workloads.sampling import cross_entropy, draw_seed, pick
 from pipeline.workloads.training_losses import Summed
 

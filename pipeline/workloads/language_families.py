@@ -11,7 +11,7 @@ from pipeline.workloads.architectures import draw_attention, draw_bag, draw_recu
 from pipeline.workloads.base import Family, Regime, Workload
 from pipeline.workloads.recipes import assemble, draw_sizes, draw_stream
 from pipeline.workloads.sampling import corrupt, log_integer, pick, split
-from pipeline.workloads.sequences import next_symbol
+from pipeline.workloads.text_data import next_symbol
 
 HELD_BACK = 512  # texts for validation and test together
 SEQUENCES = 40_000  # at most

@@ -9,13 +9,9 @@ from pipeline.workloads.architectures import draw_perceptron
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
-    assemble,
     corrupt,
-    draw_budget,
     draw_seed,
-    log_integer,
     pick,
-    random_mlp,
     split,
 )
 from pipeline.workloads.synthetic import draw_signals
@@ -30,22 +26,6 @@ def _clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     )
     x, y = map(np.asarray, drawn)  # they are arrays, but scikit-learn's annotations do not say so
     return ((x - x.mean(0)) / x.std(0)).astype(np.float32), y.astype(np.int64)
-
-
-def _overfit(
-    rng: np.random.Generator,
-    family: str,
-    label: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    n_train: int,
-    wrong: float,
-) -> Workload:
-    n_classes = int(y.max()) + 1
-    splits = corrupt(rng, split(rng, x, y, n_train), wrong, n_classes)
-    budget = draw_budget(rng, n_train, batch=(8, 32))
-    mlp, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
-    return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
 
 
 def _small(
@@ -72,20 +52,7 @@ def overfit_signals(rng: np.random.Generator) -> Workload:
     return _small(rng, "overfit_signals", "signals", x, y, 500, rng.uniform(0, 0.4))
 
 
-def mnist1d_overfit(rng: np.random.Generator) -> Workload:
-    """100-300 signals of MNIST-1D, 25 % of them with a wrong label."""
-    return _overfit(rng, "mnist1d_overfit", "mnist1d", *data.mnist1d(), log_integer(rng, 100, 300), 0.25)
-
-
-def mnist_overfit(rng: np.random.Generator) -> Workload:
-    """150 MNIST digits, 25 % of them with a wrong label."""
-    x, y = data.mnist()
-    return _overfit(rng, "mnist_overfit", "mnist", x.reshape(-1, 196), y, 150, 0.25)
-
-
 FAMILIES = (
     Family("overfit", "train", overfit, "small_noisy"),
     Family("overfit_signals", "train", overfit_signals, "small_noisy"),
-    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy"),
-    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy"),
 )

@@ -24,7 +24,7 @@ from pipeline.workloads.state import State
 from pipeline.workloads.update_rules import Stepper, clip
 
 RETIRED = 0.25  # share of diverged members from which on leaving them out pays for recording the step anew
-EVALUATED = 2**18  # member-examples per forward pass of an evaluation, bounds its memory
+EVALUATED = 2**14  # member-examples per forward pass of an evaluation, bounds its memory
 SAME = 1e-3  # how far a member's first gradient may be from the plain loop's, of its norm
 
 

@@ -14,7 +14,7 @@ from pipeline.workloads.deep_convnets import PlainNet
 from pipeline.workloads.deep_networks import Encoder, TabularNet
 from pipeline.workloads.frozen_recipes import ADAM, SGD, SPARE, classes_start, examples, masked_start, recipe, scale
 from pipeline.workloads.networks import MLP
-from pipeline.workloads.oddities import Reinitialised
+from pipeline.workloads.reinitialised import Reinitialised
 from pipeline.workloads.sampling import draw_seed, mean_squared_error, pick
 from pipeline.workloads.training_losses import Summed
 

@@ -8,7 +8,7 @@ from pipeline.workloads import data, recipes
 from pipeline.workloads.architectures import draw_perceptron
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.recipes import draw_sizes
-from pipeline.workloads.sampling import assemble, corrupt, draw_budget, log_uniform, pick, random_mlp, split
+from pipeline.workloads.sampling import corrupt, log_uniform, pick, split
 
 
 def tabular(rng: np.random.Generator) -> Workload:
@@ -23,28 +23,4 @@ def tabular(rng: np.random.Generator) -> Workload:
     return recipes.assemble(rng, "tabular", "small_noisy", "mlp", f"{name}-{label}", splits, build, sizes)
 
 
-def diabetes(rng: np.random.Generator) -> Workload:
-    """Disease progression of 442 patients: noisy, so networks overfit after some epochs."""
-    x, y = data.diabetes()
-    splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
-
-
-def autompg(rng: np.random.Generator) -> Workload:
-    """Fuel consumption of 392 cars, columns standardised or merely divided by their largest value."""
-    kind = pick(rng, ("standardised", "scaled"))
-    x, y = data.autompg()
-    x = (x - x.mean(0)) / x.std(0) if kind == "standardised" else x / x.max(0)
-    splits = split(rng, x, y, n_train=200, n_val=96, n_test=96)
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "autompg", f"{kind}-mlp-{label}", splits, build, budget)
-
-
-FAMILIES = (
-    Family("tabular", "train", tabular, "small_noisy"),
-    Family("diabetes", "selection", diabetes, "small_noisy"),
-    Family("autompg", "heldout", autompg, "small_noisy"),
-)
+FAMILIES = (Family("tabular", "train", tabular, "small_noisy"),)

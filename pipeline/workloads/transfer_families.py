@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from pipeline.workloads import grammars
 from pipeline.workloads.architectures import draw_convnet, draw_dropout, draw_perceptron, draw_vision_transformer
@@ -14,42 +13,18 @@ from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.deep_networks import Encoder
 from pipeline.workloads.images import draw_images
 from pipeline.workloads.mixed_tables import draw_table
+from pipeline.workloads.pretraining import BATCH, Step, batches, pretrained
 from pipeline.workloads.recipes import assemble, draw_sizes
 from pipeline.workloads.sampling import (
-    Build,
-    cross_entropy,
-    draw_seed,
     log_integer,
     log_uniform,
     pick,
     split,
 )
 
-BATCH, PRETRAINING = 32, (120, 300)  # examples in a step, and steps, of the pretraining
+PRETRAINING = (120, 300)  # steps of it
 HELD_BACK = 512  # validation and test examples together
 MASKED = 0.15  # share of the words
-Step = tuple[Tensor, Tensor]
-
-
-def pretrained(
-    rng: np.random.Generator, build: Build, steps: list[Step], heads: tuple[str, ...] = ()
-) -> dict[str, Tensor]:
-    """A state without the entries of `heads`, after steps of AdamW at a linearly falling rate.
-
-    A step has inputs and classes; classes of -100 do not count.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw_seed(rng))
-        model = build()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=log_uniform(rng, 1e-3, 5e-3), fused=True)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, len(steps))
-        for inputs, targets in steps:
-            optimizer.zero_grad()
-            cross_entropy(model(inputs), targets).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-    return {name: value for name, value in model.state_dict().items() if not name.startswith(heads)}
 
 
 def _masked(rng: np.random.Generator, texts: np.ndarray, vocabulary: int, n_steps: int) -> list[Step]:
@@ -107,12 +82,6 @@ def finetune_table(rng: np.random.Generator) -> Workload:
     y = (scores + rng.uniform(0, 1) * rng.standard_normal(scores.shape)).argmax(1)
     splits = split(rng, np.ascontiguousarray(new), y, sizes.n_train)
     return assemble(rng, "finetune_table", "finetuning", "mlp", f"rows-{label}", splits, build, sizes, start=start)
-
-
-def batches(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_steps: int) -> list[Step]:
-    """Random batches of examples x (n, ...), y (n,)."""
-    order = rng.integers(0, len(x), (n_steps, BATCH))
-    return [(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])) for rows in order]
 
 
 FAMILIES = (

@@ -10,13 +10,9 @@ from pipeline.workloads.augmentation import moved
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.recipes import draw_sizes
 from pipeline.workloads.sampling import (
-    assemble,
     corrupt,
-    draw_budget,
     log_uniform,
     pick,
-    random_convnet,
-    random_mlp,
     split,
 )
 
@@ -67,55 +63,8 @@ def photo_places(rng: np.random.Generator) -> Workload:
     return recipes.assemble(rng, "photo_places", "ordinary", "mlp", f"places-{label}", splits, build, sizes)
 
 
-def mnist1d(rng: np.random.Generator) -> Workload:
-    """MNIST-1D by an MLP or a one-dimensional convolution."""
-    x, y = data.mnist1d()
-    x = x * np.float32(log_uniform(rng, 0.5, 4))
-    convolve = rng.random() < 0.4
-    splits = split(rng, x[:, None] if convolve else x, y, n_train=3000)
-    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
-    label, build = (
-        random_convnet(rng, (1, 40), 10) if convolve else random_mlp(rng, 40, 10, budget.batch_size, (2, 3), (32, 128))
-    )
-    return assemble(rng, "mnist1d", f"mnist1d-{label}", splits, build, budget)
-
-
-def mnist_mlp(rng: np.random.Generator) -> Workload:
-    """MNIST at 14 x 14, MLP."""
-    x, y = data.mnist()
-    scale = np.float32(log_uniform(rng, 0.5, 4))
-    splits = split(rng, x.reshape(-1, 196) * scale, y, n_train=3900, n_val=512, n_test=512)
-    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.2)), 10)
-    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
-    label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(0, 3), widths=(16, 128))
-    return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
-
-
-def mnist_cnn(rng: np.random.Generator) -> Workload:
-    """MNIST at 14 x 14, two convolutions."""
-    x, y = data.mnist()
-    splits = split(rng, x[:, None], y, n_train=3900, n_val=512, n_test=512)
-    budget = draw_budget(rng, len(splits.train), batch=(8, 20))
-    label, build = random_convnet(rng, (1, 14, 14), 10)
-    return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
-
-
-def photo_pixels(rng: np.random.Generator) -> Workload:
-    """The colour of a place in a photograph, a function that a network learns from coarse to fine."""
-    photo = pick(rng, ("china", "flower"))
-    x, y = data.pixels(photo)
-    splits = split(rng, x * np.float32(log_uniform(rng, 1, 8)), y, n_train=6000, n_val=512, n_test=512)
-    budget = draw_budget(rng, len(splits.train))
-    label, build = random_mlp(rng, 2, 3, budget.batch_size, depths=(2, 4), widths=(32, 128))
-    return assemble(rng, "photo_pixels", f"{photo}-mlp-{label}", splits, build, budget)
-
-
 FAMILIES = (
     Family("digits_mlp", "train", digits_mlp, "small_noisy"),
     Family("photos_cnn", "train", photos_cnn, "ordinary"),
     Family("photo_places", "train", photo_places, "ordinary"),
-    Family("mnist1d", "selection", mnist1d, "ordinary"),
-    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary"),
-    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary"),
-    Family("photo_pixels", "heldout", photo_pixels, "ordinary"),
 )

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks import lr_benchmark, robust, spread, suggest_rates
+from benchmarks import lr_benchmark, robust, shipped, spread, suggest_rates
 from benchmarks.guards import injected
 from benchmarks.overhead import measure
 from benchmarks.scaling import million, projection, replay_buffers, soak, storage, vectorising
 from pipeline.reporting import markdown, readme
 from repository import TOP
 
-MODULES = (lr_benchmark, million, projection, replay_buffers, robust, soak, spread, storage, suggest_rates, vectorising)
+MODULES = (
+    lr_benchmark, million, projection, replay_buffers, robust, shipped, soak, spread, storage, suggest_rates, vectorising,
+)  # fmt: skip
 PARTS = [
     *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),
     (measure.OUT, measure.README, "overhead", measure.render),

@@ -64,10 +64,10 @@ def test_what_a_result_does_not_run() -> None:
 @pytest.mark.parametrize(
     ("family", "others"),
     [
-        ("tabular", {"tabular", "data"}),
-        ("synthetic", {"synthetic"}),
-        ("overfit", {"overfit", "data", "synthetic"}),
-        ("sequences", {"sequences", "text"}),
+        ("judged_small", {"judged_small", "data"}),
+        ("judged_texts", {"judged_texts", "text", "text_data"}),
+        ("judged_transfers", {"judged_transfers", "data", "shifts"}),
+        ("reinitialised", {"reinitialised"}),
     ],
 )
 def test_a_family_depends_on_its_module_and_what_that_imports(family: str, others: set[str]) -> None:

@@ -90,7 +90,7 @@ def test_restored_members_start_afresh_and_the_others_go_on(optimizer: str) -> N
 
 
 @pytest.mark.parametrize("limit", [None, 1, 33, 64, 65, 10_000])
-@pytest.mark.parametrize("evaluated", [1, 60, 2**18])
+@pytest.mark.parametrize("evaluated", [1, 60, 2**14])
 def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one chunk, in several of unequal size, and where a chunk has room for no example of every member."""
     monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
@@ -110,7 +110,7 @@ def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeyp
     [
         (100, 64, [25, 25, 14]),
         (3, 2, [1, 1]),  # but one of each at least
-        (None, 65_540, [65_536, 4]),  # by default 2^18 = 262,144 = 4 * 65,536
+        (None, 4_100, [4_096, 4]),  # by default 2^14 = 16,384 = 4 * 4,096
     ],
 )
 def test_an_evaluation_holds_no_more_member_examples_than_allowed(

@@ -9,8 +9,9 @@ from torch import nn
 
 from pipeline.workloads import recipes
 from pipeline.workloads.base import OPTIMIZERS, REGIMES, Data, Regime
-from pipeline.workloads.oddities import ODDITIES, Reinitialised, draw_oddity
+from pipeline.workloads.oddities import ODDITIES, draw_oddity
 from pipeline.workloads.recipes import Sizes, assemble, draw_sizes, draw_stream
+from pipeline.workloads.reinitialised import Reinitialised
 from pipeline.workloads.sampling import Splits, cross_entropy, mean_squared_error
 from pipeline.workloads.training_losses import Scaled, Smoothed, Summed, huber
 

@@ -1,0 +1,124 @@
+"""Families of the benchmark on tables, images and signals, by small networks.
+
+What draws them is shared by no training family, so a change of the recorded world leaves the benchmark as it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.workloads import data
+from pipeline.workloads.base import Family, Workload
+from pipeline.workloads.sampling import (
+    assemble,
+    corrupt,
+    draw_budget,
+    log_integer,
+    log_uniform,
+    pick,
+    random_convnet,
+    random_mlp,
+    split,
+)
+
+
+def diabetes(rng: np.random.Generator) -> Workload:
+    """Disease progression of 442 patients: noisy, so networks overfit after some epochs."""
+    x, y = data.diabetes()
+    splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
+    return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
+
+
+def autompg(rng: np.random.Generator) -> Workload:
+    """Fuel consumption of 392 cars, columns standardised or merely divided by their largest value."""
+    kind = pick(rng, ("standardised", "scaled"))
+    x, y = data.autompg()
+    x = (x - x.mean(0)) / x.std(0) if kind == "standardised" else x / x.max(0)
+    splits = split(rng, x, y, n_train=200, n_val=96, n_test=96)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
+    return assemble(rng, "autompg", f"{kind}-mlp-{label}", splits, build, budget)
+
+
+def mnist1d(rng: np.random.Generator) -> Workload:
+    """MNIST-1D by an MLP or a one-dimensional convolution."""
+    x, y = data.mnist1d()
+    x = x * np.float32(log_uniform(rng, 0.5, 4))
+    convolve = rng.random() < 0.4
+    splits = split(rng, x[:, None] if convolve else x, y, n_train=3000)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
+    label, build = (
+        random_convnet(rng, (1, 40), 10) if convolve else random_mlp(rng, 40, 10, budget.batch_size, (2, 3), (32, 128))
+    )
+    return assemble(rng, "mnist1d", f"mnist1d-{label}", splits, build, budget)
+
+
+def mnist_mlp(rng: np.random.Generator) -> Workload:
+    """MNIST at 14 x 14, MLP."""
+    x, y = data.mnist()
+    scale = np.float32(log_uniform(rng, 0.5, 4))
+    splits = split(rng, x.reshape(-1, 196) * scale, y, n_train=3900, n_val=512, n_test=512)
+    splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.2)), 10)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 32))
+    label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(0, 3), widths=(16, 128))
+    return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
+
+
+def mnist_cnn(rng: np.random.Generator) -> Workload:
+    """MNIST at 14 x 14, two convolutions."""
+    x, y = data.mnist()
+    splits = split(rng, x[:, None], y, n_train=3900, n_val=512, n_test=512)
+    budget = draw_budget(rng, len(splits.train), batch=(8, 20))
+    label, build = random_convnet(rng, (1, 14, 14), 10)
+    return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
+
+
+def photo_pixels(rng: np.random.Generator) -> Workload:
+    """The colour of a place in a photograph, a function that a network learns from coarse to fine."""
+    photo = pick(rng, ("china", "flower"))
+    x, y = data.pixels(photo)
+    splits = split(rng, x * np.float32(log_uniform(rng, 1, 8)), y, n_train=6000, n_val=512, n_test=512)
+    budget = draw_budget(rng, len(splits.train))
+    label, build = random_mlp(rng, 2, 3, budget.batch_size, depths=(2, 4), widths=(32, 128))
+    return assemble(rng, "photo_pixels", f"{photo}-mlp-{label}", splits, build, budget)
+
+
+def _overfit(
+    rng: np.random.Generator,
+    family: str,
+    label: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    n_train: int,
+    wrong: float,
+) -> Workload:
+    n_classes = int(y.max()) + 1
+    splits = corrupt(rng, split(rng, x, y, n_train), wrong, n_classes)
+    budget = draw_budget(rng, n_train, batch=(8, 32))
+    mlp, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
+    return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
+
+
+def mnist1d_overfit(rng: np.random.Generator) -> Workload:
+    """100-300 signals of MNIST-1D, 25 % of them with a wrong label."""
+    return _overfit(rng, "mnist1d_overfit", "mnist1d", *data.mnist1d(), log_integer(rng, 100, 300), 0.25)
+
+
+def mnist_overfit(rng: np.random.Generator) -> Workload:
+    """150 MNIST digits, 25 % of them with a wrong label."""
+    x, y = data.mnist()
+    return _overfit(rng, "mnist_overfit", "mnist", x.reshape(-1, 196), y, 150, 0.25)
+
+
+FAMILIES = (
+    Family("diabetes", "selection", diabetes, "small_noisy"),
+    Family("autompg", "heldout", autompg, "small_noisy"),
+    Family("mnist1d", "selection", mnist1d, "ordinary"),
+    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary"),
+    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary"),
+    Family("photo_pixels", "heldout", photo_pixels, "ordinary"),
+    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy"),
+    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy"),
+)
