@@ -15,7 +15,8 @@ from pipeline.reporting import markdown, readme
 from repository import TOP
 
 MODULES = (
-    lr_benchmark, million, projection, replay_buffers, robust, shipped, soak, spread, storage, suggest_rates, vectorising,
+    lr_benchmark, million, projection, replay_buffers, robust, shipped, soak, spread, storage, suggest_rates,
+    vectorising,
 )  # fmt: skip
 PARTS = [
     *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),
