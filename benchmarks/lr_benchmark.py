@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class Grid:
             )
             self._tasks[str(name)] = losses, regrets
         self.size = min(losses.shape[1] for losses, _ in self._tasks.values())
-        self._weights = weights(self._tasks, rows, shares)
+        self._weights = aggregates.weights(self._tasks, rows, shares)
 
     def search(self, trials: int) -> pd.DataFrame:
         """Expected regrets (tasks, seeds that choose) of so many trials."""
@@ -134,14 +134,8 @@ def of_grids(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) ->
         paired = searched.iloc[:, np.arange(policy.shape[1]) % searched.shape[1]]
         by_method = {POLICY: policy, f"rival.random_search_{trials}": paired}
         out |= contrasts(SPLIT, by_method, aggregates.regimes(rows), shares, bootstrap)
-    mean = policy.to_numpy().mean(axis=1) @ weights(policy.index, rows, shares)
+    mean = policy.to_numpy().mean(axis=1) @ aggregates.weights(policy.index, rows, shares)
     return out | to_best_constant(rows) | {"worth": every.worth(float(mean))}
-
-
-def weights(names: Iterable[str], rows: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
-    """(tasks,) of these tasks, by their regimes."""
-    regimes = aggregates.regimes(rows)
-    return stats.regime_weights([regimes[name] for name in names], shares)
 
 
 def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:

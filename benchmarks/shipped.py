@@ -19,19 +19,17 @@ from benchmarks import command, spread
 from benchmarks.lr_benchmark_page import regimes
 from lrpilot import load_policy
 from pipeline.config import load
-from pipeline.engines import engine
 from pipeline.evaluate import roster, summarise
-from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.compare import compare, existing, name_of
 from pipeline.evaluation.methods.ablated import Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
-from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL
+from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import scores
 from pipeline.reporting.result_keys import ResultKey
 
 OUT, PAGE = Path("benchmarks/results/shipped.json"), Path("docs/benchmark.md")
-SPLIT, QUICK = "selection", 1  # tasks of the quick form
+SPLIT = "selection"
 
 
 def methods() -> list[Method]:
@@ -49,14 +47,10 @@ def methods() -> list[Method]:
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
-    params, chosen = load(Path()), spread.every_task(SPLIT)
-    bench = Bench(
-        chosen[:QUICK] if quick else chosen, params.regimes.shares, 2 if quick else spread.SEEDS,
-        spread.CHOOSE[SPLIT], (), engine("local"), BENCHMARK_CACHE,
-    )  # fmt: skip
+    bench = spread.bench(SPLIT, quick)
     rows = compare(bench, methods())
     fixed = {"quick": quick, "benchmark": name_of(bench), "policy": load_policy("default").manifest.graph}
-    return fixed | roster(bench, rows) | summarise(SPLIT, rows, bench.shares, params.evaluate.bootstrap)
+    return fixed | roster(bench, rows) | summarise(SPLIT, rows, bench.shares, load(Path()).evaluate.bootstrap)
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:

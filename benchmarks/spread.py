@@ -36,7 +36,7 @@ import torch
 from benchmarks import command
 from pipeline.config import load
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, frozen, grid, stats
+from pipeline.evaluation import aggregates, frozen, grid
 from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.frozen import Winners
 from pipeline.evaluation.oracle import against_oracle
@@ -85,8 +85,7 @@ def figures(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, Any]:
             single, regret = single_best(mine, shares)
             out |= {f"{split}.{optimizer}.{key}": value for key, value in (constants(mine) | single).items()}
             every |= regret
-        regimes = aggregates.regimes(part)
-        weights = stats.regime_weights([regimes[task] for task in every], shares)
+        weights = aggregates.weights(every, part, shares)
         regret = np.array([*every.values()])
         out |= {f"{split}.mean": float(regret @ weights), f"{split}.worst": float(regret.max())}
     return out
@@ -106,8 +105,7 @@ def constants(rows: pd.DataFrame) -> dict[str, Any]:
 def single_best(rows: pd.DataFrame, shares: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
     """The configuration that is best on average over all tasks of one optimizer; its regrets by task."""
     cells = rows.pivot_table(index="task", columns=["method", "lr0"], values="regret")
-    regimes = aggregates.regimes(rows)
-    means = stats.regime_weights([regimes[task] for task in cells.index], shares) @ cells.to_numpy()
+    means = aggregates.weights(cells.index, rows, shares) @ cells.to_numpy()
     chosen = int(means.argmin())
     regret, (schedule, lr) = cells.to_numpy()[:, chosen], cells.columns[chosen]
     figures = {"schedule": str(schedule), "lr": float(lr), "mean": float(means.min()), "worst": float(regret.max())}

@@ -45,14 +45,13 @@ def plain(workload: Workload, seed: int, rates: np.ndarray) -> np.ndarray:
     model = workload.initialise(seed).train()
     params = [p for p in model.parameters() if p.requires_grad]
     opt, x, y = torch_optimizer(params, workload, 1.0), workload.train.x, workload.train.y
-    minimised = workload.train_loss or workload.loss
     losses: list[torch.Tensor] = []
     for lr, batch in zip(rates.tolist(), torch.from_numpy(workload.batches(seed)), strict=True):
         opt.param_groups[0]["lr"] = lr
         inputs, targets = x[batch], y[batch]
         if workload.augment is not None:
             inputs, targets = workload.augment(inputs, targets)
-        loss = minimised(model(inputs), targets)
+        loss = workload.minimised(model(inputs), targets)
         opt.zero_grad()
         loss.backward()
         if workload.clip is not None:

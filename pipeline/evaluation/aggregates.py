@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from pipeline.evaluation import stats
 
 JUDGED = ("policy", "baseline", "textbook", "rival", "control")
 
@@ -23,6 +26,12 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 def regimes(rows: pd.DataFrame) -> dict[str, str]:
     """By task its regime."""
     return {str(task): str(regime) for task, regime in zip(rows.task, rows.regime, strict=True)}
+
+
+def weights(tasks: Iterable[str], rows: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
+    """(tasks,) how much each of these tasks of the rows counts, by its regime."""
+    of_task = regimes(rows)
+    return stats.regime_weights([of_task[task] for task in tasks], shares)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ class Workload:
         return self.textbook or ("cosine", TEXTBOOK[self.optimizer])
 
     @property
+    def minimised(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss that training minimises."""
+        return self.train_loss or self.loss
+
+    @property
     def steps_per_epoch(self) -> float:
         return len(self.train) / self.batch_size
 

@@ -98,7 +98,7 @@ class Vectorised(Engine):
         self._model.train()
         mode = _Pure(masks)
         outputs = self._call(weights, buffers, x, mode)
-        loss = (self.workload.train_loss or self.workload.loss)(outputs, y)
+        loss = self.workload.minimised(outputs, y)
         return loss, self.buffers.row(mode.buffers) if mode.changed else buffers
 
     def _scores(self, weights: Tensor, buffers: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,9 +167,8 @@ class OneByOne(Engine):
 
     @torch.no_grad()
     def scores(self, weights: Tensor, buffers: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        rows = []
+        model, rows = copy.deepcopy(self._models[0]).eval(), []
         for row, other in zip(weights, buffers, strict=True):
-            model = load(copy.deepcopy(self._models[0]), torch.cat([row, other])).eval()
-            rows.append(torch.stack(self._score(model(x), y)))
+            rows.append(torch.stack(self._score(load(model, torch.cat([row, other]))(x), y)))
         loss, error = torch.stack(rows, dim=1)
         return loss, error

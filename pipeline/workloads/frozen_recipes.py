@@ -9,43 +9,25 @@ import torch
 from torch import Tensor
 
 from pipeline.workloads.base import Workload
-from pipeline.workloads.pretraining import batches, pretrained
+from pipeline.workloads.pretraining import batches, masked_batches, pretrained
 from pipeline.workloads.sampling import (
     Build,
     Splits,
-    baseline_loss,
-    cross_entropy,
-    error_rate,
-    mean_squared_error,
     split,
+    workload,
 )
 
 N_VAL, N_TEST = 768, 1536
 SPARE = N_VAL + N_TEST  # examples that a recipe makes beyond those to train on
 SGD, ADAM, WARM = ("cosine", 0.1), ("cosine", 1e-3), ("warmup_cosine", 1e-3)  # defaults that most recipes have
-MASKED = 0.15  # share of the words that pre-training hides (Devlin et al. 2018)
 
 
 def recipe(
     family: str, label: str, splits: Splits, build: Build, optimizer: str, batch_size: int, epochs: int, **settings: Any
 ) -> Workload:
     """The workload of a recipe; `settings` are those of `Workload`. The loss follows from the type of the targets."""
-    regression = splits.val.y.is_floating_point()
-    return Workload(
-        family=family,
-        name=f"{label}-n{len(splits.train)}-{optimizer}",
-        train=splits.train,
-        val=splits.val,
-        test=splits.test,
-        build=build,
-        loss=mean_squared_error if regression else cross_entropy,
-        error=None if regression else error_rate,
-        baseline_loss=baseline_loss(splits.val.y),
-        optimizer=optimizer,
-        batch_size=batch_size,
-        n_steps=epochs * (len(splits.train) // batch_size),
-        **settings,
-    )
+    n_steps = epochs * (len(splits.train) // batch_size)
+    return workload(family, label, splits, build, optimizer, batch_size=batch_size, n_steps=n_steps, **settings)
 
 
 def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:
@@ -81,10 +63,7 @@ def masked_start(
     rng: np.random.Generator, build: Build, texts: np.ndarray, n_tokens: int, steps: int
 ) -> dict[str, Tensor]:
     """All but the head of an encoder that has learned to name masked tokens; the mask is token `n_tokens`."""
-    texts = texts[rng.integers(0, len(texts), (steps, 32))]
-    masked = rng.random(texts.shape) < MASKED
-    inputs, targets = np.where(masked, n_tokens, texts), np.where(masked, texts, -100)
-    return pretrained(rng, build, [*zip(*map(torch.from_numpy, (inputs, targets)), strict=True)], ("masked.",))
+    return pretrained(rng, build, masked_batches(rng, texts, n_tokens, steps), ("masked.",))
 
 
 def classes_start(

@@ -27,7 +27,7 @@ def training_loss(
     given = torch.from_numpy(mask_bytes(seed, step, draws)).to(x.device)
     with seeded(seed, step, x.device), Dropout(given):
         outputs = model(x)
-    return (workload.train_loss or workload.loss)(outputs, y)
+    return workload.minimised(outputs, y)
 
 
 def count_draws(model: nn.Module, x: Tensor) -> int:

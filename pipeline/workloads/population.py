@@ -48,11 +48,6 @@ class Population:
         return self._size
 
     @property
-    def weights(self) -> Tensor:
-        """(k, P), a row for each of `members`."""
-        return self.state.weights
-
-    @property
     def snapshot(self) -> Tensor:
         """(k, P + Q): all that the scores of `members` depend on."""
         return torch.cat([self.state.weights, self.state.buffers], dim=1)

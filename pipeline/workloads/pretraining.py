@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.workloads.sampling import Build, cross_entropy, draw_seed, log_uniform
 
 BATCH = 32  # examples in a step
+MASKED = 0.15  # share of the words that are hidden (Devlin et al. 2018, arXiv:1810.04805)
 Step = tuple[Tensor, Tensor]
 
 
@@ -37,3 +38,11 @@ def batches(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_steps: int
     """Random batches of examples x (n, ...), y (n,)."""
     order = rng.integers(0, len(x), (n_steps, BATCH))
     return [(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])) for rows in order]
+
+
+def masked_batches(rng: np.random.Generator, texts: np.ndarray, vocabulary: int, n_steps: int) -> list[Step]:
+    """Texts (n, T) whose masked words are `vocabulary`, and these words; -100 elsewhere."""
+    texts = texts[rng.integers(0, len(texts), (n_steps, BATCH))]
+    masked = rng.random(texts.shape) < MASKED
+    inputs, targets = np.where(masked, vocabulary, texts), np.where(masked, texts, -100)
+    return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))

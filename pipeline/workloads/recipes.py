@@ -6,23 +6,23 @@ docs/workloads.md says what the shares rest on. The frozen families of the other
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from pipeline.workloads.base import Data, Regime, Workload
+from pipeline.workloads.base import Regime, Workload
 from pipeline.workloads.oddities import draw_oddity
 from pipeline.workloads.sampling import (
     Build,
     Splits,
-    baseline_loss,
     cross_entropy,
-    error_rate,
+    cut,
     log_uniform,
     mean_squared_error,
     pick,
+    workload,
 )
 from pipeline.workloads.training_losses import Smoothed, huber
 
@@ -137,21 +137,14 @@ def assemble(
     if regime == "odd":
         oddity, train_loss, build = draw_oddity(rng, train_loss or loss, build)
         label = f"{label}{oddity}"
-    drawn = sizes.n_steps * sizes.batch_size
-    splits = replace(splits, train=Data(splits.train.x[:drawn], splits.train.y[:drawn]))
-    batch_size = min(sizes.batch_size, len(splits.train))
-    return Workload(
-        family=family,
-        name=f"{label}-n{len(splits.train)}-{optimizer}",
-        train=splits.train,
-        val=splits.val,
-        test=splits.test,
-        build=build,
-        loss=loss,
-        error=None if regression else error_rate,
-        baseline_loss=baseline_loss(splits.val.y),
-        optimizer=optimizer,
-        batch_size=batch_size,
+    splits = cut(splits, sizes.n_steps * sizes.batch_size)
+    return workload(
+        family,
+        label,
+        splits,
+        build,
+        optimizer,
+        batch_size=min(sizes.batch_size, len(splits.train)),
         n_steps=sizes.n_steps,
         weight_decay=choose(rng, DECAYS[optimizer]) if optimizer in DECAYS else 0.0,
         betas=_betas(rng, optimizer, network),

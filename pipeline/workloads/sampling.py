@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -155,9 +155,24 @@ def assemble(
     Training examples beyond those that the steps take in all are left out. `start`: as in `Workload`.
     """
     optimizer = pick(rng, tuple(OPTIMIZER_SHARES), list(OPTIMIZER_SHARES.values()))
+    return workload(
+        family, label, cut(splits, budget.n_steps * budget.batch_size), build, optimizer,
+        batch_size=budget.batch_size, n_steps=budget.n_steps,
+        weight_decay=WEIGHT_DECAY if optimizer == "adamw" else 0.0, start=start or {},
+    )  # fmt: skip
+
+
+def cut(splits: Splits, examples: int) -> Splits:
+    """Without the training examples beyond the first so many."""
+    return replace(splits, train=Data(splits.train.x[:examples], splits.train.y[:examples]))
+
+
+def workload(family: str, label: str, splits: Splits, build: Build, optimizer: str, **settings: Any) -> Workload:
+    """The workload of these parts; `settings` are those of `Workload`.
+
+    Its loss, error and baseline follow from the type of the targets, its name from the parts.
+    """
     regression = splits.val.y.is_floating_point()
-    drawn = budget.n_steps * budget.batch_size
-    splits = replace(splits, train=Data(splits.train.x[:drawn], splits.train.y[:drawn]))
     return Workload(
         family=family,
         name=f"{label}-n{len(splits.train)}-{optimizer}",
@@ -169,8 +184,5 @@ def assemble(
         error=None if regression else error_rate,
         baseline_loss=baseline_loss(splits.val.y),
         optimizer=optimizer,
-        batch_size=budget.batch_size,
-        n_steps=budget.n_steps,
-        weight_decay=WEIGHT_DECAY if optimizer == "adamw" else 0.0,
-        start=start or {},
+        **settings,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 
 from pipeline.workloads import grammars
 from pipeline.workloads.architectures import draw_convnet, draw_dropout, draw_perceptron, draw_vision_transformer
@@ -13,7 +12,7 @@ from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.deep_networks import Encoder
 from pipeline.workloads.images import draw_images
 from pipeline.workloads.mixed_tables import draw_table
-from pipeline.workloads.pretraining import BATCH, Step, batches, pretrained
+from pipeline.workloads.pretraining import BATCH, batches, masked_batches, pretrained
 from pipeline.workloads.recipes import assemble, draw_sizes
 from pipeline.workloads.sampling import (
     log_integer,
@@ -24,15 +23,6 @@ from pipeline.workloads.sampling import (
 
 PRETRAINING = (120, 300)  # steps of it
 HELD_BACK = 512  # validation and test examples together
-MASKED = 0.15  # share of the words
-
-
-def _masked(rng: np.random.Generator, texts: np.ndarray, vocabulary: int, n_steps: int) -> list[Step]:
-    """Texts whose masked words are `vocabulary`, and these words; -100 elsewhere."""
-    texts = texts[rng.integers(0, len(texts), (n_steps, BATCH))]
-    masked = rng.random(texts.shape) < MASKED
-    inputs, targets = np.where(masked, vocabulary, texts), np.where(masked, texts, -100)
-    return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))
 
 
 def finetune_encoder(rng: np.random.Generator) -> Workload:
@@ -45,7 +35,7 @@ def finetune_encoder(rng: np.random.Generator) -> Workload:
     drop, gain = draw_dropout(rng, 0.8, 0.2), log_uniform(rng, 0.5, 1)
     build = partial(Encoder, vocabulary + 1, length, d, blocks, 2, drop, gain=gain)
     mine = sizes.n_train + HELD_BACK
-    start = pretrained(rng, build, _masked(rng, x[mine:], vocabulary, n_steps), ("masked.",))
+    start = pretrained(rng, build, masked_batches(rng, x[mine:], vocabulary, n_steps), ("masked.",))
     splits, label = split(rng, x[:mine], y[:mine], sizes.n_train), f"authors{classes}-encoder{blocks}x{d}"
     tuned = partial(build, n_out=classes)
     return assemble(rng, "finetune_encoder", "finetuning", "transformer", label, splits, tuned, sizes, start=start)

@@ -192,7 +192,7 @@ def test_whoever_trains_beside_it_a_run_draws_the_same() -> None:
     for step in range(5):
         mine, theirs = (p.train_step(step, np.full(len(p), 0.01)) for p in (pair, alone))
         assert float(mine[1]) == pytest.approx(float(theirs[0]), rel=1e-5)
-    assert not torch.equal(pair.weights[0], pair.weights[1])
+    assert not torch.equal(pair.state.weights[0], pair.state.weights[1])
 
 
 def test_training_leaves_the_global_generator_as_it_was() -> None:
