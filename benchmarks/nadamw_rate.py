@@ -1,8 +1,8 @@
 """The rate of the rival NAdamW with warm-up and cosine, one for all trainings, chosen on the training split.
 
     python -m benchmarks.nadamw_rate    # after benchmarks.spread, whose grids it finds in the cache; writes
-                                        # benchmarks/results/nadamw_rate.json, and the rival's entry of
-                                        # pipeline/evaluation/calibrated.json
+                                        # benchmarks/results/nadamw_rate.json, its part of docs/benchmark.md, and the
+                                        # rival's entry of pipeline/evaluation/calibrated.json
 
 It trains from every rate of RATES on the split's frozen tasks. Chosen is the rate with the lowest mean regret: the mean
 over regimes by their shares in params.yaml. Keys: <rate>.mean,
@@ -31,7 +31,7 @@ from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.reporting import markdown
 from pipeline.workloads.base import REGIMES
 
-OUT = Path("benchmarks/results/nadamw_rate.json")
+OUT, PAGE = Path("benchmarks/results/nadamw_rate.json"), Path("docs/benchmark.md")
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = 2
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="one task, to see that it works; nothing is frozen")
     args = parser.parse_args(argv)
     results = measure(args.quick)
-    command.write(results, render(results), args.out, None)
+    command.write(results, render(results), args.out, PAGE if args.out == OUT else None)
     if not args.quick:
         frozen = json.loads(CALIBRATED.read_text(encoding="utf-8"))
         frozen[NADAMW] = nadamw_settings() | {"lr0": results["rate"]}
