@@ -121,7 +121,8 @@ def _headline(measures: list[Score], others: list[Score], equal: list[Score]) ->
         better = [s for s in equal if s.ahead]
         as_well = [s for s in equal if not s.ahead]
         parts = [(better, "does better"), (as_well, "does as well")]
-        return "; ".join(f"A control {what}: {_names(which)}" for which, what in parts if which)
+        sentence = "; a control ".join(f"{what}: {_names(which)}" for which, what in parts if which)
+        return f"A control {sentence}"
     every = _counted([s for s in others if s.beaten], others)
     beaten = _and([f"the {role(s)}" for s in measures if s.beaten] or every)
     if unbeaten := [s for s in others if not s.beaten]:

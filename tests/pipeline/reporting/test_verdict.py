@@ -30,7 +30,7 @@ def score(group: str, gap: tuple[float, float, float] | None = None) -> Score:
         ({"control.state_blind": LOST}, "bad", "A control does better: state-blind policy", "sees the clock alone"),
         ({"control.hold": LOST}, "bad", "A control does better: first level held", "the later moves are worth nothing"),
         ({"control.hold": LOST, "control.no_loss": OPEN}, "bad",
-         "A control does better: first level held; A control does as well: the policy without the loss",
+         "A control does better: first level held; a control does as well: the policy without the loss",
          "what the policy makes of the training loss after the probe is worth nothing"),
     ],
 )  # fmt: skip
