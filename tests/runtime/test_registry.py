@@ -135,6 +135,7 @@ def server(root: Path) -> Iterator[str]:
     """MLflow's own server of the database, over HTTP; yields its address."""
     os.environ["_MLFLOW_SERVER_FILE_STORE"] = f"sqlite:///{root}/mlflow.db"
     os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(root / "mlartifacts")
+    import mlflow
     from mlflow.server import app
 
     served = make_server("127.0.0.1", 0, app, threaded=True)
@@ -147,6 +148,8 @@ def server(root: Path) -> Iterator[str]:
         thread.join()
         served.server_close()
         del os.environ["_MLFLOW_SERVER_FILE_STORE"], os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"]
+        mlflow.set_registry_uri("")  # the server has named its own to this process, and in the environment
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)
 
 
 def test_a_training_starts_without_the_server(root, monkeypatch):
