@@ -25,6 +25,7 @@ from lrpilot.pilot import Protocol
 from pipeline import recorded_facts, tracking
 from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress
+from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec, code, record
 from pipeline.workloads.families import family, recorded
 from policy import trajectories
@@ -45,13 +46,16 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
     that has a share and no family, and for a behaviour policy that cannot be used.
     """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
-    specs = []
+    branches, specs = config.branches, []
+    groups = Groups(branches.levels, branches.moves, branches.twins, branches.base)
     for i, name in enumerate(drawn_families(config.families, shares, config.tasks)):
         rng = np.random.default_rng([config.seed, i])
+        seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)
+        twins = groups if rng.random() < branches.share else None
         specs.append(Spec(
-            family(name).name, int(rng.integers(2**31)), config.runs_per_task,
-            bool(rng.random() >= config.no_probe_share), tuple(config.schedules.items()), policies,
-            (config.epsilon, config.epsilon_decay), config.val_examples, config.device, code(name),
+            family(name).name, seed, config.runs_per_task if twins is None else twins.runs, probed,
+            tuple(config.schedules.items()) if twins is None else (), policies, (config.epsilon, config.epsilon_decay),
+            twins, config.val_examples, config.device, code(name),
         ))  # fmt: skip
     return specs
 
@@ -150,7 +154,7 @@ def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, 
     pool = engine(config.engine, config.workers, device=config.device, time_limit=config.time_limit)
     failures: dict[str, dict[str, Any]] = {}
     with closing(pool.imap_unordered(record, specs)) as outcomes:
-        total = config.runs_per_task * len(specs)
+        total = sum(spec.runs for spec in specs)
         for outcome in progress(outcomes, total, "collect", lambda outcome: outcome.item.runs, "runs"):
             spec = outcome.item
             failure = outcome.failure
@@ -209,10 +213,11 @@ def main() -> None:
             if not stopped:
                 remove_strangers(specs, folder)
             files = sorted(path for spec in specs if (path := folder / spec.file()).exists())
-            wall, earlier = time.monotonic() - start, len(specs) - len(todo)
+            wall = time.monotonic() - start
+            recorded = sum(spec.runs for spec in todo if (folder / spec.file()).exists())
             metrics = recorded_facts.summarise(files) | {
                 "wall_s": round(wall, 1),
-                "runs_per_hour": round(config.runs_per_task * (len(files) - earlier) / wall * 3600),
+                "runs_per_hour": round(recorded / wall * 3600),
                 "failed": len(failures),
             }
             written = write(metrics | ({"failures": failures} if failures else {}), paths.collect_metrics)

@@ -50,6 +50,21 @@ class RegimesConfig:
 
 
 @dataclass(frozen=True)
+class BranchesConfig:
+    """Tasks whose runs are groups of twins: one start, from which all but the base depart once."""
+
+    share: Share  # of the tasks
+    levels: Natural  # groups whose twins differ in their first level
+    moves: Natural  # groups whose twins move once, at a later decision
+    twins: Annotated[int, Range(2)]  # of a group, its base among them
+    base: Annotated[str, OneOf(("hold", POLICY))]  # what bases do, and twins but for their departure
+
+    def __post_init__(self) -> None:
+        if self.share and not self.levels + self.moves:
+            raise ConfigError("collect.branches", f"{vars(self)}", "at least one group of levels or of moves, or share 0")
+
+
+@dataclass(frozen=True)
 class CollectConfig:
     """What is recorded: `tasks` workloads drawn from the families, `runs_per_task` runs of each."""
 
@@ -59,6 +74,7 @@ class CollectConfig:
     runs_per_task: Count
     no_probe_share: Share  # of the runs start without the range test
     schedules: Annotated[dict[Behaviour, Positive], NonEmpty()]  # likewise
+    branches: BranchesConfig
     behaviour_policies: tuple[Name, ...]  # paths of the bundles of earlier rounds; may be empty
     epsilon: Share  # probability of a random action at the start of a run
     epsilon_decay: Share  # factor on epsilon per decision
@@ -71,6 +87,8 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if POLICY in self.schedules and not self.behaviour_policies:
             raise ConfigError("collect.behaviour_policies", "[]", f"paths of policies, since schedules has {POLICY!r}")
+        if self.branches.share and not self.behaviour_policies:
+            raise ConfigError("collect.behaviour_policies", "[]", "paths of policies, which name the levels of branches")
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from policy.advantage import AdvantageFactory
 from policy.buffer import GRID, Transitions
 from policy.store import View
 
 import d3rlpy  # isort: skip  (after policy.buffer, which quietens it)
 
-DISCRETE = "discretecql"  # the algorithm whose actions are those of GRID
+DISCRETE = ("dqn", "discretecql")  # algorithms whose actions are those of GRID
+
+
+RUNS, DEPARTURES = "runs", "departures"  # what episodes are: whole trainings, or departures of twins
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Settings:
     n_step: int
     alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: λ
     hidden: tuple[int, ...]
+    learns_from: str = RUNS
     dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
 
     @classmethod
@@ -61,10 +66,18 @@ ALGORITHMS: dict[str, Callable[[Settings, dict[str, Any]], Any]] = {
         actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, lam=s.alpha,
         critic_encoder_factory=common["encoder_factory"], **_actor(common),
     ),
-    DISCRETE: lambda s, common: d3rlpy.algos.DiscreteCQLConfig(
-        learning_rate=s.learning_rate, alpha=s.alpha, **common
+    "dqn": lambda s, common: d3rlpy.algos.DQNConfig(
+        learning_rate=s.learning_rate, q_func_factory=_values(s), **common
+    ),
+    "discretecql": lambda s, common: d3rlpy.algos.DiscreteCQLConfig(
+        learning_rate=s.learning_rate, alpha=s.alpha, q_func_factory=_values(s), **common
     ),
 }  # fmt: skip
+
+
+def _values(settings: Settings) -> Any:
+    """What the critics of discrete algorithms are."""
+    return AdvantageFactory() if settings.learns_from == DEPARTURES else d3rlpy.models.MeanQFunctionFactory()
 
 
 def _actor(common: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +101,8 @@ def train(
     data.store.scatter()  # not before `create` has computed the moments, which takes one decision after the other
     per_epoch = max(settings.steps // 20, 1)
     steps = settings.steps // per_epoch * per_epoch  # d3rlpy trains whole epochs only
-    buffer = Transitions(data, settings.n_step, settings.gamma, settings.algorithm == DISCRETE)
+    drawn = data.resampled(seed) if settings.learns_from == DEPARTURES else None  # so that critics differ
+    buffer = Transitions(data, settings.n_step, settings.gamma, settings.algorithm in DISCRETE, drawn=drawn)
     algorithm.fit(buffer, n_steps=steps, n_steps_per_epoch=per_epoch, show_progress=False, logger_adapter=Notes(note))
     return algorithm
 

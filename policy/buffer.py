@@ -28,7 +28,7 @@ from policy.store import View  # noqa: E402
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
-GRID = np.linspace(-1.0, 1.0, 9)  # actions of a discrete agent
+GRID = np.linspace(-1.0, 1.0, 21)  # actions of a discrete agent
 FIRST_SHARE = 0.15  # of a batch are first decisions: one in 43 of the data, but they set the level of the whole run
 
 
@@ -84,10 +84,19 @@ class Transitions(ReplayBuffer):
     """
 
     def __init__(
-        self, data: View, n_step: int, gamma: float, discrete: bool = False, first_share: float = FIRST_SHARE
+        self,
+        data: View,
+        n_step: int,
+        gamma: float,
+        discrete: bool = False,
+        first_share: float = FIRST_SHARE,
+        drawn: np.ndarray | None = None,
     ) -> None:
-        """`n_step` and `gamma`: decisions of a return, and its discount per decision; `discrete`: actions of GRID."""
-        self._data, self._runs, self._first_share = data, Runs(data, discrete), first_share
+        """`n_step` and `gamma`: decisions of a return, and its discount per decision; `discrete`: actions of GRID.
+
+        With `drawn` (n,), runs, the first decisions of these alone are drawn, a run as often as it stands there.
+        """
+        self._data, self._runs, self._first_share, self._drawn = data, Runs(data, discrete), first_share, drawn
         # An episode ends within as many decisions as the longest has, so a longer look ahead meets nothing more.
         self._ahead = min(n_step, self._runs.longest)
         self._discounts = gamma ** np.arange(self._ahead)
@@ -102,6 +111,8 @@ class Transitions(ReplayBuffer):
         )
 
     def sample_transition_batch(self, batch_size: int) -> TransitionMiniBatch:
+        if self._drawn is not None:
+            return self.pick(self._runs.before[np.random.choice(self._drawn, batch_size)])
         index = np.random.randint(len(self._runs), size=batch_size)  # d3rlpy.seed seeds numpy's generator
         first = np.random.random(batch_size) < self._first_share
         index[first] = self._runs.before[np.random.randint(len(self._runs.before) - 1, size=first.sum())]

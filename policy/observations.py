@@ -25,7 +25,7 @@ class TaskRecording:
         self.runs, self.length = int(run[-1]) + 1, int(decision.max()) + 1
         self.ends = np.bincount(run) - 1  # (runs,) index of each run's last row
         self._place, self._table = (decision, run), table
-        heads = table.filter(pa.array(start))
+        heads = self._heads = table.filter(pa.array(start))
         self.n_steps = int(heads["n_steps"][0].as_py())
         self.optimizer = str(heads["optimizer"][0])
         self.steps_per_epoch = float(heads["steps_per_epoch"][0].as_py())
@@ -45,6 +45,10 @@ class TaskRecording:
         out = np.full((self.length, self.runs), np.nan)
         out[self._place] = self._table[name].to_numpy()
         return out
+
+    def fact(self, name: str) -> np.ndarray:
+        """Column `name` of what is the same in all rows of a run, as (runs,)."""
+        return self._heads[name].to_numpy()
 
 
 def observations(

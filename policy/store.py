@@ -3,7 +3,8 @@
 Agents differ in what their episodes hide, and hidden features are 0, so an observation is put together when it is
 drawn. What a run's decisions change stands in a row per decision, the features of the validation loss once for every
 period in which it can be shown; what is constant in a run stands in a row per run. Decisions are rows as in the files:
-a run of D decisions has D + 1, the last one being its end, with reward 0.
+a run of D decisions has D + 1, the last one being its end, with reward 0. Of twins alone their departures may be kept:
+each is a run of one decision then.
 
 Runs end with the budget or a divergence; both are terminal. (The horizon is part of the observation, so a budget that
 runs out is an end and no timeout. An episode that ended as a timeout would also lose its last reward.)
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 from lrpilot.actions import ActionEquation
 from lrpilot.features import FEATURES, GROUPS, NAMES
 from policy import mdp, trajectories
+from policy.departures import departed, departures
 from policy.observations import TaskRecording, mask, observations
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
@@ -42,6 +44,7 @@ CHANGING = tuple(name for name in NAMES if name not in (*VALIDATION, *CONSTANT))
 DECISION = (*((n, 0) for n in CHANGING), *((n, p) for p in range(len(PERIODS)) for n in VALIDATION))
 RUN = (*((n, 0) for n in CONSTANT), ("", 0))
 LAYOUT = (*DECISION, *RUN)
+PERIOD, FEATURE = [p for _, p in DECISION], [NAMES.index(n) for n, _ in DECISION]
 NOTHING = len(LAYOUT) - 1
 
 PIECE = 16  # files that a worker takes at a time
@@ -126,6 +129,13 @@ class View:
         stored = np.concatenate([self.store.decisions[rows], self.store.constants[runs]], axis=1)
         return np.take_along_axis(stored, self.columns[self.variants[runs]], axis=1)
 
+    def resampled(self, seed: int) -> np.ndarray:
+        """Runs (n,) of as many tasks as there are, drawn with repetition from `seed`: a bootstrap of the tasks."""
+        tasks = self.store.tasks
+        drawn = np.random.default_rng([seed, 1]).integers(len(tasks), size=len(tasks))
+        first = np.cumsum(tasks) - tasks
+        return np.concatenate([np.arange(first[task], first[task] + tasks[task]) for task in drawn])
+
     def limited(self, groups: Iterable[str]) -> View:
         """For an agent that observes these groups of features alone."""
         return replace(self, columns=np.where(mask(groups) == 1, self.columns, NOTHING))
@@ -161,19 +171,24 @@ def build(
     folder: Path,
     imap: Imap = map,
     equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
+    *,
+    departing: bool = False,
 ) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
-    Needs memory for the runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
+    With `departing`, of what twins change by their departures, in place of all that runs did. Needs memory for the
+    runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
     """
-    rows = np.cumsum([0, *map(_rows, paths)])
+    rows = np.cumsum([0, *map(_departure_rows if departing else _rows, paths)])
+    if not rows[-1]:
+        raise trajectories.TrajectoryError(f"{paths[0].parent}: no run is a twin; collect with collect.branches.share above 0")
     size = int(rows[-1]) * 4 * (len(DECISION) + 2)
     if size > (free := shutil.disk_usage(folder).free):
         raise OSError(f"{folder}: a store of {len(paths)} files needs {size} bytes, {free} are free; make room")
     for name, shape in (("decisions", (rows[-1], len(DECISION))), ("actions", rows[-1:]), ("rewards", rows[-1:])):
         np.lib.format.open_memmap(_file(folder, name), "w+", np.float32, tuple(map(int, shape)))
     jobs = [(i, paths[i : i + PIECE], int(rows[i])) for i in range(0, len(paths), PIECE)]
-    add = partial(_add, reward=reward, folder=folder, equation=equation)
+    add = partial(_add, reward=reward, folder=folder, equation=equation, departing=departing)
     tasks = [t for _, part in sorted(imap(add, jobs)) for t in part]
     lengths = np.concatenate([lengths for lengths, _, _ in tasks])
     np.save(_file(folder, "starts"), np.append(0, np.cumsum(lengths)))
@@ -194,8 +209,14 @@ def _rows(path: Path) -> int:
         return len(trajectories.read(path))  # which says what is wrong with it
 
 
+def _departure_rows(path: Path) -> int:
+    """Two for each departure in a file."""
+    runs, _ = departed(TaskRecording(trajectories.read(path)))
+    return 2 * len(runs)
+
+
 def _add(
-    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation
+    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation, departing: bool
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
     """Fill in the rows of some files, from a given row on; lengths (runs,), `constants` and optimizer of each."""
     i, paths, row = job
@@ -203,32 +224,54 @@ def _add(
     out = []
     for path in paths:
         task = TaskRecording(trajectories.read(path))
-        *columns, constants = _arrays(task, reward, equation)
+        lengths, *columns, constants = (_departing if departing else _arrays)(task, reward, equation)
         for array, values in zip(arrays, columns, strict=True):
             array[row : row + len(values)] = values
-        row += int(task.ends.sum()) + task.runs
-        out.append((task.ends + 1, constants, task.optimizer))
+        row += int(lengths.sum())
+        out.append((lengths, constants, task.optimizer))
     return i, out
 
 
 def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
-    """A task's share of a store's `decisions`, `actions`, `rewards` and `constants`."""
-    show_val = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
-    made = observations(task, show_val)  # (D, periods * runs, F)
-    made = made.reshape(len(made), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)  # (runs, D, periods, F)
+    """Lengths (runs,) in rows, and a task's share of a store's `decisions`, `actions`, `rewards` and `constants`."""
+    made = _made(task)
     within = np.arange(task.length) < task.ends[:, None]  # (runs, D + 1)
     rows = np.arange(task.length) <= task.ends[:, None]
-    period = [p for _, p in DECISION]
-    feature = [NAMES.index(n) for n, _ in DECISION]
     gains = mdp.rewards(task.column("val_loss"), task.ends, task.diverged, task.baseline_loss, reward)
-    for values in (made[:, :, period, feature], _actions(task, equation).T, gains.T):
+    yield task.ends + 1
+    for values in (made[:, :, PERIOD, FEATURE], _actions(task, equation).T, gains.T):
         padded = np.zeros((*rows.shape, *values.shape[2:]), np.float32)
         padded[:, :-1] = values
         padded[~within] = 0
         yield padded[rows]
-    constants = np.zeros((task.runs, len(RUN)), np.float32)
+    yield _constants(made)
+
+
+def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
+    """The same of the departures of its twins: each a run of one decision, with an end."""
+    these = departures(task, reward, equation)
+    made = _made(task)
+    observed = made[these.runs, these.decisions]
+    yield np.full(len(these.runs), 2)
+    for values in (observed[:, PERIOD, FEATURE], these.actions, these.returns):
+        padded = np.zeros((2 * len(values), *values.shape[1:]), np.float32)
+        padded[::2] = values
+        yield padded
+    yield _constants(made)[these.runs]
+
+
+def _made(task: TaskRecording) -> np.ndarray:
+    """(runs, D, periods, F) observations of a task, validated at every so many decisions."""
+    show_val = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
+    made = observations(task, show_val)  # (D, periods * runs, F)
+    return made.reshape(len(made), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)
+
+
+def _constants(made: np.ndarray) -> np.ndarray:
+    """(runs, len(RUN)) of observations as `_made` makes them."""
+    constants = np.zeros((len(made), len(RUN)), np.float32)
     constants[:, :-1] = made[:, 0, 0, [NAMES.index(n) for n in CONSTANT]]
-    yield constants
+    return constants
 
 
 def _actions(task: TaskRecording, equation: ActionEquation) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = 4
+FORMAT = 5
 
 SCHEMA = pa.schema(
     [
@@ -28,6 +28,12 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("optimizer", pa.string()),
         ("schedule", pa.string()),  # behaviour policy
+        ("group", pa.int64()),  # of twins, within the task; -1: none
+        ("twin", pa.int64()),  # within the group; 0 is its base
+        ("departs_at", pa.int64()),  # decision at which it departs from its base; -1: never
+        ("departs_by", pa.float64()),  # decades: its level there less its base's; nan where there is no group
+        ("tells_size", pa.bool_()),  # whether the pilot was told the length of an epoch, and how many examples
+        ("shows_validation", pa.bool_()),  # whether it was shown the validation loss
         ("lr0", pa.float64()),  # learning rate that the behaviour asked for first
         ("n_steps", pa.int64()),
         ("steps_per_epoch", pa.float64()),

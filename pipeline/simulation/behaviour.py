@@ -1,7 +1,6 @@
-"""Behaviour policies of the collection: what chooses the actions of the trainings that are recorded.
+"""Behaviour policies of the collection: schedules, and earlier policies with noise.
 
-A behaviour wants a level; the action is the one that comes closest to it. A schedule's level is that of its learning
-rate in the middle of the coming interval. So every recorded action is one that was really applied.
+A schedule's level is that of its learning rate in the middle of the coming interval.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 from lrpilot.actions import envelope
 from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
+from pipeline.simulation.driver import Driver
 from pipeline.simulation.schedules import epsilon, explore, multipliers
 
 POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
@@ -22,7 +22,7 @@ SHIFT, JITTER = (
 )  # decades: sd of the level shift of a run that follows a policy, and of its noise per decision
 
 
-class Behaviour:
+class Behaviour(Driver):
     """K runs, each with a behaviour of its own, drawn from weights; everything random comes from `rng`."""
 
     def __init__(
@@ -40,6 +40,7 @@ class Behaviour:
             raise ValueError(
                 "collect.schedules: 'policy' needs collect.behaviour_policies, a list of bundles; it is empty"
             )
+        super().__init__(runs)
         names = list(weights)
         share = np.array([weights[n] for n in names])
         self.names = [names[i] for i in rng.choice(len(names), runs, p=share / share.sum())]
@@ -55,28 +56,16 @@ class Behaviour:
         self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
         self._jitter = JITTER * rng.choice([0.0, 1.0, 2.0], runs)
         self.shows_validation = rng.random(runs) < 0.5
+        self.shows_epochs = np.ones(runs, bool)
         self._exploration, self._rng = exploration, rng
-        self.actions: list[np.ndarray] = []  # (K,) as applied, by decision
-        self.lr0 = np.full(runs, np.nan)
 
-    def act(self, pilot: Pilot, which: np.ndarray) -> None:
-        """Choose, apply and note the actions of one decision."""
-        first, equation = pilot.interval is None, pilot.protocol.action
+    def wanted(self, pilot: Pilot, first: bool) -> np.ndarray:
         wanted = np.where(self._follows, self._ask(pilot, first), self._track(pilot))
-        if not first:  # at random any level that a first action can name
-            chance = epsilon(*self._exploration, len(self.actions))
-            place = np.clip((wanted - pilot.anchor) / equation.span, -1, 1)
-            wanted = pilot.anchor + equation.span * explore(place, np.full(pilot.runs, chance), self._rng)
-        before = pilot.level
-        pilot.act(equation.invert(before, pilot.anchor, wanted, first), which)
-        action = equation.invert(before, pilot.anchor, pilot.level, first)  # as applied: limits of change included
         if first:
-            if not self.actions:
-                self.actions.append(np.full(pilot.runs, np.nan))
-            self.actions[0] = np.where(which, action, self.actions[0])
-            self.lr0 = np.where(which, 10.0 ** (pilot.reference + pilot.level), self.lr0)
-        else:
-            self.actions.append(action)
+            return wanted
+        equation, chance = pilot.protocol.action, epsilon(*self._exploration, len(self.actions))
+        place = np.clip((wanted - pilot.anchor) / equation.span, -1, 1)  # at random any that a first action can name
+        return pilot.anchor + equation.span * explore(place, np.full(pilot.runs, chance), self._rng)
 
     def _track(self, pilot: Pilot) -> np.ndarray:
         """Levels (K,) of each run's schedule, whose peak is the level that `first` asks for."""

@@ -14,12 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrpilot import load_policy, telemetry
 from lrpilot.bundle import Bundle
-from lrpilot.cadence import CadenceSpec
+from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.pilot import Protocol
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
+from pipeline.simulation.branching import NEVER, Branches, Groups
+from pipeline.simulation.driver import Driver
 from pipeline.simulation.recorder import Recording
-from pipeline.simulation.simulate import simulate
+from pipeline.simulation.simulate import Kin, simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 from policy import trajectories
@@ -36,6 +38,7 @@ class Spec:
     schedules: tuple[tuple[str, float], ...]
     policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
     exploration: tuple[float, float]
+    groups: Groups | None  # of twins, which its runs are; None: they follow schedules
     val_examples: int
     device: str  # devices round differently
     code: str
@@ -60,23 +63,30 @@ def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
 
     Raises ValueError where a policy that it follows is another than the spec says.
     """
-    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
-    behaviour = Behaviour(
-        dict(spec.schedules), spec.runs, workload.n_steps, np.random.default_rng([spec.task_seed, 1]),
-        [_policy(path, graph) for path, graph in spec.policies], spec.exploration,
-    )  # fmt: skip
-    seeds = [spec.task_seed + i for i in range(spec.runs)]
+    workload, cadence = family(spec.family).sample(np.random.default_rng(spec.task_seed)), cadence or CadenceSpec()
+    rng, policies = np.random.default_rng([spec.task_seed, 1]), [_policy(*policy) for policy in spec.policies]
+    each, kin = np.arange(spec.runs), None
+    if spec.groups is None:
+        driver: Driver = Behaviour(
+            dict(spec.schedules), spec.runs, workload.n_steps, rng, policies, spec.exploration
+        )  # fmt: skip
+    else:
+        driver = Branches(spec.groups, Cadence(cadence, workload.n_steps, spec.probed), rng, policies)
+        each, kin = driver.group, Kin(driver.base, driver.departs_at)
+    seeds = [spec.task_seed + i for i in each.tolist()]
     recording = simulate(
         workload,
         seeds,
-        Protocol(cadence or CadenceSpec()),
-        behaviour.act,
+        Protocol(cadence),
+        driver.act,
         probed=spec.probed,
         val_examples=spec.val_examples,
-        show_validation=behaviour.shows_validation,
+        show_validation=driver.shows_validation,
+        show_epochs=driver.shows_epochs,
+        kin=kin,
         device=spec.device,
     )
-    return trajectories.encode(_table(spec, workload, seeds, behaviour, recording))
+    return trajectories.encode(_table(spec, workload, seeds, driver, recording))
 
 
 def _policy(path: str, graph: str) -> Bundle:
@@ -86,7 +96,7 @@ def _policy(path: str, graph: str) -> Bundle:
     return bundle
 
 
-def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviour, recording: Recording) -> pa.Table:
+def _table(spec: Spec, workload: Workload, seeds: list[int], driver: Driver, recording: Recording) -> pa.Table:
     """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
     decisions, runs = len(recording.steps) - 1, len(seeds)
     intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
@@ -101,13 +111,15 @@ def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviou
         return np.asarray(by_decision)[decision, run]
 
     name, step = spec.name(), rows(recording.steps).astype(np.int64)
-    action = np.where(ends, np.nan, rows([*behaviour.actions, np.full(runs, np.nan)]))
+    action = np.where(ends, np.nan, rows([*driver.actions, np.full(runs, np.nan)]))
     columns = {column: rows(values) for column, values in intervals.items()} | {
         "run_id": _texts([f"{name}-{i:03d}" for i in range(runs)], run),
-        "seed": np.array(seeds)[run], "schedule": _texts(behaviour.names, run), "lr0": behaviour.lr0[run],
+        "seed": np.array(seeds)[run], "schedule": _texts(driver.names, run), "lr0": driver.lr0[run],
         "decision": decision, "step": step, "progress": step / workload.n_steps, "lr": rows(recording.rates),
         "level": rows(recording.levels), "anchor": np.asarray(recording.anchor)[run], "action": action,
         "train_loss": rows(intervals["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
+        **{name: values[run] for name, values in _kinship(driver, recording, last).items()},
+        "tells_size": driver.shows_epochs[run], "shows_validation": driver.shows_validation[run],
         **_probe(recording, decision == 0), "terminated": ends,
         "reason": _texts(["running", "budget", "diverged"], ends * (1 + diverged[run])),
     }  # fmt: skip
@@ -119,6 +131,20 @@ def _table(spec: Spec, workload: Workload, seeds: list[int], behaviour: Behaviou
     } | _settings(spec, workload)  # fmt: skip
     columns |= {column: pa.repeat(value, len(run)) for column, value in same.items()}
     return pa.table({field.name: columns[field.name] for field in trajectories.SCHEMA}, schema=trajectories.SCHEMA)
+
+
+def _kinship(driver: Driver, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each run its group, which twin of it it is, and at which decision it departed from its base and by how much.
+
+    A run that ends before it departs never did; last (K,) int: decision at which a run ends.
+    """
+    runs = np.arange(len(last))
+    if not isinstance(driver, Branches):
+        nothing = np.full(len(runs), NEVER)
+        return {"group": nothing, "twin": nothing, "departs_at": nothing, "departs_by": np.full(len(runs), np.nan)}
+    at, level = np.where(driver.departs_at < last, driver.departs_at, NEVER), np.stack(recording.levels)
+    by = np.where(at == NEVER, 0.0, level[at, runs] - level[at, driver.base])
+    return {"group": driver.group, "twin": driver.twin, "departs_at": at, "departs_by": by}
 
 
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:

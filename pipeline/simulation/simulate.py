@@ -6,7 +6,7 @@ What chooses the actions is the caller's: a behaviour policy, a learned policy, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,18 @@ from lrpilot import telemetry
 from lrpilot.optimizers import KINDS
 from lrpilot.pilot import Pilot, Protocol
 from pipeline.simulation.recorder import Recorder, Recording
+from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
 
 Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
+
+
+class Kin(NamedTuple):
+    """Which runs are one with another until when."""
+
+    base: np.ndarray  # (K,) int: the run that a run is one with; a base is its own
+    departs_at: np.ndarray  # (K,) int: decision at which it departs; 0 or less: from the beginning
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of runs that diverge
@@ -34,6 +42,7 @@ def simulate(
     show_epochs: bool | np.ndarray = True,
     milestones: Sequence[int] = (),
     test: bool = False,
+    kin: Kin | None = None,
     device: str = "cpu",
 ) -> Recording:
     """Train one run per seed under `act`.
@@ -41,16 +50,20 @@ def simulate(
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
     all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
     at the end on all. With `milestones`, completed steps, it is measured and given there instead. Where `show_epochs`,
-    () or (K,), the pilot is told the length of an epoch and the number of examples.
+    () or (K,), the pilot is told the length of an epoch and the number of examples. With `kin`, runs train as one with
+    their base until they depart from it; none of them may begin again.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
     sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
-    population = Population(workload, seeds, device)
     pilot = Pilot(
         protocol, n, kind_of(workload), runs=k, probed=probed,
         steps_per_epoch=sizes[0], examples=sizes[1],
     )  # fmt: skip
+    if kin is None:
+        population = Population(workload, seeds, device)
+    else:
+        population = Twins(workload, seeds, kin.base, pilot.cadence.bounds[kin.departs_at] * (kin.departs_at > 0), device)
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
     sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)
@@ -97,9 +110,10 @@ def simulate(
         lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
         if pilot.in_probe:
-            ended = pilot.advance_probe(*_numbers([loss, sketch.norm(sample(population.gradient))]))
+            norm = population.spread(torch.as_tensor(sketch.norm(sample(population.gradient))))
+            ended = pilot.advance_probe(*_numbers([loss, norm]))
             if (back := ended | pilot.put_back).any():
-                population.state.restore(saved, back)
+                population.state.restore(saved, back[population.members])
             if ended.any():
                 note_first(ended)
         else:

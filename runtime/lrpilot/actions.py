@@ -25,7 +25,7 @@ class ActionEquation:
     """The part of a bundle's manifest that turns actions in [-1, 1] into levels z, in decades."""
 
     span: float = 2.5  # actions reach from anchor - span to anchor + span
-    rise: float = 0.5  # most that the level may rise at a later decision
+    rise: float = 1.0  # most that the level may rise at a later decision
     fall: float = 1.5  # and fall
     low: float = -4.0  # bounds of z
     high: float = 3.0

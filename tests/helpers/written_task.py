@@ -27,6 +27,12 @@ def sound() -> dict[str, list[Any]]:
         "batch_norm": [False] * ROWS,
         "dropout": [False] * ROWS,
         "clipped": [False] * ROWS,
+        "group": [-1] * ROWS,
+        "twin": [-1] * ROWS,
+        "departs_at": [-1] * ROWS,
+        "departs_by": [np.nan] * ROWS,
+        "tells_size": [True] * ROWS,
+        "shows_validation": [True] * ROWS,
         "probed": [True] * ROWS,
         "decision": [0, 1, 2, 3, 0, 1, 2],
         "step": [16, 40, 60, 90, 12, 40, 60],
@@ -77,7 +83,8 @@ def drawn_table(
                 | {
                     "run_id": f"{run:03}", "seed": run, "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 20.0,
                     "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
-                    "clipped": False, "baseline_loss": 1.5, "probed": probed, "decision": decision,
+                    "clipped": False, "group": -1, "twin": -1, "departs_at": -1, "departs_by": np.nan, "tells_size": True,
+                    "shows_validation": True, "baseline_loss": 1.5, "probed": probed, "decision": decision,
                     "step": (used if probed else 0) if decision == 0 else steps + 90 * decision // longest,
                     "level": level[0], "anchor": anchor, "action": np.nan if last else action[0],
                     "val_loss": np.nan if last and diverged else values["val_loss"], "val_error": 0.5,
@@ -86,6 +93,32 @@ def drawn_table(
                     "probe_used": used if probed and decision == 0 else None,
                     "terminated": last, "truncated": False,
                     "reason": "running" if not last else "diverged" if diverged else "budget",
+                }
+            )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def twins(final: Sequence[float], facts: Sequence[tuple[int, int, int, float]], levels: Sequence[float]) -> pa.Table:
+    """Runs of two decisions that end with the losses `final` (nan: diverged), begin with 1.0, and have the anchor 0.
+
+    Of each run its facts (group, twin, departs_at, departs_by), and its first level.
+    """
+    names, rows = ("group", "twin", "departs_at", "departs_by"), list[dict[str, Any]]()
+    for run, (loss, fact, level) in enumerate(zip(final, facts, levels, strict=True)):
+        for decision in range(3):
+            last = decision == 2
+            rows.append(
+                dict.fromkeys(SCHEMA.names, 0.5)
+                | dict.fromkeys(("family", "regime", "workload", "task", "schedule"), "x")
+                | dict(zip(names, fact, strict=True))
+                | {
+                    "run_id": f"{run:03}", "seed": fact[0], "optimizer": "adam", "n_steps": 60, "steps_per_epoch": 20.0,
+                    "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
+                    "clipped": False, "tells_size": True, "shows_validation": True, "baseline_loss": 2.0,
+                    "probed": False, "decision": decision, "step": 30 * decision, "level": level, "anchor": 0.0,
+                    "action": np.nan if last else 0.0, "val_loss": loss if last else 1.0, "probe_loss": None,
+                    "probe_grad": None, "probe_used": None, "terminated": last, "truncated": False,
+                    "reason": "running" if not last else "budget" if np.isfinite(loss) else "diverged",
                 }
             )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=SCHEMA)

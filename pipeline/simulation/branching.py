@@ -1,0 +1,100 @@
+"""Groups of twins: what one departure from a base is worth at the end of a training, everything else being equal.
+
+A group starts from one initialisation, with one order of its data and one set of draws. Its base, twin 0, follows a
+base policy: it holds its first level, or goes on as an earlier policy would. Every other twin departs from it once:
+
+- in a group of levels at the first decision, to a level of its own, and holds that one or goes on from there,
+- in a group of moves at a later decision, by a move up or down; of two twins one moves up and one down, by the same
+  share of the most that a decision may. Then it follows the base policy again.
+
+The base of a group of moves starts near the level that the earlier policy names, that of a group of levels at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lrpilot.bundle import Bundle
+from lrpilot.cadence import Cadence
+from lrpilot.pilot import Pilot
+from pipeline.simulation.driver import Driver
+
+HOLD, POLICY = "hold", "policy"  # base policies
+NOISE = 0.45  # decades: sd of a base's first level around the one that the earlier policy names
+SMALLEST = 0.1  # share of the most that a decision may move a level by; sizes are uniform in its logarithm
+TELL, SHOW = 0.7, 0.5  # shares of groups that tell the size of the data, and that show the validation loss
+NEVER = -1  # a decision at which nobody departs
+
+
+class Groups(NamedTuple):
+    """What a task's runs are, where they are twins."""
+
+    levels: int  # groups whose twins differ in the first level
+    moves: int  # groups whose twins move once, later
+    twins: int  # of a group, its base among them
+    base: str  # HOLD or POLICY
+
+    @property
+    def runs(self) -> int:
+        return (self.levels + self.moves) * self.twins
+
+
+class Branches(Driver):
+    """The runs of groups of twins, one group after another; everything random comes from `rng`."""
+
+    def __init__(self, groups: Groups, cadence: Cadence, rng: np.random.Generator, policies: Sequence[Bundle]) -> None:
+        super().__init__(groups.runs)
+        count = groups.levels + groups.moves
+        self.group, self.twin = np.divmod(np.arange(groups.runs), groups.twins)  # (K,)
+        self.base = self.group * groups.twins  # (K,) run that is a run's base
+        self.names = [f"{groups.base}_{'levels' if g < groups.levels else 'moves'}" for g in self.group]
+        self._levels, self._is_base = self.group < groups.levels, self.twin == 0
+        self._policies, self._chosen = policies, rng.integers(len(policies), size=count)[self.group]
+        self._follows = groups.base == POLICY
+        noise = NOISE * rng.standard_normal(count)
+        self._noise = np.where(self._levels, 0.0, noise[self.group])
+        # Levels of a group are stratified over the whole range, as those of schedules are.
+        strata = np.stack([rng.permutation(groups.twins) for _ in range(count)])
+        self._place = ((strata + rng.random(strata.shape)) / groups.twins * 2 - 1).ravel()
+        pairs = -(-(groups.twins - 1) // 2)
+        points = departures(cadence, pairs, rng)  # the same in all groups: each one costs a new recording of the step
+        share = SMALLEST ** rng.random((count, pairs))
+        pair = (self.twin - 1).clip(0) // 2
+        self.push = np.where(self.twin % 2 == 1, 1, -1) * share[self.group, pair]  # (K,) action of a departure
+        self.departs_at = np.where(self._is_base, NEVER, np.where(self._levels, 0, points[pair]))  # (K,) decisions
+        self.shows_epochs, self.shows_validation = (
+            (rng.random(count) < share)[self.group] for share in (TELL, SHOW)
+        )
+
+    def wanted(self, pilot: Pilot, first: bool) -> np.ndarray:
+        equation = pilot.protocol.action
+        if first:
+            named = self._answers(pilot, first) + self._noise
+            free = self._levels & ~self._is_base
+            return np.where(free, pilot.anchor + equation.span * self._place, named)
+        wanted = self._answers(pilot, first) if self._follows else pilot.level
+        wanted = np.where(pilot.decision <= self.departs_at, wanted[self.base], wanted)
+        moved = wanted + np.where(self.push > 0, equation.rise, equation.fall) * self.push
+        return np.where(self.departs_at == pilot.decision, moved, wanted)
+
+    def _answers(self, pilot: Pilot, first: bool) -> np.ndarray:
+        """Levels (K,) that the earlier policies want."""
+        observations, wanted = pilot.observation(), pilot.level.copy()
+        for i, policy in enumerate(self._policies):
+            mine = np.flatnonzero(self._chosen == i)
+            answer = np.nan_to_num(policy(observations[mine]))
+            wanted[mine] = policy.protocol.action.apply(pilot.level[mine], pilot.anchor[mine], answer, first)
+        return wanted
+
+
+def departures(cadence: Cadence, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) decisions after the first at which twins depart: in turns uniform over decisions, which are close
+    together at first, and over steps, where a departure costs less."""
+    decisions, steps = cadence.decisions, cadence.bounds
+    by_decision = rng.integers(1, decisions, size=count)
+    at = steps[0] + rng.random(count) * (cadence.total_steps - steps[0])
+    by_step = np.searchsorted(steps[1:-1], at).clip(0, decisions - 2) + 1
+    return np.where(np.arange(count) % 2, by_step, by_decision)

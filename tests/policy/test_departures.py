@@ -1,0 +1,79 @@
+"""What a departure is worth, worked out by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrpilot.actions import ActionEquation
+from policy import mdp, trajectories
+from policy.departures import departures
+from policy.observations import TaskRecording, observations
+from policy.store import Masks, Store, build
+from written_task import drawn_table, twins
+
+# The potential is minus the logarithm of the regret + 1: 1.0 at the start is regret 1, 0.4, the best, regret 0.
+REWARD = mdp.Reward(loss_weight=0.0, regret_weight=1.0, knee=1.0, floor=-0.5)
+EQUATION = ActionEquation(span=2.0, rise=1.0, fall=1.5)
+TWINS = {
+    "final": [0.7, 0.4, 0.85, np.nan, 0.7, 0.4, 1.0],
+    # group 0 moves: up by 0.5 at decision 1, down by 0.75 at 1, and one that ended before it could; 1 has levels
+    "facts": [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, 1, -0.75), (0, 3, -1, 0.0),
+              (1, 0, -1, 0.0), (1, 1, 0, 1.0), (1, 2, 0, -3.0)],
+    "levels": [0.1, 0.1, 0.1, 0.1, 0.0, 1.0, -3.0],
+}  # fmt: skip
+REGRETS = np.array([0.5, 0.0, 0.75, np.nan, 0.5, 0.0, 1.0])
+
+
+def test_returns_by_hand() -> None:
+    phi = -np.log10(REGRETS + 1)
+    d = departures(TaskRecording(twins(**TWINS)), REWARD, EQUATION)
+    assert d.runs.tolist() == [1, 2, 4, 5, 6] and d.decisions.tolist() == [1, 1, 0, 0, 0]
+    np.testing.assert_allclose(d.actions, [0.5, -0.5, 0.0, 0.5, -1.0])  # -3 lies beyond the span
+    np.testing.assert_allclose(d.returns, [*(phi[[1, 2]] - phi[0]), *(phi[4:] - phi[4:].mean())])
+
+
+def test_a_twin_that_diverges_returns_the_floor_less_its_base() -> None:
+    table = twins([0.4, np.nan], [(0, 0, -1, 0.0), (0, 1, 1, 1.0)], [0.0, 0.0])
+    d = departures(TaskRecording(table), REWARD, EQUATION)
+    np.testing.assert_allclose(d.returns, [-0.5])
+
+
+def test_runs_of_schedules_are_no_departures() -> None:
+    assert not len(departures(TaskRecording(drawn_table(0)), REWARD, EQUATION).runs)
+
+
+def test_a_store_of_departures_has_a_run_of_one_decision_each(tmp_path: Path) -> None:
+    tables = {"a": twins(**TWINS), "b": drawn_table(0), "c": twins(**TWINS)}
+    for name, table in tables.items():
+        trajectories.store(trajectories.encode(table), tmp_path / "drawn" / f"{name}.parquet")
+    paths = trajectories.files(tmp_path)
+    build(paths, REWARD, tmp_path, equation=EQUATION, departing=True)
+    store, task = Store.open(tmp_path), TaskRecording(tables["a"])
+    d = departures(task, REWARD, EQUATION)
+    assert store.tasks.tolist() == [5, 0, 5] and store.starts.tolist() == list(range(0, 21, 2))
+    np.testing.assert_allclose(store.rewards.reshape(2, 5, 2), [np.stack([d.returns, 0 * d.returns], 1)] * 2, rtol=1e-6)
+    view = store.masked(Masks(0.0, 0.0), 0)
+    view.variants[:] = 0
+    seen = view.observations(*view.rows_of(np.arange(10)))
+    wanted = observations(task, np.ones((task.length, task.runs), bool))[d.decisions, d.runs]
+    np.testing.assert_array_equal(seen, np.tile(wanted, (2, 1)))
+
+
+def test_a_store_of_departures_needs_twins(tmp_path: Path) -> None:
+    trajectories.store(trajectories.encode(drawn_table(0)), tmp_path / "drawn/a.parquet")
+    with pytest.raises(trajectories.TrajectoryError, match="collect.branches.share"):
+        build(trajectories.files(tmp_path), REWARD, tmp_path, departing=True)
+
+
+def test_tasks_are_drawn_with_repetition(tmp_path: Path) -> None:
+    """Whole tasks, as many as there are; another seed draws others."""
+    for i in range(6):
+        trajectories.store(trajectories.encode(twins(**TWINS)), tmp_path / f"drawn/{i}.parquet")
+    build(trajectories.files(tmp_path), REWARD, tmp_path, departing=True)
+    view = Store.open(tmp_path).masked(Masks(0.0, 0.0), 0)
+    drawn = [view.resampled(seed).reshape(6, 5) for seed in range(3)]
+    for part in drawn:
+        np.testing.assert_array_equal(part, part[:, :1] + np.arange(5))
+        assert (part[:, 0] % 5 == 0).all() and part.max() < 30
+    assert len({part.tobytes() for part in drawn}) == 3
