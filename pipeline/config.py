@@ -16,6 +16,7 @@ from pipeline.paths import Paths, parse_root
 from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
 
 FEATURES = tuple(GROUPS)
+CRITICS = ("dqn", "discretecql")  # algorithms that can learn from departures
 POLICY = "policy"  # the behaviour that follows an earlier policy
 
 Natural = Annotated[int, Range(0)]
@@ -61,7 +62,7 @@ class BranchesConfig:
 
     def __post_init__(self) -> None:
         if self.share and not self.levels + self.moves:
-            raise ConfigError("collect.branches", f"{vars(self)}", "at least one group of levels or of moves, or share 0")
+            raise ConfigError("collect.branches", f"{vars(self)}", "at least one group, or share 0")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class CollectConfig:
         if POLICY in self.schedules and not self.behaviour_policies:
             raise ConfigError("collect.behaviour_policies", "[]", f"paths of policies, since schedules has {POLICY!r}")
         if self.branches.share and not self.behaviour_policies:
-            raise ConfigError("collect.behaviour_policies", "[]", "paths of policies, which name the levels of branches")
+            raise ConfigError("collect.behaviour_policies", "[]", "paths of policies, which branches start from")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class RewardConfig:
 class TrainConfig:
     """The offline agent; one is trained per seed."""
 
-    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "awac", "discretecql"))]
+    learns_from: Annotated[str, OneOf(("departures", "runs"))]  # of twins, what they change; or all that runs did
+    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "awac", "dqn", "discretecql"))]
     seeds: Annotated[tuple[Natural, ...], NonEmpty()]
     steps: Count  # gradient steps
     batch_size: Count  # transitions
@@ -120,12 +122,19 @@ class TrainConfig:
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
 
+    def __post_init__(self) -> None:
+        if self.learns_from == "departures" and self.algorithm not in CRITICS:
+            allowed = f"one of {', '.join(CRITICS)}, whose critics value every move, or train.learns_from: runs"
+            raise ConfigError("train.algorithm", repr(self.algorithm), allowed)
+
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """How the agents become a policy."""
+    """How sure the critics of departures must be of a first level, and of a later move."""
 
-    untold_moves: Share  # factor on moves after the first action where the size of the data is not told
+    first: NonNegative  # deviations between critics that count against a first level
+    later: NonNegative  # and against a later move
+    margin: Positive  # worth, in units of return, above which a later move is made
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from lrpilot import features, load_policy
 from lrpilot.manifest import FORMAT, Manifest
@@ -16,7 +17,8 @@ from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.config import arguments
 from policy import agents, graph
-from policy.later_moves import Factor
+from policy.choice import Caution, Chooser
+from policy.departures import DEPARTURES
 from policy.observations import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
@@ -25,29 +27,35 @@ GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 def main() -> None:
     paths, params = arguments(__doc__)
-    later = Factor(params.export.untold_moves)
+    caution = Caution(**asdict(params.export))
     with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
         blind = agents.load(paths.agent / "blind.d3")
         optimizers = tuple(training.pop("optimizers"))
+        cautious = training["params"]["learns_from"] == DEPARTURES
         manifest = Manifest(
             FORMAT,
             features.VERSION,
             features.NAMES,
             Protocol(),
             optimizers,
-            training | {"commit": _commit(), "untold_moves": later.value},
+            training | {"commit": _commit()} | ({"caution": asdict(caution)} if cautious else {}),
             {},
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
-        mean = graph.Masked(graph.Mean([agents.Network(a) for a in trained]), shown)
-        graph.write(mean, manifest, golden, paths.policy, later)
-        graph.write(graph.Masked(agents.Network(blind), mask(BLIND)), manifest, golden, paths.blind_policy, later)
+
+        def policy(of: list[Any]) -> torch.nn.Module:
+            return Chooser(of, caution) if cautious else graph.Mean([agents.Network(agent) for agent in of])
+
+        graph.write(graph.Masked(policy(trained), shown), manifest, golden, paths.policy)
+        graph.write(graph.Masked(policy([blind]), mask(BLIND)), manifest, golden, paths.blind_policy)
         examples = graph.example_observations(257)
-        wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
-        wanted = later.of(examples, wanted)
+        if cautious:
+            wanted = caution.of(examples, np.stack([agents.values(a, examples * shown) for a in trained]))
+        else:
+            wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(

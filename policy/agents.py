@@ -16,14 +16,12 @@ import torch
 
 from policy.advantage import AdvantageFactory
 from policy.buffer import GRID, Transitions
+from policy.departures import DEPARTURES
 from policy.store import View
 
 import d3rlpy  # isort: skip  (after policy.buffer, which quietens it)
 
 DISCRETE = ("dqn", "discretecql")  # algorithms whose actions are those of GRID
-
-
-RUNS, DEPARTURES = "runs", "departures"  # what episodes are: whole trainings, or departures of twins
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Settings:
     n_step: int
     alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: λ
     hidden: tuple[int, ...]
-    learns_from: str = RUNS
+    learns_from: str = "runs"  # or DEPARTURES
     dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
 
     @classmethod
@@ -167,6 +165,12 @@ def predict(algorithm: Any, observations: np.ndarray) -> np.ndarray:
     """Greedy actions (n,) in [-1, 1] for observations (n, F)."""
     actions = algorithm.predict(observations)
     return GRID[actions] if np.issubdtype(actions.dtype, np.integer) else actions[:, 0]
+
+
+def values(algorithm: Any, observations: np.ndarray) -> np.ndarray:
+    """What a discrete agent's critic says of every action of GRID: (n, len(GRID)) for observations (n, F)."""
+    every = (np.full(len(observations), action) for action in range(len(GRID)))
+    return np.stack([algorithm.predict_value(observations, action) for action in every], axis=1)
 
 
 class Network(torch.nn.Module):

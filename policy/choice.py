@@ -1,8 +1,9 @@
 """From critics to an action: a move has to earn its place, else the level is held.
 
 Several critics, each of tasks drawn anew, say what every move of GRID is worth. Its worth is their mean less `caution`
-of their standard deviations. At a later decision the best move is made if it is worth more than `margin`; holding is
-worth 0. At the first decision the best level is named.
+of their standard deviations. The action is the mean of GRID, weighted by softmax(worth / SHARP), so that rounding moves
+it as little as it moves the critics. A later one is scaled down where what it is worth is less than twice `margin`, and
+is 0, which holds, where it is less than `margin`: holding itself is worth 0.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from policy.advantage import FIRST
 from policy.buffer import GRID
 
+SHARP = 0.02  # in units of return: how much worse a move may be and still count
+
 
 @dataclass(frozen=True)
 class Caution:
@@ -24,16 +27,16 @@ class Caution:
 
     first: float  # deviations that count against a first level
     later: float  # and against a later move
-    margin: float  # worth, in units of return, that a later move must exceed
+    margin: float  # worth, in units of return, above which a later move is made
 
     def of(self, observations: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Actions (n,) to observations (n, F), of the critics' values (critics, n, len(GRID))."""
-        mean, deviation = values.mean(axis=0), values.std(axis=0)
         first = observations[:, FIRST] > 0
-        worth = mean - np.where(first, self.first, self.later)[:, None] * deviation
-        best = worth.argmax(axis=1)
-        moves = first | (worth[np.arange(len(best)), best] > self.margin)
-        return np.where(moves, GRID[best], 0.0)
+        worth = values.mean(axis=0) - np.where(first, self.first, self.later)[:, None] * values.std(axis=0)
+        weight = np.exp((worth - worth.max(axis=1, keepdims=True)) / SHARP)
+        weight /= weight.sum(axis=1, keepdims=True)
+        gate = np.clip((weight * worth).sum(axis=1) / self.margin - 1, 0, 1)
+        return weight @ GRID * np.where(first, 1.0, gate)
 
 
 class Chooser(torch.nn.Module):
@@ -51,7 +54,11 @@ class Chooser(torch.nn.Module):
         parts = zip(self._critics, self._scalers, strict=True)
         values = torch.stack([critic(scaler.transform(observation)).q_value for critic, scaler in parts])
         first = observation[:, FIRST, None] > 0
-        deviation = values.std(dim=0, correction=0)
-        worth = values.mean(dim=0) - torch.where(first, self._caution.first, self._caution.later) * deviation
-        highest, best = worth.max(dim=1, keepdim=True)
-        return torch.where(first | (highest > self._caution.margin), self._grid[best], 0.0)
+        worth = values.mean(dim=0) - self._cautious(first) * values.std(dim=0, correction=0)
+        weight = torch.softmax(worth / SHARP, dim=1)
+        gate = ((weight * worth).sum(dim=1, keepdim=True) / self._caution.margin - 1).clip(0, 1)
+        return (weight @ self._grid)[:, None] * torch.where(first, torch.ones_like(gate), gate)
+
+    def _cautious(self, first: torch.Tensor) -> torch.Tensor:
+        flag = first.to(self._grid.dtype)
+        return self._caution.first * flag + self._caution.later * (1 - flag)

@@ -17,6 +17,8 @@ from lrpilot.actions import ActionEquation
 from policy import mdp
 from policy.observations import TaskRecording
 
+DEPARTURES = "departures"  # what agents learn from whose episodes are these
+
 
 @dataclass(frozen=True)
 class Departures:

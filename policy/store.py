@@ -181,7 +181,9 @@ def build(
     """
     rows = np.cumsum([0, *map(_departure_rows if departing else _rows, paths)])
     if not rows[-1]:
-        raise trajectories.TrajectoryError(f"{paths[0].parent}: no run is a twin; collect with collect.branches.share above 0")
+        raise trajectories.TrajectoryError(
+            f"{paths[0].parent}: no run is a twin; collect.branches.share must be above 0"
+        )
     size = int(rows[-1]) * 4 * (len(DECISION) + 2)
     if size > (free := shutil.disk_usage(folder).free):
         raise OSError(f"{folder}: a store of {len(paths)} files needs {size} bytes, {free} are free; make room")

@@ -65,9 +65,7 @@ class Branches(Driver):
         pair = (self.twin - 1).clip(0) // 2
         self.push = np.where(self.twin % 2 == 1, 1, -1) * share[self.group, pair]  # (K,) action of a departure
         self.departs_at = np.where(self._is_base, NEVER, np.where(self._levels, 0, points[pair]))  # (K,) decisions
-        self.shows_epochs, self.shows_validation = (
-            (rng.random(count) < share)[self.group] for share in (TELL, SHOW)
-        )
+        self.shows_epochs, self.shows_validation = ((rng.random(count) < share)[self.group] for share in (TELL, SHOW))
 
     def wanted(self, pilot: Pilot, first: bool) -> np.ndarray:
         equation = pilot.protocol.action

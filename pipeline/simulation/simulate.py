@@ -63,7 +63,8 @@ def simulate(
     if kin is None:
         population = Population(workload, seeds, device)
     else:
-        population = Twins(workload, seeds, kin.base, pilot.cadence.bounds[kin.departs_at] * (kin.departs_at > 0), device)
+        departs_after = np.where(kin.departs_at > 0, pilot.cadence.bounds[kin.departs_at], 0)
+        population = Twins(workload, seeds, kin.base, departs_after, device)
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
     sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)

@@ -25,8 +25,9 @@ class Twins(Population):
     def __init__(
         self, workload: Workload, seeds: Sequence[int], base: np.ndarray, departs_after: np.ndarray, device: str = "cpu"
     ) -> None:
-        """`seeds` (K,) are equal in a group. base (K,) int: whose row a member shares; departs_after (K,) int: completed
-        steps from which on it has its own. That of a base is 0. It is looked at where `retire` is called."""
+        """`seeds` (K,) are equal in a group; base (K,) int: whose row a member shares; departs_after (K,) int: steps
+        from which on it has its own, that of a base 0. It is looked at where `retire` is called.
+        """
         super().__init__(workload, seeds, device)
         self._base, self._departs_after, self._step = base, departs_after, 0
         self._alone = departs_after == 0

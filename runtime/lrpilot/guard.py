@@ -14,13 +14,15 @@ device. Each decision of each run has at most one event; where several fit, the 
     policy_failed         the policy raised: the built-in schedule
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
-    recovery              the policy asks for more than a back-off or a restart still allows: as much as that
+    recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the linear envelope; at decision 0 there is none to hold, and the range test's classical rule
 takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
 After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
-increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks.
+increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks. A policy that holds,
+by an answer of 0, holds the level that it decided on, not the one that it was brought down to: it is led back as fast,
+to where it was after a back-off, and to `BACK_OFF` below that after a cut. A move of its own ends that.
 
 A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
 two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the training is
@@ -109,14 +111,17 @@ class Guard:
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where(level >= self.restore_to - 1e-9, -np.inf, self.restore_to)
+        holds = answer == 0
+        self.restore_to = np.where(self.exempt | holds | held | over, self.restore_to, -np.inf)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
-        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, self.restore_to, first)), safe)
+        wanted = np.minimum(self.restore_to, cap)
+        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, wanted, first)), safe)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
             "action_nonfinite": ~finite,
             "action_out_of_bounds": finite & ~sane,
-            "recovery": over,
+            "recovery": over | (back & ~self.exempt & (wanted > level)),
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
 
@@ -192,6 +197,7 @@ class Guard:
         self.scale = np.where(runaway & ~patient, interval["loss_mean"], self.scale)
         self.streak = np.where(event, self.streak + 1, np.where(missing, self.streak, 0.0))
         self.release = np.where(lowered & np.isinf(self.lid), level, self.release)
+        self.restore_to = np.where(lowered, self.release - np.where(wild | runaway, BACK_OFF, 0.0), self.restore_to)
         free = np.isinf(self.lid) & ~event
         self.tries = np.where(free, 0.0, self.tries + (lowered & ~wild & ~events["loss_nonfinite"]))
         risen = self.lid + np.where(event | missing, 0.0, RECOVER)

@@ -9,7 +9,7 @@ import numpy as np
 from lrpilot.actions import ActionEquation
 from lrpilot.guard import Guard
 
-EQUATION = ActionEquation()
+EQUATION = ActionEquation(rise=0.5)
 LOSS0 = 10.0
 Row = dict[str, Any]  # what differs from an ordinary interval
 

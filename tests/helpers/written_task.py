@@ -83,8 +83,8 @@ def drawn_table(
                 | {
                     "run_id": f"{run:03}", "seed": run, "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 20.0,
                     "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
-                    "clipped": False, "group": -1, "twin": -1, "departs_at": -1, "departs_by": np.nan, "tells_size": True,
-                    "shows_validation": True, "baseline_loss": 1.5, "probed": probed, "decision": decision,
+                    "clipped": False, "group": -1, "twin": -1, "departs_at": -1, "departs_by": np.nan,
+                    "tells_size": True, "shows_validation": True, "baseline_loss": 1.5, "probed": probed, "decision": decision,
                     "step": (used if probed else 0) if decision == 0 else steps + 90 * decision // longest,
                     "level": level[0], "anchor": anchor, "action": np.nan if last else action[0],
                     "val_loss": np.nan if last and diverged else values["val_loss"], "val_error": 0.5,

@@ -17,6 +17,7 @@ from pipeline import code_hash, collect
 from pipeline.collect import drawn_families, plan, turns
 from pipeline.config import load
 from pipeline.paths import Paths
+from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec
 from pipeline.workloads.base import REGIMES
 from pipeline.workloads.families import family
@@ -134,7 +135,7 @@ def test_a_regime_with_a_share_needs_a_family(shares: dict[str, float], message:
             drawn_families({"spirals": 1.0}, shares, 2)
 
 
-SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), 32, "cpu", "c" * 64)
+SPEC = Spec("spirals", 1, 2, True, (("constant", 1.0),), (("a.onnx", "f" * 64),), (0.3, 0.9), None, 32, "cpu", "c" * 64)
 CHANGES: dict[str, Any] = {
     "family": "tabular",
     "task_seed": 2,
@@ -143,6 +144,7 @@ CHANGES: dict[str, Any] = {
     "schedules": (("constant", 2.0),),
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
+    "groups": Groups(1, 1, 3, "hold"),
     "val_examples": 64,
     "device": "cuda",
     "code": "d" * 64,

@@ -45,7 +45,7 @@ def keys() -> dict[str, str]:
     """Of one recording of each of two families, an agent, what is known of a task, and a run of every method."""
     code_hash.digest.cache_clear()
     specs = {
-        name: Spec(name, 1, 2, True, (("linear", 1.0),), (), (0.1, 0.9), 32, "cpu", code(name))
+        name: Spec(name, 1, 2, True, (("linear", 1.0),), (), (0.1, 0.9), None, 32, "cpu", code(name))
         for name in ("illconditioned", "tabular")
     }
     return {

@@ -62,7 +62,7 @@ def test_a_store_of_departures_has_a_run_of_one_decision_each(tmp_path: Path) ->
 
 def test_a_store_of_departures_needs_twins(tmp_path: Path) -> None:
     trajectories.store(trajectories.encode(drawn_table(0)), tmp_path / "drawn/a.parquet")
-    with pytest.raises(trajectories.TrajectoryError, match="collect.branches.share"):
+    with pytest.raises(trajectories.TrajectoryError, match=r"collect\.branches\.share"):
         build(trajectories.files(tmp_path), REWARD, tmp_path, departing=True)
 
 

@@ -23,7 +23,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recorded tasks, some runs of which diverge."""
     folder = tmp_path_factory.mktemp("trajectories")
     for name, seed, probed in (("illconditioned", 3, True), ("illconditioned", 6, False), ("regression", 17, True)):
-        spec = Spec(name, seed, 3, probed, (("constant", 1.0), ("cosine", 1.0)), (), (0.3, 0.95), 32, "cpu", "test")
+        spec = Spec(
+            name, seed, 3, probed, (("constant", 1.0), ("cosine", 1.0)), (), (0.3, 0.95), None, 32, "cpu", "test"
+        )
         trajectories.store(record(spec), folder / name / f"{seed}.parquet")
     return folder
 

@@ -58,7 +58,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 def spec_of(task: str, probed: bool, schedules: dict[str, float], policies: tuple[Path, ...] = ()) -> Spec:
     name, seed = TASKS[task]
     named = tuple((str(path), load_policy(path).manifest.graph) for path in policies)
-    return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), 32, "cpu", "test")
+    return Spec(name, seed, RUNS, probed, tuple(schedules.items()), named, (0.3, 0.95), None, 32, "cpu", "test")
 
 
 def behaviour_of(spec: Spec, n_steps: int) -> Behaviour:

@@ -41,7 +41,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
     """A small recorded task."""
-    spec = Spec("illconditioned", 3, 4, True, (("cosine", 1.0),), (), (0.3, 0.95), 32, "cpu", "test")
+    spec = Spec("illconditioned", 3, 4, True, (("cosine", 1.0),), (), (0.3, 0.95), None, 32, "cpu", "test")
     return pq.read_table(pa.BufferReader(record(spec)))
 
 

@@ -49,7 +49,7 @@ def test_the_table_has_a_row_for_every_variant(results: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
     """A small recorded task."""
-    spec = Spec("illconditioned", 3, 4, True, (("cosine", 1.0),), (), (0.3, 0.95), 32, "cpu", "test")
+    spec = Spec("illconditioned", 3, 4, True, (("cosine", 1.0),), (), (0.3, 0.95), None, 32, "cpu", "test")
     return pq.read_table(pa.BufferReader(record(spec)))
 
 

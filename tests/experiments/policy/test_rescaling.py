@@ -36,7 +36,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder, out = tmp_path_factory.mktemp("trajectories"), []
     for seed, probed in ((3, True), (4, False)):
         spec = Spec(
-            "spirals", seed, 6, probed, (("constant", 1.0), ("linear", 1.0)), (), (0.3, 0.95), 32, "cpu", "test"
+            "spirals", seed, 6, probed, (("constant", 1.0), ("linear", 1.0)), (), (0.3, 0.95), None, 32, "cpu", "test"
         )
         out.append(folder / f"{seed}.parquet")
         trajectories.store(record(spec), out[-1])

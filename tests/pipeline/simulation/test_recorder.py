@@ -35,7 +35,7 @@ class Jump:
 
 def act(pilot: Pilot, which: np.ndarray) -> None:
     """A fair level, which rises from the same step on."""
-    pilot.act(np.full(pilot.runs, 0.4 * (pilot.step == 0) + 1.0 * (pilot.step >= LATE)), which)
+    pilot.act(np.full(pilot.runs, 0.4 * (pilot.step == 0) + 0.5 * (pilot.step >= LATE)), which)
 
 
 def piloted(workload: Workload) -> Recording:

@@ -38,7 +38,7 @@ def recorded_columns(model: nn.Module, settings: dict[str, float], patch: pytest
     """The columns that have one value for the whole task, of two runs of `model` on a small world."""
     workload = replace(world(n_steps=70), build=lambda: deepcopy(model), **settings)
     patch.setitem(families.FAMILIES, "tiny", Family("tiny", "train", lambda rng: workload, "odd"))
-    spec = Spec("tiny", 3, 2, True, SCHEDULES, (), (0.3, 0.9), 32, "cpu", "by hand")
+    spec = Spec("tiny", 3, 2, True, SCHEDULES, (), (0.3, 0.9), None, 32, "cpu", "by hand")
     table = pq.read_table(pa.BufferReader(record(spec)))
     same = (
         "family", "regime", "optimizer", "n_steps", "examples", "batch_size", "weights", "batch_norm", "dropout",

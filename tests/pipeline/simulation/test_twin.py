@@ -98,7 +98,7 @@ def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param:
         weights |= {"level": -0.3, "level_to_anchor": -0.2, "last_move": -0.1}
     path: Path = tmp_path_factory.mktemp("policy") / "policy.onnx"
-    return Bundle(write_bundle(path, weights=weights, action=ActionEquation(moves=request.param)))
+    return Bundle(write_bundle(path, weights=weights, action=ActionEquation(moves=request.param, rise=0.5)))
 
 
 @pytest.fixture(autouse=True)
