@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -63,30 +63,41 @@ def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
 
     Raises ValueError where a policy that it follows is another than the spec says.
     """
-    workload, cadence = family(spec.family).sample(np.random.default_rng(spec.task_seed)), cadence or CadenceSpec()
+    prepared = prepare(spec, cadence or CadenceSpec())
+    return trajectories.encode(_table(spec, prepared, trained(spec, prepared)))
+
+
+class Prepared(NamedTuple):
+    """A task before anything is trained."""
+
+    workload: Workload
+    seeds: list[int]  # (K,)
+    driver: Driver
+    kin: Kin | None
+    cadence: CadenceSpec
+
+
+def prepare(spec: Spec, cadence: CadenceSpec) -> Prepared:
+    """Draw a task's workload, and what drives its runs."""
+    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     rng, policies = np.random.default_rng([spec.task_seed, 1]), [_policy(*policy) for policy in spec.policies]
-    each, kin = np.arange(spec.runs), None
     if spec.groups is None:
         driver: Driver = Behaviour(
             dict(spec.schedules), spec.runs, workload.n_steps, rng, policies, spec.exploration
         )  # fmt: skip
-    else:
-        driver = Branches(spec.groups, Cadence(cadence, workload.n_steps, spec.probed), rng, policies)
-        each, kin = driver.group, Kin(driver.base, driver.departs_at)
-    seeds = [spec.task_seed + i for i in each.tolist()]
-    recording = simulate(
-        workload,
-        seeds,
-        Protocol(cadence),
-        driver.act,
-        probed=spec.probed,
-        val_examples=spec.val_examples,
-        show_validation=driver.shows_validation,
-        show_epochs=driver.shows_epochs,
-        kin=kin,
-        device=spec.device,
-    )
-    return trajectories.encode(_table(spec, workload, seeds, driver, recording))
+        return Prepared(workload, [spec.task_seed + i for i in range(spec.runs)], driver, None, cadence)
+    twins = Branches(spec.groups, Cadence(cadence, workload.n_steps, spec.probed), rng, policies)
+    seeds = [spec.task_seed + i for i in twins.group.tolist()]
+    return Prepared(workload, seeds, twins, Kin(twins.base, twins.departs_at), cadence)
+
+
+def trained(spec: Spec, task: Prepared) -> Recording:
+    """Train a task's runs."""
+    return simulate(
+        task.workload, task.seeds, Protocol(task.cadence), task.driver.act, probed=spec.probed,
+        val_examples=spec.val_examples, show_validation=task.driver.shows_validation,
+        show_epochs=task.driver.shows_epochs, kin=task.kin, device=spec.device,
+    )  # fmt: skip
 
 
 def _policy(path: str, graph: str) -> Bundle:
@@ -96,8 +107,9 @@ def _policy(path: str, graph: str) -> Bundle:
     return bundle
 
 
-def _table(spec: Spec, workload: Workload, seeds: list[int], driver: Driver, recording: Recording) -> pa.Table:
+def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
     """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
+    workload, seeds, driver, *_ = task
     decisions, runs = len(recording.steps) - 1, len(seeds)
     intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
     val_loss = np.stack(recording.val_loss)

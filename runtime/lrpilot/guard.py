@@ -110,7 +110,7 @@ class Guard:
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
-        self.restore_to = np.where(level >= self.restore_to - 1e-9, -np.inf, self.restore_to)
+        self.restore_to = np.where(~over & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
         holds = answer == 0
         self.restore_to = np.where(self.exempt | holds | held | over, self.restore_to, -np.inf)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)

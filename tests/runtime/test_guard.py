@@ -131,6 +131,33 @@ def test_recovery_gives_a_quarter_decade_per_decision_until_the_level_is_back() 
     assert levels[-1] == 2.0
 
 
+HELD = {"answer": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "events", "levels"),
+    [
+        # a back-off is made up for, a quarter of a decade at a time
+        ([row(2.0, last=3.0, **HELD), *[row(2.0, **HELD)] * 4], ["spike", "recovery", "recovery", None, None],
+         [-0.5, -0.25, 0.0, 0.0, 0.0]),
+        # a cut but for half a decade: what diverged there would again
+        ([row(math.nan, **HELD), *[row(2.0, **HELD)] * 6], ["loss_nonfinite", *["recovery"] * 4, None, None],
+         [-1.5, -1.25, -1.0, -0.75, -0.5, -0.5, -0.5]),
+        # a move of the policy's own, up or down, is what it wants from there
+        ([row(2.0, last=3.0, **HELD), row(2.0, answer=-0.1), *[row(2.0, **HELD)] * 3], ["spike", *[None] * 4],
+         [-0.5, -0.65, -0.65, -0.65, -0.65]),
+        # a second back-off on the way begins anew
+        ([row(2.0, last=3.0, **HELD), row(2.0, **HELD), row(2.0, last=5.0, **HELD), *[row(2.0, **HELD)] * 5],
+         ["spike", "recovery", "spike", *["recovery"] * 3, None, None],
+         [-0.5, -0.25, -0.75, -0.5, -0.25, 0.0, 0.0, 0.0]),
+    ],
+)  # fmt: skip
+def test_a_level_that_is_held_is_led_back(rows: list[Row], events: list[str | None], levels: list[float]) -> None:
+    happened, reached = play([*CALM, *rows])
+    assert happened[4:] == events
+    assert reached[4:] == pytest.approx(levels)
+
+
 def test_runaway_cuts_then_waits_while_the_loss_falls_then_takes_the_loss_for_what_it_is() -> None:
     events, levels = play([*CALM, *[row(100.0 - i) for i in range(8)]])
     assert events[4:8] == ["loss_runaway"] * 4
