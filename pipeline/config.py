@@ -16,7 +16,6 @@ from pipeline.paths import Paths, parse_root
 from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
 
 FEATURES = tuple(GROUPS)
-CRITICS = ("dqn", "discretecql")  # algorithms that can learn from departures
 POLICY = "policy"  # the behaviour that follows an earlier policy
 
 Natural = Annotated[int, Range(0)]
@@ -121,11 +120,6 @@ class TrainConfig:
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
-
-    def __post_init__(self) -> None:
-        if self.learns_from == "departures" and self.algorithm not in CRITICS:
-            allowed = f"one of {', '.join(CRITICS)}, whose critics value every move, or train.learns_from: runs"
-            raise ConfigError("train.algorithm", repr(self.algorithm), allowed)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from lrpilot import features, load_policy
 from lrpilot.manifest import FORMAT, Manifest
@@ -17,8 +16,7 @@ from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.config import arguments
 from policy import agents, graph
-from policy.choice import Caution, Chooser
-from policy.departures import DEPARTURES
+from policy.choice import Caution, chooses, policy_of
 from policy.observations import BLIND, mask
 
 TOLERANCE = 1e-5  # of an action
@@ -33,7 +31,7 @@ def main() -> None:
         trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
         blind = agents.load(paths.agent / "blind.d3")
         optimizers = tuple(training.pop("optimizers"))
-        cautious = training["params"]["learns_from"] == DEPARTURES
+        cautious = chooses(trained)
         manifest = Manifest(
             FORMAT,
             features.VERSION,
@@ -45,12 +43,8 @@ def main() -> None:
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
-
-        def policy(of: list[Any]) -> torch.nn.Module:
-            return Chooser(of, caution) if cautious else graph.Mean([agents.Network(agent) for agent in of])
-
-        graph.write(graph.Masked(policy(trained), shown), manifest, golden, paths.policy)
-        graph.write(graph.Masked(policy([blind]), mask(BLIND)), manifest, golden, paths.blind_policy)
+        graph.write(graph.Masked(policy_of(trained, caution), shown), manifest, golden, paths.policy)
+        graph.write(graph.Masked(policy_of([blind], caution), mask(BLIND)), manifest, golden, paths.blind_policy)
         examples = graph.example_observations(257)
         if cautious:
             wanted = caution.of(examples, np.stack([agents.values(a, examples * shown) for a in trained]))

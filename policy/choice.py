@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from policy.advantage import FIRST
+from policy.advantage import FIRST, AdvantageFactory
+from policy.agents import Network
 from policy.buffer import GRID
+from policy.graph import Mean
 
 SHARP = 0.02  # in units of return: how much worse a move may be and still count
 
@@ -62,3 +64,13 @@ class Chooser(torch.nn.Module):
     def _cautious(self, first: torch.Tensor) -> torch.Tensor:
         flag = first.to(self._grid.dtype)
         return self._caution.first * flag + self._caution.later * (1 - flag)
+
+
+def policy_of(agents: Sequence[Any], caution: Caution) -> torch.nn.Module:
+    """Agents as one policy: what the critics of departures come to, or else the mean of what each agent answers."""
+    return Chooser(agents, caution) if chooses(agents) else Mean([Network(agent) for agent in agents])
+
+
+def chooses(agents: Sequence[Any]) -> bool:
+    """Whether their critics value departures, so that they can choose together."""
+    return all(isinstance(getattr(agent.config, "q_func_factory", None), AdvantageFactory) for agent in agents)

@@ -19,6 +19,7 @@ from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import CLIP, NAMES
 from lrpilot.manifest import KEY, Golden, Manifest
 from policy import trajectories
+from policy.later_moves import UNCHANGED, Factor
 from policy.observations import TaskRecording, observations
 
 OPSET = 18
@@ -50,11 +51,13 @@ class Masked(torch.nn.Module):
         return self._network(observation * self._mask)
 
 
-def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path) -> None:
+def write(
+    network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path, later: Factor = UNCHANGED
+) -> None:
     """Export `network` with its manifest, to which are added its answers to the observations `golden` (K, F).
 
-    Its weights are rounded to half precision, in place: agents differ by far more, and the file is half as large. The
-    same arguments give the same bytes.
+    `later` stands behind it. Its weights are rounded to half precision, in place:
+    agents differ by far more, and the file is half as large. The same arguments give the same bytes.
     """
     network.eval()
     for weights in network.parameters():
@@ -64,8 +67,10 @@ def write(network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path
         answers = network(torch.from_numpy(golden))
     model = traced(network, len(NAMES), OUTPUT)
     _halve(model)
+    later.put_behind(model)
+    answers = later.of(golden, answers.numpy()[:, 0])
     graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
-    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers.numpy()[:, 0]))
+    manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers))
     save(model, {KEY: manifest.to_json()}, path)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline.config import Params, RewardConfig, TrainConfig
+from policy.choice import Caution
 
 DIVERGED, WORSE = "diverged", "worse"  # worse: than the best quarter of their task, by the final validation loss
 MEAN, DISTILLED = "mean", "distilled"
@@ -24,6 +25,7 @@ class Variant:
     cadence: Mapping[str, Any] = field(default_factory=dict)  # the tasks are recorded anew in it
     without: str = ""  # runs that are left out: those that followed this schedule, or DIVERGED, or WORSE
     rescaled: float = 0.0  # decades: standard deviation of the shifts of recorded runs, see `rescaling.py`
+    caution: Mapping[str, Any] = field(default_factory=dict)  # of the critics' choice
     later: float = 1.0  # what actions after the first one are multiplied by
     agents: str = ""  # MEAN: all training seeds make one policy; DISTILLED: one that imitates their mean
     unprobed: bool = False  # used without a probe
@@ -32,6 +34,10 @@ class Variant:
     def settings(self, params: Params) -> tuple[TrainConfig, RewardConfig]:
         """Those of `params` with what differs."""
         return replace(params.train, **self.train), replace(params.reward, **self.reward)
+
+    def choice(self, params: Params) -> Caution:
+        """What makes of critics a policy."""
+        return Caution(**asdict(params.export) | dict(self.caution))
 
     def together(self) -> Variant:
         """The same with one policy alone, which all training seeds make."""

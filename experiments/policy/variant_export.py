@@ -18,6 +18,7 @@ from lrpilot.pilot import Protocol
 from pipeline import agent_cache
 from pipeline.config import Params, TrainConfig
 from policy import agents, graph
+from policy.choice import policy_of
 from policy.later_moves import FIRST, Factor
 from policy.observations import mask
 from policy.store import View
@@ -40,7 +41,7 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
     origin = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*keys]}
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), origin, {})
-    network = graph.Masked(graph.Mean([agents.Network(agent) for agent in trained]), mask(config.features))
+    network = graph.Masked(policy_of(trained, variant.choice(params)), mask(config.features))
     graph.write(network, manifest, golden, folder / f"{name}.written", Factor(variant.later, FIRST))
     (folder / f"{name}.written").replace(folder / f"{name}.onnx")
     return name

@@ -26,6 +26,7 @@ from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import AGENT_CACHE, Paths
 from policy import graph, trajectories
+from policy.departures import DEPARTURES
 from policy.mdp import Reward
 from policy.store import build
 
@@ -44,7 +45,8 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     """Everything that decides, of one collection, the store that a variant learns from."""
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
-    return content | {"reward": asdict(variant.settings(params)[1])}
+    config, reward = variant.settings(params)
+    return content | {"reward": asdict(reward), "learns_from": config.learns_from}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
@@ -62,7 +64,8 @@ def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[
         return {}
     keys = tuple(agent.key() for agent in agents_of(variant, params, data))
     parts = [keys] if variant.agents else [(key,) for key in keys]
-    return {named({"agents": part, "later": variant.later, "how": variant.agents}): part for part in parts}
+    how = {"later": variant.later, "how": variant.agents, "caution": asdict(variant.choice(params))}
+    return {named({"agents": part} | how): part for part in parts}
 
 
 def missing(variants: Sequence[Variant], params: Params, data: str) -> tuple[list[AgentSpec], list[variant_export.Job]]:
@@ -105,7 +108,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
-                optimizers = build(learned, reward, store, partial(results, pool), equation)
+                departing = first.settings(params)[0].learns_from == DEPARTURES
+                optimizers = build(learned, reward, store, partial(results, pool), equation, departing=departing)
             if first.rescaled:
                 rescaling.rescale(store, first.rescaled)
             run(partial(agent_cache.train, store=store, optimizers=optimizers, folder=AGENT_CACHE), agents, "train")
