@@ -76,9 +76,13 @@ def summary(key: str, folder: Path) -> Summary:
 
 
 def view(config: TrainConfig, seed: int, store: Path) -> View:
-    """A store that was built, as an agent of that seed learns from it."""
-    data = Store.open(store).masked(Masks(config.mask_validation, config.mask_epochs), seed)
-    return data.limited(config.features)
+    """A store that was built in a folder, as an agent of that seed learns from it."""
+    return masked(config, Store.open(store), seed)
+
+
+def masked(config: TrainConfig, store: Store, seed: int) -> View:
+    """A store as an agent of that seed learns from it."""
+    return store.masked(Masks(config.mask_validation, config.mask_epochs), seed).limited(config.features)
 
 
 def train(spec: AgentSpec, store: Path, optimizers: Iterable[str], folder: Path) -> str:

@@ -1,0 +1,142 @@
+"""How much of what a departure returns critics know beforehand, by the number of tasks that they learned from.
+
+    python -m experiments.policy.explained_returns    # minutes, from the last `make repro`; writes
+                                                      # experiments/results/explained_returns.json, docs/experiments.md
+
+The critics of params.yaml, one for each training seed, learn from so many branched tasks, and answer for the fifth of
+the tasks that none of them learned from. Figures, as <tasks>.<figure>, for each of COUNTS that there are enough for:
+
+    later, first                         share of the variance of returns, at later decisions and of first levels, that
+                                         the mean of the critics explains; 0 is what an advantage of 0 explains
+    later_low, later_high, first_low ... of their 95 % intervals, over tasks
+    single                               later, of one critic, on average
+    moved                                share of later decisions at which the policy would move
+    gained                               mean return of the departures that it agrees with, of all such decisions
+
+and tasks, departures, data. A policy agrees with a departure whose worth, by the caution of params.yaml, exceeds the
+margin: it is one that was recorded, not the best that there is.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import command
+from pipeline import agent_cache
+from pipeline.config import Params, load
+from pipeline.engines import engine, results
+from pipeline.reporting import markdown, verdict
+from policy import agents
+from policy.advantage import FIRST
+from policy.buffer import GRID
+from policy.choice import Caution
+from policy.mdp import Reward
+from policy.store import Store, View, build
+
+OUT, PAGE = Path("experiments/results/explained_returns.json"), Path("docs/experiments.md")
+COUNTS = (150, 400, 1000, 3000)  # tasks
+HELD_OUT = 5  # one of so many tasks is learned from by none
+RESAMPLES = 2000
+
+
+def part(store: Store, tasks: np.ndarray) -> Store:
+    """A store of departures that holds some of its tasks alone."""
+    ends = np.cumsum(store.tasks)
+    runs = np.concatenate([np.arange(ends[task] - store.tasks[task], ends[task]) for task in tasks])
+    rows = np.stack([2 * runs, 2 * runs + 1], axis=1).ravel()
+    return Store(
+        store.decisions[rows], store.actions[rows], store.rewards[rows], store.constants[runs],
+        2 * np.arange(len(runs) + 1), store.tasks[tasks],
+    )  # fmt: skip
+
+
+def answers(critics: Sequence[Any], view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Worth (critics, n) of the departures of a view as they were made, and whether each (n,) is of a first level."""
+    rows, runs = view.rows_of(np.arange(len(view.variants)))
+    observations, made = view.observations(rows, runs), view.store.actions[rows]
+    values = np.stack([agents.values(critic, observations) for critic in critics])
+    place = np.clip(np.searchsorted(GRID, made, side="right") - 1, 0, len(GRID) - 2)
+    share = (made - GRID[place]) / (GRID[place + 1] - GRID[place])
+    each = np.arange(len(made))
+    worth = values[:, each, place] * (1 - share) + values[:, each, place + 1] * share
+    return worth, observations[:, FIRST] > 0
+
+
+def explained(
+    worth: np.ndarray, first: np.ndarray, returns: np.ndarray, tasks: np.ndarray, caution: Caution
+) -> dict[str, float]:
+    """The figures of some critics: worth (critics, n), returns (n,), tasks (n,) that departures are of."""
+    out, mean, rng = dict[str, float](), worth.mean(axis=0), np.random.default_rng(0)
+    for name, these in (("later", ~first), ("first", first)):
+        error, whole = (
+            np.bincount(tasks[these], value[these] ** 2, minlength=tasks.max() + 1)
+            for value in (returns - mean, returns)
+        )
+        drawn = rng.integers(len(error), size=(RESAMPLES, len(error)))
+        low, high = np.quantile(1 - error[drawn].sum(axis=1) / whole[drawn].sum(axis=1), (0.025, 0.975))
+        out |= {name: float(1 - error.sum() / whole.sum()), f"{name}_low": float(low), f"{name}_high": float(high)}
+    scale = np.mean(returns[~first] ** 2)
+    out["single"] = float(np.mean([1 - np.mean((returns - one)[~first] ** 2) / scale for one in worth]))
+    agreed = (mean - caution.later * worth.std(axis=0) > caution.margin)[~first]
+    return out | {"moved": float(agreed.mean()), "gained": float((agreed * returns[~first]).mean())}
+
+
+def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
+    """All figures of recorded tasks."""
+    params, pool, out = load(root), engine("local"), dict[str, Any]()
+    with tempfile.TemporaryDirectory() as folder:
+        build(files, Reward(**asdict(params.reward)), Path(folder), partial(results, pool), departing=True)
+        store = Store.open(Path(folder))
+        branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
+        held_out, rest = np.split(branched, [len(branched) // HELD_OUT])
+        out |= {"tasks": len(branched), "departures": int(store.tasks.sum())}
+        for count in [count for count in COUNTS if count < len(rest)] + [len(rest)]:
+            learned = partial(learn, params=params, folder=Path(folder), tasks=np.sort(rest[:count]))
+            critics = [agents.load(path) for path in results(pool, learned, params.train.seeds)]
+            judged = agent_cache.masked(params.train, part(store, np.sort(held_out)), 1000)
+            worth, first = answers(critics, judged)
+            tasks = np.repeat(np.arange(len(held_out)), judged.store.tasks)
+            figures = explained(worth, first, judged.store.rewards[::2], tasks, Caution(**asdict(params.export)))
+            out |= {f"{count}.{name}": value for name, value in figures.items()}
+    return out
+
+
+def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
+    """A critic of so many tasks of the store in `folder`, in a file there."""
+    data = agent_cache.masked(params.train, part(Store.open(folder), tasks), seed)
+    agents.save(agents.train(data, agents.Settings.of(params.train), seed), path := folder / f"{len(tasks)}-{seed}.d3")
+    return path
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each number of tasks."""
+
+    def share(name: str) -> str:
+        return f"{verdict.number(r[name])} ({verdict.interval(r[f'{name}_low'], r[f'{name}_high'])})"
+
+    rows = [
+        [
+            name, share(f"{name}.later"), share(f"{name}.first"), verdict.number(r[f"{name}.single"]),
+            f"{r[f'{name}.moved']:.0%}", f"{r[f'{name}.gained']:+.4f}",
+        ]
+        for name in (key.removesuffix(".later") for key in r if key.endswith(".later"))
+    ]  # fmt: skip
+    head = ["tasks learned from", "explained of later moves", "of first levels", "by one critic", "moved", "gained"]
+    scope = f"{r['departures']:,} departures of {r['tasks']} branched tasks, data `{r['data'][:12]}`."
+    return f"{markdown.table(head, rows, 'rrrrrr')}\n\n{scope}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.of_collection(argv, "What critics know of departures.", OUT, PAGE, measure, render)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
