@@ -14,9 +14,9 @@ def _one(*values: float) -> list[np.ndarray]:
     return [np.array([v]) for v in values]
 
 
-def test_the_equation_of_the_shipped_policy() -> None:
+def test_the_equation_that_policies_are_made_in() -> None:
     assert asdict(ActionEquation()) == {
-        "span": 2.5, "rise": 0.5, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
+        "span": 2.5, "rise": 1.0, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
         "moves": True,
     }  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_the_equation_of_the_shipped_policy() -> None:
     ],
 )
 def test_levels_by_hand(moves: bool, first: bool, level: float, anchor: float, action: float, want: float) -> None:
-    assert ActionEquation(moves=moves).apply(*_one(level, anchor, action), first) == pytest.approx([want])
+    assert ActionEquation(moves=moves, rise=0.5).apply(*_one(level, anchor, action), first) == pytest.approx([want])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_levels_by_hand(moves: bool, first: bool, level: float, anchor: float, a
     ],
 )
 def test_inverses_by_hand(moves: bool, first: bool, level: float, anchor: float, wanted: float, want: float) -> None:
-    assert ActionEquation(moves=moves).invert(*_one(level, anchor, wanted), first) == pytest.approx([want])
+    assert ActionEquation(moves=moves, rise=0.5).invert(*_one(level, anchor, wanted), first) == pytest.approx([want])
 
 
 def test_envelope_falls_linearly_to_half_a_step_and_stays() -> None:
@@ -91,7 +91,7 @@ def test_unknown_optimizer_kind() -> None:
 
 
 level = st.floats(-6, 6)
-equations = st.sampled_from([ActionEquation(moves=True), ActionEquation(moves=False)])
+equations = st.sampled_from([ActionEquation(), ActionEquation(rise=0.5), ActionEquation(moves=False)])
 within = st.floats(-2.5, 2.5)  # of a level from its anchor
 
 
