@@ -9,6 +9,7 @@ decision, where no level is the base, curves are bumps along the levels that it 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,8 @@ class AdvantageFactory(QFunctionFactory):
         self, encoder: torch.nn.Module, hidden_size: int, action_size: int
     ) -> tuple[Advantage, DiscreteMeanQFunctionForwarder]:
         function = Advantage(encoder, hidden_size)
-        return function, DiscreteMeanQFunctionForwarder(function, action_size)
+        forwarder: Any = DiscreteMeanQFunctionForwarder  # what it wants of a function is what `Advantage` has
+        return function, forwarder(function, action_size)
 
     @staticmethod
     def get_type() -> str:

@@ -81,6 +81,11 @@ class Store:
         """Bytes of all arrays."""
         return sum(getattr(self, f.name).nbytes for f in fields(self))
 
+    def runs_of(self, tasks: np.ndarray) -> np.ndarray:
+        """Runs (n,) of `tasks` (k,), one task after another."""
+        bounds = np.append(0, np.cumsum(self.tasks)).tolist()
+        return np.concatenate([np.arange(bounds[task], bounds[task + 1]) for task in tasks.tolist()])
+
     def scatter(self) -> None:
         """Have the system read a decision's page alone from now on.
 
@@ -131,10 +136,8 @@ class View:
 
     def resampled(self, seed: int) -> np.ndarray:
         """Runs (n,) of as many tasks as there are, drawn with repetition from `seed`: a bootstrap of the tasks."""
-        tasks = self.store.tasks
-        drawn = np.random.default_rng([seed, 1]).integers(len(tasks), size=len(tasks))
-        first = np.cumsum(tasks) - tasks
-        return np.concatenate([np.arange(first[task], first[task] + tasks[task]) for task in drawn])
+        count = len(self.store.tasks)
+        return self.store.runs_of(np.random.default_rng([seed, 1]).integers(count, size=count))
 
     def limited(self, groups: Iterable[str]) -> View:
         """For an agent that observes these groups of features alone."""

@@ -49,8 +49,7 @@ RESAMPLES = 2000
 
 def part(store: Store, tasks: np.ndarray) -> Store:
     """A store of departures that holds some of its tasks alone."""
-    ends = np.cumsum(store.tasks)
-    runs = np.concatenate([np.arange(ends[task] - store.tasks[task], ends[task]) for task in tasks])
+    runs = store.runs_of(tasks)
     rows = np.stack([2 * runs, 2 * runs + 1], axis=1).ravel()
     return Store(
         store.decisions[rows], store.actions[rows], store.rewards[rows], store.constants[runs],
@@ -76,10 +75,8 @@ def explained(
     """The figures of some critics: worth (critics, n), returns (n,), tasks (n,) that departures are of."""
     out, mean, rng = dict[str, float](), worth.mean(axis=0), np.random.default_rng(0)
     for name, these in (("later", ~first), ("first", first)):
-        error, whole = (
-            np.bincount(tasks[these], value[these] ** 2, minlength=tasks.max() + 1)
-            for value in (returns - mean, returns)
-        )
+        of = np.unique(tasks[these], return_inverse=True)[1]
+        error, whole = (np.bincount(of, value[these] ** 2) for value in (returns - mean, returns))
         drawn = rng.integers(len(error), size=(RESAMPLES, len(error)))
         low, high = np.quantile(1 - error[drawn].sum(axis=1) / whole[drawn].sum(axis=1), (0.025, 0.975))
         out |= {name: float(1 - error.sum() / whole.sum()), f"{name}_low": float(low), f"{name}_high": float(high)}

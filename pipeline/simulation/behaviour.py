@@ -12,7 +12,7 @@ import numpy as np
 from lrpilot.actions import envelope
 from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
-from pipeline.simulation.driver import Driver
+from pipeline.simulation.driving import Driver
 from pipeline.simulation.schedules import epsilon, explore, multipliers
 
 POLICY = "policy"  # the behaviour that follows an earlier policy, with noise

@@ -20,7 +20,7 @@ import numpy as np
 from lrpilot.bundle import Bundle
 from lrpilot.cadence import Cadence
 from lrpilot.pilot import Pilot
-from pipeline.simulation.driver import Driver
+from pipeline.simulation.driving import Driver
 
 HOLD, POLICY = "hold", "policy"  # base policies
 NOISE = 0.45  # decades: sd of a base's first level around the one that the earlier policy names

@@ -19,7 +19,7 @@ from lrpilot.pilot import Protocol
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.branching import NEVER, Branches, Groups
-from pipeline.simulation.driver import Driver
+from pipeline.simulation.driving import Driver
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import Kin, simulate
 from pipeline.workloads.base import Workload

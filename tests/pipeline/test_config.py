@@ -31,11 +31,31 @@ FAULTS = [  # section, key, value, what the message says
         "train",
         "algorithm",
         "ppo",
-        "train.algorithm is 'ppo', want a text that is one of bc, iql, cql, td3bc, awac, disc",
+        "train.algorithm is 'ppo', want a text that is one of bc, iql, cql, td3bc, awac, dqn",
     ),
     ("train", "hidden", 64, "train.hidden is 64, want a list, each an integer at least 1"),
     ("train", "dropout", 1.0, "train.dropout is 1.0, want a finite number in [0, 0.9]"),
-    ("export", "untold_moves", 1.5, "export.untold_moves is 1.5, want a finite number in [0, 1]"),
+    ("train", "learns_from", "twins", "train.learns_from is 'twins', want a text that is one of departures, runs"),
+    ("export", "margin", 0.0, "export.margin is 0.0, want a finite number above 0"),
+    ("export", "later", -0.5, "export.later is -0.5, want a finite number at least 0"),
+    (
+        "collect",
+        "branches",
+        {"share": 0.5, "levels": 0, "moves": 0, "twins": 9, "base": "hold"},
+        "'base': 'hold'}, want at least one group, or share 0",
+    ),
+    (
+        "collect",
+        "branches",
+        {"share": 0.5, "levels": 1, "moves": 0, "twins": 1, "base": "hold"},
+        "collect.branches.twins is 1, want an integer at least 2",
+    ),
+    (
+        "collect",
+        "branches",
+        {"share": 0.5, "levels": 1, "moves": 0, "twins": 9, "base": "stay"},
+        "collect.branches.base is 'stay', want a text that is one of hold, policy",
+    ),
     ("train", "hidden", [64, 0], "train.hidden[1] is 0, want an integer at least 1"),
     (
         "train",
@@ -53,7 +73,7 @@ FAULTS = [  # section, key, value, what the message says
         "train",
         "momentum",
         0.9,
-        "train.momentum is an unknown key (value 0.9), want one of algorithm, seeds, steps",
+        "train.momentum is an unknown key (value 0.9), want one of learns_from, algorithm, seeds",
     ),
     ("collect", "epsilon", -0.1, "collect.epsilon is -0.1, want a finite number in [0, 1]"),
     (
@@ -166,7 +186,7 @@ def test_overlay_replaces_whole_values_and_nothing_else() -> None:
     ("over", "message"),
     [
         ({"trian": {"steps": 7}}, "trian is an unknown key"),
-        ({"train": {"setps": 7}}, "train.setps is an unknown key (value 7), want one of algorithm"),
+        ({"train": {"setps": 7}}, "train.setps is an unknown key (value 7), want one of learns_from, algorithm"),
         ({"train": 7}, "train is 7, want a mapping"),
     ],
 )

@@ -14,7 +14,7 @@ from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
 from experiments.policy.variant_data import chosen, lacking, recorded
 from experiments.policy.variant_policies import agents_of, policies_of
 from experiments.policy.variant_study import figures, methods, render
-from experiments.policy.variants import EXPERIMENTS, PLAIN, Experiment
+from experiments.policy.variants import EXPERIMENTS, PLAIN, Experiment, of_runs
 from lrpilot import load_policy
 from lrpilot.features import NAMES
 from pipeline import collect
@@ -94,22 +94,31 @@ def test_variants_are_what_the_parameters_allow(name: str) -> None:
 
 def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
     params = load(TOP)
+    count = len(variant_policies.SEEDS)
 
     def agents(variant: Variant) -> set[str]:
         return {key for parts in policies_of(variant, params, "data").values() for key in parts}
 
-    assert agents(PLAIN) == agents(Variant(later=0.5)) == agents(Variant(agents=MEAN)) == agents(Variant(unprobed=True))
+    assert agents(PLAIN) == agents(of_runs(later=0.5)) == agents(of_runs(agents=MEAN)) == agents(of_runs(unprobed=True))
     assert agents(PLAIN.together()) == agents(PLAIN) and Variant(agents=DISTILLED).together().agents == DISTILLED
-    assert [len(policies_of(v, params, "data")) for v in (PLAIN, Variant(agents=MEAN), Variant(rule="x"))] == [3, 1, 0]
+    policies = [policies_of(v, params, "data") for v in (PLAIN, of_runs(agents=MEAN), Variant(rule="x"))]
+    assert [len(each) for each in policies] == [count, 1, 0]
     for other in (
-        Variant({"alpha": 1.0}),
-        Variant(reward={"knee": 0.1}),
-        Variant(share=0.5),
-        Variant(without="policy"),
-        Variant(cadence={"late": 21}),
+        of_runs({"alpha": 1.0}),
+        of_runs(reward={"knee": 0.1}),
+        of_runs(share=0.5),
+        of_runs(without="policy"),
+        of_runs(cadence={"late": 21}),
+        Variant(),
     ):
         assert not agents(PLAIN) & agents(other)
     assert agents_of(PLAIN, params, "data") != agents_of(PLAIN, params, "other data")
+
+
+def test_caution_makes_other_policies_of_the_same_critics() -> None:
+    params = load(TOP)
+    plain, sure = (policies_of(v, params, "data") for v in (Variant(), Variant(caution={"later": 2.0})))
+    assert set(plain.values()) == set(sure.values()) and not plain.keys() & sure.keys()
 
 
 def test_what_a_variant_learns_from() -> None:
@@ -167,9 +176,9 @@ def test_from_a_collection_to_the_table(
     collect.main()
     small = {"steps": 20, "batch_size": 32, "hidden": (8,)}
     variants = {
-        "all": Variant(small), "blind": Variant(small | {"features": ("clock",)}),
-        "distilled": Variant(small, agents=DISTILLED), "unprobed": Variant(small, unprobed=True),
-        "often": Variant(small, cadence={"late": 40}), "finder": Variant(rule="finder_tenth"),
+        "all": of_runs(small), "blind": of_runs(small | {"features": ("clock",)}),
+        "distilled": of_runs(small, agents=DISTILLED), "unprobed": of_runs(small, unprobed=True),
+        "often": of_runs(small, cadence={"late": 40}), "finder": Variant(rule="finder_tenth"),
     }  # fmt: skip
     monkeypatch.setattr(variant_study, "EXPERIMENTS", {"small": Experiment("?", variants)})
     monkeypatch.setattr(variant_policies, "SEEDS", (0, 1))
