@@ -189,12 +189,13 @@ EXPERIMENTS = {
     "caution": Experiment(
         "How sure must a move be?",
         {
-            "half a deviation, 0.01": Variant(),
-            "none, 0.01": Variant(caution={"later": 0.0}),
-            "one, 0.01": Variant(caution={"later": 1.0}),
-            "half, 0.003": Variant(caution={"margin": 0.003}),
-            "half, 0.03": Variant(caution={"margin": 0.03}),
-            "half, 0.01, and of a first level": Variant(caution={"first": 0.5}),
+            "one deviation, 0.03": Variant(),
+            "none, 0.03": Variant(caution={"later": 0.0}),
+            "half, 0.03": Variant(caution={"later": 0.5}),
+            "two, 0.03": Variant(caution={"later": 2.0}),
+            "one, 0.01": Variant(caution={"margin": 0.01}),
+            "one, 0.1": Variant(caution={"margin": 0.1}),
+            "one, 0.03, and half of a first level": Variant(caution={"first": 0.5}),
         },
     ),
     "twins": Experiment(

@@ -7,7 +7,8 @@ base policy: it holds its first level, or goes on as an earlier policy would. Ev
 - in a group of moves at a later decision, by a move up or down; of two twins one moves up and one down, by the same
   share of the most that a decision may. Then it follows the base policy again.
 
-The base of a group of moves starts near the level that the earlier policy names, that of a group of levels at it.
+The base of a group of levels starts at the level that the earlier policy names, that of a group of moves near it or, in
+turns, farther off: where a policy has moved to, its next decision is to know what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lrpilot.pilot import Pilot
 from pipeline.simulation.driving import Driver
 
 HOLD, POLICY = "hold", "policy"  # base policies
-NOISE = 0.45  # decades: sd of a base's first level around the one that the earlier policy names
+NOISE = (0.3, 1.0)  # decades: sd of first levels around the one that the earlier policy names, near it and far off
 SMALLEST = 0.1  # share of the most that a decision may move a level by; sizes are uniform in its logarithm
 TELL, SHOW = 0.7, 0.5  # shares of groups that tell the size of the data, and that show the validation loss
 NEVER = -1  # a decision at which nobody departs
@@ -54,8 +55,8 @@ class Branches(Driver):
         self._levels, self._is_base = self.group < groups.levels, self.twin == 0
         self._policies, self._chosen = policies, rng.integers(len(policies), size=count)[self.group]
         self._follows = groups.base == POLICY
-        noise = NOISE * rng.standard_normal(count)
-        self._noise = np.where(self._levels, 0.0, noise[self.group])
+        noise = np.append(np.zeros(groups.levels), np.resize(NOISE, groups.moves)) * rng.standard_normal(count)
+        self._noise = noise[self.group]
         # Levels of a group are stratified over the whole range, as those of schedules are.
         strata = np.stack([rng.permutation(groups.twins) for _ in range(count)])
         self._place = ((strata + rng.random(strata.shape)) / groups.twins * 2 - 1).ravel()
