@@ -42,7 +42,7 @@ from policy.mdp import Reward
 from policy.store import Store, View, build
 
 OUT, PAGE = Path("experiments/results/explained_returns.json"), Path("docs/experiments.md")
-COUNTS = (150, 400, 1000, 3000)  # tasks
+COUNTS = (40, 80, 150, 400, 1000, 3000)  # tasks
 HELD_OUT = 5  # one of so many tasks is learned from by none
 RESAMPLES = 2000
 
