@@ -110,7 +110,7 @@ class Guard:
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
-        self.restore_to = np.where(~over & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
+        self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
         holds = answer == 0
         self.restore_to = np.where(self.exempt | holds | held | over, self.restore_to, -np.inf)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
@@ -197,7 +197,8 @@ class Guard:
         self.scale = np.where(runaway & ~patient, interval["loss_mean"], self.scale)
         self.streak = np.where(event, self.streak + 1, np.where(missing, self.streak, 0.0))
         self.release = np.where(lowered & np.isinf(self.lid), level, self.release)
-        self.restore_to = np.where(lowered, self.release - np.where(wild | runaway, BACK_OFF, 0.0), self.restore_to)
+        again = self.release - np.where(wild | runaway, BACK_OFF, 0.0)
+        self.restore_to = np.where(lowered & ~self.exempt, again, self.restore_to)
         free = np.isinf(self.lid) & ~event
         self.tries = np.where(free, 0.0, self.tries + (lowered & ~wild & ~events["loss_nonfinite"]))
         risen = self.lid + np.where(event | missing, 0.0, RECOVER)

@@ -22,13 +22,18 @@ from tiny import write_params
 
 PARAMS = load(TOP)
 SPEC = AgentSpec("data", PARAMS.reward, PARAMS.train, 0, "cpu")
+TWINS = {
+    "branches": {"share": 1.0, "levels": 1, "moves": 1, "twins": 3, "base": "hold"},
+    "behaviour_policies": [str(TOP / "policy/behaviour/initial.onnx")],
+}
 TRAIN: dict[str, Any] = {
+    "learns_from": "runs",
     "algorithm": "iql",
     "steps": 1,
     "batch_size": 1,
     "learning_rate": 1.0,
     "gamma": 0.5,
-    "n_step": 1,
+    "n_step": 2,
     "alpha": 0.1,
     "hidden": (1,),
     "dropout": 0.1,
@@ -54,7 +59,7 @@ def test_a_key_stands_for_all_that_decides_an_agent() -> None:
 
 def test_the_control_sees_less_and_has_the_first_seed() -> None:
     specs = train.plan(PARAMS, "data")
-    assert [*specs] == ["seed0", "seed1", "seed2", "seed3", "blind"]
+    assert [*specs] == [*(f"seed{seed}" for seed in PARAMS.train.seeds), "blind"]
     assert replace(specs["blind"], config=PARAMS.train) == specs["seed0"]
     assert specs["blind"].config.features == ("clock",)
 
@@ -68,7 +73,7 @@ def parameters(root: Path, seeds: list[int], **changes: Any) -> None:
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a collection and MLflow's database."""
-    root = write_params(tmp_path_factory.mktemp("root"))
+    root = write_params(tmp_path_factory.mktemp("root"), **TWINS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TOP)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -57,7 +57,7 @@ def test_git_sees_no_change(clone: Path) -> None:
 def test_metrics_hold_their_keys(paths: Paths) -> None:
     collect = json.loads(paths.collect_metrics.read_text())
     keys = "runs families optimizers schedules decisions divergent_share runs_per_hour wall_s"
-    assert set(keys.split()) <= set(collect) and collect["runs"] == 48
+    assert set(keys.split()) <= set(collect) and collect["runs"] == 56
     evaluate = json.loads(paths.evaluate_metrics.read_text())
     names = ["policy", "baseline.cosine", "control.state_blind", "control.mean_lr", "control.random_init"]
     names += ["rival.finder_steepest", "rival.finder_tenth", "policy_val", "rival.calibrated", "textbook.default"]
@@ -102,7 +102,7 @@ def test_one_mlflow_run_holds_all_stages(paths: Paths, monkeypatch: pytest.Monke
     figures = pd.read_csv(store.client.download_artifacts(run.info.run_id, "evaluate/figures.csv"))
     assert len(figures) == 20 and set(figures) >= {"split", "method", "mean", "low", "high", "worst"}
     (data,) = run.inputs.dataset_inputs
-    assert json.loads(data.dataset.profile)["runs"] == 48 and run.data.tags["lrpilot.data"].startswith(
+    assert json.loads(data.dataset.profile)["runs"] == 56 and run.data.tags["lrpilot.data"].startswith(
         data.dataset.digest
     )
 
@@ -113,11 +113,10 @@ def test_the_training_curve_is_in_mlflow_step_by_step(paths: Paths, monkeypatch:
     store = open_store(paths.root)
     (run,) = store.client.search_runs([store.experiment])
     curve = pd.read_csv(paths.train_curve)
-    for name in ("critic_loss", "actor_loss", "bc_loss"):
-        mine = curve[(curve.agent == "seed0") & (curve.name == name)]
-        points = store.client.get_metric_history(run.info.run_id, f"train/{name}")
-        assert [point.step for point in points] == list(mine.step) == list(range(10, 201, 10))
-        assert [point.value for point in points] == pytest.approx(list(mine.loss), rel=1e-4)
+    mine = curve[(curve.agent == "seed0") & (curve.name == "loss")]
+    points = store.client.get_metric_history(run.info.run_id, "train/loss")
+    assert [point.step for point in points] == list(mine.step) == list(range(10, 201, 10))
+    assert [point.value for point in points] == pytest.approx(list(mine.loss), rel=1e-4)
 
 
 def test_dvc_shows_the_headline(clone: Path, paths: Paths) -> None:
@@ -139,7 +138,7 @@ def test_dvc_draws_the_losses_and_the_regrets(clone: Path, paths: Paths) -> None
     plots = [f"profiles/tiny/{path.relative_to(paths.root)}" for path in (paths.train_curve, paths.regret_plot)]
     losses, regrets = (json.loads(sh(clone, "dvc", "plots", "show", "--show-vega", plot)) for plot in plots)
     assert losses["title"]["text"] == "Training of the agents, by loss" and losses["facet"]["field"] == "name"
-    assert {row["name"] for row in losses["data"]["values"]} == {"critic_loss", "actor_loss", "bc_loss"}
+    assert {row["name"] for row in losses["data"]["values"]} == {"loss"}
     assert losses["spec"]["encoding"]["x"]["title"] == "gradient step"
     assert regrets["title"]["text"] == "Mean normalised regret by method"
     assert {row["method"] for row in regrets["data"]["values"]} >= {"policy", "baseline.cosine", "rival.calibrated"}
