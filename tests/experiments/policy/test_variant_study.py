@@ -117,7 +117,7 @@ def test_agents_are_trained_once_for_all_that_is_made_of_them() -> None:
 
 def test_caution_makes_other_policies_of_the_same_critics() -> None:
     params = load(TOP)
-    plain, sure = (policies_of(v, params, "data") for v in (Variant(), Variant(caution={"later": 2.0})))
+    plain, sure = (policies_of(v, params, "data") for v in (Variant(), Variant(caution={"later": 3.0})))
     assert set(plain.values()) == set(sure.values()) and not plain.keys() & sure.keys()
 
 
