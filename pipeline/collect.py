@@ -47,7 +47,7 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
     """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     branches, specs = config.branches, []
-    groups = Groups(branches.levels, branches.moves, branches.twins, branches.base)
+    groups = Groups(branches.levels, branches.moves, branches.twins, branches.base, branches.rolled_in)
     for i, name in enumerate(drawn_families(config.families, shares, config.tasks)):
         rng = np.random.default_rng([config.seed, i])
         seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)

@@ -58,10 +58,15 @@ class BranchesConfig:
     moves: Natural  # groups whose twins move once, at a later decision
     twins: Annotated[int, Range(2)]  # of a group, its base among them
     base: Annotated[str, OneOf(("hold", POLICY))]  # what bases do, and twins but for their departure
+    rolled_in: Share  # of the tasks: bases that hold follow a behaviour policy first, up to a random decision
 
     def __post_init__(self) -> None:
         if self.share and not self.levels + self.moves:
             raise ConfigError("collect.branches", f"{vars(self)}", "at least one group, or share 0")
+        if self.rolled_in and self.base == POLICY:
+            raise ConfigError(
+                "collect.branches.rolled_in", f"{self.rolled_in:g}", "0 where the base is a policy throughout"
+            )
 
 
 @dataclass(frozen=True)

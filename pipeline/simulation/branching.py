@@ -8,7 +8,9 @@ base policy: it holds its first level, or goes on as an earlier policy would. Ev
   share of the most that a decision may. Then it follows the base policy again.
 
 The base of a group of levels starts at the level that the earlier policy names, that of a group of moves near it or, in
-turns, farther off: where a policy has moved to, its next decision is to know what to do.
+turns, farther off. In some tasks the bases of moves are rolled in: they follow the earlier policy up to a random
+decision, and only then hold. Where a policy has moved to, its next decision is to know what to do (states that a policy
+visits, what follows them by another: Ross and Bagnell 2014, arXiv:1406.5979).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Groups(NamedTuple):
     moves: int  # groups whose twins move once, later
     twins: int  # of a group, its base among them
     base: str  # HOLD or POLICY
+    rolled_in: float  # probability that bases of moves that hold follow a policy first
 
     @property
     def runs(self) -> int:
@@ -61,7 +64,11 @@ class Branches(Driver):
         strata = np.stack([rng.permutation(groups.twins) for _ in range(count)])
         self._place = ((strata + rng.random(strata.shape)) / groups.twins * 2 - 1).ravel()
         pairs = -(-(groups.twins - 1) // 2)
-        points = departures(cadence, pairs, rng)  # the same in all groups: each one costs a new recording of the step
+        rolled = groups.moves and rng.random() < groups.rolled_in
+        self._holds_from = int(rng.integers(1, cadence.decisions)) if rolled else 0  # decision
+        points = departures(
+            cadence, self._holds_from, pairs, rng
+        )  # the same in all groups: each one costs a new recording of the step
         share = SMALLEST ** rng.random((count, pairs))
         pair = (self.twin - 1).clip(0) // 2
         self.push = np.where(self.twin % 2 == 1, 1, -1) * share[self.group, pair]  # (K,) action of a departure
@@ -74,7 +81,9 @@ class Branches(Driver):
             named = self._answers(pilot, first) + self._noise
             free = self._levels & ~self._is_base
             return np.where(free, pilot.anchor + equation.span * self._place, named)
-        wanted = self._answers(pilot, first) if self._follows else pilot.level
+        wanted = pilot.level
+        if self._follows or pilot.decision < self._holds_from:
+            wanted = np.where(self._levels & (not self._follows), wanted, self._answers(pilot, first))
         wanted = np.where(pilot.decision <= self.departs_at, wanted[self.base], wanted)
         moved = wanted + np.where(self.push > 0, equation.rise, equation.fall) * self.push
         return np.where(self.departs_at == pilot.decision, moved, wanted)
@@ -89,11 +98,12 @@ class Branches(Driver):
         return wanted
 
 
-def departures(cadence: Cadence, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) decisions after the first at which twins depart: in turns uniform over decisions, which are close
-    together at first, and over steps, where a departure costs less."""
-    decisions, steps = cadence.decisions, cadence.bounds
-    by_decision = rng.integers(1, decisions, size=count)
-    at = steps[0] + rng.random(count) * (cadence.total_steps - steps[0])
-    by_step = np.searchsorted(steps[1:-1], at).clip(0, decisions - 2) + 1
+def departures(cadence: Cadence, earliest: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count,) decisions after the first, none before `earliest`, at which twins depart: in turns uniform over
+    decisions, which are close together at first, and over steps, where a departure costs less."""
+    decisions, steps, earliest = cadence.decisions, cadence.bounds, max(earliest, 1)
+    by_decision = rng.integers(earliest, decisions, size=count)
+    begin = steps[earliest - 1]
+    at = begin + rng.random(count) * (cadence.total_steps - begin)
+    by_step = np.searchsorted(steps[1:-1], at).clip(earliest - 1, decisions - 2) + 1
     return np.where(np.arange(count) % 2, by_step, by_decision)

@@ -144,7 +144,7 @@ CHANGES: dict[str, Any] = {
     "schedules": (("constant", 2.0),),
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
-    "groups": Groups(1, 1, 3, "hold"),
+    "groups": Groups(1, 1, 3, "hold", 0.0),
     "val_examples": 64,
     "device": "cuda",
     "code": "d" * 64,

@@ -41,20 +41,26 @@ FAULTS = [  # section, key, value, what the message says
     (
         "collect",
         "branches",
-        {"share": 0.5, "levels": 0, "moves": 0, "twins": 9, "base": "hold"},
-        "'base': 'hold'}, want at least one group, or share 0",
+        {"share": 0.5, "levels": 0, "moves": 0, "twins": 9, "base": "hold", "rolled_in": 0.0},
+        "'base': 'hold', 'rolled_in': 0.0}, want at least one group, or share 0",
     ),
     (
         "collect",
         "branches",
-        {"share": 0.5, "levels": 1, "moves": 0, "twins": 1, "base": "hold"},
+        {"share": 0.5, "levels": 1, "moves": 0, "twins": 1, "base": "hold", "rolled_in": 0.0},
         "collect.branches.twins is 1, want an integer at least 2",
     ),
     (
         "collect",
         "branches",
-        {"share": 0.5, "levels": 1, "moves": 0, "twins": 9, "base": "stay"},
+        {"share": 0.5, "levels": 1, "moves": 0, "twins": 9, "base": "stay", "rolled_in": 0.0},
         "collect.branches.base is 'stay', want a text that is one of hold, policy",
+    ),
+    (
+        "collect",
+        "branches",
+        {"share": 0.5, "levels": 1, "moves": 0, "twins": 9, "base": "policy", "rolled_in": 0.5},
+        "collect.branches.rolled_in is 0.5, want 0 where the base is a policy throughout",
     ),
     ("train", "hidden", [64, 0], "train.hidden[1] is 0, want an integer at least 1"),
     (

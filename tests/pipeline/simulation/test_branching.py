@@ -32,8 +32,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(folder / "a.onnx", bias=0.1, weights={"level": -0.1}, squash=False)
 
 
-def branch(bundle: Path, base: str, seed: int = 0, levels: int = 1, moves: int = 2) -> tuple[Branches, Recording]:
-    groups = Groups(levels, moves, TWINS, base)
+def branch(
+    bundle: Path, base: str, seed: int = 0, levels: int = 1, moves: int = 2, rolled_in: float = 0.0
+) -> tuple[Branches, Recording]:
+    groups = Groups(levels, moves, TWINS, base, rolled_in)
     branches = Branches(groups, CADENCE, np.random.default_rng(seed), [load_policy(bundle)])
     seeds = (5 + branches.group).tolist()
     kin = Kin(branches.base, branches.departs_at)
@@ -45,7 +47,7 @@ def test_every_group_has_one_base_and_pairs_of_opposite_moves(seed: int, levels:
     if not levels + moves:
         return
     path = Path("policy/behaviour/initial.onnx").resolve()
-    groups = Groups(levels, moves, twins, "hold")
+    groups = Groups(levels, moves, twins, "hold", 0.5)
     branches = Branches(groups, CADENCE, np.random.default_rng(seed), [load_policy(path)])
     shape = (levels + moves, twins)
     at, push = branches.departs_at.reshape(shape), branches.push.reshape(shape)
@@ -61,12 +63,34 @@ def test_every_group_has_one_base_and_pairs_of_opposite_moves(seed: int, levels:
 def test_departures_lie_anywhere_after_the_first_decision() -> None:
     """Of many, half are spread over decisions, half over steps: 11 of 43 decisions fall into the first tenth."""
     cadence = Cadence(CadenceSpec(), 2000, True)
-    at = departures(cadence, 20_000, np.random.default_rng(0))
+    at = departures(cadence, 0, 20_000, np.random.default_rng(0))
     assert at.min() == 1 and at.max() == cadence.decisions - 1
     by_decision, by_step = at[::2], at[1::2]
     np.testing.assert_allclose(np.mean(by_decision <= 11), 11 / 43, atol=0.02)
     progress = (cadence.bounds[by_step] - cadence.bounds[0]) / (2000 - cadence.bounds[0])
     np.testing.assert_allclose(progress.mean(), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize("earliest", [1, 7, 41, 42])
+def test_no_departure_is_before_the_earliest(earliest: int) -> None:
+    cadence = Cadence(CadenceSpec(), 2000, True)
+    at = departures(cadence, earliest, 2000, np.random.default_rng(0))
+    assert at.min() == earliest and at.max() == cadence.decisions - 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bases_that_are_rolled_in_follow_the_policy_and_then_hold(bundle: Path, seed: int) -> None:
+    branches, recording = branch(bundle, "hold", seed, rolled_in=1.0)
+    moves = np.diff(np.stack(recording.levels[:-1]), axis=0)  # (D - 1, K), of later decisions
+    bases = np.flatnonzero(branches.twin == 0)
+    of_levels, *of_moves = bases
+    departs_at = branches.departs_at[branches.departs_at > 0].min()
+    assert (moves[:, of_levels] == 0).all()
+    for base in of_moves:
+        moving = np.flatnonzero(moves[:, base])  # the policy answers with a move everywhere
+        assert moving.tolist() == list(range(len(moving))) and len(moving) < departs_at
+    twins = np.flatnonzero(branches.departs_at > 0)
+    assert (np.count_nonzero(moves[departs_at - 1 :, twins], axis=0) == 1).all()
 
 
 def test_twins_hold_their_level_but_where_they_depart(bundle: Path) -> None:
@@ -102,7 +126,7 @@ def test_a_file_says_who_departed_when_and_by_how_much(
 ) -> None:
     monkeypatch.setitem(families.FAMILIES, "tiny", Family("tiny", "train", lambda rng: world(n_steps=N), "odd"))
     policy = (str(bundle), load_policy(bundle).manifest.graph)
-    groups = Groups(1, 2, TWINS, base)
+    groups = Groups(1, 2, TWINS, base, 0.0)
     spec = Spec("tiny", 3, groups.runs, True, (), (policy,), (0.0, 1.0), groups, 32, "cpu", "by hand")
     table = pa.parquet.read_table(pa.BufferReader(record(spec)))
     check_rows(table, Path("tiny"))
@@ -134,7 +158,7 @@ def test_a_twin_whose_base_ended_before_has_not_departed(bundle: Path, monkeypat
     monkeypatch.setitem(families.FAMILIES, "tiny", Family("tiny", "train", lambda rng: explosive(), "odd"))
     wild = write_bundle(bundle.parent / "wild.onnx", bias=1.0, squash=False)
     policy = (str(wild), load_policy(wild).manifest.graph)
-    groups = Groups(0, 2, TWINS, "hold")
+    groups = Groups(0, 2, TWINS, "hold", 0.0)
     spec = Spec("tiny", 3, groups.runs, True, (), (policy,), (0.0, 1.0), groups, 32, "cpu", "by hand")
     rows = pa.parquet.read_table(pa.BufferReader(record(spec))).to_pandas()
     ends = rows[rows.terminated]
