@@ -169,8 +169,10 @@ def predict(algorithm: Any, observations: np.ndarray) -> np.ndarray:
 
 def values(algorithm: Any, observations: np.ndarray) -> np.ndarray:
     """What a discrete agent's critic says of every action of GRID: (n, len(GRID)) for observations (n, F)."""
-    every = (np.full(len(observations), action) for action in range(len(GRID)))
-    return np.stack([algorithm.predict_value(observations, action) for action in every], axis=1)
+    algorithm.impl.modules.set_eval()  # no dropout
+    with torch.no_grad():
+        scaled = algorithm.config.observation_scaler.transform(torch.from_numpy(observations))
+        return algorithm.impl.modules.q_funcs[0](scaled).q_value.numpy()
 
 
 class Network(torch.nn.Module):

@@ -30,9 +30,9 @@ class Departures:
     returns: np.ndarray
 
 
-def departed(task: TaskRecording) -> tuple[np.ndarray, np.ndarray]:
-    """Runs (n,) that a return is known of, and whether each (n,) bool differs from its twins in the first level."""
-    group, at = task.fact("group"), task.fact("departs_at")
+def departed(group: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs (n,) that a return is known of, and whether each (n,) bool differs from its twins in the first level; by the
+    group and the decision of the departure (runs,) of each."""
     of_levels = (group >= 0) & np.isin(group, group[at == 0])
     runs = np.flatnonzero(of_levels | (at > 0))
     return runs, of_levels[runs]
@@ -40,7 +40,8 @@ def departed(task: TaskRecording) -> tuple[np.ndarray, np.ndarray]:
 
 def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Departures:
     """All departures that a task's twins made; none where its runs are not twins."""
-    (runs, of_levels), group, val_loss = departed(task), task.fact("group"), task.column("val_loss")
+    group, val_loss = task.fact("group"), task.column("val_loss")
+    runs, of_levels = departed(group, task.fact("departs_at"))
     loss0 = mdp.initial_loss(val_loss[0], task.baseline_loss)
     final = np.where(task.diverged, np.nan, val_loss[task.ends, np.arange(task.runs)])
     phi = mdp.potential(final, loss0, mdp.best_loss(final, loss0), reward)

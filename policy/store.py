@@ -215,8 +215,12 @@ def _rows(path: Path) -> int:
 
 
 def _departure_rows(path: Path) -> int:
-    """Two for each departure in a file."""
-    runs, _ = departed(TaskRecording(trajectories.read(path)))
+    """Two for each departure in a file, by the three columns that tell of them."""
+    try:
+        table = pq.read_table(path, columns=["group", "departs_at"], filters=[("decision", "==", 0)])
+    except (pa.ArrowException, OSError):
+        return len(trajectories.read(path))  # which says what is wrong with it
+    runs, _ = departed(*(column.to_numpy() for column in table.itercolumns()))
     return 2 * len(runs)
 
 
