@@ -19,8 +19,8 @@ else
 	$(IN_VENV) dvc repro
 endif
 
-behaviour: $(READY) ## make the behaviour policy that the collection follows in part: two rounds, 20 minutes
-	$(IN_VENV) sh -ec 'for round in round0 round1; do \
+behaviour: $(READY) ## make the behaviour policy that the collection starts from: three rounds, 50 minutes
+	$(IN_VENV) sh -ec 'for round in round0 round1 round2; do \
 	  python -m tools.profile $$round; \
 	  DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/$$round/dvc.yaml:export; \
 	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/initial.onnx; done'
