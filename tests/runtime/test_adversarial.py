@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lrpilot.torch import PilotLR
 
 STEPS, BATCH = 800, 64
+SEEDS = range(6)  # fewer leave the order to luck: a constant rate ends between 0.1 and 1.4
 
 
 def net(outputs: int, activation: nn.Module) -> nn.Module:
@@ -60,12 +61,12 @@ class Gan:
 
 @pytest.fixture(scope="module")
 def piloted() -> list[Gan]:
-    return [Gan(seed, piloted=True).train() for seed in range(3)]
+    return [Gan(seed, piloted=True).train() for seed in SEEDS]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_pilots_end_no_worse_than_a_constant_rate(piloted: list[Gan]) -> None:
-    constant = [Gan(seed, piloted=False).train().distance() for seed in range(3)]
+    constant = [Gan(seed, piloted=False).train().distance() for seed in SEEDS]
     assert np.mean([gan.distance() for gan in piloted]) <= np.mean(constant) + 0.05
 
 

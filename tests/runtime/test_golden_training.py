@@ -52,7 +52,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "99468416f1beaa9ac9bbfc059f1e61ae29f161e02a4100097e8c10ed76600965"
+    assert policy_hash() == GOLDEN["policy"] == "f403da56c1adbd2dece309dbb718d2aa962244eba3959addf2d4d03b9542285d"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
