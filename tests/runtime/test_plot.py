@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from lrpilot.explain import is_alarm
 from lrpilot.history import History
 from lrpilot.plot import draw
 from recorded_training import STEPS, training
@@ -44,7 +45,7 @@ CASES = {
 def test_draw(case: str) -> None:
     cut, want = CASES[case]
     history = cut(training()[0].history)
-    events = dict.fromkeys(d.event for d in history if d.event)
+    events = dict.fromkeys(d.event for d in history if is_alarm(d.event))
     want = [label for each in want for label in (events if each == "EVENTS" else [each])]
     ax = draw(history, STEPS)
     ax.figure.canvas.draw()
