@@ -28,8 +28,9 @@ def main() -> None:
     caution = Caution(**asdict(params.export))
     with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
-        trained = [agents.load(path) for path in sorted(paths.agent.glob("seed*.d3"))]
-        blind = agents.load(paths.agent / "blind.d3")
+        trained, blind = (
+            [agents.load(path) for path in sorted(paths.agent.glob(f"{name}*.d3"))] for name in ("seed", "blind")
+        )
         optimizers = tuple(training.pop("optimizers"))
         cautious = chooses(trained)
         manifest = Manifest(
@@ -44,7 +45,7 @@ def main() -> None:
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
         graph.write(graph.Masked(policy_of(trained, caution), shown), manifest, golden, paths.policy)
-        graph.write(graph.Masked(policy_of([blind], caution), mask(BLIND)), manifest, golden, paths.blind_policy)
+        graph.write(graph.Masked(policy_of(blind, caution), mask(BLIND)), manifest, golden, paths.blind_policy)
         examples = graph.example_observations(257)
         if cautious:
             wanted = caution.of(examples, np.stack([agents.values(a, examples * shown) for a in trained]))

@@ -1,4 +1,4 @@
-"""Train the offline agent on the recorded trainings, once per training seed, and its state-blind control.
+"""Train the offline agent on the recorded trainings, once per training seed, and as many for its state-blind control.
 
 Agents that are cached are not trained again.
 """
@@ -27,16 +27,18 @@ from policy.departures import DEPARTURES
 from policy.mdp import Reward
 from policy.store import build
 
-BLIND = "blind"  # name of the state-blind control
+BLIND = "blind"  # what names of the state-blind control's agents begin with
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     """The agents of a policy and its control, by name; `data` is the fingerprint of the trajectories."""
-    config = params.train
-    device = agent_cache.device(config.device)
-    agents = {f"seed{seed}": AgentSpec(data, params.reward, config, seed, device) for seed in config.seeds}
+    config, device = params.train, agent_cache.device(params.train.device)
     blind = replace(config, features=observations.BLIND)
-    return agents | {BLIND: AgentSpec(data, params.reward, blind, config.seeds[0], device)}
+    return {
+        f"{name}{seed}": AgentSpec(data, params.reward, each, seed, device)
+        for name, each in (("seed", config), (BLIND, blind))
+        for seed in config.seeds
+    }
 
 
 def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, folder: Path) -> None:
@@ -70,19 +72,19 @@ def main() -> None:
             summaries[name] = agent_cache.summary(spec.key(), AGENT_CACHE)
             shutil.copyfile(agent_cache.file(spec.key(), AGENT_CACHE), paths.agent / f"{name}.d3")
         _write_curve(summaries, paths.train_curve)
-        first = summaries[BLIND]
+        seeing = [summary for name, summary in summaries.items() if not name.startswith(BLIND)]
         provenance = {
             "algorithm": config.algorithm, "params": asdict(config), "reward": asdict(params.reward), "data": data,
-            "files": len(files), "optimizers": first.optimizers,
+            "files": len(files), "optimizers": seeing[0].optimizers,
         }  # fmt: skip
         (paths.agent / "training.json").write_text(json.dumps(provenance, indent=1, sort_keys=True) + "\n")
-        metrics: dict[str, Any] = {"steps": first.curve[-1]["step"], "agents": len(config.seeds)}
+        metrics: dict[str, Any] = {"steps": seeing[0].curve[-1]["step"], "agents": len(config.seeds)}
         for name, summary in summaries.items():
             metrics |= {f"{name}.{k}": round(v, 5) for k, v in summary.curve[-1].items() if k != "step"}
             metrics[f"{name}.distance_to_behaviour"] = round(summary.distance_to_behaviour, 5)
         log.write(metrics, paths.train_metrics)
         log.learns_from("trajectories", data, paths.trajectories, trajectories.SCHEMA, recorded_facts.summarise(files))
-        log.curves(mean_curve([summary.curve for name, summary in summaries.items() if name != BLIND]))
+        log.curves(mean_curve([summary.curve for summary in seeing]))
         log.artifact(paths.train_curve)
 
 

@@ -204,7 +204,7 @@ def learning_curves(curve: pd.DataFrame) -> Figure:
     for ax, name in zip(axes[0], names, strict=True):
         for agent in agents:
             part = curve[(curve.name == name) & (curve.agent == agent)]
-            blind = agent == "blind"
+            blind = str(agent).startswith("blind")
             colour = COLOURS["control" if blind else "policy"]
             ax.plot(part.step / 1000, part.loss, color=colour, lw=1.2, ls="--" if blind else "-")
         ax.set_title(name.replace("_", " "))

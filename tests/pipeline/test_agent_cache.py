@@ -57,11 +57,12 @@ def test_a_key_stands_for_all_that_decides_an_agent() -> None:
         assert replace(SPEC, config=alike).key() == SPEC.key()
 
 
-def test_the_control_sees_less_and_has_the_first_seed() -> None:
-    specs = train.plan(PARAMS, "data")
-    assert [*specs] == [*(f"seed{seed}" for seed in PARAMS.train.seeds), "blind"]
-    assert replace(specs["blind"], config=PARAMS.train) == specs["seed0"]
-    assert specs["blind"].config.features == ("clock",)
+def test_the_control_sees_less_and_has_the_same_seeds() -> None:
+    specs, seeds = train.plan(PARAMS, "data"), PARAMS.train.seeds
+    assert [*specs] == [f"{name}{seed}" for name in ("seed", "blind") for seed in seeds]
+    for seed in seeds:
+        assert replace(specs[f"blind{seed}"], config=PARAMS.train) == specs[f"seed{seed}"]
+        assert specs[f"blind{seed}"].config.features == ("clock",)
 
 
 def parameters(root: Path, seeds: list[int], **changes: Any) -> None:
@@ -101,7 +102,7 @@ def test_what_is_cached_is_not_trained_again(root: Path, tmp_path: Path, monkeyp
     parameters(root, [0])
     train.main()
     first = left(root)
-    assert {"seed0.d3", "blind.d3", "training.json", "train.json", "train.csv"} == {*first}
+    assert {"seed0.d3", "blind0.d3", "training.json", "train.json", "train.csv"} == {*first}
     cached = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
     assert len(cached) == 4
 
@@ -113,13 +114,13 @@ def test_what_is_cached_is_not_trained_again(root: Path, tmp_path: Path, monkeyp
     parameters(root, [0, 1])
     train.main()
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
-    assert cached.items() <= after.items() and len(after) == 6
+    assert cached.items() <= after.items() and len(after) == 8
     second = left(root)
-    assert all(second[name] == first[name] for name in ("seed0.d3", "blind.d3"))
+    assert all(second[name] == first[name] for name in ("seed0.d3", "blind0.d3"))
 
 
 def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path) -> None:
-    """Killed once one of five agents is there; the next run trains the others."""
+    """Killed once one of eight agents is there; the next run trains the others."""
     parameters(root, [0, 1, 2, 3], steps=400)
     cache = tmp_path / ".agent_cache"
     command = [sys.executable, "-m", "pipeline.train", "--root", str(root)]
@@ -130,12 +131,11 @@ def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path) -> None:
             time.sleep(0.01)
         process.kill()
     survived = {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}
-    assert 1 <= len(survived) < 5
+    assert 1 <= len(survived) < 8
     train.main()
     assert survived.items() <= {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}.items()
     assert sorted(path.name for path in Paths(root).agent.glob("*.d3")) == [
-        "blind.d3",
-        *(f"seed{i}.d3" for i in range(4)),
+        f"{name}{i}.d3" for name in ("blind", "seed") for i in range(4)
     ]
 
 

@@ -39,7 +39,7 @@ def test_every_artefact_is_there(paths: Paths) -> None:
 
 def test_training_leaves_the_agents_alone(paths: Paths) -> None:
     """What they were trained on, another form of the trajectories, is gone."""
-    assert {path.name for path in paths.agent.iterdir()} == {"seed0.d3", "blind.d3", "training.json"}
+    assert {path.name for path in paths.agent.iterdir()} == {"seed0.d3", "blind0.d3", "training.json"}
 
 
 def test_a_second_repro_does_nothing(clone: Path) -> None:

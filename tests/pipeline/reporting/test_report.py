@@ -99,7 +99,7 @@ def paths(tmp_path_factory):
     }  # fmt: skip
     for path, content in contents.items():
         path.write_text(json.dumps(content))
-    paths.train_curve.write_text("agent,step,name,loss\nseed0,1000,critic_loss,0.5\nblind,1000,critic_loss,0.6\n")
+    paths.train_curve.write_text("agent,step,name,loss\nseed0,1000,critic_loss,0.5\nblind0,1000,critic_loss,0.6\n")
     return paths
 
 
