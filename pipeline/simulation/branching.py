@@ -57,7 +57,6 @@ class Branches(Driver):
         self.names = [f"{groups.base}_{'levels' if g < groups.levels else 'moves'}" for g in self.group]
         self._levels, self._is_base = self.group < groups.levels, self.twin == 0
         self._policies, self._chosen = policies, rng.integers(len(policies), size=count)[self.group]
-        self._follows = groups.base == POLICY
         noise = np.append(np.zeros(groups.levels), np.resize(NOISE, groups.moves)) * rng.standard_normal(count)
         self._noise = noise[self.group]
         # Levels of a group are stratified over the whole range, as those of schedules are.
@@ -65,10 +64,12 @@ class Branches(Driver):
         self._place = ((strata + rng.random(strata.shape)) / groups.twins * 2 - 1).ravel()
         pairs = -(-(groups.twins - 1) // 2)
         rolled = groups.moves and rng.random() < groups.rolled_in
-        self._holds_from = int(rng.integers(1, cadence.decisions)) if rolled else 0  # decision
-        points = departures(
-            cadence, self._holds_from, pairs, rng
-        )  # the same in all groups: each one costs a new recording of the step
+        holds_from = int(rng.integers(1, cadence.decisions)) if rolled else 0
+        self._holds_from = np.where(self._levels, 0, holds_from)  # (K,) decisions; until then a run follows a policy
+        if groups.base == POLICY:
+            self._holds_from = np.full(groups.runs, cadence.decisions)
+        # The same in all groups: each one costs a new recording of the step.
+        points = departures(cadence, holds_from, pairs, rng)
         share = SMALLEST ** rng.random((count, pairs))
         pair = (self.twin - 1).clip(0) // 2
         self.push = np.where(self.twin % 2 == 1, 1, -1) * share[self.group, pair]  # (K,) action of a departure
@@ -81,9 +82,8 @@ class Branches(Driver):
             named = self._answers(pilot, first) + self._noise
             free = self._levels & ~self._is_base
             return np.where(free, pilot.anchor + equation.span * self._place, named)
-        wanted = pilot.level
-        if self._follows or pilot.decision < self._holds_from:
-            wanted = np.where(self._levels & (not self._follows), wanted, self._answers(pilot, first))
+        follows = pilot.decision < self._holds_from
+        wanted = np.where(follows, self._answers(pilot, first), pilot.level) if follows.any() else pilot.level
         wanted = np.where(pilot.decision <= self.departs_at, wanted[self.base], wanted)
         moved = wanted + np.where(self.push > 0, equation.rise, equation.fall) * self.push
         return np.where(self.departs_at == pilot.decision, moved, wanted)
