@@ -15,6 +15,7 @@ from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.pilot import Protocol
 from pipeline import tracking
 from pipeline.config import arguments
+from pipeline.paths import AGENT, BLIND_AGENT
 from policy import agents, graph
 from policy.choice import Caution, chooses, policy_of
 from policy.observations import BLIND, mask
@@ -29,7 +30,7 @@ def main() -> None:
     with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained, blind = (
-            [agents.load(path) for path in sorted(paths.agent.glob(f"{name}*.d3"))] for name in ("seed", "blind")
+            [agents.load(path) for path in sorted(paths.agent.glob(f"{name}*.d3"))] for name in (AGENT, BLIND_AGENT)
         )
         optimizers = tuple(training.pop("optimizers"))
         cautious = chooses(trained)

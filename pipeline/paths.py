@@ -56,6 +56,10 @@ class Paths:
 
 ARTEFACTS: tuple[Artefact, ...] = tuple(v for v in vars(Paths).values() if isinstance(v, Artefact))
 
+# What names of agents below `Paths.agent` begin with, the policy's and those of its state-blind control. A training
+# seed ends them.
+AGENT, BLIND_AGENT = "seed", "blind"
+
 # Trainings of the benchmark, by the hash of what decides them; no output of a stage, so that every profile finds them.
 BENCHMARK_CACHE = Path(".benchmark_cache")
 

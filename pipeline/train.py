@@ -21,13 +21,11 @@ from pipeline import agent_cache, recorded_facts, tracking
 from pipeline.agent_cache import AgentSpec, Summary
 from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
-from pipeline.paths import AGENT_CACHE
+from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
 from policy import observations, trajectories
 from policy.departures import DEPARTURES
 from policy.mdp import Reward
 from policy.store import build
-
-BLIND = "blind"  # what names of the state-blind control's agents begin with
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
@@ -36,7 +34,7 @@ def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     blind = replace(config, features=observations.BLIND)
     return {
         f"{name}{seed}": AgentSpec(data, params.reward, each, seed, device)
-        for name, each in (("seed", config), (BLIND, blind))
+        for name, each in ((AGENT, config), (BLIND_AGENT, blind))
         for seed in config.seeds
     }
 
@@ -72,7 +70,7 @@ def main() -> None:
             summaries[name] = agent_cache.summary(spec.key(), AGENT_CACHE)
             shutil.copyfile(agent_cache.file(spec.key(), AGENT_CACHE), paths.agent / f"{name}.d3")
         _write_curve(summaries, paths.train_curve)
-        seeing = [summary for name, summary in summaries.items() if not name.startswith(BLIND)]
+        seeing = [summary for name, summary in summaries.items() if name.startswith(AGENT)]
         provenance = {
             "algorithm": config.algorithm, "params": asdict(config), "reward": asdict(params.reward), "data": data,
             "files": len(files), "optimizers": seeing[0].optimizers,

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure, FigureBase
 
+from pipeline.paths import BLIND_AGENT
 from pipeline.reporting.report_data import TaskCurves
 from pipeline.reporting.result_keys import POLICY, kind_of
 from pipeline.reporting.scores import NAMES, Score
@@ -204,7 +205,7 @@ def learning_curves(curve: pd.DataFrame) -> Figure:
     for ax, name in zip(axes[0], names, strict=True):
         for agent in agents:
             part = curve[(curve.name == name) & (curve.agent == agent)]
-            blind = str(agent).startswith("blind")
+            blind = str(agent).startswith(BLIND_AGENT)
             colour = COLOURS["control" if blind else "policy"]
             ax.plot(part.step / 1000, part.loss, color=colour, lw=1.2, ls="--" if blind else "-")
         ax.set_title(name.replace("_", " "))
