@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lrpilot import probe
+from lrpilot.actions import ActionEquation
 from lrpilot.features import GROUPS, NAMES
 from lrpilot.observer import Observer
 from lrpilot.telemetry import INTERVAL
@@ -56,12 +57,14 @@ def observations(
     show_val: np.ndarray,
     show_epochs: np.ndarray | bool = True,
     show_examples: np.ndarray | bool = True,
+    equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
 ) -> np.ndarray:
     """(D, n * runs, F) float32 of a task's decisions, as the pilots that recorded it observed them.
 
     show_val (D + 1, n * runs) bool: where the validation loss is shown; show_epochs, show_examples, () or
     (n * runs,) bool: whether the length of an epoch and the number of examples are. The task's runs come n times over,
-    each time with other masks.
+    each time with other masks. By another `equation` than the recording's, what first decisions observe is what pilots
+    of that equation would have.
     """
     runs, copies = show_val.shape[1], show_val.shape[1] // task.runs
 
@@ -79,7 +82,8 @@ def observations(
     if task.probed:
         loss, grad = (np.tile(a, (copies, 1)) for a in (task.probe_loss, task.probe_grad))
         marks = probe.landmarks(loss, np.tile(task.probe_used, copies))
-        observer.add_probe(marks, grad, np.tile(task.probe_used, copies) > 0)
+        edge = equation.edge(marks)
+        observer.add_probe(marks, grad, edge, np.tile(task.probe_used, copies) > 0)
     out, still = [], np.zeros(runs)
     observer.add_validation(c["val_loss"][0])
     out.append(observer.observation(step[0], still, anchor[0], still, still, None))

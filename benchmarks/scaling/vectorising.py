@@ -119,7 +119,7 @@ def compare(workload: Workload, effort: Effort) -> dict[str, Any]:
     assert record.lr_curve is not None
     rates = record.lr_curve
     if record.probe is not None:  # it is rolled back: without that, its rates would end most trainings
-        probed = record.probe[0].shape[1]
+        probed = record.probe.loss.shape[1]
         rates[:probed] = rates[probed]
     loops: dict[str, tuple[int, Callable[[], object]]] = {  # members, what trains them
         "bare": (len(seeds), lambda: bare(workload, seeds, rates)),

@@ -8,20 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from lrpilot import probe
-from lrpilot.actions import reference
-from lrpilot.cadence import Cadence
-from lrpilot.pilot import Protocol
-from pipeline.simulation.simulate import kind_of
-from pipeline.workloads.families import family
-from pipeline.workloads.population import Population
+from experiments.policy import candidates
+from lrpilot import load_policy, probe
+from lrpilot.actions import ActionEquation
+from lrpilot.features import NAMES
 from policy import mdp, trajectories
 from policy.observations import TaskRecording, observations
 
-HELD = "linear"  # the behaviour that holds its level
-MOVED = (0.003, 0.03, 0.3)  # shares of the norm of the weights
+HELD = ("linear", "hold_levels")  # behaviours that hold their level: of a schedule, of twins
+BLOWN = NAMES.index("probe_blown")
 
 
 @dataclass(frozen=True)
@@ -29,10 +25,18 @@ class Held:
     """The runs of a task that held a level: levels (n,) in decades from the anchor, ascending, regrets (n,)."""
 
     family: str
-    observation: np.ndarray  # (F,) at the first decision
-    beside: Mapping[str, np.ndarray]  # what the observation does not hold, by name
+    regime: str
+    observation: np.ndarray  # (F,) at the first decision, told the size of the data
+    untold: np.ndarray  # (F,) the same, not told
+    beside: Mapping[str, np.ndarray]  # what it does not hold, by the name of the candidate
+    shipped: tuple[float, float]  # levels that the shipped policy names, told and not told, in decades from the anchor
     levels: np.ndarray
     regrets: np.ndarray
+
+    @property
+    def blown(self) -> bool:
+        """Whether the probe's loss blew up."""
+        return bool(self.observation[BLOWN] > 0)
 
     def regret(self, level: float) -> float:
         """What holding `level` would come to."""
@@ -45,45 +49,43 @@ def read(path: Path) -> Held | None:
     task, which = TaskRecording(table), holding(table)
     if not task.probed or which.sum() < 3:
         return None
-    regret = ends(task)
     level = task.column("level")[0] - task.column("anchor")[0]
     order = np.flatnonzero(which)[np.argsort(level[which])]
-    first = observations(task, np.zeros((task.length, task.runs), bool))[0]
     run = int(order[0])  # the one whose observation stands for the task
     anchor = float(task.column("anchor")[0, run])
-    beside = weights(path.parent.name, int(table["seed"][0].as_py()), int(task.probe_used[run]), anchor, run)
-    return Held(path.parent.name, first[run], beside, level[order], regret[order])
+    told, untold = (_first(task, shown, ActionEquation())[run] for shown in (True, False))
+    beside = candidates.measure(task, run, anchor + ActionEquation().below_blowup)
+    return Held(
+        path.parent.name, str(table["regime"][0]), told, untold, beside, _shipped(task, run, anchor), level[order],
+        ends(task, which)[order],
+    )  # fmt: skip
+
+
+def _first(task: TaskRecording, shown: bool, equation: ActionEquation) -> np.ndarray:
+    """(runs, F) at the first decision, told the size of the data or not."""
+    return observations(task, np.zeros((task.length, task.runs), bool), shown, shown, equation)[0]
+
+
+def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float]:
+    """Levels that the shipped policy names, in its own decision process, from the anchor of the recorded one."""
+    policy = load_policy("default")
+    equation, marks = policy.protocol.action, probe.landmarks(task.probe_loss, task.probe_used)
+    own = equation.edge(marks) - equation.below_blowup
+    named = (equation.apply(own, own, policy(_first(task, shown, equation)), True)[run] for shown in (True, False))
+    told, untold = (float(level) - anchor for level in named)
+    return told, untold
 
 
 def holding(table: pa.Table) -> np.ndarray:
     """(runs,) bool: which runs of a recorded task held their level."""
     first = np.equal(table["decision"].to_numpy(), 0)
-    return np.array(table["schedule"].filter(first).to_pylist()) == HELD
+    return np.isin(np.array(table["schedule"].filter(first).to_pylist()), HELD)
 
 
-def ends(task: TaskRecording) -> np.ndarray:
-    """(runs,) regrets of a recorded task's runs against the best of them."""
+def ends(task: TaskRecording, among: np.ndarray | None = None) -> np.ndarray:
+    """(runs,) regrets of a recorded task's runs against the best of them, or of those `among` them (runs,) bool."""
     val = task.column("val_loss")
     loss0 = mdp.initial_loss(val[0], task.baseline_loss)
     final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])
-    return np.nan_to_num(mdp.regret(final, loss0, mdp.best_loss(final, loss0)), nan=mdp.WORST)
-
-
-def weights(name: str, seed: int, steps: int, anchor: float, run: int = 0) -> dict[str, np.ndarray]:
-    """Of a run of the task that `seed` draws from the family `name`, by a probe of `steps` steps that is run again:
-
-    `size` (1,), log10 of the number of weights; `moved` (3,), the levels, in decades from the anchor, after which the
-    probe has moved the weights by each of MOVED.
-    """
-    torch.set_num_threads(1)
-    workload = family(name).sample(np.random.default_rng(seed))
-    population = Population(workload, [seed + run])
-    start = population.state.weights.clone()
-    z = probe.levels(Cadence(Protocol().cadence, workload.n_steps, True).probe_steps)[:steps]
-    moved = np.empty(steps)
-    for step, level in enumerate(z):
-        population.train_step(step, np.array([10 ** (reference(kind_of(workload)) + level)]))
-        moved[step] = float((population.state.weights - start).norm() / start.norm())
-    farthest = np.maximum.accumulate(np.nan_to_num(moved, nan=np.inf, posinf=1e9).clip(1e-9, 1e9))
-    reached = np.interp(np.log10(MOVED), np.log10(farthest), z) - anchor
-    return {"size": np.array([np.log10(population.n_params)]), "moved": reached}
+    best = mdp.best_loss(final if among is None else final[among], loss0)
+    return np.nan_to_num(mdp.regret(final, loss0, best), nan=mdp.WORST)

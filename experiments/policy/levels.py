@@ -1,72 +1,75 @@
-"""How well the level of a training can be known before it begins.
+"""How well the level of a training can be known before it begins, and what else would have to be measured.
 
-    python -m experiments.policy.levels    # two minutes, from the last `make repro`; writes
+    python -m experiments.policy.levels    # ten minutes, from the last `make repro`; writes
                                            # experiments/results/levels.json, docs/experiments.md
 
 Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
-interpolation between them. A rule names a level from what is observed at the first decision; its regret is the mean
-over the tasks of what holding that level comes to. Gradient-boosted trees learn rules from parts of the observation
-and answer for tasks that they were not fitted on (4 folds, three times); also from what no observation holds: how large
-the model is, and at which rates the probe, run again, moves the weights by given shares of their norm. Figures, as
-<rule>.<figure>:
+interpolation between them. A rule names a level from what is known at the first decision; its regret is the mean over
+the tasks of what holding that level comes to. Gradient-boosted trees learn rules, and answer for tasks that they were
+not fitted on (4 folds, three times): from what a policy observes, told the size of the data or not, and from that and
+each group of `candidates.py`. Figures, as <rule>.<group>.<figure>, where a group is `all`, a regime, or `calm`, the
+tasks whose probe had no blow-up:
 
-    mean, low, high    regret in units of the task's room, 0 to 1.5, with a 95 % interval over the tasks
-    minus, minus_low, minus_high    the same less that of `finder_tenth`, by pairs
+    mean                            regret in units of the task's room, 0 to 1.5
+    minus, minus_low, minus_high    the same less that of trees which are told what a policy is, by pairs, and its 95 %
+                                    interval
 
-and tasks, data. `best` picks the best of a task's own runs afterwards: no rule can, for part of it is luck.
+and tasks.<group>, data, and curve: the regret of trees told all candidates by the tasks that they are fitted on. `best`
+picks the best of a task's own runs afterwards, which is what a perfect level would give, and part luck.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import command
+from experiments.policy.candidates import GROUPS
 from experiments.policy.held_levels import Held, read
 from experiments.policy.trees import FOLDS, SPLITS, folds, trees
-from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
 from pipeline.evaluation.methods.ruled import FINDERS
-from pipeline.reporting import markdown, verdict
+from pipeline.reporting import markdown, scores, verdict
+from pipeline.workloads.base import REGIMES
 from policy.observations import mask
 
 OUT, PAGE = Path("experiments/results/levels.json"), Path("docs/experiments.md")
 RESAMPLES = 2000
 GRID = np.linspace(-1, 1, 41) * ActionEquation().span  # decades from the anchor
 SMOOTH = 5  # points of the grid over which a learned regret is averaged
-PARTS = {
-    "learned: clock": ("clock",),
-    "learned: and probe": ("clock", "probe"),
-    "learned: and size of the data": ("clock", "probe", "epochs"),
-}
+TOLD, UNTOLD, EVERYTHING, NAMED = "told", "untold", "everything", "family"
+ALL, CALM = "all", "calm"
+FEWER = (0.125, 0.25, 0.5)  # shares of the tasks that trees are fitted on, for the curve
 TEXT = {
     "best": "best of the task's own runs, afterwards", "policy": "shipped policy's first action",
-    "same": "one level for all", "finder_steepest": "finder: steepest descent",
-    "finder_tenth": "finder: a tenth of the blow-up",
-    "learned: and family": "learned: and the family's name",
-    "learned: and moved": "learned: and how far rates move the weights",
-    "learned: and weights": "learned: and the number of weights",
-}  # fmt: skip
+    "policy_steps": "the same, not told of the data", "same": "one level for all",
+    "finder_steepest": "finder: steepest descent", "finder_tenth": "finder: a tenth of the blow-up",
+    TOLD: "trees: what a policy observes", UNTOLD: "the same, not told of the data",
+    EVERYTHING: "trees: and all of these",
+    NAMED: "trees: and the family's name",
+} | {name: f"trees: and {what}" for name, what in GROUPS.items()}  # fmt: skip
 
 
-def learned(tasks: Sequence[Held], inputs: np.ndarray, split: int = 0) -> np.ndarray:
+def learned(tasks: Sequence[Held], inputs: np.ndarray, split: int = 0, share: float = 1.0) -> np.ndarray:
     """Levels (tasks,) that look best to trees which were fitted on other tasks; inputs (tasks, F').
 
-    `split`: which of the ways to part the tasks.
+    `split`: which of the ways to part the tasks; `share` of the other tasks that they are fitted on.
     """
     fold, out = folds(len(tasks), split), np.empty(len(tasks))
+    drawn = np.random.default_rng([split, 1]).random(len(tasks)) < share
     for k in range(FOLDS):
-        fit = [(np.append(x, z), r) for task, x, f in zip(tasks, inputs, fold, strict=True) if f != k
-               for z, r in zip(task.levels, task.regrets, strict=True)]  # fmt: skip
+        fit = [(np.append(x, z), r) for task, x, f, use in zip(tasks, inputs, fold, drawn, strict=True)
+               if f != k and use for z, r in zip(task.levels, task.regrets, strict=True)]  # fmt: skip
         model = trees().fit(np.stack([x for x, _ in fit]), np.array([r for _, r in fit]))
-        for i in np.flatnonzero(fold == k):
-            predicted = model.predict(np.column_stack([np.tile(inputs[i], (len(GRID), 1)), GRID]))
+        mine = np.flatnonzero(fold == k)
+        rows = np.column_stack([np.repeat(inputs[mine], len(GRID), axis=0), np.tile(GRID, len(mine))])
+        for i, predicted in zip(mine, model.predict(rows).reshape(len(mine), len(GRID)), strict=True):
             padded = np.pad(predicted, SMOOTH // 2, mode="edge")
             out[i] = GRID[np.convolve(padded, np.ones(SMOOTH), "valid").argmin()]
     return out
@@ -78,67 +81,105 @@ def same(tasks: Sequence[Held]) -> np.ndarray:
     return np.full(len(tasks), GRID[table.mean(0).argmin()])
 
 
-def rules(tasks: Sequence[Held], policy: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
-    """Regrets (tasks,) of every rule."""
-    observed = np.stack([task.observation for task in tasks])
+def inputs(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
+    """What trees are told, (tasks, F') by the name of the rule."""
+    told, untold = (np.stack([getattr(task, name) for task in tasks]) for name in ("observation", "untold"))
+    more = {name: np.stack([task.beside[name] for task in tasks]) for name in GROUPS}
     names = sorted({task.family for task in tasks})
     named = np.array([[task.family == name for name in names] for task in tasks], float)
-    moved, size = (np.stack([task.beside[key] for task in tasks]) for key in ("moved", "size"))
-    inputs = {name: observed[:, mask(groups) > 0] for name, groups in PARTS.items()}
-    most = inputs["learned: and size of the data"]
-    inputs |= {
-        "learned: and family": np.hstack([most, named]), "learned: and moved": np.hstack([most, moved]),
-        "learned: and weights": np.hstack([most, size]),
+    return {
+        UNTOLD: untold, TOLD: told, **{name: np.hstack([told, values]) for name, values in more.items()},
+        EVERYTHING: np.hstack([told, *more.values()]), NAMED: np.hstack([told, named]),
     }  # fmt: skip
-    levels = {
+
+
+def rules(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
+    """Regrets (tasks,) of every rule."""
+    known = inputs(tasks)
+    shipped = np.array([task.shipped for task in tasks])
+    levels: dict[str, np.ndarray] = {
         "same": same(tasks),
-        **{name: rule(observed[:, mask(("probe",)) > 0]) for name, rule in FINDERS.items()},
-        "policy": ActionEquation().span * np.clip(policy(observed), -1, 1),
-    }
-
-    def regrets(level: np.ndarray) -> np.ndarray:
-        return np.array([task.regret(z) for task, z in zip(tasks, level, strict=True)])
-
-    out = {name: regrets(level) for name, level in levels.items()}
-    out |= {
-        name: np.mean([regrets(learned(tasks, values, split)) for split in range(SPLITS)], axis=0)
-        for name, values in inputs.items()
-    }
+        **{name: rule(known[TOLD][:, mask(("probe",)) > 0]) for name, rule in FINDERS.items()},
+        "policy": shipped[:, 0], "policy_steps": shipped[:, 1],
+    }  # fmt: skip
+    out = {name: _regrets(tasks, level) for name, level in levels.items()}
+    out |= {name: _of_trees(tasks, values) for name, values in known.items()}
     return out | {"best": np.array([task.regrets.min() for task in tasks])}
 
 
-def figures(regrets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """All figures, flat."""
+def curve(tasks: Sequence[Held]) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbers of tasks that trees with all candidates are fitted on, and their regrets (tasks,)."""
+    everything = inputs(tasks)[EVERYTHING]
+    for share in FEWER:
+        yield round(share * len(tasks) * (1 - 1 / FOLDS)), _of_trees(tasks, everything, share)
+
+
+def _of_trees(tasks: Sequence[Held], values: np.ndarray, share: float = 1.0) -> np.ndarray:
+    named = [learned(tasks, values, split, share) for split in range(SPLITS)]
+    return np.mean([_regrets(tasks, level) for level in named], axis=0)
+
+
+def _regrets(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
+    return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
+
+
+def groups(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
+    """By name which tasks (tasks,) bool each group has; none is empty."""
+    regimes = {regime: np.array([task.regime == regime for task in tasks]) for regime in REGIMES}
+    every = {ALL: np.ones(len(tasks), bool), **regimes, CALM: np.array([not task.blown for task in tasks])}
+    return {name: which for name, which in every.items() if which.any()}
+
+
+def figures(tasks: Sequence[Held], regrets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """All figures of rules, flat."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
-    finder = regrets["finder_tenth"][None]  # one stratum: tasks are resampled
-    for name, values in regrets.items():
-        mean = stats.mean_estimate(values[None], n_resamples=RESAMPLES, rng=rng)
-        gap = stats.difference_estimate(values[None], finder, n_resamples=RESAMPLES, rng=rng)
-        out |= {
-            f"{name}.mean": mean.value, f"{name}.low": mean.low, f"{name}.high": mean.high,
-            f"{name}.minus": gap.value, f"{name}.minus_low": gap.low, f"{name}.minus_high": gap.high,
-        }  # fmt: skip
+    for group, which in groups(tasks).items():
+        out[f"tasks.{group}"] = int(which.sum())
+        for name, values in regrets.items():
+            mine, base = values[None, which], regrets[TOLD][None, which]  # one stratum: tasks are resampled
+            gap = stats.difference_estimate(mine, base, n_resamples=RESAMPLES, rng=rng)
+            out |= {
+                f"{name}.{group}.mean": float(mine.mean()), f"{name}.{group}.minus": gap.value,
+                f"{name}.{group}.minus_low": gap.low, f"{name}.{group}.minus_high": gap.high,
+            }  # fmt: skip
     return out
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each rule, the worst first."""
-    names = sorted((key.rpartition(".")[0] for key in r if key.endswith(".mean")), key=lambda name: -r[f"{name}.mean"])
-    rows = []
-    for name in names:
-        minus = verdict.difference(*(r[f"{name}.{key}"] for key in ("minus", "minus_low", "minus_high")))
-        gap = "–" if name == "finder_tenth" else minus
-        interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
-        rows.append([TEXT.get(name, name), verdict.number(r[f"{name}.mean"]), interval, gap])
-    table = markdown.table(["the level is", "mean regret", "95 %", "less than the finder's (95 %)"], rows)
-    return f"{table}\n\n{r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
+    """Markdown: a row of each rule, the worst first; a column of each group. And the curve."""
+    of_all = {key.split(".")[0]: r[key] for key in r if key.endswith(f".{ALL}.mean")}
+    shown = [key.partition(".")[2] for key in r if key.startswith("tasks.")]
+    names = sorted(of_all, key=lambda name: -of_all[name])
+    rows = [[TEXT[name], *(_cell(r, name, group) for group in shown)] for name in names]
+    heads = [f"{_title(group)} ({r[f'tasks.{group}']})" for group in shown]
+    table = markdown.table(["the level is", *heads], rows)
+    points = ", ".join(f"{tasks} tasks {regret:.3f}" for tasks, regret in r["curve"])
+    return (
+        f"{table}\n\nTrees with all candidates, by the tasks that they are fitted on: {points}.\n\n"
+        f"{r[f'tasks.{ALL}']} recorded tasks of the training families, data `{r['data'][:12]}`."
+    )
+
+
+def _title(group: str) -> str:
+    return "no blow-up" if group == CALM else scores.REGIMES.get(group, group)
+
+
+def _cell(r: Mapping[str, Any], name: str, group: str) -> str:
+    mean = verdict.number(r[f"{name}.{group}.mean"])
+    if name == TOLD:
+        return mean
+    gap = (r[f"{name}.{group}.{key}"] for key in ("minus", "minus_low", "minus_high"))
+    return f"{mean}; {verdict.difference(*gap)}"
 
 
 def measure(files: Sequence[Path]) -> dict[str, Any]:
     """All figures of recorded tasks."""
     tasks = [held for held in results(engine("local"), read, files) if held is not None]
     tasks.sort(key=lambda task: task.observation.tobytes())  # as workers finish is no order
-    return figures(rules(tasks, load_policy("default"))) | {"tasks": len(tasks)}
+    regrets = rules(tasks)
+    fitted = round(len(tasks) * (1 - 1 / FOLDS))
+    points = [*curve(tasks), (fitted, regrets[EVERYTHING])]
+    return figures(tasks, regrets) | {"curve": [[n, float(values.mean())] for n, values in points]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -75,7 +75,7 @@ def _rows(workload: Workload, record: Recording, runs: int, seconds: float) -> l
         "val_loss": record.val_loss[-1], "val_error": record.val_error[-1], "test_loss": record.test_loss,
         "test_error": record.test_error, "best_loss": record.best_loss, "best_error": record.best_error,
     }  # fmt: skip
-    probe = 0 if record.probe is None else record.probe[0].shape[1]
+    probe = 0 if record.probe is None else record.probe.loss.shape[1]
     return [
         {name: float(values[i]) for name, values in columns.items()}
         | {"val_curve": record.curve[:, i].tolist(), "lr_curve": record.lr_curve[points, i].tolist()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +13,17 @@ from torch import Tensor
 from pipeline.workloads.base import Data, Workload
 
 Scores = tuple[np.ndarray, np.ndarray]  # losses (K,), error rates (K,)
+
+
+class ProbeRecording(NamedTuple):
+    """What the probes of K runs left behind; (K, probe steps), nan past the end of a run's probe."""
+
+    loss: np.ndarray
+    grad: np.ndarray  # gradient norm
+    cos: np.ndarray  # as in `trail.Trail`, and the next one
+    moved: np.ndarray
+    used: np.ndarray  # (K,) int: steps
+    start: np.ndarray  # (K,) norm of the weights before
 
 
 @dataclass
@@ -26,9 +37,7 @@ class Recording:
     telemetry: list[dict[str, np.ndarray]] = field(default_factory=list)  # of the interval before the decision
     val_error: list[np.ndarray] = field(default_factory=list)  # (K,)
     val_loss: list[np.ndarray] = field(default_factory=list)  # (K,)
-    probe: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
-        None  # loss, gradient norm (K, probe steps); steps used (K,)
-    )
+    probe: ProbeRecording | None = None
     anchor: np.ndarray | None = None  # (K,)
     test_loss: np.ndarray | None = None  # (K,) at the end
     test_error: np.ndarray | None = None

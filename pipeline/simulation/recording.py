@@ -20,7 +20,7 @@ from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.branching import NEVER, Branches, Groups
 from pipeline.simulation.driving import Driver
-from pipeline.simulation.recorder import Recording
+from pipeline.simulation.recorder import ProbeRecording, Recording
 from pipeline.simulation.simulate import Kin, simulate
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
@@ -162,10 +162,12 @@ def _kinship(driver: Driver, recording: Recording, last: np.ndarray) -> dict[str
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:
     """What kind of training it is, beyond what the pilot observes."""
     model = workload.initialise(spec.task_seed)
-    modules = [*model.modules()]
+    modules, params = [*model.modules()], [p for p in model.parameters() if p.requires_grad]
+    sizes = [p.numel() for p in params]
     return {
-        "regime": family(spec.family).regime, "batch_size": workload.batch_size,
-        "weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "regime": family(spec.family).regime, "batch_size": workload.batch_size, "weights": sum(sizes),
+        "tensors": len(sizes), "vectors": sum(p.numel() for p in params if p.ndim < 2) / sum(sizes),
+        "largest": max(sizes) / sum(sizes), "weight_decay": workload.weight_decay,
         "batch_norm": any(isinstance(module, _BatchNorm) for module in modules),
         "dropout": any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules),
         "clipped": workload.clip is not None,
@@ -179,10 +181,10 @@ def _texts(words: list[str], which: np.ndarray) -> pa.Array:
 def _probe(recording: Recording, first: np.ndarray) -> dict[str, pa.Array]:
     """The probe's columns: values in the first row of every run where there was a probe, else null."""
     columns = {}
-    for i, name in enumerate(("probe_loss", "probe_grad", "probe_used")):
-        column: list[Any] = [None] * len(first)
+    for field in ProbeRecording._fields:
+        name, column = f"probe_{field}", [None] * len(first)
         if recording.probe is not None:
-            for row, value in zip(np.flatnonzero(first), recording.probe[i], strict=True):
+            for row, value in zip(np.flatnonzero(first), getattr(recording.probe, field), strict=True):
                 column[row] = value
         columns[name] = pa.array(column, type=trajectories.SCHEMA.field(name).type)
     return columns

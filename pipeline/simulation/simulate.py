@@ -14,7 +14,8 @@ import torch
 from lrpilot import telemetry
 from lrpilot.optimizers import KINDS
 from lrpilot.pilot import Pilot, Protocol
-from pipeline.simulation.recorder import Recorder, Recording
+from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
+from pipeline.simulation.trail import Trail
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
@@ -40,6 +41,7 @@ def simulate(
     val_examples: int = 128,
     show_validation: bool | np.ndarray = True,
     show_epochs: bool | np.ndarray = True,
+    guess: np.ndarray | None = None,
     milestones: Sequence[int] = (),
     test: bool = False,
     kin: Kin | None = None,
@@ -50,15 +52,16 @@ def simulate(
     Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
     all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
     at the end on all. With `milestones`, completed steps, it is measured and given there instead. Where `show_epochs`,
-    () or (K,), the pilot is told the length of an epoch and the number of examples. With `kin`, runs train as one with
-    their base until they depart from it; none of them may begin again.
+    () or (K,), the pilot is told the length of an epoch and the number of examples. `guess` (K,) are first guesses of
+    the rate, nan for none. With `kin`, runs train as one with their base until they depart from it; none of them may
+    begin again.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
     sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     pilot = Pilot(
         protocol, n, kind_of(workload), runs=k, probed=probed,
-        steps_per_epoch=sizes[0], examples=sizes[1],
+        steps_per_epoch=sizes[0], examples=sizes[1], guess=guess,
     )  # fmt: skip
     if kin is None:
         population = Population(workload, seeds, device)
@@ -104,6 +107,9 @@ def simulate(
     validate(at_end=False)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
+        trail = Trail(sketch, sample(saved.weights))
+        watched = np.full((2, k, pilot.cadence.probe_steps), np.nan)
+        begin = population.spread(torch.as_tensor(trail.norm)).numpy()
     else:
         note_first(np.ones(k, bool))
     open_window()
@@ -111,8 +117,11 @@ def simulate(
         lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
         if pilot.in_probe:
-            norm = population.spread(torch.as_tensor(sketch.norm(sample(population.gradient))))
-            ended = pilot.advance_probe(*_numbers([loss, norm]))
+            gradient = sample(population.gradient)
+            parts = sketch.norm(gradient), *trail.follow(gradient, sample(population.state.weights))
+            loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
+            watched[:, :, step] = np.where(pilot.probes.running, more, np.nan)
+            ended = pilot.advance_probe(loss, norm)
             if (back := ended | pilot.put_back).any():
                 population.state.restore(saved, back[population.members])
             if ended.any():
@@ -152,7 +161,8 @@ def simulate(
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
-        record.probe = (pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
+        probes = pilot.probes
+        record.probe = ProbeRecording(probes.loss, probes.grad_norm, *watched, probes.steps, begin)
     record.anchor = pilot.anchor
     return recorder.finish()
 

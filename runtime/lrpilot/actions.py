@@ -5,8 +5,12 @@
     later ones that move:  z <- z + (rise if a > 0 else fall) * a
     later ones that name:  z <- anchor + span * a, at most `rise` up and `fall` down
 
-`z` is the level in decades over the optimizer kind's reference; the anchor is a landmark of the probe. Where later
-actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The linear
+`z` is the level in decades over the optimizer kind's reference. The anchor lies a fixed way below the probe's edge, the
+level at which its loss blew up. Of some recorded probes the loss saturated instead: there the edge lies as far above
+the level of the lowest loss as it does in the others (the median), but not below `calm`, where the anchor is that of a
+training without a probe: rates as low as fine-tuning needs stay within reach, whatever the probe did not see.
+
+Where later actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The linear
 envelope to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay
 is optimal for the last iterate), so holding the level is already a good schedule, which a policy only has to correct.
 """
@@ -16,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from lrpilot.probe import HIGH, Landmarks
 
 REFERENCE = {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}  # log10 of the textbook learning rate
 
@@ -30,8 +36,14 @@ class ActionEquation:
     low: float = -4.0  # bounds of z
     high: float = 3.0
     anchor: float = -1.0  # anchor of a training without a probe
-    below_blowup: float = 2.0  # the probe's anchor lies this far below the blow-up
+    below_blowup: float = 2.0  # the probe's anchor lies this far below its edge
+    above_lowest: float = 1.2  # where the loss did not blow up, the edge lies this far above its lowest level
+    calm: float = 1.0  # and no lower than this
     moves: bool = True  # whether later actions move the level; else they name it
+
+    def edge(self, marks: Landmarks) -> np.ndarray:
+        """Levels (runs,) that a probe's landmarks are counted from: its blow-ups, or what stands for them."""
+        return np.where(marks.blown, marks.blowup, _between(marks.lowest + self.above_lowest, self.calm, HIGH))
 
     def apply(self, level: np.ndarray, anchor: np.ndarray, action: np.ndarray, first: bool) -> np.ndarray:
         """New level (runs,) after `action` (runs,); actions outside [-1, 1] are clipped."""

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
 from lrpilot import onnxfile
+from lrpilot.features import NAMES
 from lrpilot.manifest import FORMAT, KEY, BundleError, Manifest
 from lrpilot.pilot import Protocol
 
@@ -31,7 +32,7 @@ DEFAULT = Path(__file__).parent / "models" / "default" / "policy.onnx"
 
 
 class Bundle:
-    """A loaded policy: call it with observations (runs, F) float32 for actions (runs,) float64.
+    """A loaded policy: call it with observations (runs, F) float32, of all features, for actions (runs,) float64.
 
     It holds the file's bytes: the file may change or vanish afterwards, and copies and pickles of a bundle carry them.
     """
@@ -44,6 +45,8 @@ class Bundle:
         self.path = Path(path)
         self.content = _read(self.path) if content is None else content
         self._opset, self.manifest = _checked(self.content, self.path)
+        names = self.manifest.features
+        self._columns = None if names == NAMES else np.array([NAMES.index(name) for name in names])
         self._run: Callable[..., Any] | None = self._start()
 
     @property
@@ -51,8 +54,12 @@ class Bundle:
         return self.manifest.protocol
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
+        return self.respond(observation if self._columns is None else observation[:, self._columns])
+
+    def respond(self, observed: np.ndarray) -> np.ndarray:
+        """Actions (runs,) float64 to the features (runs, F') float32 that its manifest names."""
         run = self._run or self._start()
-        x = np.ascontiguousarray(observation, np.float32)
+        x = np.ascontiguousarray(observed, np.float32)
         return run(OUTPUTS, {INPUT: x})[0].astype(np.float64).reshape(len(x))
 
     def __getstate__(self) -> dict[str, Any]:

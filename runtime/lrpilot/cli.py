@@ -101,8 +101,8 @@ def check(bundle: Bundle) -> float:
     ends = np.outer([0.0, features.CLIP, -features.CLIP], np.ones(width))
     rows = np.concatenate([golden, ends, random]).astype(np.float32)
     try:
-        actions = bundle(rows)
-        single = np.concatenate([bundle(row[None]) for row in rows])
+        actions = bundle.respond(rows)
+        single = np.concatenate([bundle.respond(row[None]) for row in rows])
     except Exception as error:  # onnxruntime's errors share no public base class
         raise BundleError(f"{bundle.path}: does not run on observations (n, {width}) ({error})") from error
     if not np.isfinite(actions).all():

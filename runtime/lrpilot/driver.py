@@ -35,7 +35,7 @@ from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
-from lrpilot.start_line import sentences
+from lrpilot.start_line import OPTIMIZER, sentences
 from lrpilot.warm_up import warm_up
 
 
@@ -50,6 +50,7 @@ class Driver:
         *,
         kind: str | None,
         model: nn.Module | None,
+        guess: float | str | None,
         probe: bool,
         min_lr: float,
         max_lr: float,
@@ -60,7 +61,11 @@ class Driver:
         self._optimizer, self._policy, self.plan = optimizer, policy, plan
         self._policy_hash = hashlib.sha256(policy.content).hexdigest()
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
-        self._options: dict[str, Any] = {"min_lr": min_lr, "max_lr": max_lr, "strict": strict, "guards": guards}
+        self._rates, self._guess = Rates(optimizer), guess
+        self._options: dict[str, Any] = {
+            "guess": self._rates.reference if guess == OPTIMIZER else guess, "min_lr": min_lr, "max_lr": max_lr,
+            "strict": strict, "guards": guards,
+        }  # fmt: skip
         self._probe = probe
         warm_up(policy.protocol, self._kind)
         self.pilot = self._new_pilot(plan.total_steps, probe)
@@ -70,7 +75,6 @@ class Driver:
         self._micro = MicroBatches(parameters(optimizer) if plan.depends_on_accumulation else ())
         self._rollback = RollBack(optimizer, model)  # to before the probe, until the training has learned something
         self._pending = False  # an optimizer step was made and is not completed
-        self._rates = Rates(optimizer)
         if kind is None and optimizers.is_foreign(optimizer):
             name = type(optimizer).__name__
             self._announcer.warn("kind", f"{name} is taken for Adam; policies know SGD, Adam and AdamW; pass kind=")
@@ -159,7 +163,7 @@ class Driver:
         pilot = self.pilot
         return sentences(
             self.plan, pilot.total_steps, pilot.cadence.probe_steps, not pilot.in_probe, self._rates.initial(),
-            self._rollback.has_model,
+            self._guess, self._rollback.has_model,
         )  # fmt: skip
 
     def learning_rates(self) -> list[float]:

@@ -12,13 +12,14 @@ import numpy as np
 from lrpilot import features
 from lrpilot.actions import ActionEquation
 from lrpilot.cadence import CadenceSpec
+from lrpilot.guess import GuessSpec
 from lrpilot.pilot import Protocol
 
-FORMAT = 2
+FORMAT = 3
 KEY = "lrpilot"  # metadata key of the manifest
 CHECKSUM = "checksum"  # the manifest's entry that covers all others
 
-Section = TypeVar("Section", CadenceSpec, ActionEquation)
+Section = TypeVar("Section", CadenceSpec, ActionEquation, GuessSpec)
 
 
 class BundleError(ValueError):
@@ -49,7 +50,7 @@ class Manifest:
 
     format: int
     features_version: int
-    features: tuple[str, ...]
+    features: tuple[str, ...]  # that it observes, in its order
     protocol: Protocol
     optimizers: tuple[str, ...]  # kinds seen in training
     training: dict[str, Any]  # algorithm, steps, seeds, hash of the data, commit
@@ -95,9 +96,10 @@ class Manifest:
             raw["protocol"] = Protocol(
                 _section(CadenceSpec, protocol["cadence"], "cadence"),
                 _section(ActionEquation, protocol["action"], "action"),
+                _section(GuessSpec, protocol["guess"], "guess"),
             )
-            raw["golden"] = _golden(golden["observations"], golden["actions"])
             raw["features"], raw["optimizers"] = tuple(raw["features"]), tuple(raw["optimizers"])
+            raw["golden"] = _golden(golden["observations"], golden["actions"], len(raw["features"]))
             return cls(**raw)
         except BundleError:
             raise
@@ -108,13 +110,18 @@ class Manifest:
 
 
 def _check_features(raw: dict[str, Any], where: str) -> None:
+    """A policy observes some features, in an order of its own: later ones do not matter to it."""
     version, names = raw.get("features_version"), tuple(map(str, raw.get("features", ())))
-    if version != features.VERSION or names != features.NAMES:
-        odd = sorted(set(names) ^ set(features.NAMES))
+    if version != features.VERSION or not set(names) <= set(features.NAMES):
+        odd = sorted(set(names) - set(features.NAMES))
+        unknown = f" ({', '.join(odd)} among them)" if odd else ""
         raise BundleError(
-            f"{where}: made for features version {version!r} (differs in {odd or 'order'}), "
-            f"this lrpilot computes version {features.VERSION}; install the lrpilot that exported it, "
-            "or export it again"
+            f"{where}: made for features version {version!r}{unknown}, this lrpilot computes version "
+            f"{features.VERSION}; install the lrpilot that exported it, or export it again"
+        )
+    if not names or len(set(names)) < len(names):
+        raise BundleError(
+            f"{where}: observes {len(names)} features, {len(set(names))} of them different; export it again"
         )
 
 
@@ -139,9 +146,9 @@ def _section(cls: type[Section], raw: Any, name: str) -> Section:
     return cls(**section)
 
 
-def _golden(observations: Any, actions: Any) -> Golden:
+def _golden(observations: Any, actions: Any, width: int) -> Golden:
     rows, answers = np.array(observations, np.float64), np.array(actions, np.float64)
-    wanted = (len(answers), len(features.NAMES))
+    wanted = (len(answers), width)
     if not len(answers) or answers.ndim != 1 or rows.shape != wanted:
         raise ValueError(f"golden: observations {rows.shape} and actions {answers.shape}, want (K, F) and (K,)")
     return Golden(tuple(map(tuple, rows.tolist())), tuple(answers.tolist()))

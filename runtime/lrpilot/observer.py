@@ -63,22 +63,25 @@ class Observer:
         for name in STATE:
             setattr(self, name, np.array(state[name], np.float64).reshape(getattr(self, name).shape))
 
-    def add_probe(self, marks: Landmarks, grad_norm: np.ndarray, which: np.ndarray) -> None:
-        """Take in the finished probes of the runs `which` (runs,) bool; grad_norm (runs, probe_steps) or nan."""
+    def add_probe(self, marks: Landmarks, grad_norm: np.ndarray, edge: np.ndarray, which: np.ndarray) -> None:
+        """Take in the finished probes of the runs `which` (runs,) bool.
+
+        grad_norm (runs, probe_steps) or nan; edge (runs,): level that landmarks are counted from.
+        """
         with np.errstate(all="ignore"):
             quantities = {
                 "probed": 1.0,
-                "probe_blowup": marks.blowup,
+                "probe_blowup": edge,
                 "probe_blown": marks.blown,
-                "probe_lowest": marks.lowest - marks.blowup,
-                "probe_steepest": marks.steepest - marks.blowup,
+                "probe_lowest": marks.lowest - edge,
+                "probe_steepest": marks.steepest - edge,
                 "probe_noise": marks.noise,
             }
             columns = {name: BY_NAME[name].scaled(quantity) for name, quantity in quantities.items()}
-            columns |= _curve(PROBE_LOSS, marks.smooth / marks.loss0[:, None], marks.blowup, which)
+            columns |= _curve(PROBE_LOSS, marks.smooth / marks.loss0[:, None], edge, which)
             begin = np.argmax(np.isfinite(grad_norm), axis=1)  # the first step that is on the curve
             begin_norm = grad_norm[np.arange(self.runs), begin][:, None]
-            columns |= _curve(PROBE_GRAD, grad_norm / begin_norm, marks.blowup, which)
+            columns |= _curve(PROBE_GRAD, grad_norm / begin_norm, edge, which)
         values = np.stack([np.broadcast_to(columns[name], self.runs) for name in PROBE_NAMES], axis=1)
         self.probe = np.where(which[:, None], values, self.probe)
         self.loss0 = np.where(which, marks.loss0, self.loss0)
@@ -223,16 +226,16 @@ def _fill(out: np.ndarray, quantities: dict[str, Any], known: Any = None) -> Non
     out[how.places] = values if known is None else np.where(known, values, 0.0)
 
 
-def _curve(decades: dict[str, float], ratios: np.ndarray, blowup: np.ndarray, which: np.ndarray) -> dict[str, Any]:
-    """Features (runs,) by name of the runs `which`: their probe's curve, read so many decades from the blow-up.
+def _curve(decades: dict[str, float], ratios: np.ndarray, edge: np.ndarray, which: np.ndarray) -> dict[str, Any]:
+    """Features (runs,) by name of the runs `which`: their probe's curve, read so many decades from the edge.
 
-    ratios (runs, probe_steps) is the curve, blowup (runs,) a level. The features of one curve are scaled alike.
+    ratios (runs, probe_steps) is the curve, edge (runs,) a level. The features of one curve are scaled alike.
     """
     z, at = levels(ratios.shape[1]), np.array(list(decades.values()))
     curve = BY_NAME[next(iter(decades))].scaled(ratios)
-    values = np.zeros((len(blowup), len(at)))
+    values = np.zeros((len(edge), len(at)))
     for i in np.flatnonzero(which):
-        values[i] = _read(z, curve[i], blowup[i] + at)
+        values[i] = _read(z, curve[i], edge[i] + at)
     return dict(zip(decades, values.T, strict=True))
 
 

@@ -24,8 +24,9 @@ from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.explain import is_alarm
-from lrpilot.features import NAMES
+from lrpilot.features import NAMES, PROBE_NAMES
 from lrpilot.guard import Guard, GuardError
+from lrpilot.guess import GuessSpec
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
 from lrpilot.probe import Probes, levels
@@ -34,6 +35,7 @@ from lrpilot.restart import Restart, begin_again
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
 STATE = ("level", "anchor", "highest", "last_move")
+BLOWN = PROBE_NAMES.index("probe_blown")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Protocol:
 
     cadence: CadenceSpec = field(default_factory=CadenceSpec)
     action: ActionEquation = field(default_factory=ActionEquation)
+    guess: GuessSpec = field(default_factory=GuessSpec)
 
 
 class Pilot:
@@ -65,13 +68,16 @@ class Pilot:
         probed: bool = True,
         steps_per_epoch: float | np.ndarray | None = None,
         examples: int | np.ndarray | None = None,
+        guess: float | np.ndarray | None = None,
         min_lr: float = 0.0,
         max_lr: float = np.inf,
         strict: bool = False,
         guards: bool = True,
         logs: bool = True,
     ) -> None:
-        """With `strict` a decision that the guard would change raises GuardError.
+        """`guess`, scalar or (runs,), is somebody's first guess of the rate; None or nan: there is none.
+
+        With `strict` a decision that the guard would change raises GuardError.
 
         Without `guards` an answer counts as it is, were it nan, and a policy's own error passes. `logs`: whether what
         the guard does goes to the logger.
@@ -83,6 +89,8 @@ class Pilot:
         self.strict, self.guarded, self.logs = strict, guards, logs
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
         self._guard = Guard(runs, protocol.action)
+        rates = np.full(runs, np.nan if guess is None else guess, np.float64)
+        self._guess = np.log10(rates) - self.reference  # (runs,) levels
         self._restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
         self.restarts = np.zeros(runs, bool)
         self.step = 0
@@ -167,8 +175,10 @@ class Pilot:
             return
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
-        self.observer.add_probe(marks, self.probes.grad_norm, evident)
-        self.anchor = np.where(evident, marks.blowup - self.protocol.action.below_blowup, self.anchor)
+        action = self.protocol.action
+        edge = action.edge(marks)
+        self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
+        self.anchor = np.where(evident, edge - action.below_blowup, self.anchor)
         self._place()
         if ended[0]:
             self._report_probe(bool(evident[0]))
@@ -276,10 +286,10 @@ class Pilot:
         """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
-        action, events = answer, [None] * self.runs
+        action, events = self._with_guess(answer) if self.interval is None else answer, [None] * self.runs
         if self.guarded:
             action, events = self._guard.check(
-                answer, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
+                action, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
                 missing=self._lossless, failed=failed,
             )  # fmt: skip
             action, events = self._second_chance(action, events)
@@ -289,6 +299,16 @@ class Pilot:
         self.act(action, which)
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
+
+    def _with_guess(self, answer: np.ndarray) -> np.ndarray:
+        """First actions (runs,) that take the guesses into account; what is no action stays, for the guard to see."""
+        known = ~np.isnan(self._guess) & (np.abs(answer) <= 1)
+        if not np.count_nonzero(known):
+            return answer
+        action = self.protocol.action
+        named = action.apply(self.level, self.anchor, answer, True)
+        wanted = self.protocol.guess.combined(named, self._guess, self.observer.probe[:, BLOWN] > 0)
+        return np.where(known, action.invert(self.level, self.anchor, wanted, True), answer)
 
     def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
         """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""

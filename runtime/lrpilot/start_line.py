@@ -6,23 +6,31 @@ from collections.abc import Sequence
 
 from lrpilot.plan import Plan
 
+OPTIMIZER = "optimizer"  # a guess: the rate that it was built with
 UNKNOWN = (
     "epoch length and number of examples are not known, and the policy decides better if they are: pass data=loader"
 )
 
 
 def sentences(
-    plan: Plan, total_steps: int, probe_steps: int, probed: bool, rates: Sequence[float], model: bool
+    plan: Plan,
+    total_steps: int,
+    probe_steps: int,
+    probed: bool,
+    rates: Sequence[float],
+    guess: float | str | None,
+    model: bool,
 ) -> list[str]:
     """Sentences, most important first.
 
     total_steps: after what extended the training; probe_steps: of the probe, 0 where there is none; probed: whether it
-    is over; rates (groups,): the optimizer's own; model: whether the scheduler knows the model.
+    is over; rates (groups,): the optimizer's own; guess: as `PilotLR` takes it; model: whether the scheduler knows the
+    model.
     """
     return [
         f"{total_steps:,} optimizer steps; {_data(plan, total_steps)}",
         *_probe(probe_steps, probed, model),
-        _rates(rates),
+        _rates(rates, guess),
     ]
 
 
@@ -54,8 +62,12 @@ def _probe(steps: int, probed: bool, model: bool) -> list[str]:
     ]
 
 
-def _rates(rates: Sequence[float]) -> str:
-    if len(rates) == 1:
-        return f"the optimizer's own learning rate, {rates[0]:.3g}, is not used"
+def _rates(rates: Sequence[float], guess: float | str | None) -> str:
+    own = "the optimizer's own learning rate" if len(rates) == 1 else "the groups' own learning rates"
     listed = ", ".join(f"{rate:.3g}" for rate in rates)
-    return f"of the groups' own learning rates, {listed}, only the ratios are used"
+    if guess == OPTIMIZER:
+        return f"{own}, {listed}, {'is' if len(rates) == 1 else 'are'} a first guess beside what the policy names"
+    guessed = "" if guess is None else f"{guess:.3g} is a first guess beside what the policy names; "
+    if len(rates) == 1:
+        return f"{guessed}{own}, {listed}, is not used"
+    return f"{guessed}of {own}, {listed}, only the ratios are used"

@@ -108,8 +108,11 @@ class Sketch:
     def _root(self, v: Any) -> Any:
         return v.norm(dim=-1) if hasattr(v, "norm") else np.sqrt(_dot(v, v))  # torch's takes one pass
 
-    def _cosine(self, a: Any, b: Any, length_a: Any, length_b: Any) -> Any:
+    def cosine(self, a: Any, b: Any) -> Any:
         """Cosine over the last axis; 0 where either vector vanishes."""
+        return self._cosine(a, b, self._root(a), self._root(b))
+
+    def _cosine(self, a: Any, b: Any, length_a: Any, length_b: Any) -> Any:
         return _dot(a, b) / (length_a * length_b + 1e-30)
 
 

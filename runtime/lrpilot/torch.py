@@ -18,6 +18,7 @@ import math
 import os
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
@@ -32,6 +33,7 @@ from lrpilot.history import History
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan, plan, whole
 from lrpilot.range_test import suggest as suggest
+from lrpilot.start_line import OPTIMIZER
 
 # By an entry that no other scheduler's state has: whose state it is.
 OTHERS = {
@@ -70,6 +72,9 @@ class PilotLR(LRScheduler):
         model: whose buffers (batch norm) the probe's roll-back puts back.
         steps_per_epoch: optimizer steps per pass over the data, where there is no `data` to say so.
         examples: of the training data, likewise.
+        guess: a learning rate that you would try first, or "optimizer" for the one that the optimizer was built with.
+            It counts for what it is worth (docs/scheduler.md): one near what the policy names has a say, one that is
+            decades off has none. With several param groups it is the rate of the largest one.
         probe: whether to begin with the probe; until the loss has fallen by some percent afterwards, a copy of the
             parameters lies in host memory.
         min_lr, max_lr: bounds of the pilot's rate.
@@ -100,6 +105,7 @@ class PilotLR(LRScheduler):
         model: nn.Module | None = None,
         steps_per_epoch: float | None = None,
         examples: int | None = None,
+        guess: float | str | None = None,
         probe: bool = True,
         min_lr: float | None = None,
         max_lr: float | None = None,
@@ -117,8 +123,8 @@ class PilotLR(LRScheduler):
         optimizers.check(optimizer, kind)
         facts = plan(total_steps, epochs, data, accumulate, steps_per_epoch, examples)
         options: dict[str, Any] = {
-            "kind": kind, "model": model, "probe": probe, "min_lr": low, "max_lr": high, "strict": strict,
-            "guards": guards, "log": log,
+            "kind": kind, "model": model, "guess": _checked(guess, optimizer), "probe": probe, "min_lr": low,
+            "max_lr": high, "strict": strict, "guards": guards, "log": log,
         }  # fmt: skip
         self._build(optimizer, facts, policy if isinstance(policy, Bundle) else load_policy(policy), options)
 
@@ -288,3 +294,18 @@ class PilotLR(LRScheduler):
         self._placed = True
         self._step_count = 1
         self._driver.write()
+
+
+def _checked(guess: Any, optimizer: Optimizer) -> float | str | None:
+    """A first guess that can be used."""
+    if guess == OPTIMIZER:
+        if not any(float(group["lr"]) > 0 for group in optimizer.param_groups):
+            raise ValueError(f"guess: {guess!r}, but no group's lr is above 0; build it with one, or pass a rate")
+        return guess
+    if guess is None:
+        return None
+    if isinstance(guess, bool) or not isinstance(guess, int | float | np.integer | np.floating):
+        raise TypeError(f"guess: {guess!r}, want a learning rate, {OPTIMIZER!r}, or None")
+    if not 0 < guess < math.inf:
+        raise ValueError(f"guess: {guess!r}, want a learning rate above 0")
+    return float(guess)

@@ -1,6 +1,7 @@
 """From actions to levels and back: by hand, and whatever the numbers."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot.actions import ActionEquation, envelope, reference
+from lrpilot.probe import HIGH, Landmarks
 
 
 def _one(*values: float) -> list[np.ndarray]:
@@ -17,7 +19,7 @@ def _one(*values: float) -> list[np.ndarray]:
 def test_the_equation_that_policies_are_made_in() -> None:
     assert asdict(ActionEquation()) == {
         "span": 2.5, "rise": 1.0, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
-        "moves": True,
+        "above_lowest": 1.2, "calm": 1.0, "moves": True,
     }  # fmt: skip
 
 
@@ -73,6 +75,30 @@ def test_levels_by_hand(moves: bool, first: bool, level: float, anchor: float, a
 )
 def test_inverses_by_hand(moves: bool, first: bool, level: float, anchor: float, wanted: float, want: float) -> None:
     assert ActionEquation(moves=moves, rise=0.5).invert(*_one(level, anchor, wanted), first) == pytest.approx([want])
+
+
+def test_edges_by_hand() -> None:
+    """Blown up at -0.5; not, with the lowest loss at 1.0, at -2.0 and at 3.0."""
+    marks = landmarks(
+        blowup=[-0.5, HIGH, HIGH, HIGH], blown=[True, False, False, False], lowest=[-1.0, 1.0, -2.0, 3.0]
+    )  # fmt: skip
+    np.testing.assert_allclose(ActionEquation().edge(marks), [-0.5, 2.2, 1.0, HIGH])
+
+
+def landmarks(**given: list[Any]) -> Landmarks:
+    """Of so many probes."""
+    known = {name: np.array(values) for name, values in given.items()}
+    nothing = np.zeros(len(known["blown"]))
+    return Landmarks(loss0=nothing, steepest=nothing, noise=nothing, smooth=nothing[:, None], **known)
+
+
+def test_without_a_blow_up_the_lowest_rates_stay_within_reach() -> None:
+    equation = ActionEquation()
+    marks = landmarks(blowup=[HIGH], blown=[False], lowest=[-1.0])  # as of a fine-tuning: Adam at 1e-4
+    anchor = equation.edge(marks) - equation.below_blowup
+    assert anchor == equation.anchor
+    lowest = equation.apply(anchor, anchor, np.array([-1.0]), True)[0]
+    assert reference("adamw") + lowest <= -6 and reference("sgd") + lowest <= -4
 
 
 def test_envelope_falls_linearly_to_half_a_step_and_stays() -> None:

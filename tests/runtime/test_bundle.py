@@ -22,8 +22,9 @@ from bundles import MANIFEST, graph_hash, linear, save, save_as, write_bundle
 from lrpilot import Bundle, BundleError, load_policy
 from lrpilot.actions import ActionEquation
 from lrpilot.bundle import DEFAULT, MAX_BYTES
+from lrpilot.cli import check
 from lrpilot.features import NAMES
-from lrpilot.manifest import KEY
+from lrpilot.manifest import KEY, Golden
 from repository import TOP
 
 F = len(NAMES)
@@ -45,6 +46,18 @@ def test_a_bundle_answers_and_tells_its_protocol(tmp_path: Path) -> None:
     assert bundle(rows).dtype == np.float64
     assert bundle.protocol.action == equation
     assert bundle.manifest.features == NAMES
+
+
+def test_a_policy_observes_what_its_manifest_names(tmp_path: Path) -> None:
+    """Features that were added since it was made do not matter, nor does their order."""
+    names, weights = ("level", "progress", "is_sgd"), np.array([[0.5], [-1.0], [2.0]], np.float32)
+    golden = Golden.of(np.eye(3), np.tanh(weights[:, 0]))
+    path = save(linear(weights), MANIFEST, tmp_path / "policy.onnx", features=names, golden=asdict(golden))
+    bundle = load_policy(path)
+    wanted = np.tanh(ROWS[:, [NAMES.index(name) for name in names]] @ weights)[:, 0]
+    np.testing.assert_allclose(bundle(ROWS), wanted, atol=1e-6)
+    np.testing.assert_allclose(bundle.respond(np.eye(3)), np.tanh(weights[:, 0]), atol=1e-6)
+    assert check(bundle) < 1e-6
 
 
 def test_rows_of_any_kind_of_number_are_taken(tmp_path: Path) -> None:
@@ -98,13 +111,17 @@ def plain(content: bytes, path: Path) -> None:
         (lambda p: save_as(model(), {KEY: "{}"}, p), "manifest is not readable"),
         (lambda p: save_as(model(), {KEY: "[" * 100_000}, p), "manifest is not readable"),
         (lambda p: save_as(model(), {KEY: "[2]"}, p), "manifest is not readable"),
-        (lambda p: save(model(), MANIFEST, p, format=3), "format 3, this lrpilot reads format 2; upgrade lrpilot"),
-        (lambda p: save(model(), MANIFEST, p, format=1), "format 1, .*reads format 2; export the policy again"),
-        (lambda p: save(model(), MANIFEST, p, features_version=99), "features version 99 .*computes version 2"),
-        (lambda p: save(model(), MANIFEST, p, features=[*NAMES[1:], "moon"]), r"differs in \['moon', 'progress'\]"),
-        (lambda p: save(model(), MANIFEST, p, features=list(NAMES[::-1])), "differs in order"),
+        (lambda p: save(model(), MANIFEST, p, format=4), "format 4, this lrpilot reads format 3; upgrade lrpilot"),
+        (lambda p: save(model(), MANIFEST, p, format=1), "format 1, .*reads format 3; export the policy again"),
+        (lambda p: save(model(), MANIFEST, p, features_version=99), "features version 99, .*computes version 2"),
+        (lambda p: save(model(), MANIFEST, p, features=[*NAMES[1:], "moon"]), r"version 2 \(moon among them\)"),
+        (lambda p: save(model(), MANIFEST, p, features=[*NAMES[1:], NAMES[1]]), rf"{F} features, {F - 1} of them"),
+        (lambda p: save(model(), MANIFEST, p, features=[]), "observes 0 features"),
         (lambda p: save(model(), MANIFEST, p, features=5), "misses or misnames a field"),
-        (lambda p: save(model(), MANIFEST, p, protocol={"cadence": {}, "action": {}}), "protocol.cadence: .*early"),
+        (
+            lambda p: save(model(), MANIFEST, p, protocol={"cadence": {}, "action": {}, "guess": {}}),
+            "protocol.cadence: .*early",
+        ),
         (lambda p: save(model(), MANIFEST, p, protocol=None), r"misses or misnames a field \(protocol: None"),
         (lambda p: save(model(), MANIFEST, p, surprise=1), "misses or misnames a field .*surprise"),
         (lambda p: save(model(), MANIFEST, p, golden={"observations": [], "actions": []}), "misses .*golden"),
@@ -260,5 +277,5 @@ def test_a_manifest_of_odd_json_is_refused_or_read(tmp_path_factory: Any, odd: A
 def test_the_default_policy_is_read_and_keeps_its_golden_answers() -> None:
     bundle = load_policy("default")
     observations, wanted = bundle.manifest.golden.arrays()
-    np.testing.assert_allclose(bundle(observations), wanted, atol=1e-5)
+    np.testing.assert_allclose(bundle.respond(observations), wanted, atol=1e-5)
     assert np.ptp(wanted) > 0.1

@@ -52,7 +52,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "f403da56c1adbd2dece309dbb718d2aa962244eba3959addf2d4d03b9542285d"
+    assert policy_hash() == GOLDEN["policy"] == "873a457b2ae20b461b52e00cff8526235b5a4fced23f27708dcc3e3787fc72f0"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -260,7 +260,7 @@ PROBED = {
 
 def test_probe_by_hand() -> None:
     observer = Observer(1, 1000, is_sgd=False)
-    observer.add_probe(marks(1), GRADIENTS, ONE)
+    observer.add_probe(marks(1), GRADIENTS, marks(1).blowup, ONE)
     row = observe(observer, None, 0)
     assert {name: row[name] for name in GROUPS["probe"]} == pytest.approx(PROBED, abs=1e-6)
     assert after(interval(loss_mean=1.0), observer=observer) == pytest.approx(
@@ -284,7 +284,7 @@ def test_probe_by_hand() -> None:
 )  # fmt: skip
 def test_odd_probes_by_hand(changes: dict[str, Any], gradients: np.ndarray, want: dict[str, float]) -> None:
     observer = Observer(1, 1000, is_sgd=False)
-    observer.add_probe(marks(1, **changes), gradients, ONE)
+    observer.add_probe(marks(1, **changes), gradients, marks(1, **changes).blowup, ONE)
     row = observe(observer, None, 0)
     assert {name: row[name] for name in want} == pytest.approx(want, abs=1e-6)
 
@@ -292,11 +292,11 @@ def test_odd_probes_by_hand(changes: dict[str, Any], gradients: np.ndarray, want
 def test_a_probe_that_ends_later_leaves_the_others_alone() -> None:
     observer = Observer(2, 1000, is_sgd=False)
     gradients = np.repeat(GRADIENTS, 2, axis=0)
-    observer.add_probe(marks(2), gradients, np.array([True, False]))
+    observer.add_probe(marks(2), gradients, marks(2).blowup, np.array([True, False]))
     np.testing.assert_array_equal(observer.loss0, [2.0, nan])
     assert not observer.probe[1].any()
     first = observer.probe[0].copy()
-    observer.add_probe(marks(2, loss0=4.0), gradients, np.array([False, True]))
+    observer.add_probe(marks(2, loss0=4.0), gradients, marks(2).blowup, np.array([False, True]))
     np.testing.assert_array_equal(observer.probe[0], first)
     np.testing.assert_array_equal(observer.loss0, [2.0, 4.0])
 
@@ -307,7 +307,7 @@ def test_a_recorded_curve_is_read_from_its_blow_up() -> None:
     landmarks = probe.landmarks(loss, used)
     observer = Observer(1, 1000, is_sgd=False)
     grad = np.where(np.arange(STEPS) < used, 10.0 ** (Z - Z[0]) / 10, nan)[None]
-    observer.add_probe(landmarks, grad, ONE)
+    observer.add_probe(landmarks, grad, landmarks.blowup, ONE)
     row = observe(observer, None, 40)
     edge = landmarks.blowup[0]
     assert row["probe_blowup"] == pytest.approx(edge / 2)
@@ -341,7 +341,8 @@ def test_observations_are_finite_clipped_and_independent(
         observer = Observer(k, 100, is_sgd=False, steps_per_epoch=epochs)
         if probed:
             loss, used = probes[0, which], np.array([16, 9, 1])[which]
-            observer.add_probe(probe.landmarks(loss, used), probes[1, which], np.array([True, False, True])[which])
+            landmarks = probe.landmarks(loss, used)
+            observer.add_probe(landmarks, probes[1, which], landmarks.blowup, np.array([True, False, True])[which])
         rows, z = [], np.array([-1.0, 0.5, 2.0])[which]
         for d in range(ROWS):
             latest = {name: intervals[d, :, i] for i, name in enumerate(telemetry.INTERVAL)}
@@ -364,7 +365,7 @@ def test_validation_that_is_masked_leaves_the_rest_alone() -> None:
 def test_what_the_table_calls_constant_is() -> None:
     """Over decisions in which everything else changes."""
     observer = Observer(1, 1000, True, 10.0, 500)
-    observer.add_probe(marks(1), GRADIENTS, ONE)
+    observer.add_probe(marks(1), GRADIENTS, marks(1).blowup, ONE)
     observer.add_validation(1.0)
     rows, rng = [observe(observer, None, 0)], np.random.default_rng(0)
     for d in range(1, 9):
@@ -380,7 +381,7 @@ def test_the_state_goes_through_json_and_does_not_grow() -> None:
     whole, before, resumed = (Observer(2, 1000, False, 10.0) for _ in range(3))
     rng, sizes = np.random.default_rng(0), set()
     for observer in (whole, before):
-        observer.add_probe(marks(2), np.repeat(GRADIENTS, 2, axis=0), np.array([True, False]))
+        observer.add_probe(marks(2), np.repeat(GRADIENTS, 2, axis=0), marks(2).blowup, np.array([True, False]))
     for _ in range(2 * MEMORY):
         latest = {name: rng.uniform(0.5, 1.5, 2) for name in telemetry.INTERVAL}
         whole.add_interval(latest)

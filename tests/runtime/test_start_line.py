@@ -30,6 +30,16 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         {"steps_per_epoch": 20, "examples": 1200}, ["4 passes over 1,200 examples, 20 steps each"], ["not known"],
     ),
     "examples alone": ({"examples": 1200}, ["1,200 examples; epoch length is not known"], ["passes"]),
+    "a guess": (
+        {"guess": 3e-4},
+        ["0.0003 is a first guess beside what the policy names", "own learning rate, 0.5, is not used"],
+        [],
+    ),
+    "the optimizer's": (
+        {"guess": "optimizer"},
+        ["own learning rate, 0.5, is a first guess beside what the policy names"],
+        ["not used"],
+    ),
     "no probe": ({"probe": False}, ["no probe"], ["put back", "batch norm"]),
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ class Learned(Method):
     validation: bool = False  # the validation loss, at the milestones
     epochs: bool = False  # how long an epoch is, and how many examples there are
     unprobed: bool = False  # it begins without a probe
+    guess: float | None = None  # a first guess of the rate
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"policy": policy_content(self.policy)}
@@ -39,6 +40,7 @@ class Learned(Method):
             workload, seeds, policies[0].protocol, follow_policy(side_by_side(policies)),
             probed=not methods[0].unprobed, val_examples=VAL_EXAMPLES,
             show_validation=np.array([method.validation for method in methods]),
-            show_epochs=np.array([method.epochs for method in methods]), milestones=milestones(workload.n_steps),
-            test=True, device=device,
+            show_epochs=np.array([method.epochs for method in methods]),
+            guess=np.array([np.nan if method.guess is None else method.guess for method in methods]),
+            milestones=milestones(workload.n_steps), test=True, device=device,
         )  # fmt: skip

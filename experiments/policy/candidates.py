@@ -1,0 +1,84 @@
+"""What no observation holds, though a scheduler could know it before the first decision.
+
+Of a recorded training: what its optimizer and its model are, and more of the probe than observations keep. Levels are
+in decades from the probe's edge, which is what observations count from. Each group is a candidate for features, and
+`levels.py` asks what it is worth.
+
+Sources: noise of gradients as a cosine (McCandlish et al. 2018, arXiv:1812.06162), its change of sign near the edge of
+stability (Cohen et al. 2021, arXiv:2103.00065), the step that linear descent to a loss of 0 would take (Polyak 1987;
+Loizou et al. 2021, arXiv:2002.10542), weights moved (You et al. 2017, arXiv:1708.03888).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrpilot import probe
+from lrpilot.actions import reference
+from lrpilot.optimizers import KINDS
+from pipeline.workloads.base import OPTIMIZERS
+from policy.observations import TaskRecording
+
+MOVED = (0.001, 0.01, 0.1, 1.0)  # shares of the norm of the weights
+READ = (-2.5, -2.0, -1.5, -1.0, -0.5, 0.0)  # decades from the edge at which cosines are read
+NEAR = 0.25  # decades around them that are averaged
+GROUPS = {
+    "linear": "the rate at which linear descent would take the loss to 0",
+    "cosines": "cosines of the probe's successive gradients",
+    "moved": "how far the probe's rates move the weights",
+    "model": "shares of the weights in vectors and in the largest tensor",
+    "kind": "the optimizer, by its name",
+    "recipe": "batch size, weight decay, clipping, dropout, batch norm",
+    "size": "numbers of weights and tensors",
+    "scale": "loss, gradient and weights at the start",
+}
+
+
+def measure(task: TaskRecording, run: int, edge: float) -> dict[str, np.ndarray]:
+    """By group (n,) numbers of a run of a probed task, whose edge is at this level."""
+
+    def fact(name: str) -> float:
+        return float(task.fact(name)[run])
+
+    used, norm, weights = int(task.probe_used[run]), fact("probe_start"), fact("weights")
+    z = probe.levels(task.probe_loss.shape[1])[:used]
+    cosines, moved = (np.array(task.fact(name)[run], float)[:used] for name in ("probe_cos", "probe_moved"))
+    loss, gradient = _first(task.probe_loss[run]), _first(task.probe_grad[run])
+    kind = task.optimizer if task.optimizer in KINDS else "adam"
+    falls = gradient**2 if kind == "sgd" else gradient * math.sqrt(weights)  # along the gradient, or along its sign
+    recipe = [fact(name) for name in ("clipped", "dropout", "batch_norm")]
+    return {
+        "linear": np.array([math.log10(loss / falls) - reference(kind) - edge]),
+        "cosines": _cosines(z, cosines, edge),
+        "moved": _reached(z, moved, MOVED) - edge,
+        "model": np.array([fact("vectors"), fact("largest")]),
+        "kind": np.array([task.optimizer == name for name in OPTIMIZERS], float),
+        "recipe": np.array([_log(fact("batch_size")), _log(fact("weight_decay") + 1e-6), *recipe]),
+        "size": np.array([_log(weights), _log(fact("tensors"))]),
+        "scale": np.array([_log(loss), _log(gradient), _log(norm), _log(gradient * norm / loss)]),
+    }
+
+
+def _log(value: float) -> float:
+    return math.log10(max(abs(value), 1e-12))
+
+
+def _first(curve: np.ndarray) -> float:
+    """Size of the first value of a curve that is finite."""
+    return max(abs(float(curve[np.isfinite(curve)][0])), 1e-12)
+
+
+def _cosines(z: np.ndarray, cosines: np.ndarray, edge: float) -> np.ndarray:
+    """(len(READ) + 1,): their mean at the lowest rates, and around levels so far from the edge; 0 without any."""
+    known = np.isfinite(cosines) & (np.arange(len(z)) > 0)
+    near = [z <= probe.LOW + probe.FLAT, *(np.abs(z - edge - at) <= NEAR for at in READ)]
+    return np.array([cosines[known & which].mean() if (known & which).any() else 0.0 for which in near])
+
+
+def _reached(z: np.ndarray, moved: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Levels after which so much has moved; the highest of the probe where less has."""
+    farthest = np.maximum.accumulate(np.nan_to_num(moved, nan=0.0, posinf=1e9).clip(1e-9, 1e9))
+    return np.interp(np.log10(shares), np.log10(farthest), z)

@@ -1,0 +1,89 @@
+"""How wide a first guess, and how wide the policy, should be taken to be.
+
+    python -m experiments.policy.guess_widths    # a minute, from the last `make repro`; writes
+                                                 # experiments/results/guess_widths.json, docs/experiments.md
+
+Of every recorded task the runs that held a level tell what other levels would have come to (`held_levels.py`). The
+shipped policy names a level, told the size of the data; a guess lies so far from the level that was best afterwards.
+Both are combined (`lrpilot.guess`), by each of SPECS, and what comes out is held. Figures, as <widths>.<off>: the mean
+regret less that without a guess, over the tasks; <widths>.worst, the highest of OFF within a decade; none, the regret
+without a guess; tasks, data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import command
+from experiments.policy.held_levels import Held, read
+from lrpilot.guess import GuessSpec
+from pipeline.engines import engine, results
+from pipeline.reporting import markdown, verdict
+
+OUT, PAGE = Path("experiments/results/guess_widths.json"), Path("docs/experiments.md")
+OFF = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)  # decades from the best level
+GRID = np.linspace(-2.5, 2.5, 51)  # levels among which it is looked for
+SPECS = tuple(
+    GuessSpec(named, 2 * named, guessed, wrong)
+    for named, guessed, wrong in itertools.product((0.3, 0.5), (0.3, 0.5, 0.7), (0.3, 0.5, 0.7))
+)
+
+
+def regrets(tasks: Sequence[Held], spec: GuessSpec, off: float) -> np.ndarray:
+    """(tasks,) with a guess that lies so far off."""
+    named, blown = np.array([task.shipped[0] for task in tasks]), np.array([task.blown for task in tasks])
+    best = np.array([GRID[np.argmin([task.regret(z) for z in GRID])] for task in tasks])
+    return at(tasks, spec.combined(named, best + off, blown))
+
+
+def at(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
+    """(tasks,) at these levels."""
+    return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
+
+
+def figures(tasks: Sequence[Held]) -> dict[str, Any]:
+    """All figures, flat."""
+    without = at(tasks, np.array([task.shipped[0] for task in tasks])).mean()
+    out: dict[str, Any] = {"none": float(without), "tasks": len(tasks)}
+    for spec in SPECS:
+        gaps = {off: float(regrets(tasks, spec, off).mean() - without) for off in OFF}
+        out |= {f"{_name(spec)}.{off:g}": gap for off, gap in gaps.items()}
+        out[f"{_name(spec)}.worst"] = max(gap for off, gap in gaps.items() if 0 < abs(off) <= 1)
+    return out
+
+
+def _name(spec: GuessSpec) -> str:
+    return f"{spec.named:g}, {spec.guessed:g}, {spec.wrong:g}"
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each spec, a column of each distance."""
+    rows = [
+        [_name(spec), *(verdict.number(r[f"{_name(spec)}.{off:g}"], sign=True) for off in OFF)] for spec in SPECS
+    ]  # fmt: skip
+    table = markdown.table(["policy, guess, share of wrong ones", *(f"{off:+g}" for off in OFF)], rows)
+    return (
+        f"{table}\n\nRegret less that without a guess, {r['none']:.3f}, by the decades that the guess is off. "
+        f"{r['tasks']} recorded tasks of the ordinary regime, data `{r['data'][:12]}`."
+    )
+
+
+def measure(files: Sequence[Path]) -> dict[str, Any]:
+    """All figures of recorded tasks of the ordinary regime."""
+    tasks = [held for held in results(engine("local"), read, files) if held is not None and held.regime == "ordinary"]
+    return figures(sorted(tasks, key=lambda task: task.observation.tobytes()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    what = "How wide a first guess, and how wide the policy, should be taken to be."
+    return command.of_collection(argv, what, OUT, PAGE, lambda files, _: measure(files), render)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
