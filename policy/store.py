@@ -182,7 +182,7 @@ def build(
     With `departing`, of what twins change by their departures, in place of all that runs did. Needs memory for the
     runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
     """
-    rows = np.cumsum([0, *map(_departure_rows if departing else _rows, paths)])
+    rows = np.cumsum([0, *(_rows(path, departing) for path in paths)])
     if not rows[-1]:
         raise trajectories.TrajectoryError(
             f"{paths[0].parent}: no run is a twin; collect.branches.share must be above 0"
@@ -206,17 +206,11 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _rows(path: Path) -> int:
-    """Rows of a file, by its footer."""
+def _rows(path: Path, departing: bool) -> int:
+    """Rows that a file takes in a store, by its footer, or by the columns that tell of departures: two for each."""
     try:
-        return pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError):
-        return len(trajectories.read(path))  # which says what is wrong with it
-
-
-def _departure_rows(path: Path) -> int:
-    """Two for each departure in a file, by the three columns that tell of them."""
-    try:
+        if not departing:
+            return pq.read_metadata(path).num_rows
         table = pq.read_table(path, columns=["group", "departs_at"], filters=[("decision", "==", 0)])
     except (pa.ArrowException, OSError):
         return len(trajectories.read(path))  # which says what is wrong with it

@@ -108,7 +108,7 @@ def simulate(
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
         trail = Trail(sketch, sample(saved.weights))
-        watched = np.full((2, k, pilot.cadence.probe_steps), np.nan)
+        cosines, moved = np.full((2, k, pilot.cadence.probe_steps), np.nan)
         begin = population.spread(torch.as_tensor(trail.norm)).numpy()
     else:
         note_first(np.ones(k, bool))
@@ -120,7 +120,7 @@ def simulate(
             gradient = sample(population.gradient)
             parts = sketch.norm(gradient), *trail.follow(gradient, sample(population.state.weights))
             loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
-            watched[:, :, step] = np.where(pilot.probes.running, more, np.nan)
+            cosines[:, step], moved[:, step] = np.where(pilot.probes.running, more, np.nan)
             ended = pilot.advance_probe(loss, norm)
             if (back := ended | pilot.put_back).any():
                 population.state.restore(saved, back[population.members])
@@ -162,7 +162,7 @@ def simulate(
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
         probes = pilot.probes
-        record.probe = ProbeRecording(probes.loss, probes.grad_norm, *watched, probes.steps, begin)
+        record.probe = ProbeRecording(probes.loss, probes.grad_norm, cosines, moved, probes.steps, begin)
     record.anchor = pilot.anchor
     return recorder.finish()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -308,4 +308,4 @@ def _checked(guess: Any, optimizer: Optimizer) -> float | str | None:
         raise TypeError(f"guess: {guess!r}, want a learning rate, {OPTIMIZER!r}, or None")
     if not 0 < guess < math.inf:
         raise ValueError(f"guess: {guess!r}, want a learning rate above 0")
-    return float(guess)
+    return float(cast(float, guess))

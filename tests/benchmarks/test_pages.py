@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import lr_benchmark, nadamw_rate, robust, shipped, spread, suggest_rates
+from benchmarks import guesses, lr_benchmark, nadamw_rate, robust, shipped, spread, suggest_rates
 from benchmarks.guards import injected
 from benchmarks.overhead import measure
 from benchmarks.scaling import million, projection, replay_buffers, soak, storage, vectorising
@@ -15,7 +15,7 @@ from pipeline.reporting import markdown, readme
 from repository import TOP
 
 MODULES = (
-    lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped, soak, spread, storage,
+    guesses, lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped, soak, spread, storage,
     suggest_rates, vectorising,
 )  # fmt: skip
 PARTS = [

@@ -53,7 +53,7 @@ class OnePass(Workload):
 
 
 def plain_loop(
-    workload: Workload, seed: int, policy: Bundle, probed: bool, show_validation: bool
+    workload: Workload, seed: int, policy: Bundle, probed: bool, show_validation: bool, guess: float | None = None
 ) -> tuple[np.ndarray, PilotLR]:
     """What a user writes; learning rates (N,) of the steps."""
     model = workload.initialise(seed)
@@ -65,6 +65,7 @@ def plain_loop(
         steps_per_epoch=workload.steps_per_epoch,
         probe=probed,
         examples=len(workload.train),
+        guess=guess,
     )
 
     def validate() -> None:
@@ -133,6 +134,20 @@ def test_plain_loop_equals_simulation(
     assert [d.step for d in scheduler.history] == [int(s[0]) for s in alone.steps[:-1]]
     if blown:
         assert scheduler.pilot.probes.steps[0] < scheduler.pilot.cadence.probe_steps
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_both_take_a_guess(tmp_path: Path, optimizer: str) -> None:
+    """In the simulation beside a run without one."""
+    workload, holds = problem(optimizer, 400, 1.0), Bundle(write_bundle(tmp_path / "policy.onnx"))
+    rate = 3 * float(plain_loop(workload, SEED, holds, True, False)[1].history[0].lr)
+    rates, _ = plain_loop(workload, SEED, holds, True, False, guess=rate)
+    both = simulate(
+        workload, [SEED, SEED], holds.protocol, follow_policy(holds), val_examples=80, guess=np.array([np.nan, rate])
+    )
+    assert both.lr_curve is not None
+    np.testing.assert_allclose(rates, both.lr_curve[:, 1], rtol=1e-4)
+    assert both.lr_curve[100, 0] < 0.95 * both.lr_curve[100, 1]
 
 
 @pytest.mark.parametrize("broken", [{2}, {0, 1, 6}, set(range(9))], ids=["once", "burst", "no evidence"])
