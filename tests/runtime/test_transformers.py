@@ -96,6 +96,16 @@ def test_figures_can_go_where_trainers_go(tmp_path: Path, policy: Bundle) -> Non
     assert levels == [decision.level for decision in made.lr_scheduler.history]
 
 
+def test_the_arguments_rate_can_be_a_first_guess(tmp_path: Path, policy: Bundle) -> None:
+    levels = []
+    for options in ({}, {"guess": "optimizer"}, {"guess": 0.02}):
+        made, _ = make(tmp_path, learning_rate=0.02)
+        create_pilot(made, policy, probe=False, **options)
+        made.train()
+        levels.append(made.lr_scheduler.history[0].level)
+    assert levels[0] != levels[1] == levels[2]
+
+
 # A loss that blows up while a GradScaler skips its steps
 
 

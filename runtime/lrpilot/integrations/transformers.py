@@ -33,14 +33,14 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     """Let a pilot drive the learning rate of every coming `trainer.train()`.
 
     Each call of `train()` makes its own `PilotLR`, of as many steps as that training has; it is
-    `trainer.lr_scheduler`. Of the arguments' `learning_rate` only the ratios between param groups matter; other
-    settings of a schedule are ignored, with a warning.
+    `trainer.lr_scheduler`. Of the arguments' `learning_rate` only the ratios between param groups matter, unless
+    guess="optimizer" makes it a first guess; other settings of a schedule are ignored, with a warning.
 
     Args:
         trainer: any Trainer or subclass, without a scheduler of its own.
         policy: see `PilotLR`.
-        options: further keywords of `PilotLR`: probe, min_lr, max_lr, strict, guards, log, kind; steps_per_epoch and
-            examples, where the Trainer's loader cannot say them.
+        options: further keywords of `PilotLR`: guess, probe, min_lr, max_lr, strict, guards, log, kind; steps_per_epoch
+            and examples, where the Trainer's loader cannot say them.
 
     Raises:
         TypeError: a keyword that `PilotLR` does not know.
