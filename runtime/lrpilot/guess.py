@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrpilot.actions import ActionEquation
+
 RANGE = 6.0  # decades that learning rates of one optimizer kind come from
 
 
@@ -37,3 +39,16 @@ class GuessSpec:
         likely = (1 - self.wrong) * np.exp(-0.5 * away**2 / both) / np.sqrt(2 * math.pi * both)
         sound = likely / (likely + self.wrong / RANGE)
         return np.where(np.isnan(guess), level, level + sound * own / both * np.nan_to_num(away))
+
+    def revised(
+        self, answer: np.ndarray, equation: ActionEquation, anchor: np.ndarray, guess: np.ndarray, blown: np.ndarray
+    ) -> np.ndarray:
+        """First actions (runs,) that take guesses into account, of a policy's answers.
+
+        An answer that is no action stays as it is, for guards to see; so does one without a guess, to the bit.
+        """
+        known = ~np.isnan(guess) & (np.abs(answer) <= 1)
+        if not np.count_nonzero(known):
+            return answer
+        level = self.combined(equation.apply(anchor, anchor, answer, True), guess, blown)
+        return np.where(known, equation.invert(anchor, anchor, level, True), answer)

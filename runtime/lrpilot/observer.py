@@ -86,6 +86,11 @@ class Observer:
         self.probe = np.where(which[:, None], values, self.probe)
         self.loss0 = np.where(which, marks.loss0, self.loss0)
 
+    @property
+    def blown(self) -> np.ndarray:
+        """(runs,) bool: whose probe has ended with a blow-up."""
+        return self.probe[:, PROBE_NAMES.index("probe_blown")] > 0
+
     def add_interval(self, interval: dict[str, Any]) -> None:
         """Take in one interval's telemetry: the fields of `telemetry.INTERVAL`, each (runs,)."""
         mean = np.asarray(interval["loss_mean"], np.float64)

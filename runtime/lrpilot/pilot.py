@@ -24,7 +24,7 @@ from lrpilot.actions import ActionEquation, envelope, reference
 from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.explain import is_alarm
-from lrpilot.features import NAMES, PROBE_NAMES
+from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
 from lrpilot.guess import GuessSpec
 from lrpilot.history import Decision, History
@@ -35,7 +35,6 @@ from lrpilot.restart import Restart, begin_again
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
 STATE = ("level", "anchor", "highest", "last_move")
-BLOWN = PROBE_NAMES.index("probe_blown")
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,9 @@ class Pilot:
         guards: bool = True,
         logs: bool = True,
     ) -> None:
-        """`guess`, scalar or (runs,), is somebody's first guess of the rate; None or nan: there is none.
-
-        With `strict` a decision that the guard would change raises GuardError.
-
-        Without `guards` an answer counts as it is, were it nan, and a policy's own error passes. `logs`: whether what
-        the guard does goes to the logger.
+        """`guess`, scalar or (runs,), is a first guess of the rate, nan for none. With `strict` a decision that the guard
+        would change raises GuardError. Without `guards` an answer counts as it is, were it nan, and a policy's own error
+        passes. `logs`: whether what the guard does goes to the logger.
         """
         self.protocol, self.total_steps, self.optimizer, self.runs = protocol, total_steps, optimizer, runs
         self.reference = reference(optimizer)
@@ -89,8 +85,7 @@ class Pilot:
         self.strict, self.guarded, self.logs = strict, guards, logs
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
         self._guard = Guard(runs, protocol.action)
-        rates = np.full(runs, np.nan if guess is None else guess, np.float64)
-        self._guess = np.log10(rates) - self.reference  # (runs,) levels
+        self._guess = np.log10(np.full(runs, np.nan if guess is None else guess)) - self.reference  # (runs,) levels
         self._restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
         self.restarts = np.zeros(runs, bool)
         self.step = 0
@@ -175,10 +170,9 @@ class Pilot:
             return
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
-        action = self.protocol.action
-        edge = action.edge(marks)
+        edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
-        self.anchor = np.where(evident, edge - action.below_blowup, self.anchor)
+        self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
         self._place()
         if ended[0]:
             self._report_probe(bool(evident[0]))
@@ -286,7 +280,10 @@ class Pilot:
         """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
-        action, events = self._with_guess(answer) if self.interval is None else answer, [None] * self.runs
+        action, events = answer, [None] * self.runs
+        if self.interval is None:
+            blown, equation = self.observer.blown, self.protocol.action
+            action = self.protocol.guess.revised(answer, equation, self.anchor, self._guess, blown)
         if self.guarded:
             action, events = self._guard.check(
                 action, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
@@ -299,16 +296,6 @@ class Pilot:
         self.act(action, which)
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
-
-    def _with_guess(self, answer: np.ndarray) -> np.ndarray:
-        """First actions (runs,) that take the guesses into account; what is no action stays, for the guard to see."""
-        known = ~np.isnan(self._guess) & (np.abs(answer) <= 1)
-        if not np.count_nonzero(known):
-            return answer
-        action = self.protocol.action
-        named = action.apply(self.level, self.anchor, answer, True)
-        wanted = self.protocol.guess.combined(named, self._guess, self.observer.probe[:, BLOWN] > 0)
-        return np.where(known, action.invert(self.level, self.anchor, wanted, True), answer)
 
     def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
         """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""

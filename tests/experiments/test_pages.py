@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 
 from experiments.original import page
-from experiments.policy import explained_returns, levels, overfit_critics, predict_end, predicted_values, variant_study
+from experiments.policy import (
+    explained_returns,
+    guess_widths,
+    levels,
+    overfit_critics,
+    predict_end,
+    predicted_values,
+    variant_study,
+)
 from pipeline.reporting import markdown
 from repository import TOP
 
 FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
-    TOP / m.OUT: m for m in (explained_returns, levels, overfit_critics, predict_end, predicted_values, page)
+    TOP / module.OUT: module
+    for module in (explained_returns, guess_widths, levels, overfit_critics, predict_end, predicted_values, page)
 }
 
 
