@@ -63,8 +63,8 @@ class Driver:
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._rates, self._guess = Rates(optimizer), guess
         rate = self._rates.reference if guess == OPTIMIZER else guess
-        limits: dict[str, Any] = {"min_lr": min_lr, "max_lr": max_lr, "strict": strict, "guards": guards}
-        self._options = limits | {"guess": rate}
+        self._options: dict[str, Any] = {"guess": rate, "min_lr": min_lr, "max_lr": max_lr}
+        self._options |= {"strict": strict, "guards": guards}
         self._probe = probe
         warm_up(policy.protocol, self._kind)
         self.pilot = self._new_pilot(plan.total_steps, probe)

@@ -74,9 +74,9 @@ class Pilot:
         guards: bool = True,
         logs: bool = True,
     ) -> None:
-        """`guess`, scalar or (runs,), is a first guess of the rate, nan for none. With `strict` a decision that the guard
-        would change raises GuardError. Without `guards` an answer counts as it is, were it nan, and a policy's own error
-        passes. `logs`: whether what the guard does goes to the logger.
+        """`guess`, scalar or (runs,), is a first guess of the rate, nan for none. With `strict` a decision that the
+        guard would change raises GuardError. Without `guards` an answer counts as it is, were it nan, and a policy's
+        own error passes. `logs`: whether what the guard does goes to the logger.
         """
         self.protocol, self.total_steps, self.optimizer, self.runs = protocol, total_steps, optimizer, runs
         self.reference = reference(optimizer)
