@@ -5,7 +5,8 @@
     python -m benchmarks.guesses --check   # and fails where a bar is missed
 
 In every task of the ordinary regime the shipped policy is given the rate of the task's oracle, times 10^d, as a first
-guess; a cosine starts from the same rate. Widths of the guess were chosen on the selection split. Keys:
+guess; a cosine starts from the same rate. Widths of the guess were chosen on recorded tasks
+(experiments/policy/guess_widths.py). Keys:
 <split>.<guess | cosine>.<d>.<figure>, figures being mean, and for guesses gap, gap_low, gap_high (less the policy
 without a guess, paired) and, where there is a cosine, ahead, ahead_low, ahead_high (less the cosine); <split>.none.mean
 and <split>.tasks, seeds, policy, quick.

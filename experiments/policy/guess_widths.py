@@ -1,7 +1,7 @@
 """How wide a first guess, and how wide the policy, should be taken to be.
 
-    python -m experiments.policy.guess_widths    # a minute, from the last `make repro`; writes
-                                                 # experiments/results/guess_widths.json, docs/experiments.md
+    python -m experiments.policy.guess_widths --root profiles/levels    # a minute; writes docs/experiments.md and
+                                                                        # experiments/results/guess_widths.json
 
 Of every recorded task the runs that held a level tell what other levels would have come to (`held_levels.py`). The
 shipped policy names a level, told the size of the data; a guess lies so far from the level that was best afterwards.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
-from experiments.policy.held_levels import Held, read
+from experiments.policy.held_levels import Held, read, regrets
 from lrpilot.guess import GuessSpec
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
@@ -35,24 +35,23 @@ SPECS = tuple(
 )
 
 
-def regrets(tasks: Sequence[Held], spec: GuessSpec, off: float) -> np.ndarray:
-    """(tasks,) with a guess that lies so far off."""
+def revised(tasks: Sequence[Held], spec: GuessSpec, guess: np.ndarray) -> np.ndarray:
+    """Regrets (tasks,) with these guesses, levels (tasks,)."""
     named, blown = np.array([task.shipped[0] for task in tasks]), np.array([task.blown for task in tasks])
-    best = np.array([GRID[np.argmin([task.regret(z) for z in GRID])] for task in tasks])
-    return at(tasks, spec.combined(named, best + off, blown))
+    return regrets(tasks, spec.combined(named, guess, blown))
 
 
-def at(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
-    """(tasks,) at these levels."""
-    return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
+def best(tasks: Sequence[Held]) -> np.ndarray:
+    """The level (tasks,) of the grid that was best afterwards."""
+    return np.array([GRID[np.argmin([task.regret(z) for z in GRID])] for task in tasks])
 
 
 def figures(tasks: Sequence[Held]) -> dict[str, Any]:
     """All figures, flat."""
-    without = at(tasks, np.array([task.shipped[0] for task in tasks])).mean()
+    without, right = regrets(tasks, np.array([task.shipped[0] for task in tasks])).mean(), best(tasks)
     out: dict[str, Any] = {"none": float(without), "tasks": len(tasks)}
     for spec in SPECS:
-        gaps = {off: float(regrets(tasks, spec, off).mean() - without) for off in OFF}
+        gaps = {off: float(revised(tasks, spec, right + off).mean() - without) for off in OFF}
         out |= {f"{_name(spec)}.{off:g}": gap for off, gap in gaps.items()}
         out[f"{_name(spec)}.worst"] = max(gap for off, gap in gaps.items() if 0 < abs(off) <= 1)
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def read(path: Path) -> Held | None:
     order = np.flatnonzero(which)[np.argsort(level[which])]
     run = int(order[0])  # the one whose observation stands for the task
     anchor = float(task.column("anchor")[0, run])
-    told, untold = (_first(task, shown, ActionEquation())[run] for shown in (True, False))
+    told, untold = _first(task, ActionEquation())[:, run]
     beside = candidates.measure(task, run, anchor + ActionEquation().below_blowup)
     return Held(
         path.parent.name, str(table["regime"][0]), told, untold, beside, _shipped(task, run, anchor), level[order],
@@ -61,9 +61,12 @@ def read(path: Path) -> Held | None:
     )  # fmt: skip
 
 
-def _first(task: TaskRecording, shown: bool, equation: ActionEquation) -> np.ndarray:
-    """(runs, F) at the first decision, told the size of the data or not."""
-    return observations(task, np.zeros((task.length, task.runs), bool), shown, shown, equation)[0]
+def _first(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
+    """(2, runs, F) at the first decision: told the size of the data, and not."""
+    told = np.repeat([True, False], task.runs)
+    return observations(task, np.zeros((task.length, len(told)), bool), told, told, equation)[0].reshape(
+        2, task.runs, -1
+    )
 
 
 def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float]:
@@ -71,9 +74,14 @@ def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float
     policy = load_policy("default")
     equation, marks = policy.protocol.action, probe.landmarks(task.probe_loss, task.probe_used)
     own = equation.edge(marks) - equation.below_blowup
-    named = (equation.apply(own, own, policy(_first(task, shown, equation)), True)[run] for shown in (True, False))
+    named = (equation.apply(own, own, policy(first), True)[run] for first in _first(task, equation))
     told, untold = (float(level) - anchor for level in named)
     return told, untold
+
+
+def regrets(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
+    """What holding these levels (tasks,) would come to, (tasks,)."""
+    return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
 
 
 def holding(table: pa.Table) -> np.ndarray:

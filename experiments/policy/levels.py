@@ -1,7 +1,7 @@
 """How well the level of a training can be known before it begins, and what else would have to be measured.
 
-    python -m experiments.policy.levels    # ten minutes, from the last `make repro`; writes
-                                           # experiments/results/levels.json, docs/experiments.md
+    python -m experiments.policy.levels --root profiles/levels    # minutes; writes experiments/results/levels.json,
+                                                                  # docs/experiments.md
 
 Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
 interpolation between them. A rule names a level from what is known at the first decision; its regret is the mean over
@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks import command
 from experiments.policy.candidates import GROUPS
 from experiments.policy.held_levels import Held, read
+from experiments.policy.held_levels import regrets as held_regrets
 from experiments.policy.trees import FOLDS, SPLITS, folds, trees
 from lrpilot.actions import ActionEquation
 from pipeline.engines import engine, results
@@ -102,7 +103,7 @@ def rules(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
         **{name: rule(known[TOLD][:, mask(("probe",)) > 0]) for name, rule in FINDERS.items()},
         "policy": shipped[:, 0], "policy_steps": shipped[:, 1],
     }  # fmt: skip
-    out = {name: _regrets(tasks, level) for name, level in levels.items()}
+    out = {name: held_regrets(tasks, level) for name, level in levels.items()}
     out |= {name: _of_trees(tasks, values) for name, values in known.items()}
     return out | {"best": np.array([task.regrets.min() for task in tasks])}
 
@@ -116,11 +117,7 @@ def curve(tasks: Sequence[Held]) -> Iterator[tuple[int, np.ndarray]]:
 
 def _of_trees(tasks: Sequence[Held], values: np.ndarray, share: float = 1.0) -> np.ndarray:
     named = [learned(tasks, values, split, share) for split in range(SPLITS)]
-    return np.mean([_regrets(tasks, level) for level in named], axis=0)
-
-
-def _regrets(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
-    return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
+    return np.mean([held_regrets(tasks, level) for level in named], axis=0)
 
 
 def groups(tasks: Sequence[Held]) -> dict[str, np.ndarray]:

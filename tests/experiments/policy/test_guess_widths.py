@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.policy.guess_widths import OFF, SPECS, figures, regrets, render
+from experiments.policy.guess_widths import OFF, SPECS, best, figures, render, revised
 from experiments.policy.held_levels import Held
 from lrpilot.features import NAMES
 from lrpilot.guess import GuessSpec
@@ -23,8 +23,8 @@ WORLD = [task(best, named) for best in (-1.0, 0.5) for named in (-0.5, 0.5)]
 def test_regrets_by_hand() -> None:
     spec = GuessSpec(named=0.6, calm=9.0, guessed=0.8, wrong=0.25)
     moved = spec.combined(np.array([0.0]), np.array([0.5]), np.array([True]))[0]
-    assert regrets(WORLD, spec, 0.0) == pytest.approx(np.full(4, 0.5 - moved))
-    assert regrets(WORLD, spec, 0.5)[1] == pytest.approx(0.5)  # the guess is what the policy names
+    assert revised(WORLD, spec, best(WORLD)) == pytest.approx(np.full(4, 0.5 - moved))
+    assert revised(WORLD, spec, best(WORLD) + 0.5)[1] == pytest.approx(0.5)  # the guess is what the policy names
 
 
 def test_figures_and_table() -> None:
