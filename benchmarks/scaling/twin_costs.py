@@ -1,6 +1,6 @@
 """What twins cost: a task of groups of twins against as many separate runs of it, and what a machine records an hour.
 
-    python -m benchmarks.scaling.twin_costs            # 10 minutes; writes docs/scaling.md and
+    python -m benchmarks.scaling.twin_costs            # 20 minutes; writes docs/scaling.md and
                                                        # benchmarks/results/twin_costs.json
     python -m benchmarks.scaling.twin_costs --check    # and fails where a bar is missed
 
@@ -33,7 +33,7 @@ from pipeline.reporting import markdown
 from pipeline.simulation.recording import Spec, prepare, record, trained
 
 OUT, PAGE = Path("benchmarks/results/twin_costs.json"), Path("docs/scaling.md")
-PAIRED, RECORDED = 40, 60  # tasks that are recorded twice, and that all cores record
+PAIRED, RECORDED = 20, 40  # tasks that are recorded twice, and that all cores record
 COST, PER_HOUR = 0.6, 40_000  # bars: at most, at least
 RESAMPLES = 2000
 
