@@ -191,8 +191,8 @@ EXPERIMENTS = {
         {
             "two deviations, 0.03": Variant(),
             "none, 0.03": Variant(caution={"later": 0.0}),
-            "half, 0.03": Variant(caution={"later": 0.5}),
             "one, 0.03": Variant(caution={"later": 1.0}),
+            "three, 0.03": Variant(caution={"later": 3.0}),
             "two, 0.01": Variant(caution={"margin": 0.01}),
             "two, 0.1": Variant(caution={"margin": 0.1}),
             "two, 0.03, and half of a first level": Variant(caution={"first": 0.5}),
