@@ -85,23 +85,21 @@ def missed(results: Mapping[str, Any]) -> list[str]:
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: a table of the trainings, and what does not depend on them."""
     names = {"mlp": "MLP 64-128-10", "transformer": "transformer of two layers", "resnet18": "ResNet-18, 32×32"}
-    head = ["training", "step", "over CosineAnnealingLR", "95 % interval", "over no scheduler", "end of an interval"]
+    whole = {"mlp": ("mlp_2000", "2,000 steps"), "resnet18": ("resnet18_200", "200 steps")}
+    head = ["training", "step", "PilotLR adds", "95 % interval", "to a whole training, probe included"]
     rows = []
     for key, name in names.items():
         r = {k.removeprefix(f"{key}."): v for k, v in results.items() if k.startswith(f"{key}.")}
-        low, high = percent(r["over_cosine_low"]), percent(r["over_cosine_high"])
-        cells = [name, duration(r["step_us"]), percent(r["over_cosine"]), f"{low} to {high}", percent(r["over_none"])]
-        rows.append([*cells, duration(r["closing_us"])])
-    lengths = {"mlp_2000": "2,000 steps of the MLP", "mlp_10000": "10,000 of them", "resnet18_200": "200 of ResNet-18"}
-    whole = ", ".join(f"{percent(results[f'{key}.whole_over_cosine'])} in {name}" for key, name in lengths.items())
+        interval = f"{percent(r['over_cosine_low'])} to {percent(r['over_cosine_high'])}"
+        training, length = whole.get(key, ("", ""))
+        all_of_it = f"{percent(results[f'{training}.whole_over_cosine'])} ({length})" if training else "–"
+        rows.append([name, duration(r["step_us"]), percent(r["over_cosine"]), interval, all_of_it])
     last = (
-        f"Whole trainings, probe and all, over those with CosineAnnealingLR: {whole}. To make a PilotLR takes "
-        f"{results['start_ms']:.0f} ms, after {results['session_ms']:.0f} ms to load the policy. "
-        "At the end of an interval, some forty in a training, a window of telemetry is closed and a decision made; "
-        f"the decision alone takes {results['decision_us']:.0f} µs. `import lrpilot` takes "
-        f"{results['import_ms']:.0f} ms on top of numpy and onnxruntime. The scheduler's "
-        f"state is {results['memory_bytes'] / 1e3:.0f} kB in a training of {results['memory_steps']:,} steps. "
-        f"Measured with torch {results['torch']}, {results['threads']} thread, {results['processor']}."
+        f"A decision takes {results['decision_us']:.0f} µs; a training has about 40. Loading the policy takes "
+        f"{results['session_ms']:.0f} ms, making a `PilotLR` {results['start_ms']:.0f} ms, `import lrpilot` "
+        f"{results['import_ms']:.0f} ms beyond numpy and onnxruntime. The state of a training of "
+        f"{results['memory_steps']:,} steps has {results['memory_bytes'] / 1e3:.0f} kB. Measured with torch "
+        f"{results['torch']}, {results['threads']} thread, {results['processor']}."
     )
     return f"{markdown.table(head, rows)}\n\n{last}"
 

@@ -22,6 +22,7 @@ MEANING = {  # of a control that does as well
     "control.no_loss": "what the policy makes of the training loss after the probe is worth nothing",
 }
 MINUS = "\N{MINUS SIGN}"
+MOST_NAMES = 3  # rivals in a sentence; more are counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def judge(table: Sequence[Score], worst_task: str | None = None) -> Verdict:
         gaps = _and([f"the {role(s)} {gap(s)}" for s in first])
         sentences.append(f"Lower regret than {gaps}; the interval of the difference excludes zero.")
     if rest := [s for s in beaten if s not in measures]:
-        sentences.append(f"{'Also lower' if first else 'Lower'} regret than {_and(_counted(rest, others))}.")
+        others_left = [s for s in others if s not in measures]
+        sentences.append(f"{'Also lower' if first else 'Lower'} regret than {_and(_counted(rest, others_left))}.")
     if controls and not equal:
         sentences.append(f"All {len(controls)} controls are beaten: what the policy does with what it sees matters.")
     return Verdict(_tone(equal, open_, ahead), _headline(measures, others, equal), tuple(sentences))
@@ -75,8 +77,10 @@ def _of_control(control: Score) -> str:
 
 
 def _counted(beaten: list[Score], others: list[Score]) -> list[str]:
-    """Rivals by their names, schedules by their number."""
+    """Rivals by their names, or by their number where they are many; schedules by their number."""
     words = [score.name for score in beaten if score.kind == "rival"]
+    if len(words) > MOST_NAMES:
+        words = [f"{len(words)} of {len([s for s in others if s.kind == 'rival'])} other rivals"]
     for kind, rate in (("textbook", "at the textbook rate"), ("baseline", "from a blindly chosen rate")):
         every = [score for score in others if score.kind == kind and score.group != TEXTBOOK]
         if count := len([score for score in beaten if score in every]):

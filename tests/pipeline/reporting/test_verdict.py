@@ -91,3 +91,9 @@ def test_without_the_first_rivals_everything_else_is_counted() -> None:
 )
 def test_numbers_for_people(value, text) -> None:
     assert verdict.number(value) == text
+
+
+def test_many_rivals_are_counted() -> None:
+    names = ("prodigy", "momo", "dog", "ldog", "plateau")
+    table = [score("policy"), *(score(f"rival.{name}", WON) for name in names), score("rival.greedy", OPEN)]
+    assert "Also lower regret than 4 of 5 other rivals." in verdict.judge(table).sentences
