@@ -118,14 +118,14 @@ def missed(r: Mapping[str, Any]) -> Iterator[str]:
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each guess, columns of each split."""
-    heads = ["the guess is off by", *(f"{split}: {what}" for split in SPLITS for what in
-             ("regret", "less without a guess (95 %)", "cosine from it", "less the cosine (95 %)"))]  # fmt: skip
+    columns = ("regret", "minus no guess (95 %)", "cosine from the guess", "minus the cosine (95 %)")
+    heads = ["guess off by", *(f"{split}: {column}" for split in SPLITS for column in columns)]
     rows = [
         ["no guess", *(cell for split in SPLITS for cell in (verdict.number(r[f"{split}.none.mean"]), "–", "–", "–"))]
     ]
     for off in OFF:
         cells = [cell for split in SPLITS for cell in _cells(r, split, off)]
-        rows.append([f"{off:+g} decades" if off else "nothing", *cells])
+        rows.append([f"{off:+g} decades" if off else "0 (right guess)", *cells])
     tasks = ", ".join(f"{split} {r[f'{split}.tasks']}" for split in SPLITS)
     return f"{markdown.table(heads, rows)}\n\nTasks: {tasks}; {r['seeds']} seeds. Policy `{r['policy'][:12]}`."
 

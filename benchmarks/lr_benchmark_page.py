@@ -77,7 +77,7 @@ def _sooner(r: Mapping[str, Any]) -> str:
         steps = r.get(f"constant.{group}.steps")
         reached = f"{100 * r[f'constant.{group}.reached']:.0f} %"
         rows.append([scores.NAMES[group], reached, f"{100 * steps:.0f} %" if steps else "–"])
-    head = ["method", "reaches the best constant rate's loss", "after, of its steps"]
+    head = ["method", "reaches the best constant rate's loss", "median share of its steps until then"]
     return markdown.table(head, rows) if rows else ""
 
 
@@ -92,12 +92,12 @@ def _summary(r: Mapping[str, Any]) -> str:
     worth = ""
     if "worth" in r:
         trials = f"{r['worth']} trials" if r["worth"] else "more trials than the grid has"
-        worth = f"Random search over schedules and rates of the grid needs {trials} to come as far as the policy. "
+        worth = f"Random search over schedules and rates of the grid needs {trials} to be as good as the policy. "
     return (
         f"{scores.scope(r, SPLIT)}. Benchmark `{r['benchmark']}`, policy `{r['policy'][:12]}`. {worth}"
-        f"Of all its {r['trainings']} trainings, whatever it was told, {r['diverged']} diverged. Over the initial "
-        f"rates the regret of a task spreads by {verdict.number(spread[steadiest], 2)} under the steadiest schedule, "
-        f"{scores.NAMES[steadiest]}; by 0 under the policy, which does not read them. "
+        f"Of all its {r['trainings']} trainings, in all modes together, {r['diverged']} diverged. Averaged over tasks, "
+        f"the worst initial rate has a regret {verdict.number(spread[steadiest], 2)} higher than the best one under "
+        f"the steadiest schedule, {scores.NAMES[steadiest]}. The policy does not use the initial rate. "
         f"Measured with torch {r['torch']}."
     )
 

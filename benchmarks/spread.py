@@ -185,7 +185,7 @@ def render(r: Mapping[str, Any]) -> str:
         if f"{split}.mean" in r:
             mean, worst = (f"{r[f'{split}.{key}']:.3f}" for key in ("mean", "worst"))
             rows.append([f"**{split}**", "all", "", "", "", "one per optimizer", mean, worst])
-    last = f"Seeds: of each configuration. Tasks left out: {r['left_out']}; torch {r['torch']}."
+    last = f"Seeds are per configuration. Tasks left out: {r['left_out']}. Measured with torch {r['torch']}."
     return "\n\n".join([markdown.table(head, splits), markdown.table(tops, rows, "llrrrrrr"), last])
 
 

@@ -1,9 +1,10 @@
-"""What a critic of departures answers with: the advantage of every move over the base, 0 for the base itself.
+"""The Q function of critics of departures: the advantage of every move over following the base, which has advantage 0.
 
-A d3rlpy Q function for discrete actions: an encoder, one linear layer of coefficients, and fixed curves over GRID that
-they weigh. At later decisions a curve is the size of a move or its square, for rises and for falls by themselves: a
-move of 0 is worth 0 whatever the coefficients, and what is learned of one move tells of its neighbours. At the first
-decision, where no level is the base, curves are bumps along the levels that it can name.
+It is a d3rlpy Q function for discrete actions: an encoder, one linear layer of coefficients, and fixed curves over GRID
+that the coefficients weight. At later decisions the curves are the size of a move and its square, separately for rises
+and falls. So a move of 0 has advantage 0 whatever the coefficients are, and what is learned about one move carries over
+to its neighbours. At the first decision there is no base level, and the curves are bumps along the levels that an
+action can name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FIRST = NAMES.index("first")  # the feature that is 1 at the first decision, els
 
 
 def curves() -> tuple[np.ndarray, np.ndarray]:
-    """(curves, len(GRID)) of first decisions, and of later ones."""
+    """The fixed curves (curves, len(GRID)): those of first decisions, and those of later decisions."""
     centres = np.linspace(-1, 1, BUMPS)
     bumps = np.exp(-0.5 * ((GRID - centres[:, None]) / (centres[1] - centres[0])) ** 2)
     rise, fall = np.maximum(GRID, 0), np.maximum(-GRID, 0)
@@ -33,7 +34,7 @@ def curves() -> tuple[np.ndarray, np.ndarray]:
 
 
 class Advantage(DiscreteQFunction):
-    """Observations (n, F), scaled -> advantages (n, len(GRID))."""
+    """Maps scaled observations (n, F) to advantages (n, len(GRID))."""
 
     _first: torch.Tensor
     _later: torch.Tensor

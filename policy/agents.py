@@ -1,7 +1,7 @@
-"""Offline RL agents, all d3rlpy's: configuration, training, storage.
+"""Offline RL agents: configuration, training and storage. All algorithms are d3rlpy's.
 
-`td3bc` is TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860). With `n_step` at least the length of an episode and `gamma`
-1 its targets are full returns: an actor-critic on Monte-Carlo returns, nothing bootstrapped.
+`td3bc` is TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860). If `n_step` is at least the length of an episode and `gamma`
+is 1, its targets are full returns: an actor-critic on Monte-Carlo returns, without bootstrapping.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DISCRETE = ("dqn", "discretecql")  # algorithms whose actions are those of GRID
 
 @dataclass(frozen=True)
 class Settings:
-    """What an agent is trained with; see `params.yaml`, section train."""
+    """The hyperparameters of one agent; see `params.yaml`, section train."""
 
     algorithm: str
     steps: int
@@ -41,7 +41,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: Any) -> Settings:
-        """Those of a dataclass that holds others as well."""
+        """The settings in a dataclass that has these fields among others."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
 
@@ -89,9 +89,10 @@ def train(
     note: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     device: str = "cpu",
 ) -> Any:
-    """Train one agent; `note(step, losses)` hears of each of 20 epochs. Returns the d3rlpy algorithm.
+    """Train one agent and return the d3rlpy algorithm. `note(step, losses)` is called after each of 20 epochs.
 
-    `device` is cpu, cuda or auto: cuda where there is one. Bit-identical for equal inputs on one thread of a CPU.
+    `device` is cpu, cuda or auto (cuda if there is one). On one thread of a CPU, equal inputs give bit-identical
+    results.
     """
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
@@ -111,7 +112,7 @@ def encoder(settings: Settings) -> Any:
 
 
 def create(data: View, settings: Settings, device: str) -> Any:
-    """An untrained d3rlpy algorithm that knows the scale of the data's observations."""
+    """An untrained d3rlpy algorithm whose scaler is fitted to the observations of the data."""
     mean, std = data.moments()  # as d3rlpy would compute them, episode by episode
     common: dict[str, Any] = {
         "batch_size": settings.batch_size, "gamma": settings.gamma,
@@ -124,7 +125,7 @@ def create(data: View, settings: Settings, device: str) -> Any:
 
 
 class Notes:
-    """A d3rlpy logger adapter, and its own factory, that passes each epoch's losses on."""
+    """A d3rlpy logger adapter, and its own factory, that passes on the losses of each epoch."""
 
     def __init__(self, note: Callable[[int, dict[str, float]], None]) -> None:
         self._note, self._losses = note, {}
@@ -152,12 +153,12 @@ class Notes:
 
 
 def save(algorithm: Any, path: Path) -> None:
-    """Write an agent as .d3 (a pickle: load only what you wrote yourself)."""
+    """Write an agent as .d3. The file is a pickle, so load only files that you wrote yourself."""
     algorithm.save(str(path))
 
 
 def load(path: Path) -> Any:
-    """Read what `save` wrote."""
+    """Read an agent that `save` wrote."""
     return d3rlpy.load_learnable(str(path), device="cpu")
 
 
@@ -168,7 +169,7 @@ def predict(algorithm: Any, observations: np.ndarray) -> np.ndarray:
 
 
 def values(algorithm: Any, observations: np.ndarray) -> np.ndarray:
-    """What a discrete agent's critic says of every action of GRID: (n, len(GRID)) for observations (n, F)."""
+    """The critic's values (n, len(GRID)) of every action of GRID, for observations (n, F) of a discrete agent."""
     algorithm.impl.modules.set_eval()  # no dropout
     with torch.no_grad():
         scaled = algorithm.config.observation_scaler.transform(torch.from_numpy(observations))
@@ -176,7 +177,7 @@ def values(algorithm: Any, observations: np.ndarray) -> np.ndarray:
 
 
 class Network(torch.nn.Module):
-    """An agent as a plain module: raw observations (n, F) -> actions (n, 1), normalisation inside."""
+    """An agent as a plain module with the normalisation inside: raw observations (n, F) -> actions (n, 1)."""
 
     grid: torch.Tensor | None  # actions of a discrete agent
 

@@ -1,6 +1,6 @@
 """The replay buffer that agents are trained from: the runs of a view of a store, drawn as batches of transitions.
 
-d3rlpy is imported here first, which quietens it: whoever imports it does so after this module.
+This module imports d3rlpy first and silences its log, so other modules import d3rlpy after this one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIRST_SHARE = 0.15  # of a batch are first decisions: one in 43 of the data, but
 
 
 class Runs(BufferProtocol):
-    """The runs of a view as d3rlpy keeps them, each made when it is asked for; read only."""
+    """The runs of a view as d3rlpy episodes, read only. Each episode is made when it is asked for."""
 
     def __init__(self, data: View, discrete: bool) -> None:
         self._data, self._discrete = data, discrete
@@ -53,7 +53,7 @@ class Runs(BufferProtocol):
         return self.episode(run), index - int(self.before[run])
 
     def of(self, index: np.ndarray) -> np.ndarray:
-        """Runs (n,) that the decisions (n,) belong to, counted through all runs."""
+        """Runs (n,) that the decisions (n,) belong to. Decisions are counted through all runs."""
         return np.searchsorted(self.before, index, side="right") - 1
 
     @property
@@ -61,14 +61,14 @@ class Runs(BufferProtocol):
         return [self.episode(run) for run in range(len(self.before) - 1)]
 
     def episode(self, run: int) -> Episode:
-        """One run; it is terminal at its last decision."""
+        """One run as an episode. It is terminal at its last decision."""
         rows, runs = self._data.rows_of(np.array([run]))
         return Episode(
             self._data.observations(rows, runs), self.actions(rows), self._data.store.rewards[rows, None], True
         )
 
     def actions(self, rows: np.ndarray) -> np.ndarray:
-        """Actions (n, 1) as the agent takes them."""
+        """Actions (n, 1) in the form that the agent uses."""
         actions = self._data.store.actions[rows, None]
         return to_grid(actions) if self._discrete else actions
 
@@ -77,10 +77,11 @@ class Runs(BufferProtocol):
 
 
 class Transitions(ReplayBuffer):
-    """A replay buffer that draws and picks a batch as arrays; first decisions are drawn more often.
+    """A replay buffer that draws and picks a whole batch as arrays. First decisions are drawn more often.
 
-    Transitions are those of d3rlpy's own buffer with a `MultiStepTransitionPicker`, which picks one after another in
-    Python, for longer than a gradient step takes. `first_share` 0 also draws them as it does: all equally often.
+    The transitions equal those of d3rlpy's own buffer with a `MultiStepTransitionPicker`. That one picks them one by
+    one in Python, which takes longer than a gradient step. With `first_share` 0 all decisions are also drawn equally
+    often, as d3rlpy does.
     """
 
     def __init__(
@@ -92,9 +93,11 @@ class Transitions(ReplayBuffer):
         first_share: float = FIRST_SHARE,
         drawn: np.ndarray | None = None,
     ) -> None:
-        """`n_step` and `gamma`: decisions of a return, and its discount per decision; `discrete`: actions of GRID.
+        """`n_step` and `gamma` are the decisions of a return and its discount per decision; `discrete` means actions of
+        GRID.
 
-        With `drawn` (n,), runs, the first decisions of these alone are drawn, a run as often as it stands there.
+        With `drawn` (n,), runs, only the first decisions of these runs are drawn, each run as often as it appears
+        there.
         """
         self._data, self._runs, self._first_share, self._drawn = data, Runs(data, discrete), first_share, drawn
         # An episode ends within as many decisions as the longest has, so a longer look ahead meets nothing more.
@@ -119,7 +122,7 @@ class Transitions(ReplayBuffer):
         return self.pick(index)
 
     def pick(self, index: np.ndarray) -> TransitionMiniBatch:
-        """The transitions of the decisions `index` (n,), counted through all runs."""
+        """The transitions of the decisions `index` (n,), which are counted through all runs."""
         store, runs = self._data.store, self._runs.of(index)
         rows, ends = index + runs, store.starts[runs + 1] - 1
         following = np.minimum(rows + self._ahead, ends)
@@ -143,5 +146,5 @@ class Transitions(ReplayBuffer):
 
 
 def to_grid(actions: np.ndarray) -> np.ndarray:
-    """Index (T, 1) int64 of the grid's action nearest to each of actions (T, 1)."""
+    """Indices (T, 1) int64 of the grid's actions that are nearest to the actions (T, 1)."""
     return np.abs(actions - GRID).argmin(axis=1, keepdims=True)

@@ -1,9 +1,9 @@
-"""From critics to an action: a move has to earn its place, else the level is held.
+"""From critics to an action: a move is made only if its worth exceeds a margin, otherwise the level is held.
 
-Several critics, each of tasks drawn anew, say what every move of GRID is worth. Its worth is their mean less `caution`
-of their standard deviations. The action is the mean of GRID, weighted by softmax(worth / SHARP), so that rounding moves
-it as little as it moves the critics. A later one is scaled down where what it is worth is less than twice `margin`, and
-is 0, which holds, where it is less than `margin`: holding itself is worth 0.
+Each of several critics learned from its own bootstrap sample of the tasks and values every move of GRID. The worth of a
+move is the mean of the critics minus `caution` times their standard deviation. The action is the mean of GRID, weighted
+by softmax(worth / SHARP), so small rounding errors change it only a little. A later action is 0, which holds the level,
+if its worth is less than `margin`. Between `margin` and twice `margin` it is scaled down. Holding has worth 0.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ SHARP = 0.02  # in units of return: how much worse a move may be and still count
 
 @dataclass(frozen=True)
 class Caution:
-    """How sure a move has to be."""
+    """How certain the critics must be before the policy moves."""
 
     first: float  # deviations that count against a first level
     later: float  # and against a later move
     margin: float  # worth, in units of return, above which a later move is made
 
     def of(self, observations: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Actions (n,) to observations (n, F), of the critics' values (critics, n, len(GRID))."""
+        """Actions (n,) for observations (n, F), from the critics' values (critics, n, len(GRID))."""
         first = observations[:, FIRST] > 0
         worth = values.mean(axis=0) - np.where(first, self.first, self.later)[:, None] * values.std(axis=0)
         weight = np.exp((worth - worth.max(axis=1, keepdims=True)) / SHARP)
@@ -42,7 +42,9 @@ class Caution:
 
 
 class Chooser(torch.nn.Module):
-    """Several agents' critics as one module: raw observations (n, F) -> actions (n, 1), normalisation inside."""
+    """The critics of several agents as one module with the normalisation inside: raw observations (n, F) -> actions (n,
+    1).
+    """
 
     _grid: torch.Tensor
 
@@ -67,10 +69,10 @@ class Chooser(torch.nn.Module):
 
 
 def policy_of(agents: Sequence[Any], caution: Caution) -> torch.nn.Module:
-    """Agents as one policy: what the critics of departures come to, or else the mean of what each agent answers."""
+    """Several agents as one policy: a `Chooser` if they are critics of departures, else the mean of their answers."""
     return Chooser(agents, caution) if chooses(agents) else Mean([Network(agent) for agent in agents])
 
 
 def chooses(agents: Sequence[Any]) -> bool:
-    """Whether their critics value departures, so that they can choose together."""
+    """Whether all agents are critics of departures, which can choose together."""
     return all(isinstance(getattr(agent.config, "q_func_factory", None), AdvantageFactory) for agent in agents)

@@ -1,10 +1,10 @@
-"""Twins -> episodes of one step: what one departure from the base changes at the end of a training.
+"""From twins to episodes of one step: what one departure from the base changes at the end of a training.
 
-A twin that moved once at a later decision has the observation of that decision, the move as an action, and as return
-the potential of its final loss less that of its base, which had the same start, batches and draws. So following the
-base has return 0. A run of a group of levels has the first observation, its level as an action, and as return its
-potential less its group's mean. Nothing is paid before the end: whatever lowers the rate lowers the loss at once
-(short-horizon bias: Wu et al. 2018, arXiv:1803.02021).
+For a twin that moved once at a later decision, the episode has the observation of that decision, the move as the
+action, and as the return the potential of its final loss minus that of its base, which had the same start, batches and
+random draws. So following the base has return 0. For a run of a group of levels, the episode has the first observation,
+the level as the action, and as the return its potential minus its group's mean. There is no reward before the end,
+because a lower rate always lowers the loss at once (short-horizon bias: Wu et al. 2018, arXiv:1803.02021).
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ class Departures:
 
 
 def departed(group: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs (n,) that a return is known of, and whether each (n,) bool differs from its twins in the first level; by the
-    group and the decision of the departure (runs,) of each."""
+    """The runs (n,) with a known return, and whether each (n,) bool is of a group of levels.
+
+    `group` and `at` (runs,) are the group of every run, and the decision at which it departs.
+    """
     of_levels = (group >= 0) & np.isin(group, group[at == 0])
     runs = np.flatnonzero(of_levels | (at > 0))
     return runs, of_levels[runs]
 
 
 def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Departures:
-    """All departures that a task's twins made; none where its runs are not twins."""
+    """All departures of a task's twins; empty if its runs are not twins."""
     group, val_loss = task.fact("group"), task.column("val_loss")
     runs, of_levels = departed(group, task.fact("departs_at"))
     loss0 = mdp.initial_loss(val_loss[0], task.baseline_loss)

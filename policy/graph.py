@@ -1,7 +1,7 @@
-"""Agents -> one self-describing ONNX file, normalisation inside the graph.
+"""Write agents as one self-describing ONNX file with the normalisation inside the graph.
 
-Several agents (training seeds) become one policy that answers with their mean: single seeds differ most where the data
-says least, and the mean is steadier there.
+Several agents (training seeds) become one policy that answers with their mean. Single seeds differ most where the data
+are sparse, and the mean is steadier there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Mean(torch.nn.Module):
 
 
 class Masked(torch.nn.Module):
-    """A network that sees some features alone: those at which `mask` (F,) is 1; the others are 0 to it."""
+    """A network that sees only the features at which `mask` (F,) is 1; all others are 0 for it."""
 
     _mask: torch.Tensor
 
@@ -54,10 +54,10 @@ class Masked(torch.nn.Module):
 def write(
     network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path, later: Factor = UNCHANGED
 ) -> None:
-    """Export `network` with its manifest, to which are added its answers to the observations `golden` (K, F).
+    """Export `network` with its manifest, and add its answers to the observations `golden` (K, F) to the manifest.
 
-    `later` stands behind it. Its weights are rounded to half precision, in place:
-    agents differ by far more, and the file is half as large. The same arguments give the same bytes.
+    The factor `later` is applied after the network. The weights are rounded to half precision, in place: agents differ
+    by far more than this, and the file is half as large. The same arguments give the same bytes.
     """
     network.eval()
     for weights in network.parameters():
@@ -75,9 +75,11 @@ def write(
 
 
 def traced(network: torch.nn.Module, features: int, output: str) -> onnx.ModelProto:
-    """A network as an ONNX model, from `INPUT` (n, features) to `output` (n, 1), with nothing of this machine in it.
+    """A network as an ONNX model from `INPUT` (n, features) to `output` (n, 1), with nothing in it that depends on the
+    machine.
 
-    It must have answered once: d3rlpy's scalers make their tensors then, which must not happen inside the exporter.
+    The network must have answered once before. d3rlpy's scalers create their tensors then, which must not happen inside
+    the exporter.
     """
     program = torch.onnx.export(
         network, (torch.zeros(2, features),), dynamo=True, opset_version=OPSET, verbose=False, input_names=[INPUT],
@@ -93,7 +95,7 @@ def traced(network: torch.nn.Module, features: int, output: str) -> onnx.ModelPr
 
 
 def _halve(model: onnx.ModelProto) -> None:
-    """Store in half precision what loses nothing by it; onnxruntime casts it back once, when it loads the model."""
+    """Store weights in half precision where nothing is lost. onnxruntime casts them back once, at loading."""
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
@@ -108,7 +110,7 @@ def _halve(model: onnx.ModelProto) -> None:
 
 
 def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
-    """Write `model` with this metadata, checked and byte for byte repeatable."""
+    """Write `model` with this metadata. The model is checked, and the bytes are reproducible."""
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ def save(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> Non
 
 
 def recorded_observations(folder: Path, rows: int) -> np.ndarray:
-    """Observations (rows, F) float32 of recorded trainings: other files, runs and stages of the training each."""
+    """Observations (rows, F) float32 of recorded trainings, each from another file, run and stage of the training."""
     files, examples = trajectories.files(folder), []
     for i, at in enumerate(np.linspace(0, len(files) - 1, rows).astype(int)):
         task = TaskRecording(trajectories.read(files[at]))
@@ -127,7 +129,9 @@ def recorded_observations(folder: Path, rows: int) -> np.ndarray:
 
 
 def example_observations(rows: int, seed: int = 0) -> np.ndarray:
-    """Observations (rows, F) float32 over the whole range, extremes and zeros among them, for parity checks."""
+    """Observations (rows, F) float32 over the whole range, including extremes and zeros, to compare two
+    implementations.
+    """
     rng = np.random.default_rng(seed)
     examples = rng.normal(0, 2, (rows, len(NAMES))).clip(-CLIP, CLIP).astype(np.float32)
     examples[0], examples[1], examples[2] = 0.0, CLIP, -CLIP

@@ -1,9 +1,10 @@
-"""A factor on the moves of a policy after its first action, inside its ONNX graph: 0 holds the level of that action.
+"""A factor on all moves of a policy after its first action, inside its ONNX graph. 0 holds the level of the first
+action.
 
-    action = where(free, a, factor * a)    with a the network's answer
+    action = where(free, a, factor * a)    where a is the network's answer
 
-A first action is always free. By default so is every action of a training that tells how long its epochs are. Without
-that, a policy cannot know whether an early fall of the rate helps or ruins.
+The first action is always free. By default every action is free in a training that reports the length of its epochs.
+Without it a policy cannot know whether lowering the rate early helps or harms.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ PARTS = ("answer", "places", "axis", "zero", "factor", "flags", "most", "free", 
 
 @dataclass(frozen=True)
 class Factor:
-    """What actions are multiplied by, but for those of which one of the features `free` holds."""
+    """What actions are multiplied by, unless one of the features `free` is set."""
 
     value: float = 1.0
     free: tuple[str, ...] = (*FIRST, *TOLD)
 
     def leaves(self, observations: np.ndarray) -> np.ndarray:
-        """Which actions (n,) bool stay as they are, by observations (n, F)."""
+        """Which actions (n,) bool stay as they are, given the observations (n, F)."""
         return observations[:, self._places()].max(axis=1) > 0
 
     def of(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """What a policy with the factor answers to observations (n, F), of actions (n,) without it."""
+        """The answers (n,) of a policy with the factor to observations (n, F), given its answers without the factor."""
         return np.where(self.leaves(observations), actions, np.asarray(actions) * np.float32(self.value))
 
     def put_behind(self, model: onnx.ModelProto) -> None:
-        """Put the factor behind the graph of `model`, in place; a factor of 1 leaves it as it is."""
+        """Append the factor to the graph of `model`, in place. A factor of 1 leaves the graph as it is."""
         if self.value == 1.0:
             return
         graph = model.graph

@@ -1,4 +1,4 @@
-"""Recorded trainings -> what their pilots observed, by `lrpilot.observer`."""
+"""From recorded trainings to the observations of their pilots, computed by `lrpilot.observer`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLIND = ("clock",)  # the groups of features that the state-blind control sees
 
 
 class TaskRecording:
-    """The runs of one file as arrays (D + 1, runs) by column; past a run's end: nan."""
+    """The runs of one file as arrays (D + 1, runs) by column; nan past a run's end."""
 
     def __init__(self, table: pa.Table) -> None:
         start = table["decision"].to_numpy() == 0
@@ -48,7 +48,7 @@ class TaskRecording:
         return out
 
     def fact(self, name: str) -> np.ndarray:
-        """Column `name` of what is the same in all rows of a run, as (runs,)."""
+        """Column `name` that is constant in each run, as (runs,)."""
         return self._heads[name].to_numpy()
 
 
@@ -59,12 +59,12 @@ def observations(
     show_examples: np.ndarray | bool = True,
     equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
 ) -> np.ndarray:
-    """(D, n * runs, F) float32 of a task's decisions, as the pilots that recorded it observed them.
+    """(D, n * runs, F) float32: a task's observations at every decision, as the pilots that recorded it made them.
 
-    show_val (D + 1, n * runs) bool: where the validation loss is shown; show_epochs, show_examples, () or
-    (n * runs,) bool: whether the length of an epoch and the number of examples are. The task's runs come n times over,
-    each time with other masks. By another `equation` than the recording's, what first decisions observe is what pilots
-    of that equation would have.
+    show_val (D + 1, n * runs) bool: where the validation loss is shown. show_epochs, show_examples, () or (n * runs,)
+    bool: whether the length of an epoch and the number of examples are shown. The task's runs are repeated n times,
+    each time with other masks. With another `equation` than the recording's, first decisions observe what pilots with
+    that equation would have observed.
     """
     runs, copies = show_val.shape[1], show_val.shape[1] // task.runs
 

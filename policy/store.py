@@ -1,13 +1,13 @@
-"""Every decision of a collection, as arrays on disk that are mapped into memory: one store serves all agents.
+"""Every decision of a collection, as arrays on disk that are mapped into memory. One store serves all agents.
 
-Agents differ in what their episodes hide, and hidden features are 0, so an observation is put together when it is
-drawn. What a run's decisions change stands in a row per decision, the features of the validation loss once for every
-period in which it can be shown; what is constant in a run stands in a row per run. Decisions are rows as in the files:
-a run of D decisions has D + 1, the last one being its end, with reward 0. Of twins alone their departures may be kept:
-each is a run of one decision then.
+Agents differ in what their episodes hide. Hidden features are 0, so an observation is assembled when it is drawn. A row
+per decision holds what changes within a run; the features of the validation loss are stored once for every period in
+which it can be shown. A row per run holds what is constant in the run. Decisions are rows as in the files: a run of D
+decisions has D + 1 rows, and the last one is its end, with reward 0. A store may instead hold only the departures of
+twins; then each departure is a run of one decision.
 
-Runs end with the budget or a divergence; both are terminal. (The horizon is part of the observation, so a budget that
-runs out is an end and no timeout. An episode that ended as a timeout would also lose its last reward.)
+Runs end with the budget or with a divergence, and both are terminal. (The horizon is part of the observation, so a run
+that uses up its budget has ended and was not truncated. A truncated episode would also lose its last reward.)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BLOCK = 2048  # runs that are looked at together
 
 @dataclass(frozen=True)
 class Masks:
-    """What of the optional telemetry a run shows, drawn per run, so that one policy serves every caller."""
+    """How often a run hides optional telemetry. It is drawn per run, so one policy serves every caller."""
 
     validation: float  # share of runs that hide the validation loss
     epochs: float  # share of runs that hide the length of an epoch, and the number of examples
@@ -61,7 +61,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Store:
-    """N rows of R runs of the tasks of a collection, in the order of its files. Arrays may be mapped files."""
+    """N rows of R runs of the tasks of a collection, in the order of its files. The arrays may be mapped files."""
 
     decisions: np.ndarray  # (N, len(DECISION)) float32; 0 in a run's last row
     actions: np.ndarray  # (N,) float32 in [-1, 1]; 0 in a run's last row
@@ -72,7 +72,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path) -> Store:
-        """Map what `build` wrote, read only."""
+        """Map read only what `build` wrote."""
         # Plain arrays on top of the maps: indexing np.memmap itself costs more.
         return cls(*(np.asarray(np.load(_file(folder, f.name), mmap_mode="r")) for f in fields(cls)))
 
@@ -87,16 +87,16 @@ class Store:
         return np.concatenate([np.arange(bounds[task], bounds[task + 1]) for task in tasks.tolist()])
 
     def scatter(self) -> None:
-        """Have the system read a decision's page alone from now on.
+        """Make the system read only the page of a decision from now on.
 
-        By default it fetches megabytes of neighbours, in vain where the store is larger than the memory left for it.
+        By default it also reads megabytes of neighbours, which is useless if the store is larger than the free memory.
         """
         mapped = getattr(self.decisions.base, "base", None)  # of the np.memmap that the array is a view of
         if isinstance(mapped, mmap.mmap):
             mapped.madvise(mmap.MADV_RANDOM)
 
     def masked(self, masks: Masks, seed: int) -> View:
-        """The store with runs masked by draws from `seed`."""
+        """The store with what its runs hide drawn from `seed`."""
         rng, variants = np.random.default_rng(seed), []
         for runs in self.tasks.tolist():
             hidden = rng.random(runs) < masks.validation
@@ -107,9 +107,9 @@ class Store:
 
 
 def _columns() -> np.ndarray:
-    """(variants, F) place of every feature in LAYOUT.
+    """(variants, F): the place of every feature in LAYOUT.
 
-    A variant is len(WITHHELD) * period + which of WITHHELD it hides.
+    A variant is len(WITHHELD) * period + the index of what it hides in WITHHELD.
     """
 
     def place(name: str, period: int, withheld: int) -> int:
@@ -123,7 +123,7 @@ def _columns() -> np.ndarray:
 
 @dataclass(frozen=True)
 class View:
-    """A store as one agent observes it: what each run hides from it is 0."""
+    """A store as one agent observes it: features that a run hides are 0."""
 
     store: Store
     variants: np.ndarray  # (R,) rows of `columns`
@@ -135,12 +135,12 @@ class View:
         return np.take_along_axis(stored, self.columns[self.variants[runs]], axis=1)
 
     def resampled(self, seed: int) -> np.ndarray:
-        """Runs (n,) of as many tasks as there are, drawn with repetition from `seed`: a bootstrap of the tasks."""
+        """Runs (n,) of a bootstrap sample of the tasks: as many as there are, drawn with repetition from `seed`."""
         count = len(self.store.tasks)
         return self.store.runs_of(np.random.default_rng([seed, 1]).integers(count, size=count))
 
     def limited(self, groups: Iterable[str]) -> View:
-        """For an agent that observes these groups of features alone."""
+        """The view of an agent that observes only these groups of features."""
         return replace(self, columns=np.where(mask(groups) == 1, self.columns, NOTHING))
 
     def rows_of(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +152,7 @@ class View:
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (F,) float64 of all observations, in one pass over the store.
 
-        Blocks are joined as in Chan, Golub & LeVeque 1979, so that nothing cancels.
+        Blocks are merged as in Chan, Golub & LeVeque 1979, which avoids cancellation.
         """
         count, mean, squares = 0, np.zeros(len(NAMES)), np.zeros(len(NAMES))
         for first in range(0, len(self.variants), BLOCK):
@@ -179,8 +179,8 @@ def build(
 ) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
-    With `departing`, of what twins change by their departures, in place of all that runs did. Needs memory for the
-    runs' rows alone. Raises TrajectoryError for a damaged file, OSError for want of disk space.
+    With `departing`, the store holds the departures of twins instead of whole runs. It needs memory only for the runs'
+    rows. Raises TrajectoryError for a damaged file, OSError for want of disk space.
     """
     rows = np.cumsum([0, *(_rows(path, departing) for path in paths)])
     if not rows[-1]:
@@ -207,7 +207,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _rows(path: Path, departing: bool) -> int:
-    """Rows that a file takes in a store, by its footer, or by the columns that tell of departures: two for each."""
+    """Rows that a file takes in a store, from its footer. For departures: two for each, from the columns about them."""
     try:
         if not departing:
             return pq.read_metadata(path).num_rows
@@ -221,7 +221,9 @@ def _rows(path: Path, departing: bool) -> int:
 def _add(
     job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation, departing: bool
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
-    """Fill in the rows of some files, from a given row on; lengths (runs,), `constants` and optimizer of each."""
+    """Fill in the rows of some files, starting at a given row. Returns lengths (runs,), `constants` and optimizer of
+    each.
+    """
     i, paths, row = job
     arrays = [np.load(_file(folder, name), mmap_mode="r+") for name in ("decisions", "actions", "rewards")]
     out = []
@@ -251,7 +253,7 @@ def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -
 
 
 def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
-    """The same of the departures of its twins: each a run of one decision, with an end."""
+    """The same for the departures of its twins. Each is a run of one decision, with an end."""
     these = departures(task, reward, equation)
     made = _made(task)
     observed = made[these.runs, these.decisions]
@@ -264,21 +266,21 @@ def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation
 
 
 def _made(task: TaskRecording) -> np.ndarray:
-    """(runs, D, periods, F) observations of a task, validated at every so many decisions."""
+    """(runs, D, periods, F) observations of a task, for each period of decisions between two validations."""
     show_val = np.arange(task.length)[:, None] % np.repeat(PERIODS, task.runs) == 0
     made = observations(task, show_val)  # (D, periods * runs, F)
     return made.reshape(len(made), len(PERIODS), task.runs, len(NAMES)).transpose(2, 0, 1, 3)
 
 
 def _constants(made: np.ndarray) -> np.ndarray:
-    """(runs, len(RUN)) of observations as `_made` makes them."""
+    """(runs, len(RUN)) constant features of observations that `_made` returned."""
     constants = np.zeros((len(made), len(RUN)), np.float32)
     constants[:, :-1] = made[:, 0, 0, [NAMES.index(n) for n in CONSTANT]]
     return constants
 
 
 def _actions(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
-    """(D, runs) actions that lead to the levels which were recorded, whatever equation the recording had."""
+    """(D, runs) actions that lead to the recorded levels, whatever action equation the recording had."""
     levels, anchor = task.column("level")[:-1], task.column("anchor")[0]
     first = equation.invert(anchor, anchor, levels[0], True)
     return np.stack([first, *(equation.invert(levels[d - 1], anchor, levels[d], False) for d in range(1, len(levels)))])

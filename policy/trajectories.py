@@ -1,7 +1,8 @@
-"""Recorded trainings on disk: the Parquet schema, and a loader that validates. See docs/trajectories.md.
+"""Recorded trainings on disk: the Parquet schema, and a reader that validates. See docs/trajectories.md.
 
-One file per task (a workload drawn from a family), one row per (run, decision), sorted by run and decision. Telemetry
-is raw: observations and rewards are computed from it, so a change of features or reward needs no new trainings.
+There is one file per task (a workload drawn from a family), with one row per (run, decision), sorted by run and
+decision. Telemetry is raw. Observations and rewards are computed from it, so a change of features or reward needs no
+new trainings.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class TrajectoryError(ValueError):
-    """A trajectory file that cannot be used: which one, which row, why."""
+    """A trajectory file that cannot be used. The message names the file, the row and the reason."""
 
 
 def encode(table: pa.Table) -> bytes:
@@ -111,9 +112,9 @@ def encode(table: pa.Table) -> bytes:
 
 
 def store(content: bytes, path: Path) -> None:
-    """Write a task's file at once or not at all; when this returns, the file outlasts a loss of power.
+    """Write a task's file completely or not at all. When this returns, the file survives a loss of power.
 
-    Raises OSError (a full disk), and leaves the folder as it was.
+    Raises OSError (a full disk) and leaves the folder as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -135,10 +136,10 @@ def store(content: bytes, path: Path) -> None:
 
 
 def read(path: Path) -> pa.Table:
-    """The rows of one task, checked.
+    """The checked rows of one task.
 
-    Raises TrajectoryError, which names the file and, where there is one, the row: not Parquet, another format,
-    columns missing or of another type, values out of range, decisions or steps that do not grow.
+    Raises TrajectoryError, which names the file and, if there is one, the row: not Parquet, another format, columns
+    that are missing or of another type, values out of range, decisions or steps that do not increase.
     """
     try:
         # Ahead-of-need buffers and threads cost more than a file this small takes to read.
@@ -160,7 +161,7 @@ def read(path: Path) -> pa.Table:
 
 
 def check_rows(table: pa.Table, path: Path) -> None:
-    """Raise TrajectoryError, which names `path`, for rows that no recording has."""
+    """Raise TrajectoryError, which names `path`, for rows that no recording can have."""
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy()

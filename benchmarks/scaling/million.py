@@ -158,14 +158,14 @@ def render(r: Mapping[str, Any]) -> str:
     rows = [
         ("runs, transitions", f"{r['runs']:,}, {r['transitions']:,}"),
         ("files", f"{r['files']:,}, {gib['files_bytes']}"),
-        ("from the files to the store, processor time", f"{r['load_cpu_s'] / 60:.1f} min"),
+        ("building the store, processor time", f"{r['load_cpu_s'] / 60:.1f} min"),
         ("the store, mapped from disk", gib["store_bytes"]),
-        ("an agent's masks and scale", f"{r['view_s']:.0f} s"),
+        ("an agent's masks and the scale of its observations", f"{r['view_s']:.0f} s"),
         ("peak of anonymous memory", gib["peak_anonymous_bytes"]),
-        ("peak of resident memory, pages of the store included", gib["peak_resident_bytes"]),
+        ("peak of resident memory, including pages of the store", gib["peak_resident_bytes"]),
         ("gradient steps per second", f"{r['steps_per_s']:.0f}"),
         (
-            f"over those on {r['small_runs']:,} runs, 95 % interval",
+            f"ratio to the same on {r['small_runs']:,} runs, 95 % interval",
             f"{r['over_small']:.2f} ({r['over_small_low']:.2f} to {r['over_small_high']:.2f})",
         ),
         ("gradient steps per second, every batch from disk", f"{r['cold_steps_per_s']:.1f}"),

@@ -48,13 +48,13 @@ def arithmetic(collection: Mapping[str, Any], storage: Mapping[str, Any], millio
 def render(r: Mapping[str, Any]) -> str:
     rows = [
         ("processor time of the collection", f"{r['core_hours']:,.0f} core-hours"),
-        *((f"by the wall on {n} cores", f"{r[f'hours_on_{n}']:,.1f} hours") for n in CORES),
-        (f"money, at {r['price']} $ per core-hour", f"{r['money']:,.0f} $"),
-        ("cores that one writing process keeps busy", f"{r['most_cores']:,.0f}"),
+        *((f"wall time on {n} cores", f"{r[f'hours_on_{n}']:,.1f} hours") for n in CORES),
+        (f"price, at {r['price']} $ per core-hour", f"{r['money']:,.0f} $"),
+        ("cores that one writing process can keep busy", f"{r['most_cores']:,.0f}"),
         ("files", f"{r['files']:,}, {r['files_gb']:,.0f} GB"),
-        ("to read and check them all, one core", f"{r['read_hours']:.1f} hours"),
+        ("reading and checking all files, one core", f"{r['read_hours']:.1f} hours"),
         ("the store that agents are trained on", f"{r['store_gb']:,.0f} GB"),
-        ("to build it, one core", f"{r['load_hours']:.1f} hours"),
+        ("building the store, one core", f"{r['load_hours']:.1f} hours"),
     ]
     return markdown.table(("10⁷ runs", ""), rows)
 

@@ -233,11 +233,12 @@ def render(r: Mapping[str, Any]) -> str:
     lost = ", ".join(f"{key} {r[key]}" for key in NOTHING)
     return (
         f"In {r['minutes']:g} minutes {r['killed_workers']} workers and {r['killed_drivers']} drivers were killed, one "
-        f"every {r['every_s']:g} s, during {r['collections']} collections of {r['tasks']:,} tasks in all. Of "
-        f"{r['runs']:,} runs {r['found_runs']:,} are there, of {r['tasks']:,} files {r['found_tasks']:,}; {lost}. "
-        f"{r['given_up']} times a task was given up after three kills, and a new run recorded it. "
-        f"{r['compared']} tasks were recorded again undisturbed, byte for byte the same but {r['differing']}. "
-        f"{r['runs_per_hour']:,.0f} runs an hour on {r['workers']} cores, {r['processor']}, kills and starts included."
+        f"every {r['every_s']:g} s, during {r['collections']} collections of {r['tasks']:,} tasks in all. At the end "
+        f"{r['found_runs']:,} of {r['runs']:,} runs and {r['found_tasks']:,} of {r['tasks']:,} files were there; "
+        f"{lost}. {r['given_up']} times a task was given up after three kills, and a new run recorded it. For "
+        f"comparison, {r['compared']} tasks were recorded again without kills: {r['differing']} of their files "
+        f"differed. Speed, with kills and starts: {r['runs_per_hour']:,.0f} runs an hour on {r['workers']} cores, "
+        f"{r['processor']}."
     )
 
 

@@ -149,8 +149,8 @@ Measured on {results["tasks"]} tasks ({results["runs"]:,} runs, {results["rows"]
 with pyarrow {results["pyarrow"]}, one thread, {results["processor"]}.
 
 A run takes {size:,.0f} bytes: 10⁶ runs {size / 1e3:.1f} GB in {10**6 // RUNS_PER_TASK:,} files, 10⁷ runs {size / 1e2:.0f} GB.
-On {results["many_files"]:,} files, {results["many_gigabytes"]:.1f} GB, just written: to list them takes {results["files_s"]:.1f} s, to hash them all
-{results["fingerprint_s"]:.0f} s, to read and check them all {results["read_s"]:.0f} s. To store one takes {results["store_ms"]:.1f} ms, {results["unsynced_ms"]:.1f} ms where nobody waits for the disk."""  # noqa: E501
+On {results["many_files"]:,} files, {results["many_gigabytes"]:.1f} GB, just written: listing takes {results["files_s"]:.1f} s, hashing
+{results["fingerprint_s"]:.0f} s, reading and checking {results["read_s"]:.0f} s. Storing one file takes {results["store_ms"]:.1f} ms, or {results["unsynced_ms"]:.1f} ms without waiting for the disk."""  # noqa: E501
     return f"{markdown.table(head, rows)}\n{last}"
 
 

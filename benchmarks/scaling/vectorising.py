@@ -199,8 +199,8 @@ def missed(results: Mapping[str, Any]) -> list[str]:
 def render(results: Mapping[str, Any]) -> str:
     """Markdown: a row of each kind, and where it was measured."""
     head = [
-        "workload", "parameters × batch", "plain", "population", "over plain", "95 % interval", "with 16 members",
-        "recorded over environment", "telemetry", "validation",
+        "workload", "parameters × batch", "plain", "population", "population / plain", "95 % interval",
+        "with 16 members", "recorded / environment", "telemetry", "validation",
     ]  # fmt: skip
     rows = []
     for kind in KINDS:

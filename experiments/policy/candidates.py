@@ -30,7 +30,7 @@ GROUPS = {
     "cosines": "cosines of the probe's successive gradients",
     "moved": "how far the probe's rates move the weights",
     "model": "shares of the weights in vectors and in the largest tensor",
-    "kind": "the optimizer, by its name",
+    "kind": "the name of the optimizer",
     "recipe": "batch size, weight decay, clipping, dropout, batch norm",
     "size": "numbers of weights and tensors",
     "scale": "loss, gradient and weights at the start",

@@ -126,7 +126,10 @@ def render(r: Mapping[str, Any]) -> str:
         ]
         for name in (key.removesuffix(".later") for key in r if key.endswith(".later"))
     ]  # fmt: skip
-    head = ["tasks learned from", "explained of later moves", "of first levels", "by one critic", "moved", "gained"]
+    head = [
+        "tasks learned from", "explained of later moves (95 %)", "explained of first levels (95 %)",
+        "explained of later moves by one critic", "decisions with a move", "mean gain",
+    ]  # fmt: skip
     scope = f"{r['departures']:,} departures of {r['tasks']} branched tasks, data `{r['data'][:12]}`."
     return f"{markdown.table(head, rows, 'rrrrrr')}\n\n{scope}"
 

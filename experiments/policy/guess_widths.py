@@ -66,10 +66,10 @@ def render(r: Mapping[str, Any]) -> str:
     rows = [
         [_name(spec), *(verdict.number(r[f"{_name(spec)}.{off:g}"], sign=True) for off in OFF)] for spec in SPECS
     ]  # fmt: skip
-    table = markdown.table(["policy, guess, share of wrong ones", *(f"{off:+g}" for off in OFF)], rows)
+    table = markdown.table(["widths of policy and guess, share of wrong guesses", *(f"{off:+g}" for off in OFF)], rows)
     return (
-        f"{table}\n\nRegret less that without a guess, {r['none']:.3f}, by the decades that the guess is off. "
-        f"{r['tasks']} recorded tasks of the ordinary regime, data `{r['data'][:12]}`."
+        f"{table}\n\nCells: regret minus that without a guess, {r['none']:.3f}. Columns: decades that the guess is "
+        f"off. {r['tasks']} recorded tasks of the ordinary regime, data `{r['data'][:12]}`."
     )
 
 

@@ -48,13 +48,13 @@ TOLD, UNTOLD, EVERYTHING, NAMED = "told", "untold", "everything", "family"
 ALL, CALM = "all", "calm"
 FEWER = (0.125, 0.25, 0.5)  # shares of the tasks that trees are fitted on, for the curve
 TEXT = {
-    "best": "best of the task's own runs, afterwards", "policy": "shipped policy's first action",
-    "policy_steps": "the same, not told of the data", "same": "one level for all",
+    "best": "best of the task's own runs, with hindsight", "policy": "shipped policy's first action",
+    "policy_steps": "shipped policy's first action, not told of the data", "same": "one level for all",
     "finder_steepest": "finder: steepest descent", "finder_tenth": "finder: a tenth of the blow-up",
-    TOLD: "trees: what a policy observes", UNTOLD: "the same, not told of the data",
-    EVERYTHING: "trees: and all of these",
-    NAMED: "trees: and the family's name",
-} | {name: f"trees: and {what}" for name, what in GROUPS.items()}  # fmt: skip
+    TOLD: "trees: the observation", UNTOLD: "trees: the observation, not told of the data",
+    EVERYTHING: "trees: the observation and all of these groups",
+    NAMED: "trees: the observation and the family's name",
+} | {name: f"trees: the observation and {what}" for name, what in GROUPS.items()}  # fmt: skip
 
 
 def learned(tasks: Sequence[Held], inputs: np.ndarray, split: int = 0, share: float = 1.0) -> np.ndarray:
@@ -149,10 +149,10 @@ def render(r: Mapping[str, Any]) -> str:
     names = sorted(of_all, key=lambda name: -of_all[name])
     rows = [[TEXT[name], *(_cell(r, name, group) for group in shown)] for name in names]
     heads = [f"{_title(group)} ({r[f'tasks.{group}']})" for group in shown]
-    table = markdown.table(["the level is", *heads], rows)
+    table = markdown.table(["rule that names the level", *heads], rows)
     points = ", ".join(f"{tasks} tasks {regret:.3f}" for tasks, regret in r["curve"])
     return (
-        f"{table}\n\nTrees with all candidates, by the tasks that they are fitted on: {points}.\n\n"
+        f"{table}\n\nRegret of trees with all groups, by the number of tasks that they are fitted on: {points}.\n\n"
         f"{r[f'tasks.{ALL}']} recorded tasks of the training families, data `{r['data'][:12]}`."
     )
 

@@ -128,8 +128,8 @@ def measure(files: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], pa
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each variant."""
-    header = ["agents with", "predicted of tasks that they learned from", "of others", "95 %",
-              "of others, at the first decision"]  # fmt: skip
+    header = ["agents with", "predicted in tasks they learned from", "predicted in other tasks", "95 %",
+              "in other tasks, at the first decision"]  # fmt: skip
     rows = []
     for name in (key.removesuffix(".seen") for key in r if key.endswith(".seen")):
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])

@@ -113,7 +113,8 @@ def render(r: Mapping[str, Any]) -> str:
             more = verdict.difference(*(r[f"{name}.{key}"] for key in ("more", "more_low", "more_high")))
         interval = verdict.interval(r[f"{name}.low"], r[f"{name}.high"])
         rows.append([name, verdict.number(r[f"{name}.share"]), interval, more])
-    table = markdown.table(["what is observed", "share predicted", "95 %", "more than by the last (95 %)"], rows)
+    head = ["what is observed", "share of the variance predicted", "95 %", "minus the last alone (95 %)"]
+    table = markdown.table(head, rows)
     collection = f"{r['runs']} runs of {r['tasks']} recorded tasks of the training families, data `{r['data'][:12]}`."
     return f"{table}\n\n{collection}"
 

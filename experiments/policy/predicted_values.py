@@ -83,7 +83,7 @@ def figures(agents: Sequence[tuple[float, float]]) -> dict[str, Any]:
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: one row."""
     header = ["agents", "rank correlation of predicted value and regret", "95 %",
-              "regret of the highest value", "of the mean agent", "of the best afterwards"]  # fmt: skip
+              "regret of the agent with the highest value", "mean regret", "lowest regret"]  # fmt: skip
     low, high = (verdict.number(r[f"rank_{end}"], 2, sign=True) for end in ("low", "high"))
     row = [str(r["agents"]), verdict.number(r["rank"], 2, sign=True), f"{low} to {high}"]
     row += [verdict.number(r[key]) for key in ("promised", "mean", "best")]

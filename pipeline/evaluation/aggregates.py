@@ -1,4 +1,4 @@
-"""What a method's runs came to besides regret: one summary, for metrics/evaluate.json and for the report."""
+"""Figures of a method's runs besides regret, computed once for metrics/evaluate.json and the report."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ JUDGED = ("policy", "baseline", "textbook", "rival", "control")
 
 
 def with_groups(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evaluation's rows with the column `group`, which spells a method as metrics/evaluate.json does."""
+    """The evaluation's rows with the column `group`, the name of a method in metrics/evaluate.json."""
     return rows.assign(group=np.where(rows.kind == "policy", rows.method, rows.kind + "." + rows.method))
 
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs of methods that compete, without those of grids and oracles; with their groups."""
+    """The runs of methods that compete, without those of grids and oracles, with their groups."""
     return with_groups(rows.query("kind in @JUDGED"))
 
 
 def regimes(rows: pd.DataFrame) -> dict[str, str]:
-    """By task its regime."""
+    """The regime of every task."""
     return {str(task): str(regime) for task, regime in zip(rows.task, rows.regime, strict=True)}
 
 
 def weights(tasks: Iterable[str], rows: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:
-    """(tasks,) how much each of these tasks of the rows counts, by its regime."""
+    """Weights (tasks,) of these tasks of the rows, from the shares of their regimes."""
     of_task = regimes(rows)
     return stats.regime_weights([of_task[task] for task in tasks], shares)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method's runs came to."""
+    """Figures of a method's runs."""
 
     group: str
     runs: int
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def outcomes(rows: pd.DataFrame) -> dict[str, Outcome]:
-    """One per group of the rows."""
+    """One outcome per group of the rows."""
     return {str(group): _outcome(str(group), part) for group, part in rows.groupby("group", sort=True)}
 
 

@@ -1,4 +1,4 @@
-"""Where and how much a benchmark trains, and how much each of its tasks counts."""
+"""What a benchmark trains, where, and how much each of its tasks counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.evaluation.trial import Run
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how much is trained."""
+    """The tasks, seeds, weights and processes of a benchmark."""
 
     tasks: Sequence[Task]
     shares: Mapping[str, float]  # by regime: how much its tasks count, together
@@ -40,5 +40,5 @@ class Bench:
 
 
 def with_facts(rows: pd.DataFrame, bench: Bench) -> pd.DataFrame:
-    """The rows with what is known of their tasks."""
+    """The rows with the facts of their tasks as columns."""
     return rows.join(bench.facts().drop(columns="split"), "task", validate="m:1")

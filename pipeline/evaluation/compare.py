@@ -1,4 +1,4 @@
-"""The benchmark: schedules, rivals, controls and policies beside the oracle, all on the same tasks and seeds."""
+"""The benchmark: schedules, rivals, controls and policies next to the oracle, all on the same tasks and seeds."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ BASELINES = ("constant", "step", "exponential", "cosine")  # of the experiment p
 
 
 def compare(bench: Bench, methods: Sequence[Method], *, grids: bool = False) -> pd.DataFrame:
-    """All methods, schedules, the oracles of every score, the replay of the policy's mean curve; one row per run.
+    """Run all methods, schedules, the oracles of every score, and the replay of the policy's mean curve; one row per
+    run.
 
-    Rows carry what is known of their task, and regrets. With `grids`, those of tasks whose oracle is frozen are trained
-    and returned, too.
+    Rows include the facts of their task, and regrets. With `grids`, the grids of tasks with a frozen oracle are also
+    trained and returned.
     """
     known = bench.facts()
     tuned, first = oracles(bench, grids=grids)
@@ -54,13 +55,15 @@ def schedules(kind: str, rates: Sequence[float]) -> list[Scheduled]:
 
 
 def textbook(schedule: str, rate: float) -> list[Scheduled]:
-    """What a person would type for a task, its default; and other schedules from the same rate."""
+    """The task's default, which a person would type for it, and other schedules from the same rate."""
     default = Scheduled("textbook", "default", schedule=schedule, lr0=rate)
     return [default, Scheduled("textbook", "wsd", schedule="wsd", lr0=rate), *schedules("textbook", [rate])]
 
 
 def name_of(bench: Bench) -> str:
-    """Hash of what is judged, on what, and of how much each task counts: figures of equal names compare."""
+    """Hash of what is judged, on which tasks, and with which weights. Only figures with an equal hash are
+    comparable.
+    """
     known = bench.facts()
     won = frozen.oracles(bench.tasks)
     fixed = {
@@ -73,11 +76,10 @@ def name_of(bench: Bench) -> str:
 
 
 def contenders(policy: Path, blind: Path) -> list[Method]:
-    """The policy as it comes and shown the validation loss, its controls, and the LR finders, which need no rate.
+    """The policy by default and with the validation loss, its controls, and the LR finders, which need no rate.
 
-    As it comes, in a loop over a DataLoader, it knows the training loss and the size of the data.
-
-    Raises FileNotFoundError where there is no policy.
+    By default, as in a loop over a DataLoader, it knows the training loss and the size of the data. Raises
+    FileNotFoundError if there is no policy.
     """
     learned = existing(policy)
     return [
@@ -92,25 +94,25 @@ def contenders(policy: Path, blind: Path) -> list[Method]:
 
 
 def existing(path: Path) -> str:
-    """`path` as a string, for a method; FileNotFoundError where there is none."""
+    """`path` as a string, for a method. Raises FileNotFoundError if there is no such file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such policy; run the export stage first")
     return str(path)
 
 
 def calibrated() -> dict[str, Scheduled]:
-    """By optimizer the schedule and rate that is best on average over tasks of the training families, frozen.
+    """For each optimizer the frozen schedule and rate that is best on average over tasks of the training families.
 
-    An optimizer that the file does not name has Adam's.
+    An optimizer that the file does not name uses Adam's.
     """
     chosen = json.loads(CALIBRATED.read_text(encoding="utf-8"))
     return {o: Scheduled("rival", "calibrated", **chosen.get(o, chosen["adam"])) for o in OPTIMIZERS}
 
 
 def mean_curves(rows: pd.DataFrame) -> dict[str, Replayed]:
-    """By optimizer the replay of the policy's learning rate, the geometric mean over its runs.
+    """For each optimizer the replay of the policy's learning rate, the geometric mean over its runs.
 
-    A probe is rolled back, so its rates are none of the training's: the first rate after it stands in their place.
+    A probe is rolled back, so its rates do not count. The first rate after the probe replaces them.
     """
     curves: dict[str, list[np.ndarray]] = {}
     for optimizer, probed, curve in zip(rows.optimizer, rows.probe_steps / rows.n_steps, rows.lr_curve, strict=True):

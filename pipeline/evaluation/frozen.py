@@ -1,8 +1,8 @@
-"""The oracles of the frozen tasks, in oracles.json: which schedule and rate of a task's grid is best, by score.
+"""The oracles of the frozen tasks, in oracles.json: the best schedule and rate of a task's grid, by score.
 
-A grid costs as much as all else that a task is judged by, and its winner does not change. So `benchmarks.spread` writes
-the winners down, and `dvc repro` trains these alone. They are bound to what the task was: an entry counts as long as
-the task's entry in splits.json is the one that its grid was trained on.
+A grid costs as much as everything else on a task, and its winner does not change. So `benchmarks.spread` stores the
+winners, and `dvc repro` trains only these. An entry is valid as long as the task's entry in splits.json is the one that
+its grid was trained on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Winners = Mapping[str, Scheduled]  # by score
 
 
 def oracles(tasks: Iterable[Task]) -> dict[str, Winners]:
-    """By name the winners of those of the tasks that the file knows."""
+    """By name the winners of those tasks that the file has."""
     known = json.loads(ORACLES.read_text(encoding="utf-8"))
     return {
         task.name: {score: Scheduled("oracle", score, **won) for score, won in known[task.name]["winners"].items()}
@@ -30,7 +30,7 @@ def oracles(tasks: Iterable[Task]) -> dict[str, Winners]:
 
 
 def write(winners: Mapping[Task, Winners]) -> None:
-    """Make these the file's content, but for tasks that splits.json does not hold."""
+    """Replace the file's content by these winners, except for tasks that splits.json lacks."""
     content = {
         task.name: {
             "task": _digest(task),
@@ -43,12 +43,12 @@ def write(winners: Mapping[Task, Winners]) -> None:
 
 
 def changed(winners: Mapping[Task, Winners]) -> list[str]:
-    """The names of the tasks of which the file says something else."""
+    """The names of the tasks for which the file has other winners."""
     known = oracles(winners)
     return [task.name for task, of_task in winners.items() if known.get(task.name, of_task) != of_task]
 
 
 def _digest(task: Task) -> str | None:
-    """Hash of what splits.json says of a task; None where it says nothing."""
+    """Hash of a task's entry in splits.json; None if it has none."""
     said = entry(task)
     return None if said is None else hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""The grid of schedules and rates that is tuned for every task: its best member is the task's oracle.
+"""The grid of schedules and rates that is tuned for every task. Its best member is the task's oracle.
 
-It is thinned. The cosine is trained from every rate; the other schedules only near the rates from which the cosine does
-well, since no schedule does well where the cosine gains little. Grids are trained on seeds of their own: those of the
-runs that methods are judged on choose nothing.
+The grid is thinned. The cosine is trained from every rate. The other schedules are trained only near the rates at which
+the cosine does well, since no schedule does well where the cosine gains little. Grids are trained on seeds of their
+own; the seeds on which methods are judged choose nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rates(optimizer: str) -> list[float]:
 
 
 def train_grids(bench: Bench, tasks: Sequence[Task]) -> pd.DataFrame:
-    """The thinned grids of these tasks, on the seeds that choose."""
+    """The thinned grids of these tasks, on the seeds that choose the winner."""
     known, seeds = bench.facts(), range(TUNING, TUNING + bench.tuning_seeds)
     every = {task: rates(known.optimizer[task.name]) for task in tasks}
     first = [run for task in tasks for run in bench.runs(of_grid([FIRST], every[task]), task, seeds)]
@@ -52,7 +52,9 @@ def of_grid(names: Sequence[str], rates: Sequence[float]) -> list[Scheduled]:
 
 
 def promising(cosines: pd.DataFrame, known: pd.DataFrame) -> dict[str, list[float]]:
-    """By task the rates whose mean regret against the best cosine is at most `NEAR`, and their direct neighbours."""
+    """For each task the rates whose mean regret against the best cosine is at most `NEAR`, and their direct
+    neighbours.
+    """
     means, near = mean_scores(cosines, known, "test_loss"), dict[str, list[float]]()
     for task, of_task in means.groupby("task"):
         by_rate = of_task.sort_index(level="lr0")
@@ -65,9 +67,9 @@ def promising(cosines: pd.DataFrame, known: pd.DataFrame) -> dict[str, list[floa
 
 
 def mean_scores(tuned: pd.DataFrame, known: pd.DataFrame, score: str) -> pd.Series:
-    """By task, method and lr0 the mean score over the seeds that choose; tasks without that score are left out.
+    """Mean score by task, method and lr0 over the seeds that choose. Tasks without that score are left out.
 
-    A run that diverged or ended above where it began counts as where it began.
+    A run that diverged or ended above its initial loss counts as its initial loss.
     """
     start = tuned.task.map(known[start_of(score)])
     values = tuned.assign(start=start, value=np.fmin(tuned[score], start)).dropna(subset=["start"])
@@ -75,7 +77,9 @@ def mean_scores(tuned: pd.DataFrame, known: pd.DataFrame, score: str) -> pd.Seri
 
 
 def whole(rows: pd.DataFrame) -> pd.DataFrame:
-    """The grids among a benchmark's rows, with what thinning left out: there the cosine from that rate stands in."""
+    """The grids among a benchmark's rows, completed: where thinning left a configuration out, the cosine from that rate
+    counts.
+    """
     grid = rows.query("kind == 'grid'")
     cosines, cells = grid.query("method == @FIRST"), [grid]
     trained = set(zip(grid.task, grid.method, grid.lr0, strict=True))

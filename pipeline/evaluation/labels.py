@@ -1,4 +1,4 @@
-"""Names of tasks for people: "diabetes MLP 3×34 · Adam · 331 steps · batch 12". Caches and tables go by `Task.name`."""
+"""Readable names of tasks: "diabetes MLP 3×34 · Adam · 331 steps · batch 12". Caches and tables use `Task.name`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PATTERNS = (  # of a workload's name -> how it is written, one after the other
 
 
 def labels(facts: pd.DataFrame) -> dict[str, str]:
-    """By task what it is: data, architecture, optimizer, steps and batch; no two are equal.
+    """For each task a label of its data, architecture, optimizer, steps and batch; no two labels are equal.
 
-    `facts` has a row for each task of one split, by its name, with the columns family, workload, optimizer, n_steps
-    and steps_per_epoch, as `run_cache.facts` has them.
+    `facts` has a row for each task of one split, by its name, with the columns family, workload, optimizer, n_steps and
+    steps_per_epoch, as `run_cache.facts` returns them.
     """
     names = {str(task): _label(row) for task, row in facts.iterrows()}
     every = [*names.values()]
@@ -44,7 +44,7 @@ def labels(facts: pd.DataFrame) -> dict[str, str]:
 
 
 def of_runs(rows: pd.DataFrame) -> dict[str, str]:
-    """The labels of the tasks that an evaluation's rows, of one split, are of."""
+    """The labels of the tasks of an evaluation's rows, which are of one split."""
     return labels(rows.drop_duplicates("task").set_index("task"))
 
 
@@ -61,6 +61,6 @@ def _label(task: pd.Series) -> str:
 
 
 def _parts(workload: str) -> tuple[str, int | None]:
-    """Data and architecture of a workload's name, and its number of training examples, where it says one."""
+    """Data and architecture from a workload's name, and its number of training examples if the name has it."""
     match = re.fullmatch(r"(.+)-n(\d+)-\w+", workload)
     return (match[1], int(match[2])) if match else (workload, None)

@@ -1,4 +1,4 @@
-"""What makes the steps of one training outside the decision process: an optimizer, and perhaps a scheduler."""
+"""What makes the steps of one training outside the decision process: an optimizer, and possibly a scheduler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Reports = Literal["nothing", "loss", "validation"]
 
 @dataclass(frozen=True)
 class Driver:
-    """What makes one training's steps."""
+    """Makes the steps of one training."""
 
     optimizer: Any
     scheduler: Any = None
@@ -27,16 +27,16 @@ class Driver:
     needs_loss: bool = False  # the optimizer works its step out from the batch loss
 
     def step(self, loss: Tensor) -> None:
-        """A step of the optimizer along the gradients, and of the scheduler, unless that waits for a validation loss.
+        """One step of the optimizer along the gradients, and of the scheduler, unless that waits for a validation loss.
 
-        `loss` () is the batch loss that the gradients are of.
+        `loss` () is the batch loss of these gradients.
         """
         self.optimizer.step(**({"loss": loss} if self.needs_loss else {}))
         if self.scheduler is not None and self.reports != "validation":
             self.scheduler.step(*([loss] if self.reports == "loss" else []))
 
     def after_validation(self, val_loss: float) -> None:
-        """Let the scheduler step that waits for a validation loss."""
+        """Step a scheduler that waits for a validation loss."""
         if self.reports == "validation":
             self.scheduler.step(val_loss)
 
@@ -50,7 +50,7 @@ def plain(params: list[nn.Parameter], workload: Workload) -> torch.optim.Optimiz
 
 
 def of_scheduler(factory: Callable[[Any, int], Any]) -> Recipe:
-    """The recipe of anybody's scheduler: `factory(optimizer, total_steps)`, the optimizer at the textbook's rate.
+    """The recipe of a user's scheduler: `factory(optimizer, total_steps)`, where the optimizer has the textbook's rate.
 
     `step(loss)` gets every batch's loss, `step(metrics)` a validation loss now and then, any other `step()` nothing.
     """

@@ -1,9 +1,9 @@
-"""Trainings under optimizers and schedulers of packages, from the initial weights and through the batches that every
-other method has.
+"""Trainings under optimizers and schedulers of packages, from the same initial weights and batches as every other
+method.
 
-One training runs in the loop that everybody writes. Of several, a population works out the gradients, and each one's
-own optimizer makes its step: the same, for whoever looks at its weights' values alone and not at how they are parted
-into tensors (tests/pipeline/evaluation/test_rivals.py).
+A single training runs in an ordinary loop. Several trainings share a population that computes the gradients, and each
+one's own optimizer makes its step. Both give the same result for an optimizer that uses only the values of the weights
+and not how they are split into tensors (tests/pipeline/evaluation/test_rivals.py).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from pipeline.workloads.population import Population
 def train(
     workload: Workload, seeds: Sequence[int], recipes: Sequence[Recipe], val_examples: int, milestones: Sequence[int]
 ) -> Recording:
-    """One training per seed and its recipe, on one thread of the CPU, then its test; see `recorder.Recording`.
+    """One training per seed and recipe, on one thread of the CPU, then its test; see `recorder.Recording`.
 
-    The validation loss is taken at `milestones`, completed steps; a scheduler that watches it hears of it then. A
-    training whose batch loss is not finite ends there, and what would have come is nan.
+    The validation loss is measured at `milestones`, in completed steps, and passed to a scheduler that watches it. A
+    training whose batch loss is not finite ends there, and its later values are nan.
     """
     alone = len(seeds) == 1
     runs = PlainLoop(workload, seeds[0], recipes[0]) if alone else SideBySide(workload, seeds, recipes)
@@ -39,7 +39,7 @@ def train(
 
 
 class PlainLoop:
-    """One training in the loop that everybody writes."""
+    """One training in an ordinary loop."""
 
     members = np.arange(1)
 
@@ -97,7 +97,9 @@ class PlainLoop:
 
 
 class SideBySide(Population):
-    """A population whose members' own optimizers make the steps, each on one tensor: the member's row of weights."""
+    """A population whose members have optimizers of their own. Each optimizes one tensor: the member's row of
+    weights.
+    """
 
     def __init__(self, workload: Workload, seeds: Sequence[int], recipes: Sequence[Recipe]) -> None:
         super().__init__(workload, seeds)
@@ -122,7 +124,7 @@ class SideBySide(Population):
         return loss
 
     def _update(self, lr: np.ndarray) -> None:
-        """Nothing: the members' drivers make the steps."""
+        """Does nothing: the members' drivers make the steps."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         return _evaluation_mode(*self._optimizers)
@@ -137,13 +139,13 @@ class SideBySide(Population):
 
 
 def _rate(optimizer: Any) -> float:
-    """Of the first group; an optimizer that finds its own scale `d` multiplies by it."""
+    """The rate of the first group, times the optimizer's own scale `d` if it finds one."""
     group = optimizer.param_groups[0]
     return float(group["lr"]) * float(group.get("d", 1.0))
 
 
 def _training_mode(*optimizers: Any) -> None:
-    """Schedule-free optimizers keep other weights for training than for evaluation."""
+    """Schedule-free optimizers have other weights for training than for evaluation."""
     for optimizer in optimizers:
         if hasattr(optimizer, "train"):
             optimizer.train()
@@ -160,7 +162,7 @@ def _evaluation_mode(*optimizers: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def score(workload: Workload, model: nn.Module, data: Data, limit: int | None = None) -> tuple[float, float]:
-    """Mean loss and error rate on the first `limit` examples; nan error where the workload has none."""
+    """Mean loss and error rate on the first `limit` examples; nan error if the workload has none."""
     outputs: Tensor = model.eval()(data.x[:limit])
     loss, y = workload.loss(outputs, data.y[:limit]).item(), data.y[:limit]
     return loss, np.nan if workload.error is None else workload.error(outputs, y).item()

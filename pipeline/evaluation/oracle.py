@@ -1,7 +1,7 @@
-"""The oracle: of every task the configuration of its grid that is best, trained again.
+"""The oracle of a task: the best configuration of its grid, trained again.
 
-The winner of a grid is trained on the seeds that all methods are judged on: those did not choose it, and its losses
-pair with everybody's (common random numbers).
+The winner of a grid is trained on the seeds that all methods are judged on. These seeds did not choose it, and its
+losses can be paired with those of every method (common random numbers).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.evaluation.trial import Run
 
 
 def winners(tuned: pd.DataFrame, known: pd.DataFrame) -> dict[str, Winners]:
-    """By task and score the configuration of its grid that is best on average over the seeds that choose."""
+    """For each task and score the configuration of its grid that is best on average over the seeds that choose."""
     best: dict[str, dict[str, Scheduled]] = {task: {} for task in tuned.task.unique()}
     for score in SCORES.values():
         for task, name, lr0 in mean_scores(tuned, known, score).groupby("task").idxmin():
@@ -32,7 +32,7 @@ def winners(tuned: pd.DataFrame, known: pd.DataFrame) -> dict[str, Winners]:
 def oracles(bench: Bench, *, grids: bool = False) -> tuple[pd.DataFrame, list[Run]]:
     """The grids that were trained, and the runs of all winners on the judged seeds.
 
-    A task whose oracle is frozen needs no grid; with `grids` it has one, and a message where the two disagree.
+    A task whose oracle is frozen needs no grid. With `grids` it has one, and a message if the two disagree.
     """
     known = frozen.oracles(bench.tasks)
     tuned = train_grids(bench, [task for task in bench.tasks if grids or task.name not in known])
@@ -49,7 +49,7 @@ def _runs(bench: Bench, best: Mapping[str, Winners]) -> list[Run]:
 
 
 def against_oracle(bench: Bench) -> tuple[pd.DataFrame, dict[Task, Winners]]:
-    """The grids of all tasks with their regrets against their own winners, whatever is frozen; and these winners."""
+    """The grids of all tasks with regrets against their own winners, ignoring frozen ones; and these winners."""
     tuned = train_grids(bench, bench.tasks)
     best = winners(tuned, bench.facts())
     rows = pd.concat([tuned, bench.compute(_runs(bench, best), "oracle")], ignore_index=True)

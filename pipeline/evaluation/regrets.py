@@ -1,4 +1,4 @@
-"""Regrets of a benchmark's runs against the oracle, and how soon they come near it."""
+"""Regrets of a benchmark's runs against the oracle, and the steps until they come near it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HOPELESS = "no tuned training improves on its start"  # why a task has no regret
 
 
 def start_of(score: str) -> str:
-    """The column with what a score is before any training."""
+    """The column that holds a score's value before training."""
     return "initial_error" if score.endswith("error") else "initial_loss"
 
 
 def add_regret(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add the regrets of `SCORES`, the gap of the error rate to the oracle's, steps and epochs to target.
+    """Add the regrets of `SCORES`, the difference of the error rate to the oracle's, and steps and epochs to target.
 
-    A task without room for regret, which no tuned training improves on, is left out, with a message.
+    A task on which no tuned training improves has no room for regret and is left out, with a message.
     """
     parts = []
     for name, part in rows.groupby("task", sort=True):
@@ -54,13 +54,15 @@ def left_out(tasks: Iterable[str], rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _oracle(part: pd.DataFrame, score: str) -> float:
-    """Mean score of the tuned winner; a run that ended above where it began counts as where it began. nan: no such."""
+    """Mean score of the tuned winner, nan if there is none. A run that ended above its initial loss counts as its
+    initial loss.
+    """
     winner = part.query("kind == 'oracle' and method == @score")
     return float(np.fmin(winner[score], winner[start_of(score)]).mean())
 
 
 def _regret(part: pd.DataFrame, score: str, oracle: float) -> np.ndarray:
-    """nan where an error rate has no room."""
+    """Regrets of one score; nan if an error rate leaves no room."""
     start = part[start_of(score)]
     if score.endswith("error") and not start.iloc[0] - oracle > ROOM:
         return np.full(len(part), np.nan)

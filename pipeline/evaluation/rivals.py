@@ -1,7 +1,7 @@
 """Rivals that are not a schedule: optimizers that find their own rate, schedulers that watch a loss, and one optimizer
-with its schedule and a rate that were chosen once.
+whose schedule and rate were chosen once.
 
-Their packages' defaults stand, as with users who do not tune; where a rate must be given, it is the textbook's.
+They use the defaults of their packages, like users who do not tune, and the textbook's rate if they need one.
 `loops.py` trains them.
 """
 
@@ -42,7 +42,7 @@ def _greedy(params: list[nn.Parameter], workload: Workload) -> Driver:
 
 
 def _nadamw(params: list[nn.Parameter], workload: Workload, schedule: str, lr0: float) -> Driver:
-    """NAdamW under a schedule, as AlgoPerf's baselines have it (Dahl et al. 2023, arXiv:2306.07179)."""
+    """NAdamW under a schedule, as in AlgoPerf's baselines (Dahl et al. 2023, arXiv:2306.07179)."""
     optimizer = torch.optim.NAdam(
         params, lr0, self_tuning.adam_betas(workload), weight_decay=workload.weight_decay, decoupled_weight_decay=True
     )
@@ -68,12 +68,12 @@ class RivalRecipe:
     alone: bool = False  # it looks at how weights are parted into tensors
 
     def of(self, settings: dict[str, Any]) -> Recipe:
-        """The recipe with these settings in place of the frozen ones."""
+        """The recipe with these settings instead of the frozen ones."""
         return partial(self.recipe, **self.settings() | settings)
 
 
 def nadamw_settings() -> dict[str, Any]:
-    """Schedule and highest rate `lr0` that are best on average over the training families' tasks, frozen."""
+    """The frozen schedule and highest rate `lr0` that are best on average over the training families' tasks."""
     return json.loads(CALIBRATED.read_text(encoding="utf-8"))[NADAMW]
 
 

@@ -1,8 +1,8 @@
-"""Trainings of a benchmark, each cached under the hash of what decides it: what was trained once is not trained again.
+"""Trainings of a benchmark, each cached under the hash of everything that decides it, so none is trained twice.
 
-Those whose rates are known beforehand train together, a population at a time, and so do those that policies of one
-decision process drive, all seeds of a rule inside it, and the rivals; the rest one by one. This process alone writes,
-as results come: a kill costs what is in training.
+These train together as one population: runs with known rates; runs of policies with the same decision process; all
+seeds of a rule inside it; and the rivals. All others train one by one. Only this process writes, as results arrive, so
+a kill loses only the trainings in progress.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Item = TypeVar("Item", bound=Hashable)
 
 
 def compute(runs: Sequence[Run], workers: Engine, folder: Path, what: str) -> pd.DataFrame:
-    """A row for every run, in their order: what came of it, and what it was (split, task, kind, method, lr0, seed).
+    """A row for every run, in their order: its results, and what it was (split, task, kind, method, lr0, seed).
 
-    Raises EngineError where a training cannot be run; those before it are cached.
+    Raises EngineError if a training cannot be run. Trainings that finished before it are cached.
     """
     results = through(folder, {run: run.key() for run in runs}, partial(_train, workers=workers, what=what))
     return pd.DataFrame([run.columns() | results[run] for run in runs]).astype({"lr0": float})
@@ -45,7 +45,7 @@ def _train(runs: Sequence[Run], workers: Engine, what: str) -> Iterator[dict[Run
 
 
 def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.DataFrame:
-    """What `trial.task_facts` says of each task, by its name."""
+    """The result of `trial.task_facts` for each task, by its name."""
 
     def measure(tasks: Sequence[Task]) -> Iterator[dict[Task, dict[str, Any]]]:
         for task in tasks:
@@ -58,9 +58,10 @@ def facts(tasks: Iterable[Task], seeds: int, device: str, folder: Path) -> pd.Da
 def through(
     folder: Path, keys: Mapping[Item, Hashable], compute: Callable[[Sequence[Item]], Iterable[Mapping[Item, Any]]]
 ) -> dict[Item, Any]:
-    """By item the result that `folder` holds under its key; what it lacks is computed, and cached as it comes.
+    """For each item the result that `folder` holds under its key. Missing results are computed, and cached as they
+    arrive.
 
-    `compute` is given one item of each missing key, and yields results of some of them at a time; none is None.
+    `compute` gets one item for each missing key, and yields results of some of them at a time; none is None.
     """
     with open_cache(folder) as cache:
         results = {key: cache.get(key) for key in dict.fromkeys(keys.values())}
@@ -73,12 +74,12 @@ def through(
 
 
 def open_cache(folder: Path) -> diskcache.Cache:
-    """Results by key; nothing is ever dropped."""
+    """Results by key. Nothing is ever removed."""
     return diskcache.Cache(str(folder), eviction_policy="none", size_limit=2**40)
 
 
 def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """What trains together, the longest trainings' first, so that no worker is left alone with one at the end."""
+    """Runs that train together, the longest trainings first, so that no worker is left with a long one at the end."""
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.together(), []).append(run)
@@ -88,7 +89,7 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 
 def _steps(tasks: Iterable[Task]) -> Callable[[Task], int]:
-    """How many steps a task's trainings have; frozen tasks need not be made for that."""
+    """The number of steps of a task's trainings. For frozen tasks it is known without drawing them."""
     known = {task: entry(task) for task in dict.fromkeys(tasks)}
     steps = {task: said["n_steps"] if said else task.sample().n_steps for task, said in known.items()}
     return steps.__getitem__

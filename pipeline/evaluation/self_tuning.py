@@ -1,6 +1,6 @@
-"""Optimizers of packages that find their own rate, with their packages' defaults, as users have them who do not tune.
+"""Optimizers of packages that find their own rate, with the packages' defaults, as users run them who do not tune.
 
-Weight decay is the workload's own; Adam's kin stands for every optimizer but SGD.
+Weight decay is the workload's own. For optimizers other than SGD, the Adam variant of a package is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def is_sgd(workload: Workload) -> bool:
 
 
 def adam_betas(workload: Workload) -> tuple[float, float]:
-    """The workload's own, unless they are Lion's."""
+    """The workload's own betas, unless they are Lion's."""
     return ADAM_BETAS if workload.betas is None or workload.optimizer == "lion" else workload.betas
 
 
@@ -37,7 +37,7 @@ def schedule_free(params: list[nn.Parameter], workload: Workload) -> Driver:
 
 
 def schedule_free_high(params: list[nn.Parameter], workload: Workload) -> Driver:
-    """Schedule-free AdamW from 0.01, whatever optimizer the workload has."""
+    """Schedule-free AdamW from 0.01, whatever the workload's optimizer."""
     from schedulefree import AdamWScheduleFree
 
     warm_up = round(WARM_UP * workload.n_steps)
@@ -83,7 +83,7 @@ def momo(params: list[nn.Parameter], workload: Workload) -> Driver:
 
 
 def dog(params: list[nn.Parameter], workload: Workload) -> Driver:
-    """DoG (Ivgi et al. 2023, arXiv:2302.12022) with its package's averaging of weights, as that advises."""
+    """DoG (Ivgi et al. 2023, arXiv:2302.12022) with the averaging of weights that its package advises."""
     from dog import DoG
 
     return Driver(Averaged(DoG(params, _start(workload), weight_decay=workload.weight_decay), params))
@@ -102,7 +102,7 @@ def _start(workload: Workload) -> float:
 
 
 class Averaged:
-    """DoG and the polynomial average of its weights, which are the ones to evaluate: `eval()` puts them in place.
+    """DoG with the polynomial average of its weights, which is what to evaluate: `eval()` puts the average in place.
 
     Running statistics of batch norm stay those of the last weights.
     """
@@ -127,14 +127,14 @@ class Averaged:
 
     @torch.no_grad()
     def eval(self) -> None:
-        """The averaged weights in place."""
+        """Put the averaged weights in place."""
         self._aside = [p.detach().clone() for p in self._params]
         for p, averaged in zip(self._params, self._averager.averaged_model.parameters(), strict=True):
             p.copy_(averaged)
 
     @torch.no_grad()
     def train(self) -> None:
-        """The weights of the training in place."""
+        """Put the weights of the training in place."""
         for p, own in zip(self._params, self._aside or self._params, strict=True):
             p.copy_(own)
         self._aside = None

@@ -1,12 +1,12 @@
-"""The benchmark's tasks: of every family the first draws, frozen in splits.json.
+"""The benchmark's tasks: the first draws of every family, frozen in splits.json.
 
-    python -m pipeline.evaluation.splits    # draws them anew; figures of before do not compare with those that follow
+    python -m pipeline.evaluation.splits    # draws them again; earlier figures do not compare with later ones
 
-A task is a workload drawn from a family by a seed. The file holds, beside the seeds, what the draws come to, so that a
-change of a family cannot change the benchmark silently (a test holds it). Families that say how many tasks they have,
-and those of the training, have the first draws. The others have one task of each of three optimizers; which one a
-family's first task has goes round from family to family: one task of each makes a small benchmark in which all three
-take part.
+A task is a workload drawn from a family by a seed. The file holds the seeds and the properties of the draws, so a
+change of a family cannot change the benchmark silently (a test checks this). Families of the training split, and
+families that define their number of tasks, have their first draws. The others have one task for each of three
+optimizers. The optimizer of the first task rotates from family to family, so even a small benchmark with one task each
+includes all three.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLED = 16  # workloads that a process keeps: some are pre-trained when they a
 
 @dataclass(frozen=True)
 class Task:
-    """A workload by name and seed; `sample` makes it."""
+    """A workload by name and seed. `sample` makes it."""
 
     split: str
     family: str
@@ -56,9 +56,9 @@ def _sampled(task: Task) -> Workload:
 
 
 def tasks(families: Iterable[str], per_family: int) -> list[Task]:
-    """Of each family its own number of tasks, or where it has none the first `per_family`.
+    """For each family its own number of tasks, or else the first `per_family`.
 
-    What the file does not hold is drawn. Raises KeyError for an unknown family.
+    Tasks that the file lacks are drawn. Raises KeyError for an unknown family.
     """
     out: list[Task] = []
     for name in families:
@@ -69,12 +69,12 @@ def tasks(families: Iterable[str], per_family: int) -> list[Task]:
 
 
 def full(name: str) -> int:
-    """Tasks of a family in the whole benchmark."""
+    """The number of a family's tasks in the whole benchmark."""
     return family(name).frozen or (1 if family(name).split == "train" else len(KINDS))
 
 
 def entry(task: Task) -> dict[str, Any] | None:
-    """What the file says of a task; None where it does not hold it."""
+    """The file's entry for a task; None if there is none."""
     return next((said for said in _entries(task.family) if said["seed"] == task.seed), None)
 
 
@@ -106,7 +106,7 @@ def draw(name: str, count: int, seed: int = SEED) -> list[Task]:
 
 
 def facts(task: Task) -> dict[str, Any]:
-    """What a task is: settings and sizes exactly, integers of its data by hash, other numbers to some digits."""
+    """The properties of a task: settings and sizes exactly, integers of its data by hash, other numbers rounded."""
     workload = task.sample()
     population = Population(workload, [0])
     (initial,), _ = population.score(workload.test)
@@ -122,7 +122,7 @@ def facts(task: Task) -> dict[str, Any]:
 
 
 def _hash(parts: Iterable[Data]) -> str:
-    """Of tokens and classes, and of the shapes of all; what is computed in floats differs between machines."""
+    """Hash of tokens and classes, and of the shapes of all data. Computed floats differ between machines."""
     digest = hashlib.sha256()
     for part in parts:
         for values in (part.x, part.y):

@@ -1,8 +1,8 @@
-"""What an evaluation reports: normalised regret, aggregates and bootstrap intervals.
+"""The statistics of an evaluation: normalised regret, aggregates and bootstrap intervals.
 
-Regrets come as arrays (tasks, seeds), lower is better: 0 is the tuned oracle, 1 a training that gained
-nothing. Aggregates follow Agarwal et al. 2021, arXiv:2108.13264 ("statistical precipice"): strata are tasks,
-seeds are resampled. A mean over tasks takes `weights` (tasks,); without them all tasks count alike.
+Regrets are arrays (tasks, seeds), and lower is better: 0 is the tuned oracle, 1 a training that gained nothing.
+Aggregates follow Agarwal et al. 2021, arXiv:2108.13264 ("statistical precipice"): strata are tasks, and seeds are
+resampled. A mean over tasks takes `weights` (tasks,); without them all tasks count alike.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Estimate:
 def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) -> Floats:
     """(L - L*) / (L0 - L*), broadcast: 0 equals the oracle, 1 the loss at initialisation.
 
-    A loss that is not finite (a diverged training) counts as 1; finite values are capped at [-1, 1], so that
-    one task or seed cannot decide a mean, and a finite blow-up counts as an overflow does. Raises
-    ValueError unless L* < L0, both finite: no regret exists without room.
+    A loss that is not finite (a diverged training) counts as 1. Finite regrets are clipped to [-1, 1], so one task or
+    seed cannot decide a mean, and a finite blow-up counts like an overflow. Raises ValueError unless L* < L0, both
+    finite: without room between them there is no regret.
     """
     loss, oracle, initial = np.broadcast_arrays(*(np.asarray(x, float) for x in (loss, oracle, initial)))
     room = initial - oracle
@@ -50,10 +50,10 @@ def normalised_regret(loss: ArrayLike, oracle: ArrayLike, initial: ArrayLike) ->
 
 
 def regime_weights(regimes: Sequence[str], shares: Mapping[str, float]) -> Floats:
-    """Weights (tasks,) that add up to 1: a task's regime has its share, split evenly among the regime's tasks.
+    """Weights (tasks,) that add up to 1: each regime has its share, split evenly among its tasks.
 
-    `regimes` are those of the tasks, `shares` those of all regimes. Where a regime has no task, the shares of the
-    others are scaled so that they add up to 1. Raises ValueError where none of the tasks' regimes has a share.
+    `regimes` are those of the tasks, `shares` those of all regimes. If a regime has no task, the other shares are
+    scaled to add up to 1. Raises ValueError if none of the tasks' regimes has a share.
     """
     each = np.array([shares[regime] / list(regimes).count(regime) for regime in regimes], float)
     if not each.sum() > 0:
@@ -62,10 +62,9 @@ def regime_weights(regimes: Sequence[str], shares: Mapping[str, float]) -> Float
 
 
 def iqm(values: ArrayLike) -> float:
-    """Interquartile mean, tasks and seeds pooled: a quarter cut at each end (arXiv:2108.13264, section 4.3).
+    """Interquartile mean of pooled tasks and seeds: a quarter is cut off at each end (arXiv:2108.13264, section 4.3).
 
-    rliable's own definition, `trim_mean(values, 0.25, axis=None)`: floor(n/4) values go at each end, none in
-    part.
+    This is rliable's definition, `trim_mean(values, 0.25, axis=None)`: floor(n/4) whole values are cut at each end.
     """
     return float(trim_mean(np.ravel(np.asarray(values, float)), 0.25))
 
@@ -96,17 +95,16 @@ def iqm_estimate(values: ArrayLike, *, n_resamples: int, rng: np.random.Generato
 def difference_estimate(
     a: ArrayLike, b: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int, rng: np.random.Generator
 ) -> Estimate:
-    """Mean of a - b, both (tasks, seeds), with its interval; below 0: `a` has the lower regret.
+    """Mean of a - b, both (tasks, seeds), with its interval. Below 0, `a` has the lower regret.
 
-    Paired: cell by cell the two share initialisation and batches, so differences are resampled, not `a` and
-    `b`.
+    It is paired: cell by cell both share initialisation and batches, so the differences are resampled.
     """
     a, b = _same_shape(a, b)
     return mean_estimate(a - b, weights=weights, n_resamples=n_resamples, rng=rng)
 
 
 def share_won(a: ArrayLike, b: ArrayLike, *, weights: ArrayLike | None = None) -> float:
-    """Share of pairs (tasks, seeds) in which `a` is lower than `b`, both finite; a tie is half a win."""
+    """Share of pairs (tasks, seeds) in which `a` is lower than `b`, both finite. A tie is half a win."""
     a, b = _same_shape(a, b)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("share_won: values that are not finite; compare regrets, where divergence counts as 1")
@@ -114,7 +112,7 @@ def share_won(a: ArrayLike, b: ArrayLike, *, weights: ArrayLike | None = None) -
 
 
 def steps_to_threshold(steps: ArrayLike, curves: ArrayLike, threshold: ArrayLike) -> Floats:
-    """First of `steps` (T,) at which a validation curve (..., T) is <= threshold (...,); nan where never.
+    """First of `steps` (T,) at which a validation curve (..., T) is <= threshold (...,); nan if it never is.
 
     Points of a curve that are nan (diverged, or not measured) do not count as reached.
     """
@@ -136,9 +134,9 @@ def sensitivity(regret: ArrayLike) -> Floats:
 def summary(
     regret: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    """(tasks, seeds) -> mean, its 95 % interval low to high, iqm and its interval, worst (worst task's mean).
+    """(tasks, seeds) -> mean, its 95 % interval low to high, iqm and its interval, worst (the worst task's mean).
 
-    Weights are of the mean: the interquartile mean counts all tasks alike.
+    Weights apply to the mean. The interquartile mean counts all tasks alike.
     """
     mean = mean_estimate(regret, weights=weights, n_resamples=n_resamples, rng=rng)
     middle = iqm_estimate(regret, n_resamples=n_resamples, rng=rng)
@@ -160,10 +158,10 @@ def _pooled_iqm(*tasks: Floats, axis: int) -> Floats:
 def _estimate(
     values: ArrayLike, statistic: Callable[..., Floats], n_resamples: int, rng: np.random.Generator
 ) -> Estimate:
-    """Percentile interval of a statistic of pooled tasks, seeds resampled within each task.
+    """Percentile interval of a statistic of pooled tasks, with seeds resampled within each task.
 
-    scipy resamples each of several samples by itself: one sample per task is the stratified bootstrap.
-    Percentile as in rliable. With few seeds it is narrow (a factor sqrt((S-1)/S) for S seeds), and it says
+    scipy resamples each of several samples by itself, so one sample per task is the stratified bootstrap. Percentile
+    intervals as in rliable. With few seeds they are too narrow (by a factor sqrt((S-1)/S) for S seeds), and they say
     nothing about other tasks.
     """
     table = np.asarray(values, float)

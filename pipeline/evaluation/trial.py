@@ -1,7 +1,7 @@
-"""One training of the benchmark: a task, what drives its learning rate, a seed.
+"""One training of the benchmark: a task, what drives its learning rate, and a seed.
 
-All methods of a task share initialisations and batches (common random numbers): run `seed` starts from the same
-weights and meets the same batches whatever drives its learning rate. Every step counts, those of a probe too.
+All methods of a task share initialisations and batches (common random numbers): run `seed` starts from the same weights
+and sees the same batches whatever drives its learning rate. Every step counts, including those of a probe.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Run:
     device: str = "cpu"
 
     def key(self) -> str:
-        """Stands for everything that decides what comes of it."""
+        """Identifies everything that decides its result."""
         content = {"method": self.method.content(), "seed": self.seed, "device": self.device}
         return _key(content, self.task, self.method.module, packages=self.method.packages())
 
     def together(self) -> Hashable:
-        """Equal for runs that train together."""
+        """Equal for runs that can train together."""
         alone = (self.seed,) if self.method.alone else ()
         return self.task, self.device, *self.method.together(), *alone
 
     def columns(self) -> dict[str, Any]:
-        """What it is, as a row of the benchmark's table says it."""
+        """Its properties, as columns of the benchmark's table."""
         return {
             "split": self.task.split, "task": self.task.name, "kind": self.method.kind, "method": self.method.name,
             "lr0": self.method.initial_rate, "seed": self.seed,
@@ -85,14 +85,14 @@ def _rows(workload: Workload, record: Recording, runs: int, seconds: float) -> l
 
 
 def facts_key(task: Task, seeds: int, device: str) -> str:
-    """Stands for everything that decides what `task_facts` says."""
+    """Identifies everything that decides the result of `task_facts`."""
     return _key({"seeds": seeds, "device": device}, task)
 
 
 def task_facts(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
-    """What is known of a task before anything is trained: its settings, its textbook default, its scores by then.
+    """What is known of a task before training: its settings, its textbook default, and its scores at that point.
 
-    Scores are the mean at initialisation, or those of the best constant prediction where they are lower.
+    Scores are the mean at initialisation, or those of the best constant prediction if these are lower.
     """
     workload = task.sample()
     loss, error = Population(workload, seeds, device).score(workload.test)

@@ -1,6 +1,6 @@
 """Behaviour policies of the collection: schedules, and earlier policies with noise.
 
-A schedule's level is that of its learning rate in the middle of the coming interval.
+The level that a schedule asks for is that of its learning rate in the middle of the coming interval.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHIFT, JITTER = (
 
 
 class Behaviour(Driver):
-    """K runs, each with a behaviour of its own, drawn from weights; everything random comes from `rng`."""
+    """K runs, each with its own behaviour, drawn by weights. All randomness comes from `rng`."""
 
     def __init__(
         self,
@@ -34,8 +34,9 @@ class Behaviour(Driver):
         policies: Sequence[Bundle] = (),
         exploration: tuple[float, float] = (0.0, 1.0),
     ) -> None:
-        """`exploration` = (epsilon at the first decision, its factor per decision). Raises ValueError for a
-        behaviour "policy" without policies."""
+        """`exploration` = (epsilon at the first decision, its factor per decision). Raises ValueError for the behaviour
+        "policy" if there are no policies.
+        """
         if POLICY in weights and not policies:
             raise ValueError(
                 "collect.schedules: 'policy' needs collect.behaviour_policies, a list of bundles; it is empty"
@@ -68,14 +69,14 @@ class Behaviour(Driver):
         return pilot.anchor + equation.span * explore(place, np.full(pilot.runs, chance), self._rng)
 
     def _track(self, pilot: Pilot) -> np.ndarray:
-        """Levels (K,) of each run's schedule, whose peak is the level that `first` asks for."""
+        """Levels (K,) of each run's schedule. The peak of the schedule is the level that `first` asks for."""
         bounds, n = pilot.cadence.bounds, pilot.total_steps
         start = pilot.anchor + pilot.protocol.action.span * self.first
         middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
         return start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
 
     def _ask(self, pilot: Pilot, first: bool) -> np.ndarray:
-        """Levels (K,) that the earlier policies want, shifted and noisy; nan-free."""
+        """Levels (K,) that the earlier policies ask for, shifted and with noise; never nan."""
         noise = self._rng.standard_normal(pilot.runs)
         if not self._policies:
             return pilot.level

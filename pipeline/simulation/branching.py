@@ -1,16 +1,16 @@
-"""Groups of twins: what one departure from a base is worth at the end of a training, everything else being equal.
+"""Groups of twins: what one departure from a base is worth at the end of a training, with everything else equal.
 
-A group starts from one initialisation, with one order of its data and one set of draws. Its base, twin 0, follows a
-base policy: it holds its first level, or goes on as an earlier policy would. Every other twin departs from it once:
+All twins of a group have the same initialisation, data order and random draws. Twin 0 is the base and follows a base
+policy: it holds its first level, or it acts as an earlier policy would. Every other twin departs from the base once:
 
-- in a group of levels at the first decision, to a level of its own, and holds that one or goes on from there,
-- in a group of moves at a later decision, by a move up or down; of two twins one moves up and one down, by the same
-  share of the most that a decision may. Then it follows the base policy again.
+- in a group of levels at the first decision, to a level of its own, which it then holds or continues from;
+- in a group of moves at a later decision, by a move up or down. Of two twins one moves up and one down, by the same
+  share of the largest move. Then both follow the base policy again.
 
-The base of a group of levels starts at the level that the earlier policy names, that of a group of moves near it or, in
-turns, farther off. In some tasks the bases of moves are rolled in: they follow the earlier policy up to a random
-decision, and only then hold. Where a policy has moved to, its next decision is to know what to do (states that a policy
-visits, what follows them by another: Ross and Bagnell 2014, arXiv:1406.5979).
+The base of a group of levels starts at the level that the earlier policy names. The base of a group of moves starts
+near it or, in turns, farther away. In some tasks the bases of moves are rolled in: they follow the earlier policy up to
+a random decision and hold from there. So a policy also learns what to do at the states that its own moves lead to (on
+learning at the states that a policy visits: Ross and Bagnell 2014, arXiv:1406.5979).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEVER = -1  # a decision at which nobody departs
 
 
 class Groups(NamedTuple):
-    """What a task's runs are, where they are twins."""
+    """How the runs of a task with twins are grouped."""
 
     levels: int  # groups whose twins differ in the first level
     moves: int  # groups whose twins move once, later
@@ -47,7 +47,7 @@ class Groups(NamedTuple):
 
 
 class Branches(Driver):
-    """The runs of groups of twins, one group after another; everything random comes from `rng`."""
+    """The runs of groups of twins, one group after another. All randomness comes from `rng`."""
 
     def __init__(self, groups: Groups, cadence: Cadence, rng: np.random.Generator, policies: Sequence[Bundle]) -> None:
         super().__init__(groups.runs)
@@ -89,7 +89,7 @@ class Branches(Driver):
         return np.where(self.departs_at == pilot.decision, moved, wanted)
 
     def _answers(self, pilot: Pilot, first: bool) -> np.ndarray:
-        """Levels (K,) that the earlier policies want."""
+        """Levels (K,) that the earlier policies ask for."""
         observations, wanted = pilot.observation(), pilot.level.copy()
         for i, policy in enumerate(self._policies):
             mine = np.flatnonzero(self._chosen == i)
@@ -99,8 +99,9 @@ class Branches(Driver):
 
 
 def departures(cadence: Cadence, earliest: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) decisions after the first, none before `earliest`, at which twins depart: in turns uniform over
-    decisions, which are close together at first, and over steps, where a departure costs less."""
+    """(count,) later decisions, none before `earliest`, at which twins depart. In turns they are uniform over
+    decisions, which are close together at first, and uniform over steps, where a departure costs less.
+    """
     decisions, steps, earliest = cadence.decisions, cadence.bounds, max(earliest, 1)
     by_decision = rng.integers(earliest, decisions, size=count)
     begin = steps[earliest - 1]

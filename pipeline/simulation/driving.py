@@ -1,4 +1,4 @@
-"""What chooses the levels of the trainings that are recorded, and notes the actions that led to them."""
+"""Choose the levels of the recorded trainings, and note the actions that led to them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lrpilot.pilot import Pilot
 
 
 class Driver(ABC):
-    """K runs. What drives one wants a level; the action is the one that comes closest to it.
+    """K runs. A driver asks for a level, and the recorded action is the possible action that comes closest to it.
 
-    So every recorded action is one that was really applied.
+    So every recorded action is one that was applied.
     """
 
     names: list[str]  # (K,) of the behaviour of each

@@ -1,4 +1,4 @@
-"""Trainings without a pilot: at learning rates that are known beforehand, or that the trainings set themselves."""
+"""Trainings without a pilot: at learning rates that are known in advance, or that the trainings set themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.workloads.population import Population
 
 
 class Driven(Runs, Protocol):
-    """K runs and what sets their learning rates."""
+    """K runs, and what sets their learning rates."""
 
     def rates(self, step: int) -> np.ndarray: ...  # (K,)
 
@@ -26,7 +26,7 @@ class Driven(Runs, Protocol):
 
 
 def train(workload: Workload, runs: Driven, val_examples: int, milestones: Sequence[int]) -> Recording:
-    """Train to the end and test; the validation loss is taken at `milestones`, completed steps."""
+    """Train to the end and test. The validation loss is measured at `milestones`, in completed steps."""
     recorder = Recorder(workload, runs, val_examples, milestones)
     for step in range(workload.n_steps):
         lr = recorder.lr_curve[step] = runs.rates(step)
@@ -41,7 +41,7 @@ def train(workload: Workload, runs: Driven, val_examples: int, milestones: Seque
 
 
 class GivenRates(Population):
-    """A population whose members follow learning rates (N, K); those that diverge are retired at milestones."""
+    """A population whose members follow learning rates (N, K). Members that diverge are retired at milestones."""
 
     def __init__(self, workload: Workload, seeds: Sequence[int], rates: np.ndarray, device: str) -> None:
         super().__init__(workload, seeds, device)

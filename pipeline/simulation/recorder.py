@@ -1,5 +1,6 @@
-"""What the runs of a workload leave behind, however they are driven: validation at milestones, the best checkpoint, the
-test at the end."""
+"""What is recorded of the runs of a workload, however they are driven: validation at milestones, the best checkpoint,
+and the test at the end.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ Scores = tuple[np.ndarray, np.ndarray]  # losses (K,), error rates (K,)
 
 
 class ProbeRecording(NamedTuple):
-    """What the probes of K runs left behind; (K, probe steps), nan past the end of a run's probe."""
+    """The recorded probes of K runs, as (K, probe steps); nan past the end of a run's probe."""
 
     loss: np.ndarray
     grad: np.ndarray  # gradient norm
@@ -28,7 +29,7 @@ class ProbeRecording(NamedTuple):
 
 @dataclass
 class Recording:
-    """What K runs of one workload left behind. Per-decision lists have D + 1 entries: the last is the end."""
+    """The recording of K runs of one workload. Lists per decision have D + 1 entries; the last one is the end."""
 
     alive: np.ndarray  # (K,) bool: ended with a finite loss
     steps: list[np.ndarray] = field(default_factory=list)  # (K,) completed steps at the decision
@@ -48,7 +49,7 @@ class Recording:
 
 
 class Runs(Protocol):
-    """K runs in training, of which k have weights of their own: the others have ended."""
+    """K runs in training, of which k still have weights of their own; the others have ended."""
 
     members: np.ndarray  # (k,) int: whose row of `snapshot` is which
 
@@ -63,7 +64,7 @@ class Runs(Protocol):
 
 
 class BestCheckpoint:
-    """Of every run the weights at which its validation loss was lowest, so far."""
+    """For every run the weights at its lowest validation loss so far."""
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
@@ -71,7 +72,7 @@ class BestCheckpoint:
         self._loss = np.full(len(runs), np.inf)
 
     def update(self, loss: np.ndarray) -> None:
-        """Take note of the present validation losses (K,); what is not finite is no improvement."""
+        """Take the current validation losses (K,) into account. A loss that is not finite is no improvement."""
         better = loss < self._loss
         self._loss = np.where(better, loss, self._loss)
         members = self._runs.members
@@ -79,15 +80,15 @@ class BestCheckpoint:
         self._best[members[rows]] = self._runs.snapshot[rows]
 
     def score(self, data: Data) -> Scores:
-        """Of these weights; of the initial ones where no validation loss was finite."""
+        """Losses and error rates of these weights; of the initial ones if no validation loss was finite."""
         return self._runs.score_of(self._best, data)
 
 
 class Recorder:
-    """Notes what every training of `runs` leaves behind.
+    """Records what every training of `runs` yields.
 
-    `milestones` are completed steps; validation there and at decisions is on as many examples as `Workload.scored`
-    makes of `val_examples`. Without `test`, nothing is tested, and there is no best checkpoint.
+    `milestones` are completed steps. Validation at milestones and decisions uses as many examples as `Workload.scored`
+    makes of `val_examples`. Without `test`, nothing is tested, and no best checkpoint is kept.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class Recorder:
         self._best = BestCheckpoint(runs) if test else None
 
     def validate(self, *, at_end: bool) -> np.ndarray:
-        """Note the validation losses (K,), which are returned, and errors of a decision; at the end on all examples."""
+        """Record and return the validation losses (K,) of a decision, and record the errors; at the end on all
+        examples.
+        """
         loss, error = self._runs.score(self._workload.val, None if at_end else self._scored)
         self.recording.val_loss.append(loss)
         self.recording.val_error.append(error)
@@ -112,7 +115,7 @@ class Recorder:
         return step in self._milestones
 
     def pass_milestone(self) -> np.ndarray:
-        """Note the validation losses (K,) of a milestone, which are returned, and the checkpoints that are best yet."""
+        """Record and return the validation losses (K,) of a milestone, and update the best checkpoints."""
         loss, _ = self._runs.score(self._workload.val, self._scored)
         self._curve.append(loss)
         if self._best is not None:

@@ -1,4 +1,4 @@
-"""One task of a collection: what decides its content, and the trainings that make it."""
+"""One task of a collection: everything that decides its content, and the trainings that produce it."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ class Spec:
     code: str
 
     def name(self) -> str:
-        """16 hex digits that stand for this spec; a policy counts by content, not by path."""
+        """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
         content = vars(self) | {"policies": [digest for _, digest in self.policies]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def file(self) -> str:
-        """Its file below a collection's folder; sorted, they stand in an order that no change of code permutes."""
+        """Its file below a collection's folder. Sorted by file, specs keep their order when the code changes."""
         return f"{self.family}/{self.task_seed:010d}-{self.name()}.parquet"
 
 
 def code(name: str) -> str:
-    """Hash of the code that shapes a recording of that family. (The reward is computed from the recording.)"""
+    """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
     return code_hash.digest(__name__, family(name).module)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
-    """Run one task, in another cadence than policies have by default if one is given; the content of its file.
+    """Run one task and return the content of its file. A `cadence` replaces the default one of policies.
 
-    Raises ValueError where a policy that it follows is another than the spec says.
+    Raises ValueError if a policy that it follows is not the one in the spec.
     """
     prepared = prepare(spec, cadence or CadenceSpec())
     return trajectories.encode(_table(spec, prepared, trained(spec, prepared)))
@@ -78,7 +78,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(spec: Spec, cadence: CadenceSpec) -> Prepared:
-    """Draw a task's workload, and what drives its runs."""
+    """Draw a task's workload and the driver of its runs."""
     workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
     rng, policies = np.random.default_rng([spec.task_seed, 1]), [_policy(*policy) for policy in spec.policies]
     if spec.groups is None:
@@ -146,9 +146,9 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
 
 
 def _kinship(driver: Driver, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each run its group, which twin of it it is, and at which decision it departed from its base and by how much.
+    """For each run its group, its number within the group, and the decision and size of its departure from the base.
 
-    A run that ends before it departs never did; last (K,) int: decision at which a run ends.
+    A run that ends before it departs counts as one that never departed. last (K,) int: decision at which a run ends.
     """
     runs = np.arange(len(last))
     if not isinstance(driver, Branches):
@@ -160,7 +160,7 @@ def _kinship(driver: Driver, recording: Recording, last: np.ndarray) -> dict[str
 
 
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:
-    """What kind of training it is, beyond what the pilot observes."""
+    """The settings of the training that the pilot does not observe."""
     model = workload.initialise(spec.task_seed)
     modules, params = [*model.modules()], [p for p in model.parameters() if p.requires_grad]
     sizes = [p.numel() for p in params]
@@ -179,7 +179,7 @@ def _texts(words: list[str], which: np.ndarray) -> pa.Array:
 
 
 def _probe(recording: Recording, first: np.ndarray) -> dict[str, pa.Array]:
-    """The probe's columns: values in the first row of every run where there was a probe, else null."""
+    """The probe's columns: values in the first row of every run with a probe, else null."""
     columns = {}
     for field in ProbeRecording._fields:
         name, column = f"probe_{field}", [None] * len(first)

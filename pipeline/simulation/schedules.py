@@ -1,11 +1,11 @@
-"""Behaviour and baseline schedules: the learning rate of step 0..N-1 as a multiple of the one asked for.
+"""Behaviour and baseline schedules: the learning rates of steps 0..N-1 as multiples of the rate asked for.
 
-Every schedule is a pure function of the number of optimizer steps N (and of a generator, for the random
-ones). Deterministic schedules never exceed 1, so the learning rate asked for is their peak; where torch has
-the schedule, the numbers are torch's. Random ones start at 1 and stay within REACH decades of it.
+Every schedule is a pure function of the number of optimizer steps N (and of a generator, for the random ones).
+Deterministic schedules never exceed 1, so the rate asked for is their peak. Where torch has the schedule, the numbers
+equal torch's. Random schedules start at 1 and stay within REACH decades of it.
 
-A deterministic end value belongs to "after N steps" (index N, progress 1), as in CosineAnnealingLR(T_max=N):
-the last step still moves the weights. One-cycle alone, as torch defines it, is at its minimum in step N-1.
+A deterministic end value belongs to "after N steps" (index N, progress 1), as in CosineAnnealingLR(T_max=N): the last
+step still moves the weights. Only one-cycle reaches its minimum in step N-1, as torch defines it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _stable_then_linear(n_steps: int, decay_steps: int) -> Curve:
 def _wsd(n_steps: int) -> Curve:
     """Warm-up (5 %), stable, decay (last 20 %): MiniCPM, arXiv:2404.06395, section 4.
 
-    Departs: the decay is linear to 0, not exponential (Hägele et al., arXiv:2405.18392, compare the shapes).
+    Unlike there, the decay is linear to 0, not exponential (Hägele et al., arXiv:2405.18392, compare the shapes).
     """
     return _warmed_up(lambda rest: _stable_then_linear(rest, _share(n_steps, 20)), n_steps, 5)
 
@@ -121,8 +121,7 @@ def _cyclic(n_steps: int) -> Curve:
 def _random_walk(n_steps: int, rng: np.random.Generator) -> Curve:
     """Ornstein-Uhlenbeck process in log10 of the rate, from 0, discretised exactly (Gillespie 1996).
 
-    Stationary deviation U(.2, .8) decades, correlation time U(.05, .5) of the training: the path looks alike
-    whatever N.
+    Stationary deviation U(.2, .8) decades, correlation time U(.05, .5) of the training, so paths look alike for any N.
     """
     deviation, memory = rng.uniform(0.2, 0.8), rng.uniform(0.05, 0.5)
     keep = np.exp(-1 / (memory * n_steps))
@@ -134,7 +133,7 @@ def _random_walk(n_steps: int, rng: np.random.Generator) -> Curve:
 def _kicks(n_steps: int, rng: np.random.Generator) -> Curve:
     """One to four deliberate jumps of U(.3, 1.5) decades, up or down, each held until the next.
 
-    A jump that would leave REACH goes the other way, so that every jump keeps its size.
+    A jump that would leave REACH goes in the other direction, so every jump keeps its size.
     """
     at = _change_points(n_steps, int(rng.integers(1, 5)), rng)
     decades = np.zeros(n_steps)
@@ -199,9 +198,9 @@ def epsilon(start: float, decay: float, k: ArrayLike) -> NDArray[np.float64]:
 def explore(actions: NDArray[np.floating], probability: ArrayLike, rng: np.random.Generator) -> NDArray[np.floating]:
     """Replace the action of each run by a uniform one from [-1, 1), independently with `probability`.
 
-    actions (K,) or (K, A) in [-1, 1], one row per run; probability () or (K,). Returns a new array of the
-    same shape and dtype. Takes as many random numbers whatever the probability, so that what `rng` yields
-    next does not depend on it. Raises ValueError for an action or a probability out of range.
+    actions (K,) or (K, A) in [-1, 1], one row per run; probability () or (K,). Returns a new array of the same shape
+    and dtype. It always takes the same number of random numbers, so what `rng` yields next does not depend on the
+    probability. Raises ValueError for an action or a probability out of range.
     """
     chance = np.broadcast_to(probability, actions.shape[:1])
     if not np.all(np.abs(actions) <= 1):

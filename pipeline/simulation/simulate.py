@@ -1,6 +1,6 @@
 """A training inside the decision process: a population driven by `lrpilot.Pilot`, exactly as a user's training is.
 
-What chooses the actions is the caller's: a behaviour policy, a learned policy, a rival's rule.
+The caller decides what chooses the actions: a behaviour policy, a learned policy, or a rival's rule.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): make
 
 
 class Kin(NamedTuple):
-    """Which runs are one with another until when."""
+    """Which runs train as one with another run, and until when."""
 
     base: np.ndarray  # (K,) int: the run that a run is one with; a base is its own
     departs_at: np.ndarray  # (K,) int: decision at which it departs; 0 or less: from the beginning
@@ -49,12 +49,12 @@ def simulate(
 ) -> Recording:
     """Train one run per seed under `act`.
 
-    Where `show_validation`, () or (K,), the pilot is given the validation loss of every decision; it is measured for
-    all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of `val_examples`,
-    at the end on all. With `milestones`, completed steps, it is measured and given there instead. Where `show_epochs`,
-    () or (K,), the pilot is told the length of an epoch and the number of examples. `guess` (K,) are first guesses of
-    the rate, nan for none. With `kin`, runs train as one with their base until they depart from it; none of them may
-    begin again.
+    `show_validation`, () or (K,): whether the pilot gets the validation loss of every decision. The loss is measured
+    for all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of
+    `val_examples`, and at the end on all. With `milestones`, in completed steps, it is measured and given there
+    instead. `show_epochs`, () or (K,): whether the pilot knows the length of an epoch and the number of examples.
+    `guess` (K,) are first guesses of the rate, nan for none. With `kin`, runs train as one with their base until they
+    depart from it; none of them may begin again.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
@@ -168,7 +168,7 @@ def simulate(
 
 
 def kind_of(workload: Workload) -> str:
-    """The kind that the pilot takes the workload's optimizer for, as `PilotLR` does."""
+    """The optimizer kind that the pilot takes for the workload's optimizer, as `PilotLR` does."""
     return workload.optimizer if workload.optimizer in KINDS else "adam"
 
 
@@ -180,7 +180,7 @@ def _numbers(values: Sequence[Any]) -> np.ndarray:
 
 
 def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
-    """A rival that chooses its level once, `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
+    """A rival that chooses its level once, by `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
         first = pilot.interval is None
@@ -191,5 +191,5 @@ def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
 
 
 def follow_policy(policy: Any) -> Act:
-    """The learned policy, guarded as at run time."""
+    """The learned policy, with guards as in a user's training."""
     return lambda pilot, which: pilot.decide(policy, which)

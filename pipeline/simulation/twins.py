@@ -1,9 +1,9 @@
-"""Twins: runs of one start that train as one until they part.
+"""Twins: runs with the same start that train as one until they depart.
 
-A twin has the row of its base, so that what they have in common is trained once. Where it departs, the base's state is
-cloned: weights, optimizer, batch norm's statistics. Batches, augmentation and dropout go by the seed and the step,
-which both share. So a twin that departs, but does as its base does, is its base: bit for bit in the plain loop, and in
-the vectorised one where its kernels do not round a number by its place in memory.
+A twin uses the row of its base until it departs, so what they share is trained once. When it departs, the base's state
+is cloned: weights, optimizer, and batch norm's statistics. Batches, augmentation and dropout depend on the seed and the
+step, which both share. So a twin that departs but acts as its base does equals its base: bit for bit in the plain loop,
+and in the vectorised loop as long as its kernels do not round a number by its place in memory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pipeline.workloads.update_rules import Stepper
 
 
 class Twins(Population):
-    """K members, of which some have no row of their own as yet."""
+    """K members, some of which have no row of their own yet."""
 
     def __init__(
         self, workload: Workload, seeds: Sequence[int], base: np.ndarray, departs_after: np.ndarray, device: str = "cpu"
     ) -> None:
-        """`seeds` (K,) are equal in a group; base (K,) int: whose row a member shares; departs_after (K,) int: steps
-        from which on it has its own, that of a base 0. It is looked at where `retire` is called.
+        """`seeds` (K,) are equal within a group. base (K,) int: the member whose row a member shares. departs_after
+        (K,) int: steps after which it has its own row; 0 for a base. This is checked where `retire` is called.
         """
         super().__init__(workload, seeds, device)
         self._base, self._departs_after, self._step = base, departs_after, 0
@@ -39,8 +39,9 @@ class Twins(Population):
         return super().train_step(step, lr)
 
     def retire(self, which: np.ndarray) -> np.ndarray | None:
-        """As a population's, and give those that depart after the latest step rows of their own, unless `which` says
-        that they, and so their bases, train no further."""
+        """Retire members as a population does. Members that depart after the latest step get rows of their own, unless
+        `which` says that they, and so their bases, are not trained further.
+        """
         departing = np.flatnonzero((self._departs_after <= self._step) & ~self._alone & ~which)
         rows = np.flatnonzero(~which[self.members])
         if not len(departing) and len(rows) > (1 - RETIRED) * len(self.members):
@@ -53,7 +54,7 @@ class Twins(Population):
         return rows
 
     def _take(self, rows: np.ndarray, members: np.ndarray) -> None:
-        """Go on with copies of these rows (k,), as the rows of `members` (k,)."""
+        """Continue with copies of these rows (k,) as the rows of `members` (k,)."""
         self.members, self.state, self.gradient = members, self.state.select(rows), self.gradient[rows]
         self._stepper = Stepper(self.workload, self.gradient)
         self._order, self._seeds = self._order[:, rows], [self._seeds[row] for row in rows]
@@ -62,7 +63,7 @@ class Twins(Population):
         self._row = np.where(self._alone, self._row, self._row[self._base])
 
     def spread(self, values: Tensor) -> Tensor:
-        """(..., K) with nan for retired members, of values (..., k) by row; twins have those of their base's row."""
+        """(..., K) with nan for retired members, from values (..., k) by row. Twins get those of their base's row."""
         whole = values[..., torch.from_numpy(self._row.clip(0)).to(values.device)]
         gone = torch.from_numpy(self._row < 0).to(values.device)
         return whole.masked_fill(gone, torch.nan) if gone.any() else whole

@@ -139,7 +139,7 @@ def test_the_table_has_a_row_of_each_method(figures: dict[str, Any]) -> None:
     assert summary.startswith("2 of 3 tasks, 2 seeds each; share and tasks of regimes: ordinary 50 % (1), small")
     assert "Benchmark `0123`" in summary and "needs 4 trials" in summary
     assert "`abababababab`" in summary and "all its 16 trainings" in summary
-    assert "spreads by 0.20 under the steadiest schedule, constant;" in summary
+    assert "a regret 0.20 higher than the best one under the steadiest schedule, constant." in summary
     assert "| learned policy | 100 % | 80 % |" in sooner.splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Controls that are the policy without a part of what it does: without its later moves, without the loss."""
+"""Controls: the policy without its later moves, or without the training loss."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FIRST = NAMES.index("first")
 
 
 def hold(policy: Policy) -> Policy:
-    """Its first action, and no move at any later decision."""
+    """The policy's first action, and no move at any later decision."""
     return lambda observations: np.where(observations[:, FIRST] > 0, np.ravel(policy(observations)), 0.0)
 
 
 def no_loss(policy: Policy) -> Policy:
-    """The policy, to which the training loss is not known after the probe: its features are 0."""
+    """The policy without the training loss after the probe: the loss features are 0."""
     shown = mask(group for group in GROUPS if group != "loss")
     return lambda observations: policy(observations * shown)
 
@@ -37,7 +37,7 @@ ABLATIONS: dict[str, Callable[[Policy], Policy]] = {"hold": hold, "no_loss": no_
 
 @dataclass(frozen=True)
 class Ablated(Method):
-    """A policy after one of `ABLATIONS`; guards see what they always see."""
+    """A policy changed by one of `ABLATIONS`. Guards see what they always see."""
 
     policy: str  # path of a bundle
     ablation: str

@@ -1,4 +1,4 @@
-"""Learned policies inside the decision process, guarded as at run time."""
+"""Learned policies inside the decision process, with guards as in a user's training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.workloads.base import Workload
 
 @dataclass(frozen=True)
 class Learned(Method):
-    """A policy, and what is shown to it beside the training loss."""
+    """A policy, and what it is shown besides the training loss."""
 
     policy: str  # path of a bundle
     validation: bool = False  # the validation loss, at the milestones

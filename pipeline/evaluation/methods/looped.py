@@ -1,4 +1,4 @@
-"""Optimizers and schedulers of packages, and anybody's own, in a plain loop."""
+"""Optimizers and schedulers of packages, and of users, in a plain loop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from pipeline.workloads.base import Workload
 
 @dataclass(frozen=True)
 class Looped(Method):
-    """Under an optimizer of its own."""
+    """A training with an optimizer of its own."""
 
     @abstractmethod
     def recipe(self) -> Recipe:
-        """What makes its steps."""
+        """The recipe of the driver that makes its steps."""
 
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
@@ -70,7 +70,7 @@ class Rival(Looped):
 
 @dataclass(frozen=True)
 class Own(Looped):
-    """Anybody's own scheduler, which may look at a model's tensors."""
+    """A user's own scheduler, which may look at a model's tensors."""
 
     factory: str  # module:function, which makes one of (optimizer, total_steps)
 
@@ -79,7 +79,7 @@ class Own(Looped):
         return True
 
     def recipe(self) -> Recipe:
-        """Raises ImportError, AttributeError or ValueError for what there is not."""
+        """Raises ImportError, AttributeError or ValueError if there is no such factory."""
         module, _, factory = self.factory.partition(":")
         return of_scheduler(getattr(importlib.import_module(module), factory))
 
@@ -92,6 +92,6 @@ class Own(Looped):
 
 @cache
 def _source(module: str) -> str:
-    """Hash of somebody's own module."""
+    """Hash of a user's module."""
     file = importlib.import_module(module).__file__
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else module

@@ -1,6 +1,6 @@
-"""What drives the learning rate of a training of the benchmark: what every method has.
+"""The base class of everything that can drive the learning rate of a training of the benchmark.
 
-Each way of driving one is a module of its own, so that the code which decides its numbers is what that module imports.
+Each kind of method has a module of its own. So the code that decides its numbers is what that module imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VAL_EXAMPLES = 256
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """One way to drive a learning rate; how it is called in tables is not part of what it does."""
+    """One way to drive a learning rate. Its name in tables does not change what it does."""
 
     kind: str  # "baseline", "grid", "oracle", "rival", "control", "policy", "textbook", "loop"
     name: str
@@ -33,17 +33,17 @@ class Method(ABC):
 
     @property
     def initial_rate(self) -> float | None:
-        """Of a schedule: its highest rate."""
+        """The highest rate of a schedule."""
         return None
 
     def content(self) -> dict[str, Any]:
-        """All that decides what it does, whatever it is called here; JSON's types."""
+        """Everything that decides what it does, independent of its name, in JSON's types."""
         fields = {name: value for name, value in asdict(self).items() if name not in ("kind", "name")}
         return {"method": type(self).__name__} | fields
 
     @property
     def module(self) -> str:
-        """The module whose code, with what that imports, decides its numbers."""
+        """The module whose code, with its imports, decides its numbers."""
         return type(self).__module__
 
     def packages(self) -> tuple[str, ...]:
@@ -52,14 +52,16 @@ class Method(ABC):
 
     @abstractmethod
     def together(self) -> tuple[Hashable, ...]:
-        """Equal for methods whose runs of one task train in one population."""
+        """Equal for methods whose runs of one task can train in one population."""
 
     @classmethod
     @abstractmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
-        """Train a run of each method and its seed: all equal in `together`, of one only where it trains alone."""
+        """Train one run for each method and its seed. All methods are equal in `together`; a method that trains alone
+        is the only one.
+        """
 
 
 def milestones(n: int) -> list[int]:
-    """Completed steps at which the validation loss is noted; the end is one of them."""
+    """Completed steps at which the validation loss is measured, including the end."""
     return np.unique(np.linspace(0, n, MILESTONES + 1).round().astype(int)[1:]).tolist()

@@ -1,4 +1,4 @@
-"""PilotLR in a plain loop, as its users have it."""
+"""PilotLR in a plain loop, as users run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.workloads.base import Workload
 
 @dataclass(frozen=True)
 class PilotLoop(Looped):
-    """The scheduler with a policy. It knows how many data there are, as it does in a loop over a DataLoader."""
+    """The scheduler with a policy. It knows the size of the data, as it does in a loop over a DataLoader."""
 
     policy: str  # path of a bundle, or "default"
 

@@ -1,4 +1,4 @@
-"""Policies of the benchmark: what stands for one in a key, and several that drive one population."""
+"""Policies of the benchmark: their part of a key, and several policies that drive one population."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrpilot.pilot import Policy
 
 @cache
 def policy_content(path: str) -> tuple[str, str]:
-    """What a policy is, wherever its file lies: the hash of its graph, and its decision process."""
+    """What identifies a policy, wherever its file is: the hash of its graph, and its decision process."""
     manifest = load_policy(path).manifest
     return manifest.graph, repr(manifest.protocol)
 

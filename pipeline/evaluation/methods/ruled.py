@@ -1,4 +1,4 @@
-"""Rules inside the decision process that were not learned: LR finders, a network that was never trained."""
+"""Rules inside the decision process that were not learned: LR finders, and a network that was never trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Finder = Callable[[np.ndarray], np.ndarray]  # (n, len(PROBE_NAMES)) -> (n,) dec
 
 @dataclass(frozen=True)
 class Ruled(Method):
-    """One of `RULES`, told neither the validation loss nor how many data there are."""
+    """One of `RULES`. It knows neither the validation loss nor the size of the data."""
 
     rule: str
 
@@ -46,7 +46,7 @@ FINDERS: dict[str, Finder] = {
 
 
 def _hold(finder: Finder) -> Act:
-    """The level that a finder names, then linear decay."""
+    """Hold the level that a finder names, under linear decay."""
     return hold_level(lambda pilot: pilot.anchor + finder(pilot.observer.probe))
 
 

@@ -18,7 +18,7 @@ from pipeline.workloads.base import Workload
 
 @dataclass(frozen=True)
 class KnownRates(Method):
-    """All of these train together, whatever their rates are."""
+    """A method with known rates. All such methods train together, whatever their rates are."""
 
     @abstractmethod
     def rates(self, n: int) -> np.ndarray:

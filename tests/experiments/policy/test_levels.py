@@ -82,7 +82,7 @@ def test_figures_and_table() -> None:
     table = render(flat | {"curve": [[5, 0.75], [38, 0.5]], "data": "f" * 64})
     lines = table.splitlines()
     assert lines[0].count("|") == 6 and lines[0].endswith("no blow-up (20) |")
-    assert lines[2].startswith("| trees: what a policy observes | 0.500 | 0.500 |")
+    assert lines[2].startswith("| trees: the observation | 0.500 | 0.500 |")
     gap = verdict.number(-0.1, sign=True)
     assert lines[3].endswith(f"| 0.400; {gap} ({gap} to {gap}) |")
     assert "5 tasks 0.750, 38 tasks 0.500" in table and "50 recorded tasks" in table
