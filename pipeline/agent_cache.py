@@ -1,6 +1,6 @@
-"""Trained agents, each under the hash of what decides it: one that was trained once is not trained again.
+"""Trained agents, each cached under the hash of everything that decides it, so none is trained twice.
 
-The train stage and the experiments share them. An agent is two files, `<key>.json` and, last, `<key>.d3`.
+The train stage and the experiments share the cache. An agent is two files: `<key>.json` and, written last, `<key>.d3`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AgentSpec:
     selection: str = ""  # what it learns of the recorded trainings, where that is not all of them as they are
 
     def key(self) -> str:
-        """16 hex digits that stand for it, as the code and the packages of now train it."""
+        """16 hex digits that identify the agent, with the current code and packages."""
         content: dict[str, Any] = asdict(self) | {"code": code_hash.digest(__name__, packages=("d3rlpy", "torch"))}
         content["config"] = {k: v for k, v in content["config"].items() if k not in ("seeds", "device")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -43,7 +43,7 @@ class AgentSpec:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a trained agent beside its networks."""
+    """Facts about a trained agent besides its networks."""
 
     curve: list[dict[str, Any]]  # by epoch: step, and losses by name
     distance_to_behaviour: float  # mean squared difference of its actions and the data's
@@ -52,7 +52,7 @@ class Summary:
 
 
 def device(name: str) -> str:
-    """cpu or cuda, as train.device says: auto is cuda where there is one."""
+    """cpu or cuda, as train.device says. auto means cuda if there is one."""
     if name != "auto":
         return name
     import torch
@@ -61,32 +61,34 @@ def device(name: str) -> str:
 
 
 def file(key: str, folder: Path) -> Path:
-    """Where the agent of that key is cached."""
+    """The cache file of the agent with that key."""
     return folder / f"{key}.d3"
 
 
 def cached(key: str, folder: Path) -> bool:
-    """Whether the agent of that key was trained before."""
+    """Whether the agent with that key was trained before."""
     return file(key, folder).exists()
 
 
 def summary(key: str, folder: Path) -> Summary:
-    """Of a cached agent."""
+    """The summary of a cached agent."""
     return Summary(**json.loads((folder / f"{key}.json").read_text(encoding="utf-8")))
 
 
 def view(config: TrainConfig, seed: int, store: Path) -> View:
-    """A store that was built in a folder, as an agent of that seed learns from it."""
+    """A store in a folder, as an agent with that seed learns from it."""
     return masked(config, Store.open(store), seed)
 
 
 def masked(config: TrainConfig, store: Store, seed: int) -> View:
-    """A store as an agent of that seed learns from it."""
+    """A store as an agent with that seed learns from it."""
     return store.masked(Masks(config.mask_validation, config.mask_epochs), seed).limited(config.features)
 
 
 def train(spec: AgentSpec, store: Path, optimizers: Iterable[str], folder: Path) -> str:
-    """Train an agent on the store that was built for it and cache it in `folder`, at once or not at all; its key."""
+    """Train an agent on the store that was built for it, cache it in `folder` completely or not at all, and return its
+    key.
+    """
     from policy import agents  # the import of d3rlpy takes seconds, in vain where all agents are cached
 
     key, data, curve = spec.key(), view(spec.config, spec.seed, store), list[dict[str, Any]]()
@@ -115,6 +117,6 @@ def _first_value(algorithm: Any, data: View) -> float:
 
 
 def _every(data: View, count: int) -> np.ndarray:
-    """`count` runs or up to twice as many, evenly spaced; all of them where there are fewer."""
+    """`count` runs or up to twice as many, evenly spaced; all of them if there are fewer."""
     runs = np.arange(len(data.variants))
     return runs[:: max(len(runs) // count, 1)]

@@ -1,9 +1,9 @@
-"""What a result was made by: a hash of the code that can change it, part of the key under which it is cached.
+"""A hash of the code that can change a result. It is part of the key under which the result is cached.
 
-Counted are the modules of this repository that a result's entry modules import, directly or not, imports inside
-functions included. The walk stops at `INERT` modules, which cannot change a number. Of a module counts its syntax tree
-without docstrings and `SENTENCES`, so that comments, formatting and prose re-key nothing, and no version of Python does
-either. A package's own file counts by what it imports alone: it holds nothing else but a version.
+It covers the modules of this repository that a result's entry modules import, directly or indirectly, including imports
+inside functions. The walk stops at `INERT` modules, which cannot change a number. Each module is hashed as a syntax
+tree without docstrings and `SENTENCES`, so comments, formatting, prose and Python's version do not change the hash. A
+package's own file counts only by its imports, because it contains nothing else but a version.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SENTENCES = {"Feature": 2}
 
 @dataclass(frozen=True)
 class Source:
-    """One module: the hash of its syntax tree, and the names that it imports, some of which may be no module's."""
+    """One module: the hash of its syntax tree, and the names that it imports, some of which may not be modules."""
 
     sha256: str
     imports: frozenset[str]
@@ -61,8 +61,8 @@ class Source:
 def digest(*modules: str, packages: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> str:
     """SHA-256 of the closure of `modules`, and of the installed versions of `packages`.
 
-    `unused` are modules that the closure stops at, and packages with all that is in them: imported, but never run by
-    what makes this result. Raises ModuleNotFoundError or PackageNotFoundError for what there is not.
+    `unused` are modules at which the closure stops, and packages with everything in them: imported, but never run for
+    this result. Raises ModuleNotFoundError or PackageNotFoundError if one does not exist.
     """
     content = hashlib.sha256()
     for name in sorted(closure(*modules, unused=unused)):
@@ -73,7 +73,9 @@ def digest(*modules: str, packages: tuple[str, ...] = (), unused: tuple[str, ...
 
 
 def closure(*modules: str, unused: Collection[str] = ()) -> set[str]:
-    """Dotted names: `modules`, and what they import of ours, directly or not, but for what is inert or `unused`."""
+    """Dotted names: `modules` and the modules of ours that they import, directly or not, except for inert and `unused`
+    ones.
+    """
     outside = (*INERT, *unused)
     names: set[str] = set()
     todo = set(modules)
@@ -90,7 +92,9 @@ def _within(name: str, packages: Iterable[str]) -> bool:
 
 
 def _module(name: str) -> str | None:
-    """The module of ours that an import of `name` reaches: itself, or the one that it is an attribute of."""
+    """The module of ours that an import of `name` reaches: the name itself, or the module that it is an
+    attribute of.
+    """
     return next((module for module in (name, name.rpartition(".")[0]) if module and _path(module) is not None), None)
 
 
@@ -102,7 +106,7 @@ def _file(module: str) -> Path:
 
 
 def _path(module: str) -> Path | None:
-    """Its file; None where there is no such module among our packages."""
+    """The file of a module; None if our packages have no such module."""
     package, *rest = module.split(".")
     if package not in FOLDERS:
         return None
@@ -119,7 +123,7 @@ def _source(path: Path, module: str) -> Source:
 
 
 def _imports(node: ast.AST, package: str) -> Iterator[str]:
-    """All names that are imported below `node`, of modules or in them, but for those that type checkers alone see."""
+    """All names that are imported below `node`, except for imports that only type checkers see."""
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         children: list[ast.stmt] | Iterator[ast.AST] = node.orelse
     else:
@@ -134,7 +138,7 @@ def _imports(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as nested tuples, without prose and without what is empty, which Python's versions add to."""
+    """A syntax tree as nested tuples, without prose and without empty fields, which Python's versions add."""
     if isinstance(node, list):
         return tuple(_plain(item) for item in node)
     if not isinstance(node, ast.AST):

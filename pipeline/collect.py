@@ -1,7 +1,8 @@
 """Record trainings under many learning-rate schedules.
 
-One file per task; its name holds the hash of everything that decides its content, so an interrupted collection goes on
-with what is missing and a changed parameter recollects what it touches. Workers record, this process alone writes.
+There is one file per task. Its name contains the hash of everything that decides its content. So an interrupted
+collection continues with the missing files, and a changed parameter records only what it affects. Workers record, and
+only this process writes.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ REMEDIES = {
 
 
 def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
-    """The tasks of a collection; those of a smaller one of the same seed are the first of them.
+    """The tasks of a collection. A smaller collection with the same seed has the first of them.
 
-    Regimes come by their `shares`, and within each its families by `collect.families`. Raises ValueError for a regime
-    that has a share and no family, and for a behaviour policy that cannot be used.
+    Regimes come by their `shares`, and within each the families by `collect.families`. Raises ValueError for a regime
+    with a share but no family, and for a behaviour policy that cannot be used.
     """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     branches, specs = config.branches, []
@@ -61,7 +62,7 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
 
 
 def drawn_families(weights: Mapping[str, float], shares: Mapping[str, float], count: int) -> list[str]:
-    """A family for each of `count` tasks: any number of the first ones has the shares of the regimes, and of each
+    """A family for each of `count` tasks. Any number of the first tasks has the shares of the regimes, and of each
     regime's families by their weights.
 
     Raises ValueError for a regime that has a share, but no family among the weights.
@@ -82,8 +83,8 @@ def drawn_families(weights: Mapping[str, float], shares: Mapping[str, float], co
 def turns(weights: Mapping[str, float], count: int) -> list[str]:
     """Names in proportion to their weights: after any number of turns each is less than one turn from its share.
 
-    A name's k-th turn opens where its share exceeds k - 1 and is due where it reaches k; of the open ones the first
-    due comes next (proportionate progress: Baruah et al. 1996, Algorithmica 15; one processor).
+    A name's k-th turn opens when its share exceeds k - 1 and is due when it reaches k. Of the open turns the one that
+    is due first comes next (proportionate progress: Baruah et al. 1996, Algorithmica 15; one processor).
     """
     names, share = list(weights), np.array(list(weights.values())) / sum(weights.values())
     had, out = np.zeros(len(names), int), []
@@ -95,7 +96,9 @@ def turns(weights: Mapping[str, float], count: int) -> list[str]:
 
 
 def _graph(path: str) -> str:
-    """What a behaviour policy answers by: the hash of its graph, whatever its manifest tells of its making."""
+    """What identifies a behaviour policy's answers: the hash of its graph, whatever its manifest says about its
+    origin.
+    """
     try:
         manifest = load_policy(path).manifest
     except BundleError as error:
@@ -109,14 +112,14 @@ def _graph(path: str) -> str:
 
 
 def _portable(path: str) -> str:
-    """A bundle's path as a worker on another machine knows it: it works in a copy of this folder."""
+    """A bundle's path for a worker on another machine, which works in a copy of this folder."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other collections from writing `folder`. Raises SystemExit, which tells who does."""
+    """Keep other collections from writing `folder`. Raises SystemExit, which names the process that does."""
     lock = FileLock(folder.with_suffix(".lock"))  # beside the folder: its content is DVC's
     owner = folder.with_suffix(".owner")  # not in the lock's file, whose content is filelock's
     try:
@@ -131,7 +134,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def missing(specs: list[Spec], folder: Path) -> list[Spec]:
-    """Specs without a sound file; a corrupt one is named and removed, so that it is collected again."""
+    """Specs without a valid file. A corrupt file is reported and removed, so it is recorded again."""
     out = []
     for spec in specs:
         path = folder / spec.file()
@@ -147,9 +150,9 @@ def missing(specs: list[Spec], folder: Path) -> list[Spec]:
 
 
 def gather(specs: list[Spec], config: CollectConfig, folder: Path) -> dict[str, dict[str, Any]]:
-    """Record the tasks and write their files; by spec, what came of those that have none.
+    """Record the tasks and write their files. Returns, by spec, the failures of those that have no file.
 
-    One that fails leaves the others alone, but where a file cannot be written, nothing more is recorded.
+    A failed task does not affect the others. Only if a file cannot be written, nothing more is recorded.
     """
     pool = engine(config.engine, config.workers, device=config.device, time_limit=config.time_limit)
     failures: dict[str, dict[str, Any]] = {}
@@ -183,7 +186,7 @@ def _stored(content: bytes, path: Path) -> Failure | None:
 
 
 def remove_strangers(specs: list[Spec], folder: Path) -> None:
-    """Delete what earlier parameters, code or interruptions left: the folder holds this collection alone."""
+    """Delete files of earlier parameters, code or interruptions, so the folder holds only this collection."""
     wanted = {folder / spec.file() for spec in specs}
     strangers = [p for p in folder.rglob("*") if p.is_file() and p not in wanted]
     for path in strangers:
@@ -233,7 +236,9 @@ def main() -> None:
 
 
 def write(metrics: dict[str, Any], path: Path) -> bool:
-    """Write collect.json at once or not at all; whether it could, for the disk may be full: if not, say so."""
+    """Write collect.json completely or not at all. Returns whether it could, and prints a message if not: the disk may
+    be full.
+    """
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """params.yaml as frozen dataclasses, one per section, read strictly.
 
-An unknown or missing key, a wrong type or an impossible value raises `ConfigError`, which names section.key,
-the value and what is allowed. A new parameter is one annotated line here and one in params.yaml.
+An unknown or missing key, a wrong type or an impossible value raises `ConfigError`, which names section.key, the value
+and what is allowed. A new parameter is one annotated line here and one in params.yaml.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES",
 
 @dataclass(frozen=True)
 class RegimesConfig:
-    """Shares of the regimes, as people's trainings have them: of the tasks recorded, and weights of the figures."""
+    """Shares of the regimes among the trainings that people run: of the recorded tasks, and weights of the figures."""
 
     ordinary: Share  # from scratch, enough data or regularised
     finetuning: Share
@@ -45,13 +45,13 @@ class RegimesConfig:
 
     @property
     def shares(self) -> dict[str, float]:
-        """By regime, `pipeline.workloads.base.REGIMES`."""
+        """Share of each regime of `pipeline.workloads.base.REGIMES`."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class BranchesConfig:
-    """Tasks whose runs are groups of twins: one start, from which all but the base depart once."""
+    """Tasks whose runs are groups of twins: runs with one start, from which all but the base depart once."""
 
     share: Share  # of the tasks
     levels: Natural  # groups whose twins differ in their first level
@@ -71,7 +71,7 @@ class BranchesConfig:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What is recorded: `tasks` workloads drawn from the families, `runs_per_task` runs of each."""
+    """What is recorded: `tasks` workloads drawn from the families, and `runs_per_task` runs of each."""
 
     seed: Natural
     families: Annotated[dict[Recorded, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
@@ -98,7 +98,7 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weights of the reward's terms, and the least return of a run (that of a divergence)."""
+    """Weights of the reward's terms, and the potential of a diverged run."""
 
     loss_weight: NonNegative
     regret_weight: NonNegative
@@ -108,7 +108,7 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The offline agent; one is trained per seed."""
+    """The offline agents, one per seed."""
 
     learns_from: Annotated[str, OneOf(("departures", "runs"))]  # of twins, what they change; or all that runs did
     algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "awac", "dqn", "discretecql"))]
@@ -129,7 +129,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """How sure the critics of departures must be of a first level, and of a later move."""
+    """How certain the critics of departures must be about a first level and about a later move."""
 
     first: NonNegative  # deviations between critics that count against a first level
     later: NonNegative  # and against a later move
@@ -138,7 +138,7 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """The tasks that the policy is judged on, and the initial learning rates of the baselines."""
+    """The tasks that the policy is evaluated on, and the initial learning rates of the baselines."""
 
     families: Annotated[tuple[Family, ...], NonEmpty()]  # of any split; figures are summed up by split
     tasks_per_family: Count  # of those that do not say how many tasks they have
@@ -171,7 +171,7 @@ class Params:
 
 
 def load(root: Path) -> Params:
-    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, for what cannot be used."""
+    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, if it cannot be used."""
     return checked(Paths(root).params, Params)
 
 
@@ -185,7 +185,7 @@ def checked(path: Path, cls: type) -> Any:
 
 
 def read(path: Path) -> Any:
-    """The plain content of a YAML file. Raises `ConfigError`, which names the file, and the line that is no YAML."""
+    """The plain content of a YAML file. Raises `ConfigError`, which names the file and the line that is not YAML."""
     try:
         return yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
@@ -199,9 +199,9 @@ def read(path: Path) -> Any:
 
 
 def arguments(description: str | None) -> tuple[Paths, Params]:
-    """The root that a stage's command line names, and its parameters; `description` is the stage's docstring.
+    """The root from a stage's command line, and its parameters. `description` is the stage's docstring.
 
-    Raises SystemExit, in one line, for parameters that cannot be used: before the stage does anything.
+    If parameters cannot be used, raises SystemExit with one line, before the stage does anything.
     """
     paths = parse_root(description)
     try:
@@ -213,7 +213,7 @@ def arguments(description: str | None) -> tuple[Paths, Params]:
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """`base` with a profile's values in place of its own; both are {section: {key: value}}.
 
-    A value is replaced as a whole, mappings and lists too. Raises `ConfigError` for a key that `base` lacks.
+    A value is replaced as a whole, including mappings and lists. Raises `ConfigError` for a key that `base` lacks.
     """
     merged = {section: dict(values) for section, values in base.items()}
     for section, values in mapping(over, "the profile").items():

@@ -1,7 +1,7 @@
-"""Judge the policy on tasks it never saw, beside baselines, rivals and controls, with intervals.
+"""Evaluate the policy on tasks it never saw, next to baselines, rivals and controls, with intervals.
 
 Families belong to splits: "train" (recorded by the collection), "selection", "heldout". The policy is one frozen file
-with no setting per task. What is run stands in `pipeline/evaluation/compare.py`.
+with no setting per task. `pipeline/evaluation/compare.py` defines what is run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
 def bench(params: Params) -> Bench:
-    """What the parameters ask for."""
+    """The bench that the parameters describe."""
     config = params.evaluate
     return Bench(
         tasks(config.families, config.tasks_per_family), params.regimes.shares, config.seeds, config.tuning_seeds,
@@ -38,9 +38,10 @@ def bench(params: Params) -> Bench:
 
 
 def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str, pd.DataFrame]]:
-    """(group, regrets, a row per task and a column per seed) of what competes; a baseline's are means over its rates.
+    """(group, regrets with a row per task and a column per seed) of what competes; a baseline's are means over its
+    rates.
 
-    Tasks that have no such regret, as those without error rates, are left out, with a message.
+    Tasks without such a regret, for example without error rates, are left out, with a message.
     """
     without = sorted(rows.task[rows[score].isna()].unique())
     if without:
@@ -56,10 +57,11 @@ def contrasts(
     shares: Mapping[str, float],
     bootstrap: int,
 ) -> dict[str, float]:
-    """Flat figures of regrets (tasks, seeds) by method, and of what the policy's differ by; `regimes` are by task.
+    """Flat figures of regrets (tasks, seeds) by method, and of their differences from the policy's; `regimes` are by
+    task.
 
-    `mean`, `policy_minus` and `policy_wins` weigh every regime by its share; <regime>_mean and <regime>_policy_minus
-    are of the tasks of one.
+    `mean`, `policy_minus` and `policy_wins` weight every regime by its share; <regime>_mean and <regime>_policy_minus
+    are those of one regime's tasks.
     """
     rng, out = np.random.default_rng(0), {}
     of_task = [regimes[task] for task in regrets[POLICY].index]
@@ -85,7 +87,7 @@ def contrasts(
 
 
 def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
-    """Flat metrics of one split, of which `rows` are."""
+    """Flat metrics of one split, from its `rows`."""
     regimes = aggregates.regimes(rows)
     out: dict[str, Any] = contrasts(split, dict(per_method(rows)), regimes, shares, bootstrap)
     by_family = judged(rows).groupby(["group", "family"]).regret.mean().groupby("group").max()
@@ -130,7 +132,7 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
 
 
 def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
-    """Of every split how many tasks were asked for, and why the rows are not of all of them."""
+    """For every split how many tasks were asked for, and why tasks are missing in the rows."""
     known, out = measured.facts(), dict[str, Any]()
     for split, part in known.groupby("split"):
         label = labels.labels(part)
@@ -141,7 +143,7 @@ def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def in_words(summed_up: Mapping[str, Any]) -> str:
-    """The headline of an evaluation as a sentence of a run's description."""
+    """The headline of an evaluation as a sentence for a run's description."""
     figures = {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in summed_up.items()}
     return (
         "Mean regret of the policy over the regimes by their shares {policy} ({policy_low} to {policy_high}, 95 %), on "

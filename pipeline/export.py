@@ -1,4 +1,4 @@
-"""Write the agents as one self-describing ONNX file and check that it answers as they do."""
+"""Write the agents as one self-describing ONNX file, and check that it answers as they do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _commit() -> str:
-    """The commit that the code stands at, for the manifest; empty outside git."""
+    """The current commit of the code, for the manifest; empty outside git."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

@@ -1,6 +1,6 @@
-"""Where every artefact of the pipeline lies: this module alone spells paths, and a test holds dvc.yaml to it.
+"""The path of every artefact of the pipeline. Only this module contains paths, and a test compares dvc.yaml with it.
 
-A root is "." for the default profile and `profiles/<name>` for another; stages run from the repository's top.
+A root is "." for the default profile and `profiles/<name>` for another one. Stages run from the repository's top.
 """
 
 from argparse import ArgumentParser
@@ -12,7 +12,7 @@ from typing import Literal, overload
 
 @dataclass(frozen=True)
 class Artefact:
-    """One file or folder that a stage writes, relative to the root; read from a `Paths`, it is a `Path`."""
+    """One file or folder that a stage writes, relative to the root. Read from a `Paths`, it is a `Path`."""
 
     path: str
     stage: str

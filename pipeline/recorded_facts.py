@@ -1,4 +1,4 @@
-"""What a collection holds, in a few numbers: for metrics/collect.json, and for MLflow's page of the data set."""
+"""A summary of a collection in a few numbers, for metrics/collect.json and for MLflow's page of the data set."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ SAME = (  # columns that have one value in a file
 
 
 def summarise(files: Iterable[Path]) -> dict[str, Any]:
-    """What trajectory files hold, flat: counts, the share of runs that diverged, of each optimizer, and of all runs and
-    of those of each regime (`<regime>.<figure>`) their sizes (medians) and the shares of them with batch norm, with
-    dropout, with clipped gradients, with more than LARGE weights, and with no repeated example.
+    """The content of trajectory files as flat figures: counts, the share of runs that diverged, and the share of each
+    optimizer. For all runs and for those of each regime (`<regime>.<figure>`): medians of their sizes, and the shares
+    of them with batch norm, with dropout, with clipped gradients, with more than LARGE weights, and with no repeated
+    example.
     """
     tasks, schedules = [], set[str]()
     for path in files:
@@ -53,7 +54,7 @@ def summarise(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def sizes(tasks: pd.DataFrame) -> dict[str, float]:
-    """Medians of sizes and shares of settings over the runs of `tasks`, a row each; nothing of no runs."""
+    """Medians of sizes and shares of settings over the runs of `tasks`, a row each; empty if there are no runs."""
     each = tasks.loc[np.repeat(tasks.index, tasks.runs)]
     if each.empty:
         return {}

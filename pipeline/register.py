@@ -1,8 +1,8 @@
 """The register stage: the policy becomes a version in MLflow's model registry.
 
-A version is known by the sha256 of its file, so that registering a policy twice changes nothing. The
-policy of this repro is @challenger; it is @champion too if there is none, or if its regret on the families of the
-selection split is lower than the champion's on an equal benchmark.
+A version is identified by the sha256 of its file, so registering a policy twice changes nothing. The policy of this
+repro becomes @challenger. It becomes @champion too if there is none, or if its regret on the families of the selection
+split is lower than the champion's on an equal benchmark.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ def main() -> None:
 
 
 def register(paths: Paths) -> dict[str, Any]:
-    """Register ROOT/artifacts/policy.onnx; returns what metrics/register.json holds.
+    """Register ROOT/artifacts/policy.onnx; returns the content of metrics/register.json.
 
-    Raises BundleError for a policy that does not load, ValueError where its evaluation is missing.
+    Raises BundleError for a policy that does not load, ValueError if its evaluation is missing.
     """
     params = config.load(paths.root).register
     bundle, evaluation = Bundle(paths.policy), result_keys.read(paths)
@@ -66,7 +66,7 @@ def register(paths: Paths) -> dict[str, Any]:
 
 
 def describe(evaluation: Mapping[str, Any]) -> str:
-    """The description of a version, in Markdown: what it is worth on every split."""
+    """The description of a version, in Markdown: its figures on every split."""
     return "\n".join(
         "- {split} families: mean regret {mean:.3f} ({low:.3f} to {high:.3f}, 95 %), worst task {worst:.3f}".format(
             split=split, **by_group[result_keys.POLICY]
@@ -76,7 +76,7 @@ def describe(evaluation: Mapping[str, Any]) -> str:
 
 
 def judge(evaluation: Mapping[str, Any], champion: tuple[str, Mapping[str, str]] | None) -> tuple[bool, str]:
-    """Whether a candidate replaces the champion (version and tags), and why; a tie leaves the champion."""
+    """Whether a candidate replaces the champion (version and tags), and why. A tie keeps the champion."""
     if champion is None:
         return True, "there was no champion"
     number, tags = champion
@@ -95,7 +95,7 @@ def judge(evaluation: Mapping[str, Any], champion: tuple[str, Mapping[str, str]]
 
 
 def _worth(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The tags that say what a version is worth: the policy's own figures, every split, and the benchmark."""
+    """The tags with a version's figures: the policy's own on every split, and the benchmark."""
     own = {}
     for text, value in result_keys.summary(evaluation).items():
         key = result_keys.ResultKey.decode(text)
@@ -105,7 +105,7 @@ def _worth(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _origin(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The tags that say where a version comes from, as far as its manifest does."""
+    """The tags with a version's origin, as far as its manifest states it."""
     return {key: value for key, value in training.items() if isinstance(value, str | int | float)}
 
 

@@ -1,4 +1,4 @@
-"""Draw the report of the evaluation: one HTML page that holds everything it shows."""
+"""Draw the report of the evaluation: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def render(paths: Paths) -> str:
-    """The page. Raises ValueError where the evaluation lacks the policy."""
+    """The page. Raises ValueError if the evaluation lacks the policy."""
     from jinja2 import Environment, StrictUndefined
 
     figures = json.loads(paths.evaluate_metrics.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def render(paths: Paths) -> str:
 
 
 def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of one split."""
+    """The page's content for one split."""
     table, competing = scores.table(figures, name), aggregates.judged(rows)
     listed, controls = scores.listed(table), [s for s in table if s.kind == "control"]
     per_task = report_data.by_task(competing)

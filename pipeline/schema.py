@@ -1,7 +1,7 @@
-"""Plain YAML content -> frozen dataclasses, checked against their annotations.
+"""From plain YAML content to frozen dataclasses, checked against their annotations.
 
-A field's range stands in its annotation: `Annotated[int, Range(1)]`. Understood are int, float, str,
-tuple[X, ...] (a list in YAML), dict[str, X] and further dataclasses.
+A field's range is part of its annotation: `Annotated[int, Range(1)]`. Supported are int, float, str, tuple[X, ...] (a
+list in YAML), dict[str, X] and further dataclasses.
 """
 
 import importlib
@@ -13,28 +13,28 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hint
 
 
 class ConfigError(ValueError):
-    """A parameter that cannot be used: where it stands, what stands there, what is allowed."""
+    """A parameter that cannot be used. The message gives its place, its value and what is allowed."""
 
     def __init__(self, where: str, content: str, want: str) -> None:
         super().__init__(f"parameter {where} is {content}, want {want}")
 
 
 class FileError(ConfigError):
-    """A file of parameters that cannot be used: which one, and why."""
+    """A file of parameters that cannot be used, and why."""
 
     def __init__(self, path: object, why: object) -> None:
         ValueError.__init__(self, f"{path}: {why}")
 
 
 class Rule(Protocol):
-    """What a value of the right type must also be; `str(rule)` says it in words."""
+    """A condition on a value of the right type; `str(rule)` is the condition in words."""
 
     def allows(self, value: Any) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number in [low, high]; `open_low`: low itself is not allowed."""
+    """A number in [low, high]. With `open_low`, low itself is not allowed."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -68,8 +68,8 @@ class OneOf:
 class Registered:
     """A name in a registry of the code, or one of `others`.
 
-    `registry` is "package.module:attribute", a collection of names or a function that returns one. It is imported when
-    a value is checked, and not before, for it may need torch, and no stage depends on all of it.
+    `registry` is "package.module:attribute", a collection of names or a function that returns one. It is imported only
+    when a value is checked, because it may need torch, and no stage depends on all of it.
     """
 
     registry: str
@@ -89,7 +89,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class NonEmpty:
-    """A list, a mapping or a text of at least one element; a list without repetition."""
+    """A list, a mapping or a text with at least one element; a list also without repetition."""
 
     def allows(self, value: Collection[object]) -> bool:
         return len(value) > 0 and (not isinstance(value, tuple) or len(set(value)) == len(value))
@@ -125,7 +125,7 @@ def known(key: object, allowed: Collection[str], where: str, value: object) -> N
 
 
 def _value(value: object, kind: Any, where: str) -> Any:
-    """`value` as the annotation `kind` says it (list -> tuple, int -> float), or `ConfigError`."""
+    """`value` converted to the annotation `kind` (list -> tuple, int -> float), or `ConfigError`."""
     base, rules = _split(kind)
     origin, inner = get_origin(base), get_args(base)
     if is_dataclass(base):
@@ -147,7 +147,7 @@ def _value(value: object, kind: Any, where: str) -> Any:
 
 
 def _split(kind: Any) -> tuple[Any, tuple[Rule, ...]]:
-    """An annotation -> its type and its rules."""
+    """The type and the rules of an annotation."""
     return (get_args(kind)[0], kind.__metadata__) if get_origin(kind) is Annotated else (kind, ())
 
 
@@ -165,7 +165,7 @@ def _describe(kind: Any) -> str:
 
 
 def _hint(value: object, base: Any) -> str:
-    """YAML 1.1 reads 1e-3 as a text: say so where a text would be a number elsewhere."""
+    """YAML 1.1 reads 1e-3 as a text. This explains it where a text looks like a number."""
     try:
         number = base is float and isinstance(value, str) and math.isfinite(float(value))
     except ValueError:

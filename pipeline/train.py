@@ -1,6 +1,6 @@
-"""Train the offline agent on the recorded trainings, once per training seed, and as many for its state-blind control.
+"""Train the offline agents on the recorded trainings, one per training seed, and as many for the state-blind control.
 
-Agents that are cached are not trained again.
+Cached agents are not trained again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from policy.store import build
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
-    """The agents of a policy and its control, by name; `data` is the fingerprint of the trajectories."""
+    """The agents of a policy and of its control, by name. `data` is the fingerprint of the trajectories."""
     config, device = params.train, agent_cache.device(params.train.device)
     blind = replace(config, features=observations.BLIND)
     return {
@@ -40,7 +40,7 @@ def plan(params: Params, data: str) -> dict[str, AgentSpec]:
 
 
 def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, folder: Path) -> None:
-    """Train those agents that are not cached, side by side; what they learn from lies below `folder` meanwhile."""
+    """Train the agents that are not cached, side by side. Their training data are in `folder` meanwhile."""
     AGENT_CACHE.mkdir(exist_ok=True)
     missing = [spec for spec in dict.fromkeys(specs) if not agent_cache.cached(spec.key(), AGENT_CACHE)]
     if not missing:
@@ -87,7 +87,9 @@ def main() -> None:
 
 
 def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-    """(step, mean of each loss over the agents), by epoch; a curve is as in `Summary`, and all have equal steps."""
+    """(step, mean of each loss over the agents) for every epoch. A curve is as in `Summary`, and all have equal
+    steps.
+    """
     return [
         (int(points[0]["step"]), {k: float(np.mean([point[k] for point in points])) for k in points[0] if k != "step"})
         for points in zip(*curves, strict=True)

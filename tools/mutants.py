@@ -1,12 +1,12 @@
-"""Do the tests notice? Modules with one small change at a time, each against its own tests.
+"""Do the tests notice small changes? Each mutant of a module runs against the module's own tests.
 
     python -m tools.mutants                             # as `make mutants`: all modules, and docs/mutants.md
     python -m tools.mutants runtime/lrpilot/probe.py    # some of them
 
-tools/mutants.toml says what is changed, which tests are to notice, and which mutants may survive. Results are kept in
-.mutants, a file per module, so that a run that was stopped goes on where it was; a module starts anew once it, its
-tests or the operators have changed. (A change of what else it uses is not seen: remove .mutants.) Exits with 1 where a
-mutant survives without a reason, a reason has lost its survivor, or too few are killed.
+tools/mutants.toml defines what is changed, which tests should notice, and which mutants may survive. Results are stored
+in .mutants, a file per module, so an interrupted run continues where it stopped. A module starts again if it, its tests
+or the operators have changed. (Changes in other modules that it uses are not detected: remove .mutants.) The exit
+status is 1 if a mutant survives without a reason, a reason has no survivor, or too few mutants are killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIG, SESSIONS, PAGE = Path("tools/mutants.toml"), Path(".mutants"), Path("doc
 
 
 def render(counts: dict[str, int], alive: list[Change], reasons: dict[Change, str]) -> str:
-    """The page: shares, and the survivors with the reasons why they may live."""
+    """The page: the shares, and the survivors with the reasons why they may live."""
     lines = ["# Mutants", "", "By `make mutants`: one small change at a time, and whether a test fails.", ""]
     lines += ["| Module | Mutants | Killed | Share |", "|---|---:|---:|---:|"]
     for name in (*counts, "all"):

@@ -1,7 +1,7 @@
-"""One small change of a module at a time (cosmic-ray's), and whether the module's tests notice.
+"""Make one small change of a module at a time (with cosmic-ray), and check whether the module's tests notice.
 
-The changes are made in copies of the tree, one per worker. A worker has the large libraries imported, and each run of
-the tests is a fork of it, so that a mutant takes as long as the tests themselves.
+The changes are made in copies of the tree, one per worker. A worker imports the large libraries once and forks for each
+run of the tests, so a mutant takes as long as the tests themselves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ Change = tuple[str, str, str]  # module, line before and line after: it is known
 
 
 class Scale(Operator):
-    """Whole numbers and zero: one more, one less. Others: doubled, halved, lest 1e-8 become a 1 that all notice."""
+    """Whole numbers and zero: plus one, minus one. Others: doubled, halved. (1e-8 plus one would be noticed by every
+    test.)
+    """
 
     def mutation_positions(self, node: Any) -> Iterator[Place]:
         if is_number(node):
@@ -67,7 +69,7 @@ OPERATOR_PROVIDERS["own"] = {"Scale": Scale}  # in every worker too: they import
 
 
 def settle(folder: str, libraries: list[str]) -> None:
-    """Make this process a worker: in a copy of what git knows or would add, with the libraries imported."""
+    """Make this process a worker: in a copy of the files that git tracks or would add, with the libraries imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     own = Path(folder, str(os.getpid()))
     names = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], capture_output=True, check=True).stdout
@@ -91,7 +93,7 @@ def run_tests(tests: list[str], output: Path) -> None:
 
 
 def noticed(tests: list[str]) -> tuple[bool, str]:
-    """Whether the tests fail; and what they print."""
+    """Whether the tests fail, and their output."""
     output = Path("output.txt")
     child = multiprocessing.get_context("fork").Process(target=run_tests, args=(tests, output))
     child.start()
@@ -113,7 +115,7 @@ def attempt(item: WorkItem, tests: list[str]) -> tuple[str, WorkResult]:
 
 
 def session(folder: Path, module: str, tests: list[str], operators: list[str]) -> Path:
-    """The module's mutants and results: a file in `folder`, made if it is new. Those of earlier states go."""
+    """The module's mutants and results: a file in `folder`, created if needed. Files of earlier states are removed."""
     read = [Path(p).read_bytes() for p in (module, *tests) if Path(p).is_file()]
     key = hashlib.sha256(repr((tests, operators, read)).encode()).hexdigest()[:12]
     stem = module.replace("/", ".")
@@ -135,7 +137,7 @@ def session(folder: Path, module: str, tests: list[str], operators: list[str]) -
 
 @contextmanager
 def workers(count: int, libraries: list[str]) -> Iterator[ProcessPoolExecutor]:
-    """Processes that can try mutants of the tree that is the current folder."""
+    """Processes that can try mutants of the tree in the current folder."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(count, context, settle, (folder, libraries)) as pool:
@@ -143,7 +145,9 @@ def workers(count: int, libraries: list[str]) -> Iterator[ProcessPoolExecutor]:
 
 
 def unmutable(source: str) -> Iterator[Place]:
-    """Annotations, which nothing evaluates, decorators, and bare stars (no products)."""
+    """What is never mutated: annotations, which nothing evaluates, decorators, and bare stars (which are not
+    products).
+    """
     for node in ast.walk(ast.parse(source)):
         annotations = getattr(node, "annotation", None), getattr(node, "returns", None)
         for part in filter(None, (*annotations, *getattr(node, "decorator_list", ()))):
@@ -153,7 +157,9 @@ def unmutable(source: str) -> Iterator[Place]:
 
 
 def survivors(module: str, path: Path, tests: list[str], pool: ProcessPoolExecutor) -> tuple[int, list[Change]]:
-    """Number of mutants of a module, and the changes that no test noticed; what was tried before is not again."""
+    """Number of mutants of a module, and the changes that no test noticed. Mutants that were tried before are not tried
+    again.
+    """
     with use_db(path) as db:
         if pending := db.pending_work_items:
             failed, output = pool.submit(noticed, tests).result()

@@ -1,13 +1,14 @@
-"""`python -m tools.profile NAME`: write the parameters and the pipeline of a profile below profiles/NAME.
+"""`python -m tools.profile NAME`: write the parameters and the pipeline of a profile to profiles/NAME.
 
-profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml; profiles/NAME/dvc.yaml is dvc.yaml with
-its outs and its lock below profiles/NAME, and with the behaviour policies of the profile as what its collection
-depends on: where another pipeline makes one, DVC runs that first. `make repro PROFILE=NAME` calls this, then DVC.
+profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml. profiles/NAME/dvc.yaml is dvc.yaml with its outs
+and its lock below profiles/NAME. The profile's behaviour policies are dependencies of its collection: if another
+pipeline makes one, DVC runs that pipeline first. `make repro PROFILE=NAME` calls this, then DVC.
 
-`--track` shows the profile to git, by a .gitignore of its own: `dvc exp run` works on what is committed, and on nothing
-else.
+`--track` makes the profile visible to git, by a .gitignore of its own, because `dvc exp run` works only on committed
+files.
 
-A profile that names a `pipeline` has all parameters of that one itself, and one with a `base` overlays that profile.
+A profile that names a `pipeline` defines all parameters of that pipeline. A profile with a `base` overlays that
+profile.
 """
 
 from argparse import ArgumentParser
@@ -26,7 +27,7 @@ PIPELINES = {DEFAULT: Params, str(STAGES): Original}  # the file with its stages
 
 
 def write(name: str, top: Path = Path(".")) -> Path:
-    """Write the profile's two files in the repository at `top`, return its folder.
+    """Write the profile's two files in the repository at `top`, and return its folder.
 
     Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
     """
@@ -48,13 +49,15 @@ def write(name: str, top: Path = Path(".")) -> Path:
 
 
 def track(folder: Path, top: Path = Path(".")) -> None:
-    """Let git see a profile, but for what it ignores of the default one: data, caches, MLflow's store."""
+    """Let git see a profile, except for what it also ignores of the default one: data, caches, MLflow's store."""
     text = (top / ".gitignore").read_text(encoding="utf-8")
     (folder / ".gitignore").write_text(f"# by tools/profile.py --track\n!*\n\n{text}", encoding="utf-8")
 
 
 def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
-    """The pipeline and the parameters of the profile that `where` names, with those that it does not change itself."""
+    """The pipeline and the parameters of the profile that `where` names, including those that it does not change
+    itself.
+    """
     known = sorted(path.stem for path in (top / "params").glob("*.yaml"))
     if name not in known:
         raise ConfigError(where, repr(name), f"one of {', '.join(known)} (or none, for params.yaml alone)")
@@ -80,7 +83,7 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
 
 
 def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:
-    """The content of dvc.yaml with its outs below `root`, for a dvc.yaml that lies there, two levels down."""
+    """The content of dvc.yaml with its outs below `root`, for a dvc.yaml in that folder, two levels down."""
     stages = {name: {**stage, "wdir": "../.."} for name, stage in pipeline["stages"].items()}
     return {**pipeline, "vars": [{"root": root}], "stages": stages}
 

@@ -1,7 +1,7 @@
-"""`make promote`: the registered policy becomes the one that lrpilot ships. Never a DVC stage.
+"""`make promote`: the registered policy becomes the one that lrpilot ships. This is never a DVC stage.
 
-The evaluation goes into the bundle's manifest; weights and graph stay what was evaluated. A model card is
-written beside it. `make benchmark` then measures it in full, for the README.
+The evaluation goes into the bundle's manifest. Weights and graph stay as they were evaluated. A model card is written
+next to the bundle. `make benchmark` then measures the policy in full, for the README.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def main() -> None:
 def promote(paths: Paths, folder: Path) -> Path:
     """Write `folder`/policy.onnx and card.md; returns the policy's path.
 
-    Raises BundleError for a policy that does not load, ValueError where it was not evaluated and registered.
+    Raises BundleError for a policy that does not load, ValueError if it was not evaluated and registered.
     """
     bundle, evaluation = Bundle(paths.policy), result_keys.read(paths)
     content = paths.policy.read_bytes()
@@ -70,7 +70,7 @@ def ship(content: bytes, card: str, folder: Path) -> Path:
 
 
 def with_manifest(content: bytes, manifest: Manifest) -> bytes:
-    """The ONNX file `content` with this manifest in place of its own; equal input gives equal bytes."""
+    """The ONNX file `content` with this manifest instead of its own. Equal input gives equal bytes."""
     model = onnx.load_model_from_string(content)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, properties | {KEY: manifest.to_json()})

@@ -1,4 +1,6 @@
-"""What a stage executes of this repository; `make deps` writes it into the files that list the stages."""
+"""Find the modules of this repository that a stage executes. `make deps` writes them into the files that define the
+stages.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,12 @@ FOLDERS = {"lrpilot": TOP / "runtime/lrpilot"}  # of a package that does not lie
 
 
 def import_graph() -> grimp.ImportGraph:
-    """Who imports whom among our packages, imports inside functions included."""
+    """The imports among our packages, including imports inside functions."""
     return grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
 
 
 def closure(module: str, graph: grimp.ImportGraph) -> set[str]:
-    """The files, relative to the top, that importing `module` may execute, but for empty ones."""
+    """The files, relative to the top, that importing `module` may execute, except for empty ones."""
     modules: set[str] = set()
     todo = {module}
     while todo:

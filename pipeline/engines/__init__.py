@@ -13,11 +13,11 @@ ENGINES = {"local": Local, "ray": Cluster}
 
 
 def engine(name: str, workers: int = 0, *, device: str = "cpu", time_limit: float | None = None) -> Engine:
-    """The engine of that name, with `workers` processes of one thread; 0: one per core, or per GPU on "cuda".
+    """The engine of that name, with `workers` processes of one thread; 0 means one per core, or per GPU on "cuda".
 
-    On "cuda" every process sees one GPU alone. `time_limit` is in seconds per item, from when it starts to run. The
+    On "cuda" every process sees only one GPU. `time_limit` is in seconds per item, from when it starts to run. The
     processes start with the first call, stay for the next one, and end with the engine. Raises `ValueError` for an
-    unknown name, or "cuda" without a GPU, and `ImportError` for "ray" where Ray is not installed.
+    unknown name, or "cuda" without a GPU, and `ImportError` for "ray" if Ray is not installed.
     """
     if name not in ENGINES:
         raise ValueError(f"engine: {name!r}, want one of {', '.join(ENGINES)}")

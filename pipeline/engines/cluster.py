@@ -1,7 +1,7 @@
-"""Ray Core: the processes are actors, on a cluster that RAY_ADDRESS names, or on this machine.
+"""Ray Core: the processes are actors, on the cluster that RAY_ADDRESS names, or on this machine.
 
-Actors rather than tasks: one that is ready starts an item at once, so a time limit counts no queueing, and it imports
-torch once.
+They are actors and not tasks for two reasons. An actor that is ready starts an item at once, so a time limit includes
+no queueing. And it imports torch only once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CODE = ("pipeline", "policy", "runtime")  # what workers need of it
 
 
 class Cluster(SlotEngine):
-    """Processes of a Ray cluster; where Ray runs already in this process, of that one."""
+    """Processes of a Ray cluster. If Ray already runs in this process, its cluster is used."""
 
     def __init__(self, workers: int, device: str, time_limit: float | None) -> None:
         try:
@@ -101,7 +101,7 @@ class _Actor(Slot):
 
 
 class _Worker:
-    """What an actor does."""
+    """The code of an actor."""
 
     def __init__(self) -> None:
         settle()

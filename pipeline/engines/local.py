@@ -1,6 +1,7 @@
-"""Processes of this machine, each with a pipe of its own: whatever happens to one, the others do not notice.
+"""Processes of this machine, each with its own pipe, so that none notices what happens to another.
 
-Why no pool of a library: their workers share a queue and its locks, so that one killed while it sends stalls the rest.
+A library's pool would not do: its workers share a queue and its locks, so one that is killed while it sends blocks the
+rest.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class _Process(Slot):
 
 
 def _serve(pipe: Connection) -> None:
-    """The worker: answer until the pipe ends."""
+    """The worker: answer until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, which ends its workers
     Thread(target=_end_with_driver, daemon=True).start()
     settle()
@@ -89,7 +90,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _end_with_driver() -> None:
-    """A driver that was killed cannot end its workers, and an item may take hours."""
+    """End this worker when its driver dies. A killed driver cannot do it, and an item may take hours."""
     driver = multiprocessing.parent_process()
     assert driver is not None
     connection.wait([driver.sentinel])
@@ -97,7 +98,7 @@ def _end_with_driver() -> None:
 
 
 def _gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls each GPU that this process sees."""
+    """The names that CUDA_VISIBLE_DEVICES has for the GPUs that this process sees."""
     import torch
 
     numbers = [str(i) for i in range(torch.cuda.device_count())]
@@ -106,7 +107,9 @@ def _gpus() -> list[str]:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for a process that is started in here; `multiprocessing` has no parameter for it."""
+    """Set environment variables for a process that is started inside this context; `multiprocessing` has no parameter
+    for it.
+    """
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""What an engine is, and what it says of each item."""
+"""The protocol of an engine, and the outcome of each item."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class EngineError(RuntimeError):
-    """Work that cannot go on: an item without a result, or processes that do not start."""
+    """The work cannot continue: an item has no result, or processes do not start."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Engine(Protocol):
     def imap_unordered(
         self, fn: Callable[[Item], Result], items: Sequence[Item]
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """One outcome per item, in the order of completion; function, items and results must be picklable.
+        """One outcome per item, in the order of completion. Function, items and results must be picklable.
 
-        An item whose process dies is tried three times in all; one that raises or takes too long is not tried again.
-        A closed generator leaves no process behind.
+        An item whose process dies is tried three times in all. One that raises or takes too long is not tried again.
+        Closing the generator leaves no process behind.
         """
         ...
 
 
 def results(engine: Engine, fn: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The results alone, for a caller that needs every one: the first failure raises `EngineError`, from its error."""
+    """The results alone, for a caller that needs every one. The first failure raises `EngineError`, from its error."""
     for outcome in engine.imap_unordered(fn, items):
         if outcome.failure is not None:
             raise EngineError(f"{reprlib.repr(outcome.item)}: {outcome.failure.message}") from outcome.failure.error
@@ -66,7 +66,9 @@ def results(engine: Engine, fn: Callable[[Item], Result], items: Sequence[Item])
 def progress(
     results: Iterator[Result], total: int, what: str, size: Callable[[Result], float], unit: str
 ) -> Iterator[Result]:
-    """Pass `results` on and show done, rate and time left: a bar on a terminal, else a plain line now and then."""
+    """Pass `results` on and show what is done, the rate and the time left: a bar on a terminal, else a line now and
+    then.
+    """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=what, unit=unit) as bar:
             for result in results:

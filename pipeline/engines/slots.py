@@ -1,4 +1,4 @@
-"""The loop that both engines share: hand items to free processes, and deal with those that die or take too long."""
+"""The loop that both engines share: give items to free processes, and handle processes that die or take too long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ATTEMPTS = 3  # per item, as long as it is its process that ends
 
 
 class LostError(Exception):
-    """A process ended without a reply; the text says how."""
+    """A process ended without a reply. The message says how."""
 
 
 class Slot(ABC):
@@ -27,19 +27,19 @@ class Slot(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start a process; its first reply, which is empty, says that it can take an item."""
+        """Start a process. Its first reply is empty and says that it can take an item."""
 
     @abstractmethod
     def put(self, work: bytes) -> None:
-        """Hand it a pickled (function, item)."""
+        """Give the process a pickled (function, item)."""
 
     @abstractmethod
     def take(self) -> bytes:
-        """The reply that is there. Raises `LostError`."""
+        """The reply that has arrived. Raises `LostError`."""
 
     @abstractmethod
     def end(self) -> None:
-        """End the process at once, whatever it does."""
+        """End the process at once, whatever it is doing."""
 
     def restart(self) -> None:
         self.free = False
@@ -48,7 +48,7 @@ class Slot(ABC):
 
 
 class SlotEngine(ABC):
-    """An engine of `size` slots; a call takes those that an earlier one left, and starts what is missing."""
+    """An engine of `size` slots. A call reuses the processes of an earlier one and starts those that are missing."""
 
     def __init__(self, size: int, time_limit: float | None) -> None:
         self.size, self.time_limit = size, time_limit
@@ -64,17 +64,17 @@ class SlotEngine(ABC):
 
     @abstractmethod
     def ready(self, slots: Collection[Slot], timeout: float | None) -> Collection[Slot]:
-        """Those whose process replied or ended; waits for the first, or for `timeout` seconds."""
+        """The slots whose process replied or ended. Waits for the first one, or for `timeout` seconds."""
 
     @staticmethod
     @abstractmethod
     def dumps(work: Any) -> bytes:
-        """`pickle.dumps`, as the engine does it."""
+        """`pickle.dumps`, in the engine's own way."""
 
     def imap_unordered(
         self, fn: Callable[[Item], Result], items: Sequence[Item]
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See `Engine`. Raises `EngineError` where processes end while they start."""
+        """See `Engine`. Raises `EngineError` if processes end while they start."""
         todo = deque((item, 1) for item in items)
         slots = self._claim(min(self.size, len(todo)))
         running: dict[Slot, _Job[Item]] = {}
@@ -148,7 +148,7 @@ class _Job(NamedTuple, Generic[Item]):
 
 
 def _read(reply: bytes) -> tuple[Any, Failure | None]:
-    """A worker's reply: result and failure. A result that cannot be read here is a failure, too."""
+    """A worker's reply: result and failure. A result that cannot be unpickled here is a failure, too."""
     try:
         return pickle.loads(reply)
     except Exception as error:

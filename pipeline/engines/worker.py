@@ -1,4 +1,4 @@
-"""What a worker process does, whichever engine started it."""
+"""The code of a worker process, whichever engine started it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def settle() -> None:
 
 
 def _keep_memory() -> None:
-    """Have glibc reuse freed memory. By default it maps big tensors anew, and a training step waits for page faults."""
+    """Make glibc reuse freed memory. By default it maps big tensors again each time, and a training step waits for page
+    faults.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # elsewhere there is nothing to set
         if not mallopt(M_MMAP_THRESHOLD, 1 << 30):
@@ -39,7 +41,7 @@ def _keep_memory() -> None:
 
 
 def attempt(work: bytes, dumps: Callable[[Any], bytes]) -> bytes:
-    """Call the pickled (function, item); pickled (result, None), or (None, failure) where anything here fails."""
+    """Call the pickled (function, item). Returns pickled (result, None), or (None, failure) if anything here fails."""
     try:
         fn, item = pickle.loads(work)
         return dumps((fn(item), None))
@@ -48,7 +50,9 @@ def attempt(work: bytes, dumps: Callable[[Any], bytes]) -> bytes:
 
 
 def raised(error: BaseException) -> Failure:
-    """The failure of an error, its traceback as a note; an error that cannot travel is replaced by its text."""
+    """The failure for an error, with its traceback as a note. An error that cannot be pickled is replaced by
+    its text.
+    """
     message = f"{type(error).__name__}: {' '.join(str(error).split())}"
     note = "".join(traceback.format_exception(error))
     try:

@@ -1,4 +1,4 @@
-"""What an evaluation came to in a few figures, for metrics/headline.json: names without dots, numbers and texts."""
+"""The key figures of an evaluation, for metrics/headline.json: names without dots, numbers and texts."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BY_REGIME = {  # name -> group and statistic, for <name>_<regime>
 
 
 def headline(figures: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, float | int | str]:
-    """Mean normalised regrets of one split, of its regimes, and what the policy's mean hides.
+    """Mean normalised regrets of one split and of its regimes, and facts that the policy's mean hides.
 
     `figures` are those of metrics/evaluate.json, `rows` those of artifacts/evaluation.parquet. Figures of methods that
-    were not run are left out. Raises ValueError where the policy was not judged.
+    were not run are left out. Raises ValueError if the policy was not evaluated.
     """
     split = min(rows.split.unique(), key=ORDER.index)
     rival = scores.best(scores.table(figures, split), "rival")

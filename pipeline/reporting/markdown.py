@@ -1,4 +1,4 @@
-"""Markdown as commands write it: tables, and the parts of pages between marks, <!-- name --> and <!-- /name -->."""
+"""Markdown that commands write: tables, and the parts of pages between the marks <!-- name --> and <!-- /name -->."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,8 +8,8 @@ RULES = {"l": "---", "r": "---:"}
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
     """A table, without a newline at its end.
 
-    `align` has a letter for each column, l(eft) or r(ight); without it, the first column is left, all others right.
-    Raises ValueError for a row, or an `align`, with more or fewer columns than the header.
+    `align` has a letter for each column, l(eft) or r(ight). Without it, the first column is left and all others are
+    right. Raises ValueError if a row or `align` has more or fewer columns than the header.
     """
     sides = "l" + "r" * (len(header) - 1) if align is None else align
     lines = [header, [RULES[side] for side in sides], *rows]
@@ -20,7 +20,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | Non
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """`text` with `content` between the marks of `name`. Raises ValueError unless both stand there once, in order."""
+    """`text` with `content` between the marks of `name`. Raises ValueError unless both marks occur once, in order."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, opened, rest = text.partition(start)
     _, closed, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""The model card: what a promoted policy was made from, what it is worth, and where that ends."""
+"""The model card: what a promoted policy was made from, how good it is, and its limits."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -73,7 +73,7 @@ def _number(value: float | None) -> str:
 
 
 def _verdicts(groups: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """Which methods do as well as the policy or better, in words: tables hide what nobody hopes to see."""
+    """In words, which methods do as well as the policy or better. A table alone would hide this."""
     mine = groups[result_keys.POLICY]["mean"]
     for kind, meaning in (
         ("baseline", "these schedules do as well from a blindly chosen initial learning rate"),

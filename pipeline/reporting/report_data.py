@@ -28,7 +28,9 @@ def load(path: Any) -> pd.DataFrame:
 
 
 def by_task(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean regret (tasks, methods) of `TASK_COLUMNS`, the tasks' labels and regimes; the policy's worst task first."""
+    """Mean regret (tasks, methods) of `TASK_COLUMNS`, with the tasks' labels and regimes; the policy's worst task
+    first.
+    """
     table = rows[rows.group.isin(TASK_COLUMNS)].pivot_table(index="task", columns="group", values="regret")
     table = table[[c for c in TASK_COLUMNS if c in table]].reset_index()
     table.insert(0, "label", table.task.map(labels.of_runs(rows)))
@@ -38,7 +40,7 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class TaskCurves:
-    """Learning rates over progress, evenly spaced points, of one task."""
+    """Learning rates of one task at evenly spaced points of progress."""
 
     label: str  # of the task
     regret: float  # of the policy
@@ -60,7 +62,9 @@ def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
 
 
 def sensitivity(schedules: pd.DataFrame, rows: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, float]]:
-    """By optimizer mean regrets, all tasks alike: of the runs `schedules` (initial rates, schedules), of the policy."""
+    """For each optimizer mean regrets, with equal weights for all tasks: of the runs `schedules` (initial rates,
+    schedules), and of the policy.
+    """
     out, policy = {}, rows[rows.group == POLICY]
     for optimizer, part in schedules.groupby("optimizer", sort=True):
         table = part.pivot_table(index="lr0", columns="method", values="regret")
@@ -76,7 +80,7 @@ def by_family(rows: pd.DataFrame, groups: Sequence[str]) -> pd.DataFrame:
 
 
 def profiles(rows: pd.DataFrame, groups: Sequence[str], thresholds: np.ndarray) -> dict[str, np.ndarray]:
-    """By group the share of (task, seed, initial rate) whose regret is at most each of the thresholds.
+    """For each group the share of (task, seed, initial rate) whose regret is at most each of the thresholds.
 
     Performance profiles: Dolan & More 2002; Agarwal et al. 2021, arXiv:2108.13264, section 4.2.
     """

@@ -1,6 +1,6 @@
-"""The report's figures. The policy has one strong colour everywhere; equal input gives equal bytes.
+"""The report's figures. The policy has the same strong colour everywhere. Equal input gives equal bytes.
 
-Backgrounds are transparent and texts mid-grey, so that the figures stand on a light page as on a dark one.
+Backgrounds are transparent and texts mid-grey, so the figures suit a light and a dark page.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def data_uri(figure: Figure) -> str:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """The figure on white, for places that show no page around it."""
+    """The figure on a white background, for use outside the report."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         # The name of the software would hold its version, and so change the bytes with every upgrade.
@@ -159,7 +159,7 @@ def _draw_sensitivity(figure: FigureBase, table: Mapping[str, tuple[pd.DataFrame
 
 @mpl.rc_context(STYLE)
 def families(table: pd.DataFrame) -> Figure:
-    """Mean regret (families, groups), a mark for each group."""
+    """Mean regret (families, groups), with one mark for each group."""
     figure = _figure(1.2 + 0.3 * len(table))
     ax = figure.subplots()
     for group, mark in zip(table, cycle(MARKS), strict=False):
@@ -179,7 +179,7 @@ def families(table: pd.DataFrame) -> Figure:
 
 @mpl.rc_context(STYLE)
 def profiles(thresholds: np.ndarray, shares: Mapping[str, np.ndarray]) -> Figure:
-    """Share of runs whose regret is at most so much, a line for each group."""
+    """Share of runs whose regret is at most the value on the axis, with one line for each group."""
     figure = _figure(3.4)
     ax = figure.subplots()
     for (group, share), dashes in zip(shares.items(), cycle(DASHES), strict=False):
@@ -197,7 +197,7 @@ def profiles(thresholds: np.ndarray, shares: Mapping[str, np.ndarray]) -> Figure
 
 @mpl.rc_context(STYLE)
 def learning_curves(curve: pd.DataFrame) -> Figure:
-    """Losses of the agents while they were trained; columns agent, step, name, loss."""
+    """Losses of the agents during training; columns agent, step, name, loss."""
     names = sorted(curve.name.unique())
     figure = _figure(2.6)
     axes = figure.subplots(1, len(names), sharex=True, squeeze=False)

@@ -1,16 +1,16 @@
-"""The keys of metrics/evaluate.json, written and read here alone: <split>.<group>.<statistic>.
+"""The keys of metrics/evaluate.json: <split>.<group>.<statistic>. Only this module writes and reads them.
 
 A group is one method: `policy` (`policy_val`: shown the validation loss, `policy_steps`: not told of the data), or a
-kind and a name, as `baseline.cosine`; the name of a rival may be that of a user's own scheduler, `module:factory`.
-Values are of the normalised regret (0: the tuned oracle, 1: nothing learned; lower is better) unless their statistic
-says otherwise. `mean` is the mean over the regimes, each by its share; <regime>_mean, <regime>_low and <regime>_high
-are of the tasks of one. Beside these keys the file has `benchmark`, calibrated.<optimizer>, and of each split
+kind and a name, such as `baseline.cosine`. The name of a rival may be that of a user's own scheduler, `module:factory`.
+Values are normalised regrets (0: the tuned oracle, 1: nothing learned; lower is better) unless their statistic says
+otherwise. `mean` is the mean over the regimes, weighted by their shares; <regime>_mean, <regime>_low and <regime>_high
+are those of one regime's tasks. The file also has `benchmark`, calibrated.<optimizer>, and for each split
 
-    <split>.configured       tasks that were asked for
-    <split>.tasks            tasks that the figures are of
-    <split>.tasks.<regime>   how many of them are of this regime
-    <split>.share.<regime>   its share in the means; where a regime has no task, those of the others add up to 1
-    <split>.left_out.<task>  what a task is that they are not of, and why
+    <split>.configured       number of tasks that were asked for
+    <split>.tasks            number of tasks behind the figures
+    <split>.tasks.<regime>   how many of them belong to this regime
+    <split>.share.<regime>   its weight in the means; if a regime has no task, those of the others add up to 1
+    <split>.left_out.<task>  what a task that was left out is, and why
     <split>.seeds            runs of a task that each method is judged on; those that choose the oracle do not count
     <split>.worst_task       the label of the task with the policy's highest mean regret, which is `policy.worst`
 """
@@ -38,7 +38,7 @@ STATISTIC = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class ResultKey:
-    """One key. Raises ValueError for a split, a group or a statistic that there is not."""
+    """One key. Raises ValueError for an unknown split, group or statistic."""
 
     split: str
     group: str
@@ -59,7 +59,7 @@ class ResultKey:
 
     @classmethod
     def decode(cls, text: str) -> ResultKey | None:
-        """The key that encodes to `text`; None where there is none, as for `benchmark`."""
+        """The key that encodes to `text`; None if there is none, as for `benchmark`."""
         split, _, rest = text.partition(".")
         group, _, statistic = rest.rpartition(".")
         try:
@@ -72,7 +72,7 @@ SCORE = ResultKey("selection", POLICY, "mean").encode()  # what decides whether 
 
 
 def kind_of(group: str) -> str:
-    """Of a group: "policy", "baseline", "textbook", "rival" or "control"."""
+    """The kind of a group: "policy", "baseline", "textbook", "rival" or "control"."""
     return POLICY if group.startswith(POLICY) else group.partition(".")[0]
 
 
@@ -91,13 +91,14 @@ def groups(figures: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]
 
 
 def of_split(split: str, what: str) -> str:
-    """The key of what is said of a split: "tasks", "configured", "seeds", "worst_task", "left_out.<task>",
-    "tasks.<regime>", "share.<regime>"."""
+    """The key of a fact about a split: "tasks", "configured", "seeds", "worst_task", "left_out.<task>",
+    "tasks.<regime>", "share.<regime>".
+    """
     return f"{split}.{what}"
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The part that a bundle carries: the benchmark's hash, and of every group `STATISTICS` and the regimes' means."""
+    """The part that a bundle carries: the benchmark's hash, and for every group `STATISTICS` and the regimes' means."""
     return {text: value for text, value in figures.items() if text == BENCHMARK or _carried(ResultKey.decode(text))}
 
 
@@ -106,7 +107,7 @@ def _carried(key: ResultKey | None) -> bool:
 
 
 def read(paths: Paths) -> dict[str, Any]:
-    """The content of metrics/evaluate.json. Raises ValueError if the policy is not judged in it."""
+    """The content of metrics/evaluate.json. Raises ValueError if it has no figures of the policy."""
     path = paths.evaluate_metrics
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run `dvc repro evaluate`")

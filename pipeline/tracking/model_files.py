@@ -1,7 +1,7 @@
-"""A policy as MLflow keeps models: its file beside a description of what goes in and comes out.
+"""A policy in the form in which MLflow stores models: its file, and a description of its inputs and outputs.
 
 `mlflow.onnx.load_model`, `mlflow.pyfunc.load_model` and `mlflow models serve` work on it, and so does `load_policy`,
-for the ONNX file is the policy's, byte for byte.
+because the ONNX file is the policy's, byte for byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEEDS = ["numpy", "onnxruntime"]
 
 
 def write(policy: Path, folder: Path) -> None:
-    """Write the model folder of a policy; `folder` must not exist. Raises BundleError for what is no policy."""
+    """Write the model folder of a policy; `folder` must not exist. Raises BundleError if the file is not a policy."""
     import onnx
     from mlflow.onnx import save_model
 

@@ -52,14 +52,14 @@ class Store:
         return min(versions, key=lambda version: int(version.version), default=None)
 
     def aliased(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that `alias` points at; None where there is no such model or alias."""
+        """The version that `alias` points at; None if there is no such model or alias."""
         if not self.client.search_registered_models(f"name = '{model}'"):
             return None
         version = self.client.get_registered_model(model).aliases.get(alias)
         return None if version is None else self.client.get_model_version(model, version)
 
     def add_version(self, model: str, path: Path, run_id: str, tags: Mapping[str, Any]) -> ModelVersion:
-        """Register the policy `path`, byte for byte, as an artefact of the run; a tag is its sha256."""
+        """Register the policy `path`, byte for byte, as an artefact of the run. A tag holds its sha256."""
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         place = f"policy/{sha256[:12]}"  # a run may register more than one
         with tempfile.TemporaryDirectory() as parent:
@@ -80,12 +80,12 @@ class Store:
         self.client.update_model_version(version.name, version.version, text)
 
     def point(self, alias: str, version: ModelVersion) -> None:
-        """Let `alias` point at the version, and at no other of its model."""
+        """Make `alias` point at the version, and at no other version of its model."""
         self.client.set_registered_model_alias(version.name, alias, version.version)
 
 
 def open_store(root: Path) -> Store:
-    """The store that MLFLOW_TRACKING_URI names, else ROOT/mlflow.db; made if there is none."""
+    """The store that MLFLOW_TRACKING_URI names, else ROOT/mlflow.db, which is created if needed."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root.resolve()}/mlflow.db"
     if not uri.startswith(SQLITE):
         return _opened(uri, None)
@@ -98,7 +98,7 @@ def open_store(root: Path) -> Store:
 
 
 def _opened(uri: str, artifacts: str | None) -> Store:
-    """A store with our experiment; `artifacts` is where a new one keeps files (None: the server decides)."""
+    """A store with our experiment. `artifacts` is where a new experiment stores files (None: the server decides)."""
     client = _quiet_client(uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:

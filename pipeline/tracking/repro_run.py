@@ -1,7 +1,7 @@
-"""Which MLflow run a stage logs into: the one of the `dvc repro` that started it.
+"""Find the MLflow run that a stage logs to: that of the `dvc repro` that started it.
 
-Stages are processes of their own. They find their common run by the `dvc repro` that started them: an
-ancestor's process id, with the host and the root, is a tag of the run.
+Stages are separate processes. They find their common run by the `dvc repro` that started them: the process id of that
+ancestor, with the host and the root, is a tag of the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLOCK = 2000  # ms by which a process' start time and the wall clock may disagre
 
 
 def begin(store: Store, stage: str, root: Path) -> str:
-    """Id of the run that the stage logs into, which is running from now on: by hand, one of its own."""
+    """Id of the run that the stage logs to, which is now running. A stage that is started by hand has its own run."""
     repro = repro_process()
     if repro is None:
         note = f"The stage `{stage}` alone, run by hand in {root.name or root}."
@@ -59,5 +59,5 @@ def is_repro(command: Sequence[str]) -> bool:
 
 
 def repro_key(process: psutil.Process, root: Path) -> str:
-    """Names a process that runs now, on this host, for this root."""
+    """Identifies a process that runs now, on this host, for this root."""
     return hashlib.sha256(f"{platform.node()}|{process.pid}|{root}".encode()).hexdigest()[:16]

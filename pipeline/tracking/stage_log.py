@@ -1,4 +1,4 @@
-"""What a stage tells MLflow: parameters, metrics, curves, its data set, artefacts."""
+"""What a stage logs to MLflow: parameters, metrics, curves, its data set, and artefacts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StageLog:
-    """What one stage tells the run, which all stages share."""
+    """Logs for one stage into the run that all stages share."""
 
     store: Store
     run_id: str
@@ -39,13 +39,13 @@ class StageLog:
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Log the finite numbers among `values` as <stage>/<key>; texts, nan and infinities are left out.
 
-        They are the top of the run's page and the columns of MLflow's table of runs: log the few that people compare,
-        and the others by `table` or `artifact`.
+        Metrics fill the top of the run's page and the columns of MLflow's table of runs. So log the few that people
+        compare, and the others by `table` or `artifact`.
         """
         self.curves([(0, values)])
 
     def curves(self, points: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        """Log `metrics` of several steps, (step, values) each."""
+        """Log `metrics` of several steps, each as (step, values)."""
         from mlflow.entities import Metric
         from mlflow.utils.time import get_current_time_millis
 
@@ -80,7 +80,7 @@ class StageLog:
     def learns_from(
         self, name: str, data_hash: str, folder: Path, schema: pa.Schema, facts: Mapping[str, int | float]
     ) -> None:
-        """Log the data set that the stage trains on: its hash, where it lies, its columns, and what it holds."""
+        """Log the data set that the stage trains on: its hash, location, columns and content."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
@@ -91,22 +91,22 @@ class StageLog:
         self.tags({DATA: data_hash})
 
     def describe(self, text: str) -> None:
-        """Add a paragraph, in Markdown, to the run's description; one that it has already is not repeated."""
+        """Add a paragraph, in Markdown, to the run's description. A paragraph that is already there is not repeated."""
         note = self.store.client.get_run(self.run_id).data.tags.get(NOTE, "")
         if text not in note:
             self.tags({NOTE: f"{note}\n\n{text}".strip()})
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        """Tag the run, which all stages share: the names are taken as they are."""
+        """Tag the run, which all stages share. The names are used as they are."""
         for key, value in values.items():
             self.store.client.set_tag(self.run_id, key, value)
 
 
 @contextmanager
 def stage(paths: Paths, name: str, params: Mapping[str, Any]) -> Iterator[StageLog]:
-    """Log the stage `name` into the run of the `dvc repro` that started it; by hand, into a run of its own.
+    """Log the stage `name` to the run of the `dvc repro` that started it; started by hand, to a run of its own.
 
-    `params` may nest; they become <stage>.<key>.<key>. The run ends FINISHED, or FAILED if the body raises.
+    `params` may be nested; they become <stage>.<key>.<key>. The run ends as FINISHED, or as FAILED if the body raises.
     """
     store = open_store(paths.root)
     log = StageLog(store, repro_run.begin(store, name, paths.root.resolve()), name)
@@ -124,7 +124,7 @@ def stage(paths: Paths, name: str, params: Mapping[str, Any]) -> Iterator[StageL
 
 
 def _log_params(log: StageLog, params: Mapping[str, Any]) -> None:
-    """Log what the run does not have yet: MLflow refuses to rewrite a param."""
+    """Log the params that the run does not have yet. MLflow refuses to overwrite a param."""
     from mlflow.entities import Param
 
     known = log.store.client.get_run(log.run_id).data.params
@@ -149,13 +149,13 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, str]:
 
 
 def _columns(schema: pa.Schema) -> str:
-    """Names and types of columns as MLflow's page of a data set shows them."""
+    """Names and types of columns, for MLflow's page of a data set."""
     columns = [{"name": field.name, "type": str(field.type), "required": False} for field in schema]
     return json.dumps({"mlflow_colspec": columns})
 
 
 def _legal(name: str) -> str:
-    """A param or metric name with every character that MLflow refuses replaced by _."""
+    """A param or metric name in which _ replaces every character that MLflow refuses."""
     return re.sub(r"[^\w./ \-]", "_", name)
 
 
