@@ -36,7 +36,7 @@ class Job:
 
 
 def train(job: Job) -> tuple[float, float]:
-    """Test losses after and before the training; not finite where it diverged."""
+    """Test losses after and before the training. They are not finite if it diverged."""
     torch.set_num_threads(1)
     change = CHANGES[job.change]
     workload = change.training(job.task.sample())
@@ -89,7 +89,7 @@ def _score(workload: Workload, model: nn.Module) -> float:
 
 
 def training_key(job: Job) -> tuple[str, ...]:
-    """Stands for everything that decides what comes of a training."""
+    """Identifies everything that decides the result of a training."""
     policy, unused = ("", DRIVER) if job.times is not None else (load_policy("default").manifest.graph, ())
     code = code_hash.digest(__name__, family(job.task.family).module, unused=unused)
     return "robust", repr(job), policy, code, torch.__version__

@@ -1,4 +1,4 @@
-"""How the trainings of `benchmarks.robust` differ from held-out ones: each change is of one thing."""
+"""How the trainings of `benchmarks.robust` differ from held-out ones. Each change concerns one thing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Optimizers = Callable[[list[nn.Parameter], Workload], torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class Change:
-    """What is other than usual."""
+    """What is different from the usual training."""
 
     what: str
     families: Sequence[str] = ()  # none: all held-out ones
@@ -99,7 +99,7 @@ CHANGES = {
 
 
 def trained_as(name: str) -> str:
-    """The first change whose trainings are the same but for what the pilot alone is told."""
+    """The first change with the same trainings, apart from what only the pilot is told."""
 
     def training(change: Change) -> tuple[Any, ...]:
         return change.families, change.training, change.optimizer, change.clip, change.length

@@ -23,7 +23,9 @@ def run(
     render: Callable[[Mapping[str, Any]], str],
     missed: Callable[[Mapping[str, Any]], list[str]],
 ) -> int:
-    """Measure, write the figures, and where they go to `out` the part of `page` that has its name; exit status."""
+    """Measure and write the figures, and, if they go to `out`, the part of `page` with its name. Returns the exit
+    status.
+    """
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; figures mean nothing")
@@ -44,12 +46,12 @@ def of_collection(
     measure: Callable[[list[Path], Path], dict[str, Any]],
     render: Callable[[Mapping[str, Any]], str],
 ) -> int:
-    """The same for what is measured on the recorded tasks of a profile; their fingerprint is a figure, too.
+    """The same for measurements on the recorded tasks of a profile. Their fingerprint is also a figure.
 
-    `measure` is given their files and the root of the profile.
+    `measure` gets their files and the root of the profile.
     """
     parser = argparse.ArgumentParser(description=what)
-    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the recorded profile (default: .)")
     parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
     args = parser.parse_args(argv)
     files = trajectories.files(Paths(args.root).trajectories)
@@ -59,7 +61,7 @@ def of_collection(
 
 
 def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) -> None:
-    """Write the figures, put the table into the part of `page` that has their name, and show it."""
+    """Write the figures, put the table into the part of `page` that has their name, and print it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if page is not None:

@@ -14,7 +14,7 @@ THREADS = 1  # of torch, in every benchmark that times anything
 
 
 def environment() -> dict[str, Any]:
-    """The facts that timings are read with, under their keys in the results."""
+    """Facts about the machine that timings depend on, by their keys in the results."""
     return {
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -26,7 +26,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's own name."""
+    """The name of the processor."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

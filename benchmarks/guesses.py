@@ -1,15 +1,14 @@
-"""What a first guess of the learning rate changes, by how far it is off.
+"""How a first guess of the learning rate changes the regret, by how far it is off.
 
     python -m benchmarks.guesses           # half an hour, seconds from the cache; writes
                                            # benchmarks/results/guesses.json and its part of docs/benchmark.md
     python -m benchmarks.guesses --check   # and fails where a bar is missed
 
-In every task of the ordinary regime the shipped policy is given the rate of the task's oracle, times 10^d, as a first
-guess; a cosine starts from the same rate. Widths of the guess were chosen on recorded tasks
-(experiments/policy/guess_widths.py). Keys:
-<split>.<guess | cosine>.<d>.<figure>, figures being mean, and for guesses gap, gap_low, gap_high (less the policy
-without a guess, paired) and, where there is a cosine, ahead, ahead_low, ahead_high (less the cosine); <split>.none.mean
-and <split>.tasks, seeds, policy, quick.
+In every task of the ordinary regime the shipped policy gets the rate of the task's oracle, times 10^d, as a first
+guess. A cosine starts from the same rate. The widths of the guess were chosen on recorded tasks
+(experiments/policy/guess_widths.py). Keys: <split>.<guess | cosine>.<d>.<figure>. Figures are mean; for guesses gap,
+gap_low, gap_high (minus the policy without a guess, paired); and, where there is a cosine, ahead, ahead_low, ahead_high
+(minus the cosine). Also <split>.none.mean and <split>.tasks, seeds, policy, quick.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def judged(bench: Bench) -> pd.DataFrame:
 
 
 def methods(rate: float) -> Iterator[Method]:
-    """Those of a task whose oracle has this rate."""
+    """The methods of a task whose oracle has this rate."""
     policy = existing(DEFAULT_MODEL / "policy.onnx")
     yield Learned("policy", "none", policy, epochs=True)
     for off in OFF:
@@ -81,7 +80,7 @@ def methods(rate: float) -> Iterator[Method]:
 
 
 def figures(split: str, rows: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Those of one split, flat; all tasks count alike."""
+    """The figures of one split, flat. All tasks count alike."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
     tables = {
         str(name): part.pivot(index="task", columns="seed", values="regret").to_numpy()
@@ -103,7 +102,7 @@ def figures(split: str, rows: pd.DataFrame, resamples: int) -> dict[str, Any]:
 
 
 def missed(r: Mapping[str, Any]) -> Iterator[str]:
-    """What to say of every bar that is not met on the held-out split."""
+    """A message for every bar that is missed on the held-out split."""
     of = {key.removeprefix("heldout."): value for key, value in r.items() if key.startswith("heldout.")}
     if of["guess.0.mean"] > BARS["right"]:
         yield f"a right guess: regret {of['guess.0.mean']:.3f}, want at most {BARS['right']}"

@@ -1,22 +1,26 @@
-"""The benchmark: the policy beside schedules, rivals, random search, controls, and anybody's own scheduler.
+"""The benchmark: the policy, schedules, rivals, random search, controls, and a user's own scheduler.
 
     python -m benchmarks.lr_benchmark                                    # an hour, one minute from the cache; writes
                                                                          # benchmarks/results/lr_benchmark.json,
                                                                          # docs/benchmark.md, docs/images, and the
                                                                          # README's table
     python -m benchmarks.lr_benchmark --fast                             # minutes: a few short tasks, printed
-    python -m benchmarks.lr_benchmark --scheduler my_module:my_factory   # one's own as well, printed
+    python -m benchmarks.lr_benchmark --scheduler my_module:my_factory   # with your own scheduler, printed
 
-The policy is the one that lrpilot ships (`make promote` changes it), the state-blind control that of the last repro;
-`policy` is the hash of its graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
-random_search_3 and _5 are the expected best of so many trials, drawn from the oracle's whole grid and chosen by
-validation loss; a configuration that the thinned grid lacks counts as the cosine from its rate. worth is the number of
-trials that search needs to come as far as the policy (0: more than the grid has).
-<name>.time: of a training in a plain loop, over that loop without any scheduler (untouched); pilot is PilotLR.
-constant.<group>.reached: share of the trainings whose validation loss comes down to what the task's best constant rate
-ends with; .steps: median share of its steps until then (none: more than half never do). trainings: of the shipped
-policy, whatever it is told, in the population and in a plain loop; diverged: of these. The quick form trains no grid,
-so it lacks random search, worth and constant.
+The policy is the one that lrpilot ships (`make promote` changes it). The state-blind control is that of the last repro.
+`policy` is the hash of the policy's graph. Keys: heldout.<group>.<figure>, as `pipeline/evaluate.py` writes them.
+
+- random_search_3 and _5: expected best of 3 or 5 trials, drawn from the oracle's whole grid and chosen by validation
+  loss. A configuration that the thinned grid lacks counts as the cosine from its rate.
+- worth: number of trials that random search needs to be as good as the policy (0: more than the grid has).
+- <name>.time: time of a training in a plain loop, divided by that of the loop without a scheduler (untouched); pilot
+  is PilotLR.
+- constant.<group>.reached: share of the trainings whose validation loss reaches the final one of the task's best
+  constant rate; .steps: median share of the steps until then (none: more than half never do).
+- trainings: number of trainings of the shipped policy, in all modes, in the population and in a plain loop;
+  diverged: how many of them diverged.
+
+The quick form trains no grid, so it lacks random search, worth and constant.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ QUICK = 2  # families of each regime in the quick form
 
 
 def held_out(root: Path, fast: bool) -> Bench:
-    """All held-out tasks; or a few short ones, on few seeds."""
+    """All held-out tasks; or a few short ones with few seeds."""
     params = load(root)
     config, chosen = params.evaluate, spread.every_task(SPLIT)
     return Bench(
@@ -70,7 +74,7 @@ def held_out(root: Path, fast: bool) -> Bench:
 
 
 def shortest(chosen: Sequence[Task]) -> list[Task]:
-    """Of each regime the tasks of `QUICK` families with the fewest steps."""
+    """For each regime the tasks with the fewest steps, of `QUICK` families."""
     sized, first = zip(spread.entries(chosen), chosen, strict=True), dict[str, dict[str, Task]]()
     for said, task in sorted(sized, key=lambda pair: pair[0]["n_steps"]):
         of_regime = first.setdefault(said["regime"], {})
@@ -80,7 +84,7 @@ def shortest(chosen: Sequence[Task]) -> list[Task]:
 
 
 def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
-    """Everything that is compared with the policy, but schedules and what follows from runs."""
+    """Everything that is compared with the policy, except schedules and what is computed from other runs."""
     policy = DEFAULT_MODEL / "policy.onnx"
     return [
         *contenders(policy, paths.blind_policy),
@@ -93,7 +97,7 @@ def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
 
 
 class Grid:
-    """The oracle's whole grid, as a random search meets it."""
+    """The oracle's whole grid, from which a random search draws."""
 
     def __init__(self, rows: pd.DataFrame, shares: Mapping[str, float]) -> None:
         self._tasks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # losses and regrets, (seeds, configurations)
@@ -107,18 +111,18 @@ class Grid:
         self._weights = aggregates.weights(self._tasks, rows, shares)
 
     def search(self, trials: int) -> pd.DataFrame:
-        """Expected regrets (tasks, seeds that choose) of so many trials."""
+        """Expected regrets (tasks, seeds that choose) after a number of trials."""
         expected = [random_search.random_search(losses, regrets, trials) for losses, regrets in self._tasks.values()]
         return pd.DataFrame(expected, index=[*self._tasks])
 
     def worth(self, regret: float) -> int:
-        """Trials until the mean regret, weighted as the policy's, is as low as that; 0: never."""
+        """Trials until the mean regret, weighted like the policy's, is as low as this; 0: never."""
         means = (self.search(n).to_numpy().mean(axis=1) @ self._weights for n in range(1, self.size + 1))
         return next((n for n, mean in enumerate(means, 1) if mean <= regret), 0)
 
 
 def figures(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
-    """All figures, flat; without those of grids where none was trained."""
+    """All figures, flat; without those of grids if none was trained."""
     out = summarise(SPLIT, rows, shares, bootstrap)
     shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
     out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
@@ -127,7 +131,7 @@ def figures(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> 
 
 
 def of_grids(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> dict[str, Any]:
-    """What random search would have cost, and what the best constant rate reaches."""
+    """The cost of random search, and how often methods reach the best constant rate."""
     every, policy, out = Grid(rows, shares), dict(per_method(rows))[POLICY], dict[str, Any]()
     for trials in TRIALS:  # searched on other seeds than the policy is judged on: these pairs share the task alone
         searched = every.search(trials)
@@ -139,7 +143,7 @@ def of_grids(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) ->
 
 
 def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
-    """By group how many trainings come down to the final validation loss of the best constant rate, and how soon."""
+    """For each group how many trainings reach the final validation loss of the best constant rate, and how soon."""
     constant = rows[(rows.kind == "grid") & (rows.method == "constant")]
     ends = constant.assign(val_loss=constant.val_loss.fillna(np.inf)).groupby(["task", "lr0"]).val_loss.mean()
     target, judged, out = ends.groupby("task").min(), aggregates.judged(rows), dict[str, float]()
@@ -155,10 +159,10 @@ def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
-    """<name>.time of what trains in a plain loop: of a training, over the loop without any scheduler.
+    """<name>.time for every method in a plain loop: time of a training divided by that of the loop without a scheduler.
 
-    Median of ROUNDS rounds after a first one, in each of which all of them train in turn, in this process. Kept with
-    the trainings: a run from the cache tells what the machine took that trained them.
+    It is the median of ROUNDS rounds after a first one. In each round all methods train in turn, in this process. The
+    result is cached with the trainings, so a run from the cache reports the times of the machine that trained them.
     """
     task = next(task for task in bench.tasks if task.family == TIMED)
     runs = [Run(task, method, 0) for method in chosen if isinstance(method, Looped)]
@@ -175,9 +179,9 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
 
 
 def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Train what the cache does not hold; all figures, and the runs behind them.
+    """Train what the cache lacks. Returns all figures, and the runs behind them.
 
-    The quick form trains no grid, and tells no wall times.
+    The quick form trains no grid and reports no wall times.
     """
     paths, config = Paths(root), load(root).evaluate
     chosen = methods(paths, schedulers)
@@ -187,12 +191,12 @@ def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The policy beside schedules and rivals, and your own.")
+    parser = argparse.ArgumentParser(description="The policy, schedules, rivals and your own scheduler.")
     parser.add_argument(
-        "--root", type=Path, default=Path("."), help="of the profile whose control is judged (default: .)"
+        "--root", type=Path, default=Path("."), help="root of the profile whose control is judged (default: .)"
     )
     parser.add_argument("--fast", action="store_true", help="a few short tasks of each regime, on two seeds")
-    parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your own as well")
+    parser.add_argument("--scheduler", action="append", default=[], metavar="MODULE:FACTORY", help="your scheduler")
     parser.add_argument("--out", type=Path, help=f"where the figures go (default: {OUT}, or nowhere with an option)")
     args = parser.parse_args(argv)
     for name in args.scheduler:

@@ -22,7 +22,7 @@ THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each method by its mean, the same by regime, and what the policy is worth."""
+    """Markdown: a row of each method by its mean, the same by regime, and comparisons of the policy."""
     parts = [_methods(r), regimes(r, SPLIT), _textbook(r), _sooner(r), _summary(r)]
     return "\n\n".join(part for part in parts if part)
 
@@ -71,7 +71,7 @@ def _textbook(r: Mapping[str, Any]) -> str:
 
 
 def _sooner(r: Mapping[str, Any]) -> str:
-    """How soon methods come down to what the best constant rate ends with."""
+    """How soon methods reach the final loss of the best constant rate."""
     rows = []
     for group in (g for g in PROFILED if f"constant.{g}.reached" in r):
         steps = r.get(f"constant.{group}.steps")

@@ -1,12 +1,12 @@
-"""The rate of the rival NAdamW with warm-up and cosine, one for all trainings, chosen on the training split.
+"""The rate of the rival NAdamW with warm-up and cosine: one for all trainings, chosen on the training split.
 
     python -m benchmarks.nadamw_rate    # after benchmarks.spread, whose grids it finds in the cache; writes
                                         # benchmarks/results/nadamw_rate.json, its part of docs/benchmark.md, and the
                                         # rival's entry of pipeline/evaluation/calibrated.json
 
-It trains from every rate of RATES on the split's frozen tasks. Chosen is the rate with the lowest mean regret: the mean
-over regimes by their shares in params.yaml. Keys: <rate>.mean,
-<rate>.<regime>, rate (the chosen one), tasks, seeds, quick and torch.
+It trains the split's frozen tasks from every rate of RATES. The chosen rate has the lowest mean regret over regimes,
+weighted by their shares in params.yaml. Keys: <rate>.mean, <rate>.<regime>, rate (the chosen one), tasks, seeds, quick
+and torch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def by_regime(rows: pd.DataFrame, shares: Mapping[str, float]) -> pd.DataFrame:
-    """By rate `lr0` the mean regret of each regime that there is, and their `mean` by shares."""
+    """For each rate `lr0` the mean regret of each regime with tasks, and their `mean` by shares."""
     means = rows.groupby(["lr0", "regime", "task"]).regret.mean().groupby(["lr0", "regime"]).mean().unstack()
     weights = pd.Series(shares)[means.columns]
     return means.assign(mean=means @ weights / weights.sum())

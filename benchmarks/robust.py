@@ -1,13 +1,13 @@
-"""Trainings other than those that the policy learned from, beside tuned and untuned linear decay.
+"""Trainings unlike those that the policy learned from, compared with tuned and untuned linear decay.
 
     python -m benchmarks.robust      # writes benchmarks/results/robust.json and a table of docs/robustness.md
 
-Every row changes one thing of held-out trainings in a plain loop: what the pilot is told, or the training itself.
-`PilotLR` with the shipped policy runs as it comes. Regret is normalised by the best rate of linear decay for the
-changed training, chosen on the seeds that it is judged on: a hard bar. Textbook: linear decay from the optimizer's
-usual rate, 1e-3 for Adam and AdamW, 0.1 for SGD.
-Trainings are kept in `.benchmark_cache`: another policy costs its own alone, and a killed run goes on.
-Keys, for every change: <change>.pilot, .low, .high (95 %), .worst (task), .textbook, .tasks, .diverged (of `runs`).
+Every row changes one thing about held-out trainings in a plain loop: what the pilot is told, or the training itself.
+`PilotLR` with the shipped policy runs with its defaults. Regret is normalised by the best rate of linear decay for the
+changed training, chosen on the seeds that it is judged on, which is a strict comparison. Textbook: linear decay from
+the optimizer's usual rate, 1e-3 for Adam and AdamW, 0.1 for SGD. Trainings are cached in `.benchmark_cache`: a new
+policy costs only its own, and a killed run continues. Keys, for every change: <change>.pilot, .low, .high (95 %),
+.worst (task), .textbook, .tasks, .diverged (of `runs`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def jobs(changes: Iterable[str], seeds: int) -> list[Job]:
 
 
 def usual() -> list[str]:
-    """Held-out families whose loop is a plain one: no augmentation, no clipping, no loss beside the evaluated one."""
+    """Held-out families with a plain loop: no augmentation, no clipping, no training loss other than the
+    evaluated one.
+    """
     return [name for name in names("heldout") if family(name).frozen is None]
 
 
@@ -100,7 +102,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def trained(todo: Sequence[Job], folder: Path) -> dict[Job, tuple[float, float]]:
-    """Test losses after and before each; those that `folder` does not hold are trained, and cached as they end."""
+    """Test losses after and before each training. Those that `folder` lacks are trained, and cached as they end."""
 
     def compute(missing: Sequence[Job]) -> Iterator[dict[Job, tuple[float, float]]]:
         losses = results(engine("local"), _by_job, missing)
@@ -114,4 +116,4 @@ def _by_job(job: Job) -> dict[Job, tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(None, "The policy outside of what it learned from.", OUT, PAGE, measure, render, lambda r: []))
+    sys.exit(command.run(None, "The policy in unfamiliar trainings.", OUT, PAGE, measure, render, lambda r: []))

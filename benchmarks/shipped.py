@@ -2,9 +2,9 @@
 
     python -m benchmarks.shipped          # a quarter of an hour, seconds from the cache; writes
                                           # benchmarks/results/shipped.json and its part of docs/benchmark.md
-    python -m benchmarks.shipped --check  # and fails where holding wins
+    python -m benchmarks.shipped --check  # and fails if holding the first level is better
 
-What a release ships is chosen by these figures, held-out chooses nothing. Keys: selection.<group>.<figure>, as
+These figures choose what a release ships; the held-out split chooses nothing. Keys: selection.<group>.<figure>, as
 `pipeline/evaluate.py` writes them; policy, the hash of the shipped graph; benchmark.
 """
 
@@ -33,7 +33,7 @@ SPLIT = "selection"
 
 
 def methods() -> list[Method]:
-    """The policy and its first level held: as README shows it, and told the loss and the number of steps alone."""
+    """The policy, and its first level held: as the README shows it, and told only the loss and the number of steps."""
     policy = existing(DEFAULT_MODEL / "policy.onnx")
     return [
         Learned("policy", "policy", policy, epochs=True),
@@ -54,7 +54,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:
-    """Where the policy's first level, held, is better than the policy."""
+    """A message if the policy's first level, held, is better than the policy."""
     gap = {end: r[ResultKey(SPLIT, scores.HOLD, f"policy_minus{end}").encode()] for end in ("", "_low", "_high")}
     if gap["_low"] <= 0:
         return []

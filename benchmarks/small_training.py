@@ -1,6 +1,6 @@
-"""Small trainings as users write them, with what the population of `pipeline.workloads` cannot hold.
+"""Small trainings as users write them, with parts that the population of `pipeline.workloads` does not have.
 
-Dropout, batch norm, an LSTM of torch's own, and a regression, on data that no held-out task has.
+Dropout, batch norm, torch's own LSTM, and a regression, on data that no held-out task has.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def figures(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, Any]:
 
 
 def constants(rows: pd.DataFrame) -> dict[str, Any]:
-    """How far the best constant rates of tasks lie apart."""
+    """How far apart the best constant rates of tasks lie."""
     constant = rows[rows.method == "constant"].pivot_table(index="task", columns="lr0", values="regret")
     suited = constant[constant.min(axis=1) < HOPELESS]  # else the lowest rate, which changes nothing, is the best
     if suited.empty:
@@ -103,7 +103,7 @@ def constants(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def single_best(rows: pd.DataFrame, shares: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
-    """The configuration that is best on average over all tasks of one optimizer; its regrets by task."""
+    """The configuration that is best on average over all tasks of one optimizer, and its regrets by task."""
     cells = rows.pivot_table(index="task", columns=["method", "lr0"], values="regret")
     means = aggregates.weights(cells.index, rows, shares) @ cells.to_numpy()
     chosen = int(means.argmin())
@@ -113,7 +113,7 @@ def single_best(rows: pd.DataFrame, shares: Mapping[str, float]) -> tuple[dict[s
 
 
 def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
-    """What the file of frozen tasks says of each of these. Raises KeyError for a task that it does not hold."""
+    """The entries of these tasks in the file of frozen tasks. Raises KeyError for a task without one."""
     said = {task: entry(task) for task in chosen}
     if missing := [task.name for task, of_task in said.items() if of_task is None]:
         raise KeyError(f"splits.json lacks {', '.join(missing)}; run `python -m pipeline.evaluation.splits`")
@@ -121,7 +121,7 @@ def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def sizes(split: str, measured: Bench) -> dict[str, Any]:
-    """Lowest and highest of what the tasks of a split are; its families and seeds."""
+    """Lowest and highest values of the properties of a split's tasks; its families and seeds."""
     mine = entries(measured.tasks)
     out: dict[str, Any] = {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
     families = len({task.family for task in measured.tasks})
@@ -152,12 +152,12 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def calibrated(r: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By optimizer the single best configuration of the training split."""
+    """For each optimizer the single best configuration on the training split."""
     return {o: {"schedule": r[f"train.{o}.schedule"], "lr0": r[f"train.{o}.lr"]} for o in KINDS}
 
 
 def missed(r: Mapping[str, Any]) -> list[str]:
-    """What to say of every bar that is not met."""
+    """A message for every bar that is missed."""
     bars = {f"{key}.decades": bar for key, bar in DECADES.items()}
     bars |= {f"heldout.{key}": bar for key, bar in HELD_OUT.items()}
     return [f"{key}: {r[key]:.3g}, want at least {bar:g}" for key, bar in bars.items() if r.get(key, bar) < bar]

@@ -1,4 +1,4 @@
-"""How long loops take, and how sure a ratio of times is."""
+"""Timing of loops, and intervals of ratios of times."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import scipy.stats
 
 
 def clock(loop: Callable[[], object], timer: Callable[[], float] = time.process_time) -> float:
-    """Seconds of a loop without garbage collection; of processor time, so that what else the machine does counts less.
+    """Seconds that a loop takes without garbage collection. It is processor time, so other load on the machine counts
+    less.
 
-    Another `timer` measures another time: `time.perf_counter` that of the wall.
+    Another `timer` measures another time: `time.perf_counter` measures wall time.
     """
     gc.disable()
     begin = timer()
@@ -24,7 +25,7 @@ def clock(loop: Callable[[], object], timer: Callable[[], float] = time.process_
 
 
 def wall(loop: Callable[[], object]) -> float:
-    """Seconds of a loop by the wall, garbage collection included."""
+    """Wall time of a loop in seconds, including garbage collection."""
     begin = time.perf_counter()
     loop()
     return time.perf_counter() - begin

@@ -45,7 +45,7 @@ def per_method(rows: pd.DataFrame, score: str = "regret") -> Iterator[tuple[str,
     """
     without = sorted(rows.task[rows[score].isna()].unique())
     if without:
-        print(f"evaluate: {score} is not of {', '.join(without)}: no error rate, or one without room", flush=True)
+        print(f"evaluate: no {score} for {', '.join(without)}: no error rate, or no room to improve it", flush=True)
     for group, part in judged(rows.loc[~rows.task.isin(without)]).groupby("group", sort=True):
         yield str(group), part.pivot_table(index="task", columns="seed", values=score)
 
@@ -123,7 +123,7 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
     }
     of_task = [*regimes.values()]
     if without := [regime for regime in shares if regime not in of_task]:
-        print(f"evaluate: {split} has no task of {', '.join(without)}: the other shares are scaled to 1", flush=True)
+        print(f"evaluate: {split} has no task of {', '.join(without)}: the other shares are scaled up", flush=True)
     weights = stats.regime_weights(of_task, shares)
     for regime in (regime for regime in shares if regime in of_task):
         share = weights[np.array(of_task) == regime].sum()

@@ -1,1 +1,1 @@
-"""What the guards catch of injected faults, and how often they fire on sound trainings."""
+"""Which injected faults the guards catch, and how often they fire on sound trainings."""

@@ -57,7 +57,7 @@ Answer = Callable[[int, float], float]  # (decision, the policy's action) -> the
 
 
 class FaultyBundle(Bundle):
-    """The shipped policy with a fault in it: `answer` bends what it says at each decision."""
+    """The shipped policy with a fault: `answer` changes its answer at each decision."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(DEFAULT)
@@ -114,7 +114,7 @@ def _burst(step: int, batch: Batch) -> Batch:
 
 
 def _far_out(step: int, batch: Batch) -> Batch:
-    """From the middle on the first input of every tenth batch is 80 times too large."""
+    """From the middle on, the first input of every tenth batch is 80 times too large."""
     x, y = batch
     if step < LATE or step % 10:
         return batch
@@ -122,14 +122,14 @@ def _far_out(step: int, batch: Batch) -> Batch:
 
 
 def _mislabel(step: int, batch: Batch) -> Batch:
-    """From the middle on ever more labels are wrong: none at first, 60 % at the end."""
+    """From the middle on, a growing share of labels is wrong: none at first, 60 % at the end."""
     x, y = batch
     wrong = torch.rand(len(y), generator=torch.Generator().manual_seed(step)) < 0.6 * (step - LATE) / (STEPS - LATE)
     return x, torch.where(wrong, (y + 1) % 5, y)
 
 
 def _hotter(decades: float) -> Answer:
-    """Climbs so far as fast as it may, from the middle on, and goes on from there."""
+    """From the middle on, the level rises so far, as fast as it may, and the policy continues from there."""
     return lambda d, a: 1.0 if d < MIDDLE + decades / RISE else a
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.guards.injected    # 1 minute; benchmarks/results/guards.json and a table of docs/guards.md
 
-The trainings are driven by `lrpilot.torch.PilotLR` with the shipped policy, or with a faulty one made of it. Their
-result is the loss on clean validation data at the end; a training that stopped, or ended with no finite loss, counts as
-failed. What `benchmarks.guards.thresholds` wrote into the same file stays.
+`lrpilot.torch.PilotLR` drives the trainings with the shipped policy, or with a faulty one made of it. The result of a
+training is its final loss on clean validation data. A training that stopped, or ended without a finite loss, counts as
+failed. The results of `benchmarks.guards.thresholds` in the same file are kept.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def run(fault: Fault) -> dict[str, Any]:
 
 
 def lg_ratio(row: dict[str, Any]) -> float | None:
-    """Mean over seeds of lg(loss without guards / with), where both have one; positive where guards help."""
+    """Mean over seeds of lg(loss without guards / with guards), where both have a loss; positive if guards help."""
     pairs = [(a, b) for a, b in zip(row["with"], row["without"], strict=True) if a is not None and b is not None]
     return float(np.mean([np.log10(b / a) for a, b in pairs])) if pairs else None
 
 
 def _losses(values: list[float | None]) -> str:
-    """Median (least to greatest) of the trainings that have a loss, and how many have none."""
+    """Median (lowest to highest) of the trainings that have a loss, and the number of those that have none."""
     known = [v for v in values if v is not None]
     lost = len(values) - len(known)
     if not known:
@@ -132,7 +132,7 @@ TABLES = {"faults": faults_table, "recorded": recorded_table, "driven": driven_t
 
 
 def render(page: str, results: dict[str, Any]) -> str:
-    """The page with each section's table between its markers; what stands around them stays."""
+    """The page with each section's table between its marks. All other text stays."""
     for name, table in TABLES.items():
         page = markdown.fill(page, name, table(results[name]))
     return page

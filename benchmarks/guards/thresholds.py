@@ -1,11 +1,11 @@
-"""How often the guards fire on trainings that end well and on trainings that do not, and what they cost and save.
+"""How often the guards fire on trainings that end well and on others, and what they cost and save.
 
     python -m benchmarks.guards.thresholds    # 5 minutes; needs data/trajectories (the collect stage)
 
-Writes two sections of benchmarks/results/guards.json and their tables in docs/guards.md: `recorded`, the guard over
-the recorded trainings of the training families, for several values of its thresholds; and `driven`, the shipped policy
-and the same with an error in its first level, on new tasks of the training and selection families, with and without
-guards. No held-out family is touched.
+It writes two sections of benchmarks/results/guards.json and their tables in docs/guards.md. `recorded` is the guard on
+the recorded trainings of the training families, for several values of its thresholds. `driven` is the shipped policy,
+also with an error in its first level, on new tasks of the training and selection families, with and without guards.
+Held-out families are not used.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FIRST = NAMES.index("first")
 
 
 def _before(curve: Any) -> float:
-    """Loss before training as a probe tells it, nan without one."""
+    """Loss before training according to a probe; nan without one."""
     if curve is None:
         return float("nan")
     flat = max(2, int(np.sum(probe.levels(len(curve)) <= probe.LOW + probe.FLAT)))

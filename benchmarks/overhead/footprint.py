@@ -1,4 +1,4 @@
-"""What lrpilot takes beside time per step: memory of its state, time of its import."""
+"""Costs of lrpilot besides time per step: memory of its state, and time of its import."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from lrpilot.torch import PilotLR
 
 
 def memory(policy: Bundle, steps: int) -> dict[str, float]:
-    """Bytes of the scheduler's state: the pilot's after parts of `steps` steps and at most, and the sketch's tensors.
+    """Bytes of the scheduler's state: of the pilot after parts of `steps` steps and at most, and of the sketch's
+    tensors.
 
-    The pilot is the framework-free one, which needs no model to count so far; the loss does not change.
+    The pilot is the framework-free one, which needs no model to take so many steps; the loss does not change.
     """
     sketch = {"grad_norm": 1.0, "grad_cos": 0.1, "update_norm": 0.01, "update_cos": 0.1, "weight_norm": 10.0}
     out: dict[str, float] = {"memory_steps": steps}
@@ -44,7 +45,9 @@ def memory(policy: Bundle, steps: int) -> dict[str, float]:
 
 
 def sketch_bytes(policy: Bundle) -> int:
-    """Bytes that a PilotLR holds beside its pilot, in a window, for more parameters than its sketch has coordinates."""
+    """Bytes that a PilotLR holds besides its pilot, within a window, with more parameters than its sketch has
+    coordinates.
+    """
     model = nn.Linear(512, 512)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
@@ -56,9 +59,9 @@ def sketch_bytes(policy: Bundle) -> int:
 
 
 def held(value: Any, counted: set[int] | None = None) -> int:
-    """Bytes of all that `value` reaches through containers and lrpilot's objects, the loaded policy left out.
+    """Bytes of everything that `value` reaches through containers and lrpilot's objects, without the loaded policy.
 
-    `counted` holds the addresses of what was counted already.
+    `counted` holds the addresses of objects that are already counted.
     """
     counted = set() if counted is None else counted
     if id(value) in counted or isinstance(value, Bundle):

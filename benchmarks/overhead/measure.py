@@ -78,7 +78,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
-    """What to say of every bar that is not met."""
+    """A message for every bar that is missed."""
     return [f"{key}: {results[key]:.4g}, want at most {bar:g}" for key, bar in BARS.items() if results[key] > bar]
 
 

@@ -1,4 +1,4 @@
-"""Time of the scheduler alone, under an optimizer that does nothing: what remains of a step is the scheduler's."""
+"""Time of the scheduler alone. The optimizer does nothing, so the remaining time of a step is the scheduler's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Idle(Optimizer):
 
 
 def idle(model: nn.Module, make: Callable[[Optimizer], Any], steps: int) -> tuple[np.ndarray, Any]:
-    """(steps,) µs of each step of a training that does nothing but step and report a loss, and its scheduler."""
+    """(steps,) µs of each step of a training that only steps and reports a loss, and its scheduler."""
     optimizer = Idle(list(model.parameters()))
     scheduler = make(optimizer)
     losses = [torch.tensor(2.0 + 0.1 * (i * 7 % 11)) for i in range(11)]
@@ -51,7 +51,9 @@ def idle(model: nn.Module, make: Callable[[Optimizer], Any], steps: int) -> tupl
 
 
 def own_time(case: Case, policy: Bundle, repeats: int) -> dict[str, float]:
-    """The scheduler's own time, µs: per step, per decision; and, ms, the copy for the probe and what ends it."""
+    """The scheduler's own time in µs, per step and per decision; and in ms, the copy for the probe and the end of the
+    probe.
+    """
     model = case.model()
     for p in model.parameters():
         p.grad = torch.randn_like(p)
@@ -83,9 +85,10 @@ def own_time(case: Case, policy: Bundle, repeats: int) -> dict[str, float]:
 
 
 def decisions_at_once(model: nn.Module, pilot: Callable[..., PilotLR]) -> np.ndarray:
-    """(decisions,) µs of each end of an interval in a training so short that one follows the other, their code cached.
+    """(decisions,) µs of each end of an interval in a training so short that decisions follow one another, with cached
+    code.
 
-    Every step of it lies in a window. What a step takes without a decision is taken off.
+    Every step of it lies in a window. The time of a step without a decision is subtracted.
     """
     steps = 128
     taken, scheduler = idle(model, lambda optimizer: pilot(optimizer, steps, False), steps)
@@ -95,7 +98,7 @@ def decisions_at_once(model: nn.Module, pilot: Callable[..., PilotLR]) -> np.nda
 
 
 def copy_ms(model: nn.Module, pilot: Callable[..., PilotLR]) -> float:
-    """Milliseconds that the copy which the probe needs adds to the first construction, its memory still untouched."""
+    """Milliseconds that the copy for the probe adds to the first construction, when its memory is still untouched."""
 
     def construction(probe: bool) -> float:
         optimizer = Idle(list(model.parameters()))

@@ -1,4 +1,4 @@
-"""The trainings whose step time is measured: model, optimizer, batches, and how they are driven."""
+"""The trainings whose step time is measured: model, optimizer, batches, and the loops around them."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def _sgd(model: nn.Module) -> Optimizer:
 
 
 def cases(quick: bool) -> list[Case]:
-    """The three trainings; with `quick` a few steps of smaller batches, to see that the command works.
+    """The three trainings; with `quick` a few steps of smaller batches, to test the command.
 
-    A step of ResNet-18 takes a second, so its timed training is the first steps after the start, without the probe:
-    there decisions come more than ten times as often as later.
+    A step of ResNet-18 takes a second, so its timed training is the first steps after the start, without the probe.
+    There decisions are more than ten times as frequent as later.
     """
     steps, rounds = (100, 3) if quick else (10_000, 30)
     images = (lambda: _images(2, 8)) if quick else (lambda: _images(64, 32))

@@ -1,7 +1,7 @@
 """Time per step as a user sees it, in paired loops.
 
 The three loops run in one process, in short blocks of steps whose order is shuffled. A round is one late interval
-between two decisions of each loop, so that windows and decisions count in their natural proportion; the median of the
+between two decisions of each loop, so windows and decisions count in their natural proportion. The median of the
 rounds' ratios is reported with its bootstrap 95 % interval.
 """
 
@@ -29,7 +29,7 @@ LOOPS = ("pilot", "cosine", "none")
 
 @dataclass(frozen=True)
 class Loop:
-    """A training loop, of which `step(i)` trains step i."""
+    """A training loop. `step(i)` trains step i."""
 
     model: nn.Module
     step: Callable[[int], None]
@@ -37,7 +37,7 @@ class Loop:
 
 
 def build(case: Case, kind: str, policy: Bundle) -> Loop:
-    """The loop of one kind: all have the same initial weights and batches, and differ in the scheduler alone."""
+    """The loop of one kind. All loops have the same initial weights and batches, and differ only in the scheduler."""
     torch.manual_seed(0)
     model = case.model()
     optimizer = case.optimizer(model)
@@ -67,7 +67,7 @@ def build(case: Case, kind: str, policy: Bundle) -> Loop:
 
 
 def void(_: Any) -> None:
-    """What the loop without a scheduler calls instead."""
+    """Called by the loop without a scheduler, instead of a scheduler."""
 
 
 def paired(case: Case, policy: Bundle) -> dict[str, float]:

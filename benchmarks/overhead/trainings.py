@@ -1,7 +1,7 @@
-"""What a whole training takes, from the making of its scheduler to its last step: probe, decisions and all.
+"""Time of a whole training, from the construction of its scheduler to its last step, including probe and decisions.
 
-Two trainings of the same weights and batches, under PilotLR and under CosineAnnealingLR, go forward in one process by
-turns of a few steps, so that what else the machine does falls on both.
+Two trainings with the same weights and batches, under PilotLR and under CosineAnnealingLR, take turns of a few steps in
+one process. So other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LENGTHS = (
 
 
 def whole_trainings(quick: bool, policy: Bundle) -> dict[str, float]:
-    """<training>.whole_over_cosine: ratio of the times of whole trainings, with its interval where there are rounds."""
+    """<training>.whole_over_cosine: ratio of the times of whole trainings, with its interval if there are rounds."""
     known, results = {case.name: case for case in cases(quick)}, dict[str, float]()
     for length in LENGTHS:
         steps = 100 if quick else length.steps
@@ -56,7 +56,7 @@ def whole_trainings(quick: bool, policy: Bundle) -> dict[str, float]:
 
 
 def _ratio(case: Case, turn: int, policy: Bundle, seed: int) -> float:
-    """Time of the training under PilotLR over that under CosineAnnealingLR."""
+    """Time of the training under PilotLR divided by that under CosineAnnealingLR."""
     rng, times = np.random.default_rng(seed), dict.fromkeys(PAIR, 0)
     loops: dict[str, Loop] = {}
     gc.collect()
@@ -92,9 +92,9 @@ print(loaded - begin, time.perf_counter() - loaded)
 
 
 def start_up(repeats: int) -> dict[str, float]:
-    """session_ms: to load the policy; start_ms: to make a PilotLR with it, and the first step of a tiny net.
+    """session_ms: to load the policy; start_ms: to construct a PilotLR with it, and the first step of a tiny net.
 
-    Medians over processes in which nothing but the packages was loaded before.
+    Medians over fresh processes that had only imported the packages.
     """
     command = [sys.executable, "-c", START]
     outputs = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(repeats))

@@ -1,4 +1,4 @@
-"""Files of many recorded runs, made from a few: no two are equal, and each reads as a recording."""
+"""Files with many recorded runs, made from a few. No two are equal, and each is a valid recording."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recorded() -> list[pa.Table]:
 
 
 def disturbed(table: pa.Table, name: str, rng: np.random.Generator) -> pa.Table:
-    """The task under another name, with other telemetry and actions."""
+    """The task under another name, with changed telemetry and actions."""
 
     def put(table: pa.Table, column: str, values: Any) -> pa.Table:
         at = table.schema.get_field_index(column)

@@ -14,7 +14,7 @@ from policy.trajectories import OPTIONS, SCHEMA
 
 @dataclass(frozen=True)
 class Variant:
-    """A layout: what it differs in from the chosen one."""
+    """A layout, by its differences from the chosen one."""
 
     words: str
     options: dict[str, Any] = field(default_factory=dict)

@@ -73,7 +73,7 @@ FULL = Effort(steps=50, rounds=10, cold=20)
 
 
 def prove(folder: Path, store: Path, small: Path, effort: Effort) -> dict[str, Any]:
-    """Build the store of the files below `folder`, train on it, and on one of a few of them; the figures."""
+    """Build the store of the files below `folder`, train on it and on a store of a few of them; the figures."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     memory, files, reward = Memory(), trajectories.files(folder), Reward(**asdict(config.load(Path()).reward))
     begin, cpu = time.perf_counter(), time.process_time()
@@ -130,7 +130,7 @@ def steps(large: Path, small: Path, effort: Effort) -> dict[str, Any]:
 
 
 def drop(store: Path) -> None:
-    """Have the page cache forget the store."""
+    """Make the page cache forget the store."""
     for path in store.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -138,7 +138,7 @@ def drop(store: Path) -> None:
 
 
 def measure(runs: int, where: Path) -> dict[str, Any]:
-    """All figures, flat; what is written below `where` is deleted again."""
+    """All figures, flat. Files written below `where` are deleted again."""
     need, free = -(-runs // RUNS) * ROOM, shutil.disk_usage(where).free
     if need > free:
         raise SystemExit(f"{where}: {runs} runs need up to {need:,} bytes, {free:,} are free; make room, or --where")
@@ -153,7 +153,7 @@ def measure(runs: int, where: Path) -> dict[str, Any]:
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: what it took, and where it was measured."""
+    """Markdown: the figures, and where they were measured."""
     gib = {key: f"{r[key] / 2**30:.2f} GiB" for key in r if key.endswith("_bytes")}
     rows = [
         ("runs, transitions", f"{r['runs']:,}, {r['transitions']:,}"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Memory:
-    """Largest anonymous memory of this process, looked at ten times a second."""
+    """Largest anonymous memory of this process, sampled ten times a second."""
 
     def __init__(self) -> None:
         self.peak, self._done = 0, threading.Event()

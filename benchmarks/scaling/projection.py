@@ -32,7 +32,7 @@ CORES = (2, 64, 512)
 
 
 def arithmetic(collection: Mapping[str, Any], storage: Mapping[str, Any], million: Mapping[str, Any]) -> dict[str, Any]:
-    """All figures, flat. Raises KeyError where workers were not measured."""
+    """All figures, flat. Raises KeyError if workers were not measured."""
     per_core_hour = collection["mix_runs_per_hour"] / 2
     core_hours, files, scale = TARGET / per_core_hour, TARGET / RUNS, TARGET / million["runs"]
     writing = files * storage["store_ms"] / 3.6e6  # hours, of the one process that writes

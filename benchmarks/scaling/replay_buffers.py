@@ -75,7 +75,7 @@ QUICK = Effort(runs=6, decisions=5, rounds=2, batches=2, steps=2, draws=40)
 
 
 def drawn(lengths: Sequence[int], seed: int) -> Store:
-    """A store of random runs of `lengths` decisions, all of one task; worth nothing."""
+    """A store of random runs of `lengths` decisions, all of one task, for timing only."""
     rng, starts = np.random.default_rng(seed), np.append(0, np.cumsum(np.array(lengths) + 1))
     rows = int(starts[-1])
     decisions = rng.normal(size=(rows, len(DECISION))).astype(np.float32)
@@ -95,7 +95,7 @@ def theirs(data: View) -> ReplayBuffer:
 
 
 def start(data: View, kind: str) -> ReplayBuffer:
-    """All that a training waits for before its first step, but the network."""
+    """Everything that a training waits for before its first step, except the network."""
     scaler = d3rlpy.preprocessing.StandardObservationScaler()
     if kind == "ours":
         scaler.mean, scaler.std = data.moments()
@@ -106,7 +106,7 @@ def start(data: View, kind: str) -> ReplayBuffer:
 
 
 def fit(algorithm: Any, buffer: ReplayBuffer, steps: int) -> None:
-    """`steps` more gradient steps."""
+    """`steps` further gradient steps."""
     algorithm.fit(
         buffer, n_steps=steps, n_steps_per_epoch=steps, show_progress=False,
         logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
@@ -207,7 +207,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
-    """What to say of every bar that is not met."""
+    """A message for every bar that is missed."""
     return [f"{k}: {results[k]:.3g}, want at least {bar:g}" for k, bar in BARS.items() if results[k] < bar]
 
 

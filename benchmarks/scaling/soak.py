@@ -84,21 +84,21 @@ QUICK = Effort(
 
 @dataclass
 class Watch:
-    """Files of one collection as they appear; what happens to them later."""
+    """The files of one collection as they appear, and what happens to them later."""
 
     folder: Path
     digests: dict[Path, str] = field(default_factory=dict)  # sha256
     stamps: dict[Path, int] = field(default_factory=dict)  # ns, of the last change
 
     def look(self) -> None:
-        """Note what is new, by the time of its last change."""
+        """Record new files, by the time of their last change."""
         for path in self.folder.glob("*/*.parquet"):
             stamp = path.stat().st_mtime_ns
             if path not in self.stamps:
                 self.digests[path], self.stamps[path] = digest(path), stamp
 
     def verdict(self) -> dict[str, int]:
-        """How many of the files noted are gone, and how many are others by now."""
+        """How many of the recorded files are gone, and how many have changed."""
         there = [path for path in self.digests if path.exists()]
         changed = sum(digest(p) != self.digests[p] or p.stat().st_mtime_ns != self.stamps[p] for p in there)
         return {"lost": len(self.digests) - len(there), "changed": changed}
@@ -120,7 +120,7 @@ def workers(driver: int) -> list[psutil.Process]:
 
 @dataclass
 class Killer:
-    """Kills a process every so many seconds, so many at most."""
+    """Kills a process every so many seconds, up to a number of times."""
 
     every: float
     most: int
@@ -130,7 +130,7 @@ class Killer:
     _next: float = 0.0  # at once
 
     def strike(self, driver: subprocess.Popen[bytes]) -> None:
-        """Kill, if it is time, the driver or one of its workers."""
+        """If it is time, kill the driver or one of its workers."""
         if time.monotonic() < self._next or self.workers + self.drivers >= self.most:
             return
         victims = workers(driver.pid)
@@ -151,7 +151,7 @@ def failures(root: Path) -> int:
 
 
 def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
-    """One collection, run again as often as it takes; how often it gave a task up. Kills end at the deadline."""
+    """One collection, run again as often as needed; returns how often it gave a task up. Kills end at the deadline."""
     watch, given_up = Watch(Paths(root).trajectories), 0
     for runs in itertools.count():
         call = [sys.executable, "-m", "pipeline.collect", "--root", str(root)]
@@ -172,7 +172,7 @@ def collect(root: Path, killer: Killer, deadline: float) -> tuple[Watch, int]:
 
 
 def check(root: Path, watch: Watch) -> dict[str, int]:
-    """What became of one collection."""
+    """The result of one collection."""
     params = load(root)
     specs = plan(params.collect, params.regimes.shares)
     wanted = {spec.file(): spec for spec in specs}
@@ -219,7 +219,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def missed(results: Mapping[str, Any]) -> list[str]:
-    """What to say of everything that was lost."""
+    """A message for everything that was lost."""
     losses = [f"{key}: {results[key]}, want 0" for key in NOTHING if results[key]]
     return losses + [
         f"found_{what}: {results[f'found_{what}']}, want {results[what]}"
@@ -229,7 +229,7 @@ def missed(results: Mapping[str, Any]) -> list[str]:
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a sentence of what was done, and one of what came of it."""
+    """Markdown: what was done, and the result."""
     lost = ", ".join(f"{key} {r[key]}" for key in NOTHING)
     return (
         f"In {r['minutes']:g} minutes {r['killed_workers']} workers and {r['killed_drivers']} drivers were killed, one "

@@ -158,8 +158,8 @@ def _row(label: str, of: Mapping[str, Any]) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What a policy is worth by how it was made.")
-    parser.add_argument("name", nargs="?", choices=[*EXPERIMENTS], help="of the experiment; none: list them")
-    parser.add_argument("--root", type=Path, default=Path("."), help="of the profile with the collection (default: .)")
+    parser.add_argument("name", nargs="?", choices=[*EXPERIMENTS], help="of the experiment; without it, all are listed")
+    parser.add_argument("--root", type=Path, default=Path("."), help="root of the recorded profile (default: .)")
     args = parser.parse_args(argv)
     if args.name is None:
         print(*(f"{name:12} {item.question}" for name, item in EXPERIMENTS.items()), sep="\n")

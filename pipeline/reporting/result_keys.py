@@ -115,7 +115,7 @@ def read(paths: Paths) -> dict[str, Any]:
     score = figures.get(SCORE)
     if not isinstance(score, int | float) or not math.isfinite(score):
         raise ValueError(
-            f"{path}: {SCORE} is {score!r}, want a number; have families of the selection split in evaluate.families"
+            f"{path}: {SCORE} is {score!r}, want a number; add families of the selection split to evaluate.families"
         )
     if not isinstance(figures.get(BENCHMARK), str):
         raise ValueError(f"{path}: {BENCHMARK} is {figures.get(BENCHMARK)!r}, want its hash; run `dvc repro evaluate`")
