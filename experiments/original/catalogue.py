@@ -1,6 +1,6 @@
-"""What the experiment plan names: data sets and weights as the Hugging Face hub has them, models, schedulers.
+"""The entities of the experiment plan: data sets and weights as on the Hugging Face hub, models, schedulers.
 
-Revisions are pinned, so that a run next year sees the bytes of today.
+Revisions are pinned, so a run next year uses the same bytes as today.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HubSet:
     shape: tuple[int, ...] = ()  # of an image
 
     def files(self, split: str) -> str:
-        """Where a mirror folder has the split: a pattern of file names, the hub's own."""
+        """The split's files in a mirror folder: a pattern of file names, as on the hub."""
         return f"{self.repo}/{self.config}/{split}-*.parquet"
 
 

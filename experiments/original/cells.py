@@ -1,4 +1,4 @@
-"""Which trainings the plan asks for."""
+"""The trainings that the plan asks for."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.schema import ConfigError
 
 
 def device(name: str) -> str:
-    """`auto` is cuda where there is one."""
+    """`auto` is cuda if there is one."""
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def pairs(params: Original, paths: OriginalPaths) -> Iterator[Training]:
-    """Every data set with every model of its and every setting of that, as a training at a fixed rate of its own.
+    """Every data set with each of its models and each setting of the model, as a training at its fixed rate.
 
-    Raises `ConfigError` for fp16 without a GPU, which not every model has on a CPU.
+    Raises `ConfigError` for fp16 without a GPU, which not every model supports on a CPU.
     """
     about, where = sets.read(paths.sets), device(params.training.device)
     if (where, params.training.amp) == ("cpu", "fp16"):
@@ -46,7 +46,9 @@ def rates(params: Original, setting: Setting) -> list[float]:
 
 
 def cells(params: Original, paths: OriginalPaths) -> list[Training]:
-    """All trainings of the table: a pilot has no initial rate, so it runs once per seed, the others from every rate."""
+    """All trainings of the table. A pilot has no initial rate and runs once per seed; the others run from every
+    rate.
+    """
     agents = {kind: getattr(paths, kind) for kind in AGENTS}
     shas = {kind: sha256(path) for kind, path in agents.items() if path.is_file()}
     trainings = []
@@ -70,5 +72,5 @@ def steps(training: Training) -> int:
 
 
 def paths_of(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where the result of a training lies, and its checkpoint."""
+    """The paths of a training's result and of its checkpoint."""
     return folder / f"{name}.json", folder / f"{name}.pt"

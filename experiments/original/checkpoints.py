@@ -1,4 +1,4 @@
-"""A training from its beginning or its last checkpoint to its end, with a checkpoint after every epoch."""
+"""Run a training from its beginning or its last checkpoint to its end, with a checkpoint after every epoch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from policy import trajectories
 
 
 class TooLargeError(MemoryError):
-    """A training that the device has no memory for."""
+    """A training that does not fit into the device's memory."""
 
 
 def train(training: Training, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Run a training to its end, from its checkpoint where there is one; `Loop.result()`.
+    """Run a training to its end, from its checkpoint if there is one; returns `Loop.result()`.
 
-    Raises `TooLargeError` where memory does not suffice, OSError where a checkpoint cannot be written.
+    Raises `TooLargeError` if memory does not suffice, OSError if a checkpoint cannot be written.
     """
     with _enough_memory(training):
         loop = Loop(training)

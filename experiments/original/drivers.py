@@ -1,4 +1,6 @@
-"""What sets the learning rate: torch's schedulers, lrpilot's pilot, the plan's agents, and what agents learn from."""
+"""What sets the learning rate: torch's schedulers, lrpilot's pilot, the plan's agents, and the behaviours of
+recordings.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from pipeline.simulation.schedules import epsilon, multipliers
 
 
 class Driver:
-    """Hears of every optimizer step and, a few times per epoch, of the validation; `action` is the last one taken."""
+    """It is called after every optimizer step and, a few times per epoch, with the validation; `action` is its last
+    action.
+    """
 
     wants_norm = False  # whether it needs the gradient norm of every step
     action = math.nan
@@ -25,7 +29,7 @@ class Driver:
     def after_step(self, loss: torch.Tensor, norm: torch.Tensor | None) -> None: ...
 
     def decide(self, now: Telemetry) -> None:
-        """Comes before the training, and at the end of every interval but the last."""
+        """Called before the training, and at the end of every interval but the last."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -55,7 +59,7 @@ class Scheduled(Driver):
 
 
 class Piloted(Driver):
-    """`PilotLR` with the policy that lrpilot ships, in its own cadence; it may be shown the validation loss."""
+    """`PilotLR` with the policy that lrpilot ships, at its own cadence. It may be shown the validation loss."""
 
     def __init__(self, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any, validation: bool) -> None:
         from lrpilot.torch import PilotLR
@@ -79,7 +83,9 @@ class Piloted(Driver):
 
 
 class Deciding(Driver):
-    """Multiplies the rate at every decision, by what `choose(observation, lr, decision)` answers: action and factor."""
+    """At every decision, multiplies the rate by the factor that `choose(observation, lr, decision)` returns with its
+    action.
+    """
 
     wants_norm = True
 
@@ -118,7 +124,7 @@ class Agent:
 
 
 class Explorer:
-    """Follows a schedule as closely as the actions of a kind allow, and acts at random now and then."""
+    """Follows a schedule as closely as the actions of a kind allow, and sometimes acts at random."""
 
     def __init__(self, training: Training, steps: int, decisions: int) -> None:
         rng = np.random.default_rng([training.seed, 0])
@@ -136,7 +142,7 @@ class Explorer:
 
 
 def driver(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any) -> Driver:
-    """What the training says; `data` is its loader."""
+    """The driver that the training names; `data` is its loader."""
     if training.behaviour:
         decisions = training.setting.epochs * training.decisions
         return Deciding(optimizer, Explorer(training, steps, decisions))

@@ -1,4 +1,4 @@
-"""Agents of `epochs.py`, trained offline by d3rlpy, and their ONNX files, which answer with factors."""
+"""Agents for `epochs.py`, trained offline by d3rlpy, and their ONNX files, which answer with factors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTPUT = "factor"
 
 @dataclass(frozen=True)
 class Episode:
-    """One training: D decisions. It ends with its budget or a divergence, and both are ends."""
+    """One training of D decisions. It ends with its budget or a divergence, and both are terminal."""
 
     observations: np.ndarray  # (D, F) float32
     actions: np.ndarray  # (D,) as `experiments.original.epochs.factor` takes them
@@ -34,7 +34,9 @@ def train(
     episodes: Sequence[Episode], kind: str, settings: Settings, seed: int,
     note: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> Any:  # fmt: skip
-    """A d3rlpy algorithm; `note(step, losses)` hears of each of 10 epochs. Bit-identical for equal inputs, on a CPU."""
+    """A d3rlpy algorithm. `note(step, losses)` is called after each of 10 epochs. Equal inputs give equal bits on a
+    CPU.
+    """
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
     discrete = kind == "discrete"
@@ -85,7 +87,7 @@ class Factors(torch.nn.Module):
 
 
 def write(algorithm: Any, about: Mapping[str, Any], path: Path) -> np.ndarray:
-    """Export an agent; its file also says its features and `about` it. Returns its answers to `examples()`."""
+    """Export an agent. Its file also contains its features and `about` it. Returns its answers to `examples()`."""
     network = Factors(algorithm).eval()
     with torch.no_grad():  # also makes the scaler's tensors, which must not happen inside the exporter
         answers = network(torch.from_numpy(examples())).numpy()
@@ -95,5 +97,5 @@ def write(algorithm: Any, about: Mapping[str, Any], path: Path) -> np.ndarray:
 
 
 def examples() -> np.ndarray:
-    """Observations (64, F) float32 for parity checks."""
+    """Observations (64, F) float32 to compare two implementations."""
     return np.random.default_rng(0).normal(0, 2, (64, len(FEATURES))).clip(-8, 5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""An exported agent of `experiments/original/epochs.py` at run time: numpy and onnxruntime alone."""
+"""An exported agent of `experiments/original/epochs.py` at run time, with numpy and onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = "lrpilot.epochs"  # of the file's metadata
 class EpochPolicy:
     """Observations (n, F) float32 -> factors (n,) on the learning rate.
 
-    Raises ValueError for a file that is no such agent or sees other features.
+    Raises ValueError if the file is not such an agent or uses other features.
     """
 
     def __init__(self, path: Path) -> None:

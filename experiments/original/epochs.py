@@ -1,7 +1,7 @@
 """The decision process of the original plan: the learning rate is multiplied once per epoch, or a few times.
 
-State: learning rate, gradient norm, training and validation loss, and what they were before. Action: lower by 10 %,
-keep, raise by 10 %; or any factor between a half and two. Reward: by how much the validation loss has fallen.
+State: learning rate, gradient norm, training and validation loss, and their previous values. Action: lower by 10 %,
+keep, raise by 10 %; or any factor between a half and two. Reward: the decrease of the validation loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORST = 10.0  # validation loss that a diverged training counts as, and the high
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What a training shows at a decision; losses and the norm are means over the steps since the last one."""
+    """What a training reports at a decision. Losses and the norm are means over the steps since the last one."""
 
     progress: float  # share of the steps that are done
     lr: float
@@ -37,7 +37,7 @@ class Telemetry:
 
 
 def observation(now: Telemetry, before: Telemetry) -> np.ndarray:
-    """(F,) float32 of a decision; at the first one `before` is `now`. Logarithms to base 10, cut at 5."""
+    """(F,) float32 of a decision; at the first one `before` is `now`. Logarithms to base 10, clipped at 5."""
 
     def log(x: float) -> float:
         return float(np.log10(max(x, 1e-8))) if np.isfinite(x) else 5.0
@@ -50,18 +50,20 @@ def observation(now: Telemetry, before: Telemetry) -> np.ndarray:
 
 
 def rewards(val_loss: Sequence[float]) -> np.ndarray:
-    """(D,) float32 of validation losses (D + 1,): what each decision took off; not finite counts as `WORST`."""
+    """(D,) float32 from validation losses (D + 1,): the decrease after each decision. A loss that is not finite counts
+    as `WORST`.
+    """
     losses = np.asarray(val_loss, float)
     return -np.diff(np.minimum(np.where(np.isfinite(losses), losses, WORST), WORST)).astype(np.float32)
 
 
 def factor(kind: str, action: float) -> float:
-    """What an action multiplies the rate by: an index of `DISCRETE`, or a number in [-1, 1]."""
+    """The factor of an action on the rate. The action is an index of `DISCRETE`, or a number in [-1, 1]."""
     return DISCRETE[int(action)] if kind == "discrete" else float(SPAN ** np.clip(action, -1.0, 1.0))
 
 
 def nearest(kind: str, wanted: float) -> float:
-    """The action whose factor is nearest to the factor `wanted`, by its logarithm."""
+    """The action whose factor is nearest to the factor `wanted`, on a logarithmic scale."""
     log = float(np.log(max(wanted, 1e-12)))
     if kind == "discrete":
         return float(np.abs(np.log(DISCRETE) - log).argmin())

@@ -1,4 +1,6 @@
-"""How long the experiment will take, from a few steps and a validation of every pair, before any training begins."""
+"""Estimate how long the experiment will take, from a few steps and a validation of every pair, before any training
+begins.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,18 @@ STEPS = 6  # of a rehearsal
 
 
 def rehearse(training: Training) -> tuple[Training, float, float]:
-    """A pair with the seconds of its optimizer step and of its validation, as a worker of the engine sees them."""
+    """A pair with the seconds of its optimizer step and of its validation, measured in a worker of the engine."""
     return training, *Loop(training).rehearse(STEPS)
 
 
 def measure(pairs: Sequence[Training], config: TrainingConfig) -> dict[str, tuple[float, float]]:
-    """By pair, seconds of a step and of a validation. Raises `EngineError` where one cannot be trained."""
+    """For each pair, seconds of a step and of a validation. Raises `EngineError` if one cannot be trained."""
     pool = engine(config.engine, config.workers, device=device(config.device))
     return {key(pair): (step, val) for pair, step, val in results(pool, rehearse, list(pairs))}
 
 
 def key(training: Training) -> str:
-    """Names a pair: mnist.resnet18.64x50."""
+    """Identifies a pair: mnist.resnet18.64x50."""
     setting = training.setting
     return f"{training.about.name}.{training.model}.{setting.batch_size}x{setting.epochs}"
 
@@ -51,14 +53,14 @@ def _workers(config: TrainingConfig) -> int:
 
 
 def words(wall: float) -> str:
-    """Seconds for people."""
+    """A duration in words."""
     if wall < 120:
         return f"{wall:.0f} seconds"
     return f"{wall / 60:.0f} minutes" if wall < 7200 else f"{wall / 3600:.1f} hours"
 
 
 def report(measured: dict[str, tuple[float, float]], walls: dict[str, tuple[int, float]]) -> dict[str, Any]:
-    """The figures, flat; they are printed too."""
+    """The figures, flat; they are also printed."""
     for name, (count, wall) in walls.items():
         print(f"prepare: stage {name}: {count} trainings, about {words(wall)}", flush=True)
     print(f"prepare: all of it about {words(sum(wall for _, wall in walls.values()))}", flush=True)

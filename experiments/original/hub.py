@@ -1,4 +1,4 @@
-"""Splits of the data sets from the Hugging Face hub or from a mirror folder, checked; the pre-trained BERT likewise."""
+"""Checked splits of the data sets, and the pretrained BERT, from the Hugging Face hub or from a mirror folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SHOWN = 120  # characters of somebody else's error
 
 
 class DataError(ValueError):
-    """Data that cannot be used: which, what is wrong with them, and what to do."""
+    """Data that cannot be used. The message says which, what is wrong with them, and what to do."""
 
 
 def split(name: str, which: str, mirror: Path | None, cache: Path) -> tuple[Any, np.ndarray]:
     """Inputs and labels (n,) int64 of a split: images (n, *shape) uint8, or a list of texts.
 
-    Raises `ConfigError` for a mirror that is none, `DataError` for a hub that does not answer and for data that are not
-    as the catalogue says.
+    Raises `ConfigError` for an invalid mirror, `DataError` if the hub does not answer or the data differ from the
+    catalogue.
     """
     from datasets import Image
 
@@ -64,7 +64,7 @@ def _mirrored(known: HubSet, which: str, mirror: Path, cache: Path) -> Any:
 
 
 def folder(mirror: str) -> Path:
-    """The folder that `data.mirror` names. Raises `ConfigError` where there is none."""
+    """The folder that `data.mirror` names. Raises `ConfigError` if there is none."""
     if not Path(mirror).is_dir():
         raise ConfigError("data.mirror", repr(mirror), "a folder that is there; 'embedded'; or '', for the hub itself")
     return Path(mirror)
@@ -95,7 +95,7 @@ def pretrained(folder: Path | None) -> tuple[Any, Any]:
 
 @contextmanager
 def explained(what: str, instead: str) -> Iterator[None]:
-    """Say of an error of the hub or of a file what it means here; `instead` is what data.mirror may be set to."""
+    """Turn an error of the hub or of a file into a `DataError`. `instead` is a possible value of data.mirror."""
     try:
         yield
     except (ConfigError, DataError):
@@ -112,7 +112,7 @@ def explained(what: str, instead: str) -> Iterator[None]:
 
 
 def full(error: BaseException | None) -> bool:
-    """Whether a full disk is among an error and its causes; not every library passes its number on."""
+    """Whether a full disk is among the causes of an error. Not every library passes its error number on."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             return True

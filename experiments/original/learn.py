@@ -1,4 +1,4 @@
-"""Train the plan's two agents offline on the recordings, and write each as an ONNX file that answers as it does."""
+"""Train the plan's two agents offline on the recordings, and write each as an equivalent ONNX file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def episodes(results: Sequence[dict[str, Any]]) -> list[epoch_agents.Episode]:
 
 
 def settings(config: AgentsConfig, kind: str) -> Settings:
-    """What d3rlpy is given; the plan knows no returns over several decisions."""
+    """The arguments for d3rlpy. The plan has no n-step returns."""
     return Settings(
         getattr(config, kind), config.steps, config.batch_size, config.learning_rate, config.gamma, 1, config.alpha,
         config.hidden,
@@ -45,7 +45,7 @@ def settings(config: AgentsConfig, kind: str) -> Settings:
 
 
 def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, path: Path) -> dict[str, Any]:
-    """Train one agent and write its file; its figures. Raises SystemExit where the file answers otherwise than it."""
+    """Train one agent, write its file, and return its figures. Raises SystemExit if the file's answers differ."""
     losses: dict[str, float] = {}
     agent = epoch_agents.train(own, kind, settings(config, kind), config.seed, lambda _, new: losses.update(new))
     wanted = epoch_agents.write(agent, {"kind": kind, "trained": asdict(config), "episodes": len(own)}, path)

@@ -1,7 +1,7 @@
-"""One training, under whatever sets its learning rate: mixed precision, clipping, compilation.
+"""One training, under any driver of its learning rate: mixed precision, clipping, compilation.
 
-What is random in an epoch, the order of the examples and dropout, comes from the seed and the epoch's number alone, so
-that a training which goes on from its state after an epoch ends as if it had never stopped.
+The randomness of an epoch, the order of the examples and dropout, depends only on the seed and the epoch's number. So a
+training that is resumed after an epoch ends as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Score:
 
 
 class Loop:
-    """A training under way: `epoch()` until it is over."""
+    """A training in progress: call `epoch()` until it is over."""
 
     def __init__(self, training: Training) -> None:
         recipe, setting, folder = training.recipe, training.setting, Path(training.folder)
@@ -79,7 +79,7 @@ class Loop:
         return bool(self.curve) and _telemetry(self.curve[-1]).broken
 
     def epoch(self) -> None:
-        """Train one epoch; where the loss is not finite any more, as far as the next decision."""
+        """Train one epoch; if the loss is no longer finite, only up to the next decision."""
         if not self.curve:
             score = self.evaluate("val")
             self._note(0, score.loss, score, 1.0)  # stand-ins for what no step has shown yet
@@ -104,7 +104,7 @@ class Loop:
         self.done += 1
 
     def _step(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """One optimizer step: its loss and, where it is clipped or asked for, the norm of its gradient."""
+        """One optimizer step. Returns its loss and, if it is clipped or asked for, the norm of its gradient."""
         recipe, norm = self.training.recipe, None
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
@@ -119,7 +119,7 @@ class Loop:
         return loss.detach(), norm
 
     def rehearse(self, steps: int) -> tuple[float, float]:
-        """Seconds that an optimizer step takes, from the later half of some, and seconds of a validation."""
+        """Seconds of an optimizer step, from the later half of some steps, and seconds of a validation."""
         taken = []
         for _, (x, y) in zip(range(steps), self._batches, strict=False):
             start = time.perf_counter()
@@ -163,7 +163,7 @@ class Loop:
         return torch.autocast(self.device.type, AMP.get(amp, torch.bfloat16), enabled=amp != "none")
 
     def result(self) -> dict[str, Any]:
-        """What came of it, named as Hugging Face's Trainer does: `eval_` is of the held-out share."""
+        """The results, named as Hugging Face's Trainer names them: `eval_` is on the held-out share."""
         training, val, test = self.training, self.evaluate("val"), self.evaluate("test")
         rows, seconds = training.about.rows["val"], max(val.seconds, 1e-9)
         return {
@@ -178,7 +178,7 @@ class Loop:
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """All that goes on: tensors and plain values."""
+        """Everything that is needed to resume: tensors and plain values."""
         return {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(), "driver": self.driver.state_dict(), "done": self.done,
@@ -186,7 +186,7 @@ class Loop:
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
+        """Resume where `state_dict` was called."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -199,7 +199,7 @@ def _telemetry(row: dict[str, float]) -> Telemetry:
 
 
 def _may_have_children() -> None:
-    """Let a worker of the engine fetch batches in processes of its own, which end with it: torch sees to that."""
+    """Let a worker of the engine fetch batches in processes of its own. torch ends them with the worker."""
     process = multiprocessing.current_process()
     if process.daemon:
         process.daemon = False

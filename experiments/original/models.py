@@ -1,4 +1,4 @@
-"""The plan's models as functions of what the arrays hold: raw images or tokens -> logits (n, classes)."""
+"""The plan's models as functions of the stored arrays: raw images or tokens -> logits (n, classes)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def build(model: str, about: About, config: ModelsConfig, weights: Path) -> nn.M
 
 
 class Pixels(nn.Module):
-    """Images (n, channels, side, side) uint8 -> float32 of mean 0 and deviation 1, `SIDE` pixels a side or more."""
+    """Images (n, channels, side, side) uint8 -> float32 of mean 0 and standard deviation 1, at least `SIDE` pixels a
+    side.
+    """
 
     mean: Tensor
     std: Tensor
@@ -42,7 +44,9 @@ class Pixels(nn.Module):
 
 
 def _resnet18(about: About, config: ModelsConfig) -> nn.Module:
-    """torchvision's; the first convolution keeps the size, for images of 32 pixels (He et al. 2015, section 4.2)."""
+    """torchvision's, where the first convolution keeps the size, for images of 32 pixels (He et al. 2015,
+    section 4.2).
+    """
     from torchvision.models import resnet18
 
     with torch.device("meta"):
@@ -55,7 +59,7 @@ def _resnet18(about: About, config: ModelsConfig) -> nn.Module:
 
 
 def _vgg16(about: About, config: ModelsConfig) -> nn.Module:
-    """torchvision's, with batch norm (without it, Adam at 0.001 often learns nothing); one pixel is left to pool."""
+    """torchvision's, with batch norm (without it, Adam at 0.001 often learns nothing); one pixel remains to pool."""
     from torchvision.models import vgg16_bn
 
     with torch.device("meta"):

@@ -2,8 +2,8 @@
 
     python -m experiments.original.page    # writes experiments/results/original.json, docs/original-experiment.md
 
-`make original` trains, and then calls it. Keys of the file: `pairs`, as `experiments/original/summary.py` sums them up,
-and where and how long it ran.
+`make original` trains, and then calls it. Keys of the file: `pairs`, as `experiments/original/summary.py` computes
+them, and where and how long it ran.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path("profiles/plan-mid")
 
 
 def measure(root: Path) -> dict[str, Any]:
-    """The figures of a profile that has run. Raises SystemExit where it has not."""
+    """The figures of a profile that has run. Raises SystemExit if it has not."""
     paths = OriginalPaths(root)
     if not paths.rows.is_file():
         raise SystemExit(f"{paths.rows}: not there; run `make repro PROFILE={root.name}`, or `make original`")

@@ -1,6 +1,6 @@
 """The parameters of the original experiment as frozen dataclasses, read as strictly as in `pipeline/config.py`.
 
-`params/plan.yaml` has the plan's values and says what each means; other profiles of it replace single ones.
+`params/plan.yaml` has the plan's values and explains each. Other profiles of it replace single values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EMBEDDED = "embedded"  # a value of data.mirror
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the data come from and how much of them is used."""
+    """The source of the data, and how much of them is used."""
 
     mirror: str  # "": the hub; "embedded": what ships in packages; else a folder laid out as the hub is
     validation: Annotated[float, Range(0.01, 0.5)]  # share of the training split that is held out
@@ -31,7 +31,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class EmbeddedConfig:
-    """Size of the mirror that `data.mirror: embedded` writes; nothing else reads it."""
+    """Size of the mirror that `data.mirror: embedded` writes; used for nothing else."""
 
     train: Count  # examples of a split at most
     test: Count
@@ -54,7 +54,7 @@ class ModelsConfig:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a model is trained with; a model may have several."""
+    """The hyperparameters of a model. A model may have several settings."""
 
     learning_rate: Positive  # the plan's own
     batch_size: Count
@@ -63,7 +63,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How every training runs."""
+    """Parameters of every training."""
 
     settings: Annotated[dict[Model, Annotated[tuple[Setting, ...], NonEmpty()]], NonEmpty()]
     beta1: Annotated[float, Range(0, 1)]
@@ -103,7 +103,7 @@ class RecordConfig:
 
 @dataclass(frozen=True)
 class AgentsConfig:
-    """The plan's agents, offline."""
+    """The offline training of the plan's agents."""
 
     discrete: Annotated[str, OneOf(("discretecql",))]
     continuous: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc"))]
@@ -143,5 +143,5 @@ class Original:
 
 
 def load(root: Path) -> Original:
-    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, for what cannot be used."""
+    """Read and check ROOT/params.yaml. Raises `ConfigError`, which names the file, if it cannot be used."""
     return checked(OriginalPaths(root).params, Original)

@@ -1,4 +1,6 @@
-"""Where the artefacts of the original experiment lie, below the root of its profile; a test holds stages.yaml to it."""
+"""The paths of the original experiment's artefacts, below the root of its profile. A test compares stages.yaml with
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class OriginalPaths(Paths):
 
     @property
     def mirror(self) -> Path:
-        """Where `data.mirror: embedded` writes; what is made of it are the sets."""
+        """Where `data.mirror: embedded` writes. The sets are made from it."""
         return self.root / "data" / "mirror"
 
 

@@ -20,14 +20,14 @@ WITH_INTERVAL = ("eval_loss", "eval_accuracy", "test_accuracy", "train_runtime")
 
 
 def title(pair: str) -> str:
-    """MNIST × ResNet-18, batch 64, 50 epochs."""
+    """For example: MNIST × ResNet-18, batch 64, 50 epochs."""
     name, model, size = pair.split(".")
     batch, epochs = size.split("x")
     return f"{SETS[name].title} × {MODEL_TITLES[model]}, batch {batch}, {epochs} epoch{'s' * (epochs != '1')}"
 
 
 def number(value: float, decimals: int, half: float = math.nan) -> str:
-    """A figure, with half its interval where that is known; a dash where there is none."""
+    """A figure, with half its interval if known; a dash if there is none."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.{decimals}f}" + (f" ± {half:,.{decimals}f}" if math.isfinite(half) else "")
@@ -89,7 +89,7 @@ def verdicts(summary: Mapping[str, Any]) -> str:
 
 
 def document(summary: Mapping[str, Any], level: str = "##") -> str:
-    """All of it. Means over seeds, ± half of Student's 95 % interval."""
+    """The whole document. Means over seeds, ± half of Student's 95 % interval."""
     seeds = max(of_pair["seeds"] for of_pair in summary.values())
     parts = [
         f"Means over {seeds} seeds, ± half of Student's 95 % interval. `eval_` is of the held-out share, `test_` of "

@@ -1,4 +1,4 @@
-"""Fetch and check the data sets and BERT, lay them out for the trainings, and say how long the whole will take."""
+"""Fetch and check the data sets and BERT, write them as arrays for the trainings, and estimate the total time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record trainings under schedules and random actions: what the plan's agents learn from."""
+"""Record trainings under schedules and random actions, for the plan's agents to learn from."""
 
 from __future__ import annotations
 

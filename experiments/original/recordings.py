@@ -1,4 +1,4 @@
-"""Which trainings the plan's agents learn from."""
+"""The trainings that the plan's agents learn from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST_SEED = 10_000  # agents are judged on others
 
 
 def recorded(params: Original, paths: OriginalPaths) -> list[Training]:
-    """What the agents learn from: every behaviour and every initial rate comes up as evenly as `record.runs` allow."""
+    """The trainings to record. Every behaviour and every initial rate occurs as evenly as `record.runs` allow."""
     config, trainings = params.record, []
     for pair in pairs(params, paths):
         for kind in AGENTS:

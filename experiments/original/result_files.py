@@ -1,6 +1,6 @@
-"""Results of trainings, a file each, named by what decides them: what is there is not trained again.
+"""Results of trainings, one file each, named by what decides them, so no training is repeated.
 
-Workers train and write checkpoints; this process alone writes results. A kill costs at most the epoch under way.
+Workers train and write checkpoints; only this process writes results. A kill loses at most the epoch in progress.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from policy import trajectories
 def compute(trainings: Sequence[Training], folder: Path, config: TrainingConfig, what: str) -> list[dict[str, Any]]:
     """The results of all trainings, in their order.
 
-    One that fails leaves the others alone. Raises SystemExit where any has no result; a new run trains those alone.
+    A training that fails does not affect the others. Raises SystemExit if any has no result; a new run trains only
+    those.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = {training.name(): training for training in trainings}
@@ -55,7 +56,7 @@ def _work(item: tuple[str, Training], folder: Path) -> dict[str, Any]:
 
 
 def _store(result: dict[str, Any], folder: Path, name: str) -> str:
-    """Write a result and drop its checkpoint; what went wrong, if anything did."""
+    """Write a result and delete its checkpoint. Returns the problem, if there was one."""
     path, checkpoint = paths_of(folder, name)
     try:
         trajectories.store((json.dumps(result) + "\n").encode(), path)

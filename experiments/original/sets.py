@@ -1,8 +1,8 @@
-"""The data sets as arrays on disk, made once: trainings map them into memory and need neither hub nor decoder.
+"""The data sets as arrays on disk, made once. Trainings map them into memory and need neither hub nor decoder.
 
-Per set: {train,val,test}_{x,y}.npy; x are images (n, channels, side, side) uint8 or tokens (n, length) int32, padded
-at the right, y (n,) int64. `val` is a share of the hub's training split, drawn by a fixed seed; `test` is the hub's
-own. `sets.json` says what there is.
+Per set: {train,val,test}_{x,y}.npy. x are images (n, channels, side, side) uint8 or tokens (n, length) int32, padded at
+the right; y are (n,) int64. `val` is a share of the hub's training split, drawn by a fixed seed; `test` is the hub's
+own. `sets.json` lists what there is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BATCHES = 4  # that a loader's process fetches ahead
 
 @dataclass(frozen=True)
 class About:
-    """What `sets.json` says of a data set."""
+    """The entry of a data set in `sets.json`."""
 
     name: str
     rows: dict[str, int]  # by part
@@ -45,7 +45,7 @@ class About:
 
 
 def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, folder: Path, cache: Path) -> About:
-    """Fetch, check and write one data set below `folder`. Raises what `hub.split` raises."""
+    """Fetch, check and write one data set below `folder`. Raises the errors of `hub.split`."""
     known = SETS[name]
     x, y = hub.split(name, "train", mirror, cache)
     order = np.random.default_rng(ORDER).permutation(len(y))[: config.examples or None]
@@ -96,7 +96,7 @@ def write(about: Sequence[About], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, About]:
-    """By name what `sets.json` says. Raises FileNotFoundError where the prepare stage did not run."""
+    """The entries of `sets.json` by name. Raises FileNotFoundError if the prepare stage did not run."""
     content = json.loads((folder / "sets.json").read_text(encoding="utf-8"))
     return {n: About(n, **a | {k: tuple(a[k]) for k in ("shape", "mean", "std")}) for n, a in content.items()}
 
@@ -107,7 +107,7 @@ def fingerprint(about: Sequence[About]) -> str:
 
 
 class Part(Dataset[Any]):
-    """One part of a data set, fetched a batch at a time; texts are cut to the longest of the batch."""
+    """One part of a data set, read one batch at a time. Texts are cut to the longest of the batch."""
 
     def __init__(self, folder: Path, about: About, part: str, cut: bool = True) -> None:
         self.x = np.load(folder / about.name / f"{part}_x.npy", mmap_mode="r")
@@ -125,7 +125,7 @@ class Part(Dataset[Any]):
 
 
 def loader(part: Part, batch_size: int, workers: int, device: str, shuffle: torch.Generator | None) -> DataLoader[Any]:
-    """Batches of a part: shuffled by a generator, all of them equally large; or in order, the last one too."""
+    """Batches of a part: shuffled by a generator, all of equal size; or in order, including the last one."""
     return DataLoader(
         part, batch_size, shuffle=shuffle is not None, generator=shuffle, drop_last=shuffle is not None,
         num_workers=workers, collate_fn=_as_it_is, pin_memory=device == "cuda", persistent_workers=workers > 0,

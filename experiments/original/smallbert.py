@@ -1,4 +1,4 @@
-"""A small BERT and its tokenizer, made from the texts of a mirror, in the place of the hub's `bert-base-uncased`."""
+"""A small BERT and its tokenizer, made from the texts of a mirror, in place of the hub's `bert-base-uncased`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ def write_bert(folder: Path, texts: Sequence[str], config: EmbeddedConfig) -> No
 
 
 def _tokenizer(texts: Sequence[str], size: int) -> Any:
-    """WordPiece, as BERT's own, with the most frequent words of the texts whole and all others in characters.
+    """WordPiece, like BERT's own: the most frequent words of the texts are whole, and all others are split into
+    characters.
 
-    (The library's own trainer breaks ties at random, so that no two vocabularies are the same.)
+    (The library's own trainer breaks ties at random, so no two vocabularies would be equal.)
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,7 @@
-"""The plan's figures from its runs: five metrics per cell, and how the pilot compares.
+"""The plan's figures from its runs: five metrics per cell, and a comparison of the pilot.
 
-A training that diverged, or ended above where it began, counts as where it began: else one blow-up would decide a mean,
-and every comparison with it.
+A training that diverged, or ended above its initial loss, counts as its initial loss. Otherwise one blow-up would
+decide a mean and every comparison with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 
 
 def rows(results: Sequence[Mapping[str, Any]], thresholds: Mapping[str, float]) -> pd.DataFrame:
-    """A row per training; `eval_loss` as it counts, `raw_eval_loss` as it was."""
+    """A row per training. `eval_loss` is the value that counts, `raw_eval_loss` the original one."""
     out = []
     for result in results:
         curve = result["curve"]
@@ -68,7 +68,9 @@ def cell(runs: pd.DataFrame) -> dict[str, float]:
 
 
 def by_rate(runs: pd.DataFrame, scheduler: str) -> dict[str, float]:
-    """Of a pair and scheduler: mean eval_loss by initial rate, over all rates, and the spread, which is sensitivity."""
+    """For a pair and scheduler: mean eval_loss by initial rate, over all rates, and the spread, which is the
+    sensitivity.
+    """
     own = runs.loc[runs.scheduler == scheduler]
     means = own.groupby("learning_rate").eval_loss.mean()
     over_rates = own.groupby("seed").eval_loss.mean()  # seeds share initialisations, so they are the units
@@ -79,7 +81,7 @@ def by_rate(runs: pd.DataFrame, scheduler: str) -> dict[str, float]:
 
 
 def verdict(runs: pd.DataFrame) -> dict[str, Any]:
-    """Of a pair: the pilot's loss, the best traditional scheduler's at the plan's rate, the lowest mean over rates."""
+    """For a pair: the pilot's loss, the best traditional scheduler's at the plan's rate, the lowest mean over rates."""
     pilot = runs.loc[runs.scheduler == "pilot"].eval_loss.mean()
     traditional = runs.loc[runs.scheduler.isin(TRADITIONAL)]
     at_plan = traditional.loc[traditional.learning_rate == PLAN_RATE].groupby("scheduler").eval_loss.mean()
@@ -94,7 +96,7 @@ def verdict(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
-    """By pair: `cells` at the setting's own rate by scheduler, `rates` by scheduler, `verdict`."""
+    """For each pair: `cells` at the setting's own rate by scheduler, `rates` by scheduler, `verdict`."""
     out: dict[str, Any] = {}
     for pair, runs in table.groupby(PAIR, sort=False):
         own = runs.loc[runs.learning_rate == runs.own_rate]

@@ -1,4 +1,4 @@
-"""Sum up the runs: a row per training, the plan's tables, flat metrics."""
+"""Summarise the runs: a row per training, the plan's tables, flat metrics."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ ROUNDS_ALIKE = ("settings", "loader_workers", "engine", "workers", "device")  # 
 
 @dataclass(frozen=True)
 class Training:
-    """A data set, a model, what sets the learning rate, a seed."""
+    """A data set, a model, what sets the learning rate, and a seed."""
 
     about: About  # of the data set
     model: str
@@ -41,13 +41,13 @@ class Training:
 
     @property
     def title(self) -> str:
-        """For people: "MNIST, ResNet-18, cosine from 0.001, seed 0"."""
+        """A readable title: "MNIST, ResNet-18, cosine from 0.001, seed 0"."""
         what = f"{self.scheduler} after {self.behaviour}" if self.behaviour else self.scheduler
         known = SETS[self.about.name].title, MODEL_TITLES[self.model]
         return f"{known[0]}, {known[1]}, {what} from {self.learning_rate:g}, seed {self.seed}"
 
     def name(self) -> str:
-        """16 hex digits that stand for this training, as the code of now runs it."""
+        """16 hex digits that identify this training, as the current code runs it."""
         piloted = self.scheduler in PILOTS
         content: dict[str, Any] = asdict(self) | {"code": code_hash.digest(LOOP, unused=() if piloted else RUNTIME)}
         if piloted:
@@ -59,7 +59,7 @@ class Training:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, or of all files of a folder."""
+    """Hash of a file, or of all files of a folder."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():

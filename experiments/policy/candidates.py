@@ -1,8 +1,8 @@
-"""What no observation holds, though a scheduler could know it before the first decision.
+"""Quantities that no observation holds, though a scheduler could measure them before the first decision.
 
-Of a recorded training: what its optimizer and its model are, and more of the probe than observations keep. Levels are
-in decades from the probe's edge, which is what observations count from. Each group is a candidate for features, and
-`levels.py` asks what it is worth.
+They describe the optimizer and the model of a recorded training, and more of its probe than observations keep. Levels
+are in decades from the probe's edge, from which observations also count. Each group is a candidate for features, and
+`levels.py` measures its value.
 
 Sources: noise of gradients as a cosine (McCandlish et al. 2018, arXiv:1812.06162), its change of sign near the edge of
 stability (Cohen et al. 2021, arXiv:2103.00065), the step that linear descent to a loss of 0 would take (Polyak 1987;
@@ -38,7 +38,7 @@ GROUPS = {
 
 
 def measure(task: TaskRecording, run: int, edge: float) -> dict[str, np.ndarray]:
-    """By group (n,) numbers of a run of a probed task, whose edge is at this level."""
+    """For each group the quantities (n,) of a run of a probed task, whose edge is at the level `edge`."""
 
     def fact(name: str) -> float:
         return float(task.fact(name)[run])
@@ -67,18 +67,20 @@ def _log(value: float) -> float:
 
 
 def _first(curve: np.ndarray) -> float:
-    """Size of the first value of a curve that is finite."""
+    """Absolute value of the first finite value of a curve."""
     return max(abs(float(curve[np.isfinite(curve)][0])), 1e-12)
 
 
 def _cosines(z: np.ndarray, cosines: np.ndarray, edge: float) -> np.ndarray:
-    """(len(READ) + 1,): their mean at the lowest rates, and around levels so far from the edge; 0 without any."""
+    """(len(READ) + 1,): mean cosines at the lowest rates, and around levels at given distances from the edge; 0 if
+    there are none.
+    """
     known = np.isfinite(cosines) & (np.arange(len(z)) > 0)
     near = [z <= probe.LOW + probe.FLAT, *(np.abs(z - edge - at) <= NEAR for at in READ)]
     return np.array([cosines[known & which].mean() if (known & which).any() else 0.0 for which in near])
 
 
 def _reached(z: np.ndarray, moved: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """Levels after which so much has moved; the highest of the probe where less has."""
+    """Levels after which these shares have moved; the highest level of the probe if less has moved."""
     farthest = np.maximum.accumulate(np.nan_to_num(moved, nan=0.0, posinf=1e9).clip(1e-9, 1e9))
     return np.interp(np.log10(shares), np.log10(farthest), z)

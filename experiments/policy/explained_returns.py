@@ -1,10 +1,11 @@
-"""How much of what a departure returns critics know beforehand, by the number of tasks that they learned from.
+"""How much of the effect of a departure critics can predict, by the number of tasks that they learned from.
 
     python -m experiments.policy.explained_returns    # minutes, from the last `make repro`; writes
                                                       # experiments/results/explained_returns.json, docs/experiments.md
 
-The critics of params.yaml, one for each training seed, learn from so many branched tasks, and answer for the fifth of
-the tasks that none of them learned from. Figures, as <tasks>.<figure>, for each of COUNTS that there are enough for:
+The critics of params.yaml, one for each training seed, learn from a number of branched tasks, and answer for the fifth
+of the tasks that none of them learned from. Figures, as <tasks>.<figure>, for each of COUNTS for which there are enough
+tasks:
 
     later, first                         share of the variance of returns, at later decisions and of first levels, that
                                          the mean of the critics explains; 0 is what an advantage of 0 explains
@@ -13,8 +14,8 @@ the tasks that none of them learned from. Figures, as <tasks>.<figure>, for each
     moved                                share of later decisions at which the policy would move
     gained                               mean return of the departures that it agrees with, of all such decisions
 
-and tasks, departures, data. A policy agrees with a departure whose worth, by the caution of params.yaml, exceeds the
-margin: it is one that was recorded, not the best that there is.
+and tasks, departures, data. A policy agrees with a departure whose worth, with the caution of params.yaml, exceeds the
+margin. Such a departure is one that was recorded, not the best possible one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ RESAMPLES = 2000
 
 
 def part(store: Store, tasks: np.ndarray) -> Store:
-    """A store of departures that holds some of its tasks alone."""
+    """A store of departures that holds only some of its tasks."""
     runs = store.runs_of(tasks)
     rows = np.stack([2 * runs, 2 * runs + 1], axis=1).ravel()
     return Store(
@@ -58,7 +59,9 @@ def part(store: Store, tasks: np.ndarray) -> Store:
 
 
 def answers(critics: Sequence[Any], view: View) -> tuple[np.ndarray, np.ndarray]:
-    """Worth (critics, n) of the departures of a view as they were made, and whether each (n,) is of a first level."""
+    """Worth (critics, n) of the departures of a view as they were made, and whether each (n,) is that of a
+    first level.
+    """
     rows, runs = view.rows_of(np.arange(len(view.variants)))
     observations, made = view.observations(rows, runs), view.store.actions[rows]
     values = np.stack([agents.values(critic, observations) for critic in critics])
@@ -72,7 +75,7 @@ def answers(critics: Sequence[Any], view: View) -> tuple[np.ndarray, np.ndarray]
 def explained(
     worth: np.ndarray, first: np.ndarray, returns: np.ndarray, tasks: np.ndarray, caution: Caution
 ) -> dict[str, float]:
-    """The figures of some critics: worth (critics, n), returns (n,), tasks (n,) that departures are of."""
+    """The figures of some critics: worth (critics, n), returns (n,), tasks (n,) that the departures belong to."""
     out, mean, rng = dict[str, float](), worth.mean(axis=0), np.random.default_rng(0)
     for name, these in (("later", ~first), ("first", first)):
         of = np.unique(tasks[these], return_inverse=True)[1]
@@ -107,7 +110,7 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
 
 
 def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
-    """A critic of so many tasks of the store in `folder`, in a file there."""
+    """A critic that learned from these tasks of the store in `folder`, in a file there."""
     data = agent_cache.masked(params.train, part(Store.open(folder), tasks), seed)
     agents.save(agents.train(data, agents.Settings.of(params.train), seed), path := folder / f"{len(tasks)}-{seed}.d3")
     return path

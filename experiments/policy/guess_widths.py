@@ -1,13 +1,13 @@
-"""How wide a first guess, and how wide the policy, should be taken to be.
+"""The widths that a first guess and the policy should have when they are combined.
 
     python -m experiments.policy.guess_widths --root profiles/levels    # a minute; writes docs/experiments.md and
                                                                         # experiments/results/guess_widths.json
 
-Of every recorded task the runs that held a level tell what other levels would have come to (`held_levels.py`). The
-shipped policy names a level, told the size of the data; a guess lies so far from the level that was best afterwards.
-Both are combined (`lrpilot.guess`), by each of SPECS, and what comes out is held. Figures, as <widths>.<off>: the mean
-regret less that without a guess, over the tasks; <widths>.worst, the highest of OFF within a decade; none, the regret
-without a guess; tasks, data.
+For every recorded task, the runs that held a level tell what other levels would have reached (`held_levels.py`). The
+shipped policy, told the size of the data, names a level. A guess lies at a given distance from the level that was best
+with hindsight. Both are combined (`lrpilot.guess`) by each of SPECS, and the result is held. Figures, as
+<widths>.<off>: the mean regret over the tasks, minus that without a guess; <widths>.worst, the highest of OFF within a
+decade; none, the regret without a guess; tasks, data.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def revised(tasks: Sequence[Held], spec: GuessSpec, guess: np.ndarray) -> np.nda
 
 
 def best(tasks: Sequence[Held]) -> np.ndarray:
-    """The level (tasks,) of the grid that was best afterwards."""
+    """The level (tasks,) of the grid that was best with hindsight."""
     return np.array([GRID[np.argmin([task.regret(z) for z in GRID])] for task in tasks])
 
 

@@ -1,4 +1,4 @@
-"""Recorded runs that held their level, under linear decay: what other levels would have come to, and how runs ended."""
+"""Recorded runs that held their level, under linear decay: what other levels would have reached, and how runs ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ BLOWN = NAMES.index("probe_blown")
 
 @dataclass(frozen=True)
 class Held:
-    """The runs of a task that held a level: levels (n,) in decades from the anchor, ascending, regrets (n,)."""
+    """The runs of a task that held a level: levels (n,) in decades from the anchor, ascending, and their
+    regrets (n,).
+    """
 
     family: str
     regime: str
@@ -39,12 +41,12 @@ class Held:
         return bool(self.observation[BLOWN] > 0)
 
     def regret(self, level: float) -> float:
-        """What holding `level` would come to."""
+        """The regret of holding `level`, interpolated."""
         return float(np.interp(level, self.levels, self.regrets))
 
 
 def read(path: Path) -> Held | None:
-    """Of a recorded task; None where it was not probed, or less than three runs held a level."""
+    """The held runs of a recorded task; None if it was not probed, or fewer than three runs held a level."""
     table = trajectories.read(path)
     task, which = TaskRecording(table), holding(table)
     if not task.probed or which.sum() < 3:
@@ -62,7 +64,7 @@ def read(path: Path) -> Held | None:
 
 
 def _first(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
-    """(2, runs, F) at the first decision: told the size of the data, and not."""
+    """(2, runs, F) observations at the first decision: told the size of the data, and not told."""
     told = np.repeat([True, False], task.runs)
     return observations(task, np.zeros((task.length, len(told)), bool), told, told, equation)[0].reshape(
         2, task.runs, -1
@@ -70,7 +72,7 @@ def _first(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
 
 
 def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float]:
-    """Levels that the shipped policy names, in its own decision process, from the anchor of the recorded one."""
+    """Levels that the shipped policy names in its own decision process, relative to the anchor of the recorded one."""
     policy = load_policy("default")
     equation, marks = policy.protocol.action, probe.landmarks(task.probe_loss, task.probe_used)
     own = equation.edge(marks) - equation.below_blowup
@@ -80,7 +82,7 @@ def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float
 
 
 def regrets(tasks: Sequence[Held], levels: np.ndarray) -> np.ndarray:
-    """What holding these levels (tasks,) would come to, (tasks,)."""
+    """Regrets (tasks,) of holding these levels (tasks,)."""
     return np.array([task.regret(z) for task, z in zip(tasks, levels, strict=True)])
 
 
@@ -91,7 +93,9 @@ def holding(table: pa.Table) -> np.ndarray:
 
 
 def ends(task: TaskRecording, among: np.ndarray | None = None) -> np.ndarray:
-    """(runs,) regrets of a recorded task's runs against the best of them, or of those `among` them (runs,) bool."""
+    """(runs,) final regrets of a recorded task's runs against the best of them, or the best of those `among` (runs,)
+    bool.
+    """
     val = task.column("val_loss")
     loss0 = mdp.initial_loss(val[0], task.baseline_loss)
     final = np.where(task.diverged, np.nan, val[task.ends, np.arange(task.runs)])

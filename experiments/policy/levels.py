@@ -1,21 +1,21 @@
-"""How well the level of a training can be known before it begins, and what else would have to be measured.
+"""How well the level of a training can be known before it begins, and which further measurements would help.
 
     python -m experiments.policy.levels --root profiles/levels    # minutes; writes experiments/results/levels.json,
                                                                   # docs/experiments.md
 
-Of every recorded task the runs that held a level, under linear decay, tell what other levels would have come to, by
-interpolation between them. A rule names a level from what is known at the first decision; its regret is the mean over
-the tasks of what holding that level comes to. Gradient-boosted trees learn rules, and answer for tasks that they were
-not fitted on (4 folds, three times): from what a policy observes, told the size of the data or not, and from that and
-each group of `candidates.py`. Figures, as <rule>.<group>.<figure>, where a group is `all`, a regime, or `calm`, the
-tasks whose probe had no blow-up:
+For every recorded task, the runs that held a level under linear decay tell, by interpolation, what other levels would
+have reached. A rule names a level from what is known at the first decision. Its regret is the mean over the tasks of
+the regret of holding that level. Gradient-boosted trees learn rules and answer for tasks that they were not fitted on
+(4 folds, three times). Their inputs are a policy's observation, told the size of the data or not, and the observation
+with each group of `candidates.py`. Figures, as <rule>.<group>.<figure>, where a group is `all`, a regime, or `calm`,
+the tasks whose probe had no blow-up:
 
     mean                            regret in units of the task's room, 0 to 1.5
-    minus, minus_low, minus_high    the same less that of trees which are told what a policy is, by pairs, and its 95 %
+    minus, minus_low, minus_high    the same minus that of trees with the told observation, paired, and its 95 %
                                     interval
 
-and tasks.<group>, data, and curve: the regret of trees told all candidates by the tasks that they are fitted on. `best`
-picks the best of a task's own runs afterwards, which is what a perfect level would give, and part luck.
+and tasks.<group>, data, and curve: the regret of trees with all candidates by the number of tasks that they are fitted
+on. `best` picks the best of a task's own runs with hindsight, which is what a perfect level would give, and part luck.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ TEXT = {
 
 
 def learned(tasks: Sequence[Held], inputs: np.ndarray, split: int = 0, share: float = 1.0) -> np.ndarray:
-    """Levels (tasks,) that look best to trees which were fitted on other tasks; inputs (tasks, F').
+    """Levels (tasks,) that look best to trees that were fitted on other tasks; inputs (tasks, F').
 
-    `split`: which of the ways to part the tasks; `share` of the other tasks that they are fitted on.
+    `split`: which partition of the tasks; `share` of the other tasks that they are fitted on.
     """
     fold, out = folds(len(tasks), split), np.empty(len(tasks))
     drawn = np.random.default_rng([split, 1]).random(len(tasks)) < share
@@ -77,13 +77,13 @@ def learned(tasks: Sequence[Held], inputs: np.ndarray, split: int = 0, share: fl
 
 
 def same(tasks: Sequence[Held]) -> np.ndarray:
-    """The one level that is best for all of them, (tasks,); chosen on the tasks that it is judged on."""
+    """The one level (tasks,) that is best for all tasks, chosen on the tasks that it is judged on."""
     table = np.array([[task.regret(z) for z in GRID] for task in tasks])
     return np.full(len(tasks), GRID[table.mean(0).argmin()])
 
 
 def inputs(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
-    """What trees are told, (tasks, F') by the name of the rule."""
+    """The inputs (tasks, F') of trees, by the name of the rule."""
     told, untold = (np.stack([getattr(task, name) for task in tasks]) for name in ("observation", "untold"))
     more = {name: np.stack([task.beside[name] for task in tasks]) for name in GROUPS}
     names = sorted({task.family for task in tasks})
@@ -121,14 +121,14 @@ def _of_trees(tasks: Sequence[Held], values: np.ndarray, share: float = 1.0) -> 
 
 
 def groups(tasks: Sequence[Held]) -> dict[str, np.ndarray]:
-    """By name which tasks (tasks,) bool each group has; none is empty."""
+    """By name which tasks (tasks,) bool belong to each group; none is empty."""
     regimes = {regime: np.array([task.regime == regime for task in tasks]) for regime in REGIMES}
     every = {ALL: np.ones(len(tasks), bool), **regimes, CALM: np.array([not task.blown for task in tasks])}
     return {name: which for name, which in every.items() if which.any()}
 
 
 def figures(tasks: Sequence[Held], regrets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """All figures of rules, flat."""
+    """All figures of the rules, flat."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
     for group, which in groups(tasks).items():
         out[f"tasks.{group}"] = int(which.sum())
@@ -143,7 +143,7 @@ def figures(tasks: Sequence[Held], regrets: Mapping[str, np.ndarray]) -> dict[st
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each rule, the worst first; a column of each group. And the curve."""
+    """Markdown: a row of each rule, the worst first; a column of each group; and the curve."""
     of_all = {key.split(".")[0]: r[key] for key in r if key.endswith(f".{ALL}.mean")}
     shown = [key.partition(".")[2] for key in r if key.startswith("tasks.")]
     names = sorted(of_all, key=lambda name: -of_all[name])

@@ -1,15 +1,15 @@
-"""What an agent's critics know of tasks that they did not learn from.
+"""What an agent's critics know about tasks that they did not learn from.
 
     python -m experiments.policy.overfit_critics    # 20 minutes, from the last `make repro`; writes
                                                     # experiments/results/overfit_critics.json, docs/experiments.md
 
-Agents learn from four of five recorded tasks. Of each of these and of the fifth ones their critics then predict what
-the rest of a run will return, for what was done at every decision; that is compared with what it did return. A critic
-that predicts more of the tasks that it learned from than of the others overfits them. Figures: <variant>.<figure>
+Agents learn from four of five recorded tasks. In these tasks and in the others, their critics predict the return of the
+rest of a run for the action at every decision, and the prediction is compared with the actual return. A critic that
+predicts more in tasks that it learned from than in others overfits them. Figures: <variant>.<figure>
 
-    seen                share of the variance of returns that is predicted of tasks that were learned from
-    unseen, low, high   of the others, with a 95 % interval over them
-    first               of the others, at their first decisions alone
+    seen                share of the variance of returns that is predicted in tasks that were learned from
+    unseen, low, high   in the others, with a 95 % interval over them
+    first               in the others, at their first decisions alone
 
 and tasks, data. Shares are means over SEEDS of training.
 """
@@ -57,19 +57,19 @@ Errors = tuple[np.ndarray, np.ndarray]  # (tasks,) mean squared errors in units 
 
 
 def part(files: Sequence[Path], held_out: bool) -> list[Path]:
-    """The recorded tasks that are learned from, or the others: the first one of every PARTS, by name."""
+    """The recorded tasks that are learned from, or the held-out ones: the first one of every PARTS, by name."""
     ordered = sorted(files, key=lambda path: path.name)
     return [path for i, path in enumerate(ordered) if (i % PARTS == 0) == held_out]
 
 
 def returns(view: View, rows: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """(n,) what the rest of the run returned, of the decisions `rows` (n,), which belong to `runs` (n,)."""
+    """(n,) returns of the rest of the run, for the decisions `rows` (n,), which belong to `runs` (n,)."""
     before = np.append(0.0, np.cumsum(view.store.rewards, dtype=np.float64))
     return before[view.store.starts[runs + 1]] - before[rows]
 
 
 def errors(algorithm: Any, view: View) -> Errors:
-    """By task how far its critics are from what the runs returned, in units of the returns' variance over all tasks."""
+    """For each task the errors of its critics' predictions, in units of the returns' variance over all tasks."""
     tasks = np.repeat(np.arange(len(view.store.tasks)), view.store.tasks)
     chosen = np.unique(np.linspace(0, len(tasks) - 1, RUNS).astype(int))
     rows, runs = view.rows_of(chosen)
@@ -86,7 +86,9 @@ def errors(algorithm: Any, view: View) -> Errors:
 
 
 def train(job: tuple[str, TrainConfig, int], folder: Path) -> tuple[str, Errors, Errors]:
-    """Train the agent of (variant, parameters, seed): its variant, its errors on tasks it learned from, on others."""
+    """Train the agent of (variant, parameters, seed). Returns its variant, its errors on tasks it learned from, and on
+    others.
+    """
     name, config, seed = job
     masks = Masks(config.mask_validation, config.mask_epochs)
     mine, others = (Store.open(folder / p).masked(masks, seed).limited(config.features) for p in STORES)
@@ -95,7 +97,7 @@ def train(job: tuple[str, TrainConfig, int], folder: Path) -> tuple[str, Errors,
 
 
 def figures(trained: Sequence[tuple[str, Errors, Errors]], names: Iterable[str]) -> dict[str, Any]:
-    """All figures, flat, of what `train` returned."""
+    """All figures, flat, from the results of `train`."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
     for name in names:
         own = np.mean([np.mean(mine[0]) for label, mine, _ in trained if label == name])
@@ -112,7 +114,7 @@ def figures(trained: Sequence[tuple[str, Errors, Errors]], names: Iterable[str])
 
 
 def measure(files: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], params: Params) -> dict[str, Any]:
-    """All figures of recorded tasks, for variants of how `params` has agents trained."""
+    """All figures of recorded tasks, for variants of the training parameters in `params`."""
     pool = engine("local")
     WORK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:

@@ -1,15 +1,15 @@
-"""What of a training's past, beyond the last observation, helps to predict its end: what a memory could be worth.
+"""Do observations before the last one help to predict how a training ends? This measures what a memory could be worth.
 
     python -m experiments.policy.predict_end    # minutes, from the last `make repro`; writes
                                                 # experiments/results/predict_end.json, docs/experiments.md
 
-The recorded runs that hold their level, under linear decay, end as they do by what they are, not by what is decided
-later. Gradient-boosted trees learn their final regret from observations on the way, at each of AT, and answer for tasks
-that they were not fitted on. A policy sees the last observation alone; others are given those before it as well, and
-the validation loss. Figures, as <what is observed>.<figure>:
+The end of a recorded run that holds its level, under linear decay, depends on the run itself and not on later
+decisions. Gradient-boosted trees learn its final regret from observations on the way, at each of AT, and answer for
+tasks that they were not fitted on. A policy sees only the last observation. Other predictors also get the ones before
+it, and the validation loss. Figures, as <what is observed>.<figure>:
 
     share, low, high               of the variance between runs that is predicted, with a 95 % interval over the tasks
-    more, more_low, more_high      the same less that of the last observation, by pairs
+    more, more_low, more_high      the same minus that of the last observation, paired
 
 and tasks, runs, data.
 """
@@ -50,7 +50,7 @@ FIRST = next(iter(INPUTS))
 
 @dataclass(frozen=True)
 class Past:
-    """What was observed of a task's runs that held their level, n = runs x decisions, and how they ended."""
+    """Observations of a task's runs that held their level, n = runs x decisions, and how the runs ended."""
 
     hidden: np.ndarray  # (n, MEMORY, F), latest first, without the validation loss
     shown: np.ndarray  # (n, MEMORY, F), with it
@@ -62,7 +62,7 @@ class Past:
 
 
 def read(path: Path) -> Past | None:
-    """Of a recorded task; None where fewer than two runs held their level to the end."""
+    """The past of a recorded task; None if fewer than two runs held their level to the end."""
     table = trajectories.read(path)
     task = TaskRecording(table)
     runs = np.flatnonzero(holding(table) & ~task.diverged)

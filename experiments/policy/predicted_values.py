@@ -1,18 +1,17 @@
-"""Whether critics choose agents as well as trainings do: predicted values beside regrets, over all experiments.
+"""Can critics choose agents as well as trainings do? Predicted values and regrets over all experiments.
 
     python -m experiments.policy.predicted_values    # seconds; reads what experiments/results/variants has of the last
                                                      # collection, writes docs/experiments.md,
                                                      # experiments/results/predicted_values.json
 
-Every agent of the experiments whose critics were paid in the same units, and which was used as it was trained, counts
-once: the value that its own critics predict (an estimate without a single new training, of fitted values as in
-Fujimoto & Gu 2021, arXiv:2106.06860) and its mean regret on the selection split. Figures:
+It counts each agent of the experiments once whose critics were paid in the same units and which was used as it was
+trained. It compares the value that the agent's own critics predict (an estimate without new trainings, of fitted values
+as in Fujimoto & Gu 2021, arXiv:2106.06860) with its mean regret on the selection split. Figures:
 
-    agents                     of so many
+    agents                     number of agents
     rank, rank_low, rank_high  Spearman's correlation of predicted value and regret, with a 95 % interval over the
                                agents; -1: the higher the value, the lower the regret
-    promised, mean, best       regret of the agent of the highest predicted value, of the mean agent, of the best one
-                               afterwards
+    promised, mean, best       regret of the agent with the highest predicted value, mean regret, lowest regret
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def comparable(variant: Variant) -> bool:
 
 
 def pairs(results: Path, data: str) -> Iterator[tuple[float, float]]:
-    """Predicted value and mean regret of every agent of the experiments that were made from a collection.
+    """Predicted value and mean regret of every agent of the experiments on one collection.
 
     `results` is the folder of their files, `data` the collection's fingerprint.
     """
@@ -64,9 +63,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def figures(agents: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """All figures of (predicted value, regret) pairs, in whatever order.
+    """All figures of (predicted value, regret) pairs, in any order.
 
-    A pair that comes several times counts once: experiments share their first variant.
+    A pair that occurs several times counts once, because experiments share their first variant.
     """
     value, regret = np.array(sorted(set(agents))).T
     interval = bootstrap(

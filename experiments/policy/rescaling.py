@@ -1,10 +1,10 @@
-"""Recorded runs as runs of other workloads, exactly: data from little.
+"""Recorded runs as exact runs of other workloads: more data from few recordings.
 
-With weights w = s v, the run of a module of w is, step by step, a run of the module of v whose rates are those of w
-over s under Adam's kin and over s^2 under SGD: losses, cosines and ratios are the same, norms of weights and updates
-are over s, those of gradients s times as high. So the level shifts by -lg s or -2 lg s, and with it what the probe says
-of levels. Observations are dimensionless: of all features, `level` and `probe_blowup` alone change, and without a
-probe, where the anchor stays, `level_to_anchor` and the first action. Rewards stay.
+With weights w = s v, the run of a module with weights w is, step by step, a run of the module of v, with rates divided
+by s under Adam and its variants, and by s^2 under SGD. Losses, cosines and ratios are the same, norms of weights and
+updates are divided by s, and norms of gradients are multiplied by s. So the level shifts by -lg s or -2 lg s, and with
+it the probe's information about levels. Observations are dimensionless: only `level` and `probe_blowup` change, and
+without a probe, where the anchor stays, `level_to_anchor` and the first action. Rewards stay.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from policy.store import DECISION, RUN
 
 
 def rescale(folder: Path, deviation: float, seed: int = 0) -> np.ndarray:
-    """Shift the runs of a built store by normal draws, in place; the shifts (runs,) in decades.
+    """Shift the runs of a built store by normal draws, in place. Returns the shifts (runs,) in decades.
 
-    A run whose probe did not blow up stays, for where it would have is not known. No shift takes a blow-up out of the
-    probe's reach, or a first action out of its own.
+    A run whose probe did not blow up is not shifted, because its blow-up level is unknown. No shift moves a blow-up out
+    of the probe's reach, or a first action out of its own.
     """
     decisions, actions, constants = (
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("decisions", "actions", "constants")

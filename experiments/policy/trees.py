@@ -1,4 +1,4 @@
-"""Gradient-boosted trees that answer for tasks which they were not fitted on."""
+"""Gradient-boosted trees that answer for tasks that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOLDS, SPLITS = 4, 3  # parts of the tasks; ways to part them, since a single on
 
 
 def folds(tasks: int, split: int) -> np.ndarray:
-    """(tasks,) which of FOLDS parts each task is in; `split`: which of the ways to part them."""
+    """(tasks,) which of FOLDS parts each task belongs to; `split`: which partition."""
     return np.random.default_rng(split).permutation(tasks) % FOLDS
 
 

@@ -15,7 +15,7 @@ MEAN, DISTILLED = "mean", "distilled"
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from params.yaml and from the default call."""
+    """The differences of a variant from params.yaml and from the default call."""
 
     train: Mapping[str, Any] = field(default_factory=dict)
     reward: Mapping[str, Any] = field(default_factory=dict)
@@ -32,13 +32,13 @@ class Variant:
     rule: str | None = None  # of `ruled.RULES`, in the place of a policy
 
     def settings(self, params: Params) -> tuple[TrainConfig, RewardConfig]:
-        """Those of `params` with what differs."""
+        """The settings of `params` with the variant's differences."""
         return replace(params.train, **self.train), replace(params.reward, **self.reward)
 
     def choice(self, params: Params) -> Caution:
-        """What makes of critics a policy."""
+        """The caution with which critics choose."""
         return Caution(**asdict(params.export) | dict(self.caution))
 
     def together(self) -> Variant:
-        """The same with one policy alone, which all training seeds make."""
+        """The same variant as a single policy made of all training seeds."""
         return replace(self, agents=self.agents or MEAN)

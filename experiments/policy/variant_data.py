@@ -1,4 +1,6 @@
-"""The recorded tasks that a variant learns from: a part of a collection, or copies that lack runs, or tasks anew."""
+"""The recorded tasks that a variant learns from: a part of a collection, copies that lack runs, or tasks recorded
+again.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ BEST = 4  # of so many runs of a task one is not WORSE
 def learned(
     variant: Variant, files: Sequence[Path], specs: Sequence[Spec], recordings: Path, copies: Path, run: Run
 ) -> list[Path]:
-    """The files that a variant learns from, of those of a collection and of the specs that they were recorded by.
+    """The files that a variant learns from, given those of a collection and the specs that they were recorded by.
 
-    Tasks in another cadence are recorded below `recordings`, tasks that lack runs copied below `copies`.
+    Tasks with another cadence are recorded below `recordings`; tasks that lack runs are copied below `copies`.
     """
     paths = chosen(variant, files)
     if variant.cadence:
@@ -38,7 +40,7 @@ def learned(
 
 
 def chosen(variant: Variant, files: Sequence[Path]) -> list[Path]:
-    """Of each family the first tasks, in the order of their names, which begin with seeds that were drawn."""
+    """For each family the first tasks by name. Names begin with seeds that were drawn at random."""
     by_family: dict[str, list[Path]] = {}
     for path in sorted(files):
         by_family.setdefault(path.parent.name, []).append(path)
@@ -47,7 +49,7 @@ def chosen(variant: Variant, files: Sequence[Path]) -> list[Path]:
 
 
 def recorded(spec: Spec, variant: Variant, folder: Path) -> Path:
-    """A task of the collection, recorded below `folder` in a variant's cadence; at once where it is there."""
+    """A task of the collection, recorded below `folder` with a variant's cadence, unless it is already there."""
     path = folder / spec.file()
     if not path.exists():
         trajectories.store(record(spec, CadenceSpec(**variant.cadence)), path)
@@ -55,7 +57,7 @@ def recorded(spec: Spec, variant: Variant, folder: Path) -> Path:
 
 
 def lacking(path: Path, without: str, folder: Path) -> Path | None:
-    """A copy of a recorded task below `folder` that lacks some of its runs; None where no two are left."""
+    """A copy of a recorded task below `folder` without some of its runs; None if fewer than two runs remain."""
     table = trajectories.read(path)
     runs = np.array(table["run_id"].to_pylist())
     left = table.filter(pa.array(~np.isin(runs, _left_out(table, runs, without))))
@@ -67,7 +69,7 @@ def lacking(path: Path, without: str, folder: Path) -> Path | None:
 
 
 def _left_out(table: pa.Table, runs: np.ndarray, without: str) -> np.ndarray:
-    """Names of the runs that a variant leaves out; `runs` has that of each row."""
+    """Names of the runs that a variant leaves out. `runs` holds the name of each row's run."""
     if without == WORSE:
         last = np.flatnonzero(runs != np.append(runs[1:], ""))  # a run's last row
         final, reason = (np.array(table[name].to_pylist())[last] for name in ("val_loss", "reason"))

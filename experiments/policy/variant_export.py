@@ -1,4 +1,4 @@
-"""One policy of a variant: its agents, cached before, as one ONNX file."""
+"""One policy of a variant: its cached agents as one ONNX file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SEED = 10  # of an agent that imitates others
 
 
 def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Path, store: Path) -> str:
-    """Export agents of `cache` as one policy below `folder`, at once or not at all; its name.
+    """Export agents of `cache` as one policy below `folder`, completely or not at all; returns its name.
 
-    `store` is what the agents learned from.
+    `store` is the store that the agents learned from.
     """
     name, keys, variant = job
     config, reward = variant.settings(params)
@@ -48,7 +48,7 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
 
 
 def distil(trained: Sequence[Any], data: View, config: TrainConfig) -> Any:
-    """An agent that was taught to answer as the mean of others does, on all recorded decisions."""
+    """An agent that is trained to answer as the mean of others does, on all recorded decisions."""
     actions = np.zeros_like(data.store.actions)
     rows, runs = data.rows_of(np.arange(len(data.variants)))
     for part in np.array_split(np.arange(len(rows)), max(len(rows) // 50_000, 1)):

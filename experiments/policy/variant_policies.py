@@ -1,6 +1,6 @@
-"""From a variant to its policies: agents that are trained on a part of a collection, and exported alone and together.
+"""From a variant to its policies: agents trained on a part of a collection, and exported one by one and together.
 
-Agents lie in `AGENT_CACHE`, policies in `WORK`, both by the hash of what they were made of.
+Agents are cached in `AGENT_CACHE`, policies in `WORK`, both under a hash of what they were made from.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SEEDS = (10, 11, 12)  # of training
 
 
 def named(content: dict[str, Any]) -> str:
-    """16 hex digits that stand for it, as the code of now makes a policy of it."""
+    """16 hex digits that identify a policy, as the current code makes it."""
     code = code_hash.digest(variant_export.__name__, unused=("pipeline",))
     text = json.dumps(content | {"code": code}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:
-    """Everything that decides, of one collection, the store that a variant learns from."""
+    """Everything that decides, for one collection, the store that a variant learns from."""
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     config, reward = variant.settings(params)
@@ -50,7 +50,7 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
-    """Its agents, one of each training seed; `data` is the fingerprint of the collection."""
+    """Its agents, one for each training seed. `data` is the fingerprint of the collection."""
     config, reward = variant.settings(params)
     # An agent's key has the code of training; that of recording is in the files' names, and so in the fingerprint.
     code = code_hash.digest(variant_data.__name__, rescaling.__name__, unused=("lrpilot", "pipeline", "policy"))
@@ -59,7 +59,7 @@ def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
 
 
 def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[str, ...]]:
-    """By name of each of its policies the keys of the agents that make it."""
+    """The keys of the agents of each of its policies, by the policy's name."""
     if variant.rule is not None:
         return {}
     keys = tuple(agent.key() for agent in agents_of(variant, params, data))
@@ -69,7 +69,7 @@ def policies_of(variant: Variant, params: Params, data: str) -> dict[str, tuple[
 
 
 def missing(variants: Sequence[Variant], params: Params, data: str) -> tuple[list[AgentSpec], list[variant_export.Job]]:
-    """The agents and the policies of variants that no cache has, each policy alone and of all agents together."""
+    """The agents and the policies of variants that no cache has: policies of one agent, and of all agents together."""
     specs = dict.fromkeys(spec for variant in variants for spec in agents_of(variant, params, data))
     jobs = {
         name: (name, keys, how)
@@ -83,7 +83,9 @@ def missing(variants: Sequence[Variant], params: Params, data: str) -> tuple[lis
 
 
 def make(variants: Iterable[Variant], root: Path) -> None:
-    """Train and export what is missing of all variants, those that learn from one store side by side."""
+    """Train and export what is missing for all variants. Variants that learn from one store are trained side by
+    side.
+    """
     paths, params = Paths(root), load(root)
     files = trajectories.files(paths.trajectories)
     data, golden = trajectories.fingerprint(files), graph.recorded_observations(paths.trajectories, GOLDEN)

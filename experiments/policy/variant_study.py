@@ -1,17 +1,18 @@
-"""What a policy is worth by how it was made: variants, trained on the last collection, judged on the selection split.
+"""How good policies are by how they were made: variants, trained on the last collection, on the selection split.
 
     python -m experiments.policy.variant_study reward    # minutes; writes experiments/results/variants/reward.json,
                                                          # and the part of docs/experiments.md that has its name;
                                                          # no name: lists them
 
-Every variant trains one agent for each of SEEDS. Each agent is a policy of its own, which shows what training seeds
-change; the mean of them is one more. A policy runs on all tasks of the selection split: as it comes (it knows the
-training loss and the size of the data), shown the validation loss, and without the size of the data. Keys, for every
+Every variant trains one agent for each of SEEDS. Each agent is a policy of its own, which shows the effect of training
+seeds; the mean of them is one more policy. A policy runs on all tasks of the selection split: by default (it knows the
+training loss and the size of the data), with the validation loss, and without the size of the data. Keys, for every
 variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family),
 .best (checkpoint), .error, .val (validation loss shown), .steps (size of the data hidden), .agents (mean of each),
 .together (the policy that is the mean of them), .promised (the value that the critics of each predict for its first
-actions on the recorded tasks, in units of the reward; null without critics), and but for the first, .minus, .minus_low,
-.minus_high (its regret minus the first's). Trainings and policies are cached, as the trainings of the benchmark are.
+actions on the recorded tasks, in units of the reward; null without critics), and except for the first variant, .minus,
+.minus_low, .minus_high (its regret minus the first's). Trainings and policies are cached, as the trainings of the
+benchmark are.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ RESAMPLES = 2000
 
 
 def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Method]:
-    """What is judged: every policy of every variant in every mode, named <number of the variant>.<of the policy>."""
+    """The methods to run: every policy of every variant in every mode, named <number of the variant>.<of the
+    policy>.
+    """
     out: list[Method] = []
     for mode, (epochs, validation) in MODES.items():
         for i, variant in enumerate(variants):
@@ -89,7 +92,7 @@ def judge(judged: Sequence[Method], shares: Mapping[str, float]) -> pd.DataFrame
 
 
 def predicted(variant: Variant, params: Params, data: str) -> list[float] | None:
-    """The values that the critics of each of a variant's agents predict; None where it has none."""
+    """The values that the critics of each of a variant's agents predict; None if it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
     agents = agents_of(variant, params, data)
@@ -98,7 +101,7 @@ def predicted(variant: Variant, params: Params, data: str) -> list[float] | None
 
 
 def figures(rows: pd.DataFrame, labels: Sequence[str], shares: Mapping[str, float]) -> dict[str, Any]:
-    """All figures, flat; means over tasks weigh every regime by its share, but for checkpoints and errors."""
+    """All figures, flat. Means over tasks weight every regime by its share, except those of checkpoints and errors."""
     rng, out = np.random.default_rng(0), dict[str, Any]()
     shown, regimes = rows.query("kind == 'policy'"), aggregates.regimes(rows)
     weights = stats.regime_weights([regimes[task] for task in sorted(regimes)], shares)
@@ -131,7 +134,7 @@ def figures(rows: pd.DataFrame, labels: Sequence[str], shares: Mapping[str, floa
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each variant. Files that know nothing of the three together have no column of them."""
+    """Markdown: a row of each variant. Without figures of the three together, there is no column for them."""
     variants: dict[str, dict[str, Any]] = {}
     for label, _, figure in (key.rpartition(".") for key in r if "." in key):
         variants.setdefault(label, {})[figure] = r[f"{label}.{figure}"]

@@ -12,7 +12,7 @@ from pipeline.config import FEATURES
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, and the variants that answer it; the first is what the others are compared with."""
+    """A question, and the variants that answer it. The others are compared with the first one."""
 
     question: str
     variants: Mapping[str, Variant]
@@ -25,7 +25,7 @@ RUNS = {  # what agents were made by that learned from all that runs did
 
 
 def of_runs(train: Mapping[str, Any] | None = None, **more: Any) -> Variant:
-    """Of agents that learn from whole runs."""
+    """A variant whose agents learn from whole runs."""
     return Variant(RUNS | dict(train or {}), **more)
 
 

@@ -1,4 +1,4 @@
-"""Bag-of-words families: a step touches few embeddings, so the best rates are high, SGD's above all."""
+"""Bag-of-words families. A step touches few embeddings, so the best rates are high, above all under SGD."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A workload: one training problem, written for one run: any module, data, loss, and the settings of its optimizer.
+"""A workload: one training problem, written for one run, with any module, data, loss, and the settings of its
+optimizer.
 
-`population.py` trains many runs of it at once, together where torch.func can, one after the other where it
-cannot; nothing here knows about that. Whatever a training draws, it draws by its seed and the step: the same run
-repeats bit for bit, and runs of one seed share weights, batches, augmentation and dropout.
+`population.py` trains many runs of it at once: together if torch.func can map the module, otherwise one after the
+other. Nothing here depends on that. All random draws of a training depend only on its seed and the step. So the same
+run repeats bit for bit, and runs with one seed share weights, batches, augmentation and dropout.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Data:
 class Workload:
     """One training problem: data, architecture, loss, optimizer, budget.
 
-    Validation data feeds the reward and the optional validation features; test data only the evaluation.
+    Validation data are used for the reward and the optional validation features, test data only for the evaluation.
     """
 
     family: str
@@ -92,7 +93,7 @@ class Workload:
         return len(self.train) / self.batch_size
 
     def scored(self, predictions: int) -> int:
-        """How many validation examples a run is scored on: so many, but a sequence counts once for each symbol."""
+        """How many validation examples a run is scored on: `n`, where a sequence counts once for each symbol."""
         symbols = 1 if self.val.y.is_floating_point() else self.val.y.shape[1:].numel()
         return predictions if symbols == 1 else max(SEQUENCES, -(-predictions // symbols))
 
@@ -116,7 +117,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Family:
-    """A distribution over workloads; `sample(rng)` draws one, everything random comes from `rng`."""
+    """A distribution over workloads. `sample(rng)` draws one; all randomness comes from `rng`."""
 
     name: str
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"

@@ -1,7 +1,7 @@
-"""Data sets that travel inside installed packages: nothing here touches the network.
+"""Data sets that ship inside installed packages. Nothing here uses the network.
 
-Loaders are cached and return read-only numpy arrays (x float32, y int64 classes or float32 targets); indexing
-with an integer array copies, so a caller never shares memory with the cache. Text lives in `text.py`.
+Loaders are cached and return read-only numpy arrays (x float32, y int64 classes or float32 targets). Indexing with an
+integer array copies, so a caller never shares memory with the cache. Text is in `text.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _standardised(x: np.ndarray) -> np.ndarray:
 
 
 def _sklearn(load: Callable[..., Any]) -> Table:
-    """What a loader of scikit-learn returns; its annotation says much else besides."""
+    """The result of a loader of scikit-learn, whose own annotation is too wide."""
     return load(return_X_y=True)
 
 

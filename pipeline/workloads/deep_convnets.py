@@ -1,7 +1,7 @@
-"""Deep convolutional networks, of signals (1-d) and images (2-d): residual, plain, autoencoder, denoiser, U-Net.
+"""Deep convolutional networks for signals (1-d) and images (2-d): residual, plain, autoencoder, denoiser, U-Net.
 
-What families draw are parameters: depth, width, normalisation, activation, gain of the initialisation, dropout.
-Networks that answer for every place give their channels last, (B, *size, n_out), as losses of classes want them.
+Families draw their parameters: depth, width, normalisation, activation, gain of the initialisation, dropout. Networks
+with an answer per place return channels last, (B, *size, n_out), as losses for classes expect.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Autoencoder(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """(B, c, *size) -> (B, *size, c): the input less what `depth` convolutions take for noise.
+    """(B, c, *size) -> (B, *size, c): the input minus what `depth` convolutions predict as noise.
 
     Zhang et al. 2016, arXiv:1608.03981.
     """

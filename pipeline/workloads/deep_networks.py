@@ -1,7 +1,7 @@
-"""Deep networks of tokens, patches, sequences and tables: transformers, recurrent networks, MLPs with embeddings.
+"""Deep networks for tokens, patches, sequences and tables: transformers, recurrent networks, MLPs with embeddings.
 
-What families draw are parameters: depth, width, dropout, activation, gain of the initialisation. `deep_convnets.py` has
-the convolutional ones.
+Families draw their parameters: depth, width, dropout, activation, gain of the initialisation. The convolutional
+networks are in `deep_convnets.py`.
 """
 
 from __future__ import annotations
@@ -229,7 +229,9 @@ class TabularNet(nn.Module):
         gain: float = 1.4,
         embedded: int | None = None,
     ) -> None:
-        """`norm`: batch norm of the numbers and after each activation; `embedded`: numbers per code, else by a rule."""
+        """`norm`: batch norm of the numbers and after each activation. `embedded`: numbers per code, by default from a
+        rule.
+        """
         super().__init__()
         lengths = [embedded or min(24, round(1.6 * size**0.56)) for size in sizes]  # fast.ai's emb_sz_rule
         self.embeddings = nn.ModuleList(nn.Embedding(n, d) for n, d in zip(sizes, lengths, strict=True))

@@ -1,7 +1,7 @@
-"""What a training draws: dropout and augmentation, by the run's seed and the step alone.
+"""The random draws of a training, dropout and augmentation. They depend only on the run's seed and the step.
 
-So a run repeats bit for bit whoever trains beside it, and runs of one seed share their draws whatever their learning
-rates are. Dropout masks are bytes, one for each element: its probability is rounded to 256ths.
+So a run repeats bit for bit whatever trains with it, and runs with one seed share their draws whatever their learning
+rates are. Dropout masks are bytes, one for each element; the probability is rounded to 256ths.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DROPOUTS = {  # function -> axes of its input that a mask has, from the front; t
 
 
 def mask_bytes(seed: int, step: int, count: int) -> np.ndarray:
-    """(count,) uint8 of run `seed` at `step`: a counter-based generator, so that any step comes at once."""
+    """(count,) uint8 for run `seed` at `step`. The generator is counter-based, so any step can be drawn directly."""
     if not count:
         return np.empty(0, np.uint8)
     raw = np.random.Philox(key=[seed, TAG], counter=[0, 0, 0, step]).random_raw(-(-count // 8))
@@ -45,7 +45,7 @@ def seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
 
 
 class Dropout(TorchFunctionMode):
-    """Every dropout in here takes its mask from the bytes (n,) that it is given, in the order of the calls."""
+    """Inside this context, every dropout takes its mask from the given bytes (n,), in the order of the calls."""
 
     def __init__(self, given: Tensor) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Dropout(TorchFunctionMode):
 
 
 class Counted(Dropout):
-    """Counts the bytes that a forward pass needs, on masks that drop nothing."""
+    """Counts the bytes that a forward pass needs, with masks that drop nothing."""
 
     def __init__(self) -> None:
         super().__init__(torch.empty(0, dtype=torch.uint8))

@@ -1,6 +1,6 @@
-"""Gradients and scores of K members of one workload: together by torch.func, or one by one where it cannot.
+"""Gradients and scores of K members of one workload: together by torch.func, or one by one if it cannot map the module.
 
-An engine is a function of flat rows; what a step does with the gradients is `population.py`'s.
+An engine is a function of flat rows. `population.py` decides what a step does with the gradients.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pipeline.workloads.replay import Replay
 
 
 class CannotVectoriseError(Exception):
-    """Why a workload's members cannot train together; the message says it in a few words."""
+    """Why a workload's members cannot train together, in a few words."""
 
 
 class Engine(ABC):
-    """Members are named by their seeds: whatever one draws, it draws by its seed and the step."""
+    """Members are identified by their seeds: all their random draws depend on the seed and the step."""
 
     def __init__(self, workload: Workload, model: nn.Module, draws: int) -> None:
         self.workload, self.draws = workload, draws  # draws: bytes that the dropout of a step takes
@@ -41,7 +41,7 @@ class Engine(ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Gradients (k, P), losses (k,) and new buffers (k, Q) of batches x (k, B, ...), y (k, B, ...).
 
-        `members` (k,) are the places, and `seeds` the seeds, of the members that rows are of.
+        `members` (k,) and `seeds` are the places and the seeds of the members that the rows belong to.
         """
 
     @abstractmethod
@@ -56,7 +56,8 @@ class Engine(ABC):
 
 class Vectorised(Engine):
     """`torch.func.vmap` over rows, recorded once and replayed. Batch norm keeps statistics for each member, and dropout
-    takes masks from outside; nothing else may change or draw anything in a forward pass."""
+    takes its masks from outside. A forward pass may not change or draw anything else.
+    """
 
     def __init__(self, workload: Workload, model: nn.Module, draws: int) -> None:
         super().__init__(workload, model, draws)
@@ -107,7 +108,7 @@ class Vectorised(Engine):
 
 
 class _Pure(Dropout):
-    """Dropout from given masks, and batch norm that returns its statistics in place of changing them."""
+    """Dropout from given masks, and batch norm that returns its statistics instead of changing them."""
 
     def __init__(self, masks: Tensor) -> None:
         super().__init__(masks)
@@ -142,7 +143,7 @@ class _Pure(Dropout):
 
 
 class OneByOne(Engine):
-    """Autograd, a member after the other, each with a module of its own: for whatever a module does."""
+    """Autograd, one member after the other, each with its own module. It works for any module."""
 
     def __init__(self, workload: Workload, models: Sequence[nn.Module], draws: int) -> None:
         super().__init__(workload, models[0], draws)

@@ -1,8 +1,8 @@
 """All workload families by name.
 
-No data set stands in two splits: "train" feeds the collection, "selection" the choice between policies,
-"heldout" the evaluation alone (MNIST, the sources of the standard library, cars, pixels of two photographs, and what
-`heldout_data.py` generates).
+No data set appears in two splits: "train" is for the collection, "selection" for the choice between policies, and
+"heldout" only for the evaluation (MNIST, the sources of the standard library, cars, pixels of two photographs, and the
+data of `heldout_data.py`).
 """
 
 from __future__ import annotations

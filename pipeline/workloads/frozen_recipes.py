@@ -1,4 +1,4 @@
-"""What the families of frozen tasks share: a whole recipe, written by hand, in place of drawn settings."""
+"""Shared parts of the families of frozen tasks. Each is a whole recipe, written by hand instead of drawn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def recipe(
 
 
 def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:
-    """Disjoint splits, N_VAL examples and N_TEST or what there is; inputs that occur twice count once."""
+    """Disjoint splits with N_VAL and N_TEST examples, or as many as there are. Repeated inputs count once."""
     _, first = np.unique(x.reshape(len(x), -1), axis=0, return_index=True)
     first.sort()
     return split(rng, x[first], y[first], n_train, N_VAL, N_TEST)
@@ -43,7 +43,7 @@ def next_tokens(rng: np.random.Generator, sequences: np.ndarray, n_train: int) -
 
 
 def shifted(x: Tensor, y: Tensor, reach: int = 1) -> tuple[Tensor, Tensor]:
-    """Inputs (B, c, *size), each moved by up to `reach` places along every side, what leaves enters opposite."""
+    """Inputs (B, c, *size), each moved by up to `reach` places along every side, with wrap-around."""
     for axis in range(2, x.ndim):
         side = x.shape[axis]
         index = (
@@ -55,7 +55,7 @@ def shifted(x: Tensor, y: Tensor, reach: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def noised(x: Tensor, y: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
-    """Inputs under fresh noise."""
+    """Inputs with fresh noise."""
     return x + deviation * torch.randn(x.shape, device=x.device), y
 
 

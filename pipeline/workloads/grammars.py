@@ -1,4 +1,6 @@
-"""Generated language in any number: chains of order one and two, sentences of templates; texts of several authors."""
+"""Generated language in any amount: Markov chains of order one and two, sentences from templates, texts of several
+authors.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Generated data of held-out tasks, in any number: strokes, reports, pendulums, bodies, waves, tables of rules.
+"""Generated data of held-out tasks, in any amount: strokes, reports, pendulums, bodies, waves, tables of rules.
 
-Every generator draws what it is about (an alphabet, a lexicon, a medium) and the examples from `rng`. Examples carry
-noise that no network can learn, so that the best one is not perfect. Held-out tasks alone use them.
+Every generator draws its parameters (an alphabet, a lexicon, a medium) and the examples from `rng`. Examples have noise
+that no network can learn, so even the best network is not perfect. Only held-out tasks use them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Held-out recipes on images and signals: strokes, MNIST, ponds and strings; one task each.
 
-Optimizer, decay, clipping, smoothing, augmentation and default rate of a recipe follow the source that its docstring
-names; sizes are small ones of its kind.
+Optimizer, decay, clipping, smoothing, augmentation and default rate follow the source in a recipe's docstring. The
+sizes are small ones of its kind.
 """
 
 from __future__ import annotations

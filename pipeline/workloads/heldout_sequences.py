@@ -1,7 +1,7 @@
 """Held-out recipes on text, sequences and tables: the standard library, reports, pendulums, bodies; one task each.
 
-Optimizer, decay, clipping, dropout and default rate of a recipe follow the source that its docstring names; sizes are
-small ones of its kind.
+Optimizer, decay, clipping, dropout and default rate follow the source in a recipe's docstring. The sizes are small ones
+of its kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.workloads.sampling import corrupt, draw_seed, pick
 
 
 def stdlib_gpt(rng: np.random.Generator) -> Workload:
-    """nanoGPT's small character model, but no character twice: AdamW (.9, .95), decay .1, clipping, warm-up."""
+    """nanoGPT's small character model, in one pass: AdamW (.9, .95), decay .1, clipping, warm-up."""
     length, n_train = 12, 32_000
     drawn = rng.permutation(text.available())
     windows = np.concatenate([text.windows(text.characters(str(name)), length + 1) for name in drawn])
@@ -85,7 +85,7 @@ def _bodies(seed: int, n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bodies_mlp(rng: np.random.Generator) -> Workload:
-    """A surrogate of a simulation: noisy regression by an MLP, no example twice; Adam."""
+    """A surrogate of a simulation: noisy regression by an MLP in one pass; Adam."""
     x, y = _bodies(draw_seed(rng), 48_000 + SPARE, 0.5)
     build = partial(MLP, (20, 256, 256, 256, 8), pick(rng, ("silu", "gelu")))
     return recipe("bodies_mlp", "bodies-mlp-one-pass", examples(rng, x, y, 48_000), build, "adam", 32, 1, textbook=ADAM)

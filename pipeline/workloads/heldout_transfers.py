@@ -1,4 +1,4 @@
-"""Held-out fine-tuning and odd trainings: encoders and conv nets that know other data; bad scales; one task each."""
+"""Held-out fine-tuning and odd trainings: pretrained encoders and convolutional nets; bad scales; one task each."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def _drawn(seed: int, channels: int) -> dict[str, Tensor]:
 
 
 def mnist_transfer(rng: np.random.Generator) -> Workload:
-    """A network that knows letters learns MNIST's digits, all layers, by AdamW at 3e-4 as for fine-tuning in timm."""
+    """A network pretrained on letters learns MNIST's digits, all layers, by AdamW at 3e-4 as for fine-tuning in
+    timm.
+    """
     seed, channels = draw_seed(rng), pick(rng, (10, 12))
     x, y = data.mnist()
     splits = examples(rng, (x[:, None] - np.float32(0.35)) / np.float32(0.35), y, 1280)
@@ -86,7 +88,7 @@ def mnist_transfer(rng: np.random.Generator) -> Workload:
 
 
 def bodies_raw(rng: np.random.Generator) -> Workload:
-    """Columns in units of their own, over three decades, and nobody standardised them."""
+    """Columns in their own units, over three decades, not standardised."""
     x, y = made.bodies(rng, 6000 + SPARE, 0.3)
     x = x * scale(rng, x.shape[1], 3)
     build = partial(MLP, (20, 64, 64, 8), pick(rng, ("relu", "silu")))

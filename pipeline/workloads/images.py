@@ -1,4 +1,4 @@
-"""Generated images in any number: gratings, blobs, cells, polygons; classes differ by what a net must learn to see.
+"""Generated images in any amount: gratings, blobs, cells, polygons. Classes differ in what a network must learn to see.
 
 All are (n, channels, side, side) float32, standardised, with noise that keeps a good network from being perfect.
 """

@@ -1,6 +1,6 @@
-"""Families of the benchmark on tables, images and signals, by small networks.
+"""Families of the benchmark on tables, images and signals, with small networks.
 
-What draws them is shared by no training family, so a change of the recorded world leaves the benchmark as it is.
+They share no drawing code with training families, so a change of the recorded trainings does not change the benchmark.
 """
 
 from __future__ import annotations

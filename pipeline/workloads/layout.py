@@ -1,4 +1,4 @@
-"""How a module's numbers lie in flat rows: the parameters that train, and apart from them all else that is a float."""
+"""How a module's numbers are stored in flat rows: the trained parameters, and separately all other floats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def carried(model: nn.Module) -> dict[str, Tensor]:
-    """What a member has beside these: frozen parameters, buffers of floats such as running statistics."""
+    """A member's other numbers: frozen parameters, and buffers of floats such as running statistics."""
     frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
     return frozen | {name: b for name, b in model.named_buffers() if b.is_floating_point()}
 

@@ -23,9 +23,9 @@ class Table:
 def draw_table(rng: np.random.Generator, n: int, classes: int | None, widest: int) -> Table:
     """A table whose target depends on its categories, its numbers, and numbers within a category; with noise.
 
-    Values of a column follow Zipf's law; of the numeric columns some are heavy-tailed and all are correlated.
-    `classes`: None for a regression; `widest`: most values of a categorical column, of which in most tables the
-    first one has nearly so many, as identifiers of customers or goods have.
+    Values of a column follow Zipf's law. Some numeric columns are heavy-tailed, and all are correlated. `classes`: None
+    for a regression. `widest`: the largest number of values of a categorical column. In most tables the first column
+    has nearly as many, like identifiers of customers or goods.
     """
     sizes = tuple(log_integer(rng, 3, widest) for _ in range(int(rng.integers(1, 6))))
     if rng.random() < 0.6:

@@ -31,7 +31,7 @@ def initialise(layer: nn.Linear | nn.Conv1d | nn.Conv2d, gain: float) -> None:
 
 
 def dropout(rate: float) -> nn.Module:
-    """nn.Dropout, or nothing at rate 0: whatever draws costs."""
+    """nn.Dropout, or nothing at rate 0, because every draw takes time."""
     return nn.Dropout(rate) if rate else nn.Identity()
 
 

@@ -1,4 +1,4 @@
-"""What makes a training odd: a loss of another scale, weights that start too large, too small or unevenly."""
+"""The oddities of odd trainings: a loss of another scale, or weights that start too large, too small or unevenly."""
 
 from __future__ import annotations
 

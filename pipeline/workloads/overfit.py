@@ -1,4 +1,4 @@
-"""Families with few, partly mislabelled examples and many epochs: the test loss asks for a low rate."""
+"""Families with few, partly mislabelled examples and many epochs, where a low rate gives the best test loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shallow networks with what people add to them: normalisation of either kind, residuals, dropout."""
+"""Shallow networks with common additions: normalisation of two kinds, residuals, dropout."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def odd_pictures(rng: np.random.Generator) -> Workload:
 
 
 def pictures_map(rng: np.random.Generator) -> Workload:
-    """An image from an image: itself through a bottleneck, itself without noise, heat at first, polygons' insides."""
+    """Image to image: copy through a bottleneck, denoise, predict earlier heat, or fill polygons."""
     sizes = draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
     kind = pick(rng, ("copy", "clean", "heat", "inside"))
     x, y = _pairs(rng, kind, sizes)

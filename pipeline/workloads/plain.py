@@ -1,4 +1,4 @@
-"""One run of a workload in the loop that everybody writes."""
+"""One run of a workload in an ordinary training loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def batch(workload: Workload, data: Data, index: Tensor, seed: int, step: int) -
 def training_loss(
     workload: Workload, model: nn.Module, x: Tensor, y: Tensor, seed: int, step: int, draws: int
 ) -> Tensor:
-    """What run `seed` minimises at `step`; its dropout takes `draws` bytes, `count_draws` of them."""
+    """The loss that run `seed` minimises at `step`. Its dropout takes `draws`, which are `count_draws` bytes."""
     given = torch.from_numpy(mask_bytes(seed, step, draws)).to(x.device)
     with seeded(seed, step, x.device), Dropout(given):
         outputs = model(x)

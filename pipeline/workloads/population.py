@@ -1,9 +1,9 @@
-"""Many runs of one workload at once, each with a learning rate, an initialisation, a data order and draws of its own.
-A member follows the plain `torch.optim` loop; tests hold it to that.
+"""Many runs of one workload at once, each with its own learning rate, initialisation, data order and random draws. A
+member equals the plain `torch.optim` loop; tests check this.
 
-Parameters, gradients and optimizer state are flat (K, P) tensors: the optimizers are a few whole-tensor operations,
-a sketch is one indexing, a roll-back one `where`. Gradients come from `torch.func.vmap` over stacked parameters, or,
-where it cannot map the module, from autograd, one member after the other. The population finds that out by itself.
+Parameters, gradients and optimizer state are flat (K, P) tensors. So the optimizers are a few whole-tensor operations,
+a sketch is one indexing, and a roll-back one `where`. Gradients come from `torch.func.vmap` over stacked parameters,
+or, if it cannot map the module, from autograd, one member after the other. The population detects which one to use.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Population:
 
     @property
     def snapshot(self) -> Tensor:
-        """(k, P + Q): all that the scores of `members` depend on."""
+        """(k, P + Q): all numbers that the scores of `members` depend on."""
         return torch.cat([self.state.weights, self.state.buffers], dim=1)
 
     @property
     def n_params(self) -> int:
-        """Parameters of one member that train."""
+        """Number of trained parameters of one member."""
         return self.state.weights.shape[1]
 
     def retire(self, which: np.ndarray) -> np.ndarray | None:
-        """Train the members `which` (K,) bool no further, as soon as they are a quarter of those in training.
+        """Stop training the members `which` (K,) bool, as soon as they are a quarter of those in training.
 
-        Returns the rows of `state` and `gradient` that stay, (k,) int; None where all do. One row always stays.
+        Returns the rows of `state` and `gradient` that remain, (k,) int; None if all do. At least one row remains.
         """
         rows = np.flatnonzero(~which[self.members])
         if len(rows) > (1 - RETIRED) * len(self.members):
@@ -92,7 +92,9 @@ class Population:
         return x, y
 
     def train_step(self, step: int, lr: np.ndarray) -> Tensor:
-        """One optimizer step on the batches of `step` at learning rates lr (K,); batch losses (K,) before it."""
+        """One optimizer step on the batches of `step` at learning rates lr (K,). Returns the batch losses (K,) before
+        it.
+        """
         x, y = self._batch(step)
         gradient, loss, self.state.buffers = self._engine.gradients(
             self.state.weights, self.state.buffers, x, y, self.members, self._seeds, step
@@ -105,12 +107,12 @@ class Population:
         self._stepper(self.state, self.gradient, lr)
 
     def score(self, data: Data, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error where the workload has none."""
+        """Mean loss (K,) and error rate (K,) on the first `limit` examples; nan error if the workload has none."""
         loss, error = self.spread(self._score(self.state.weights, self.state.buffers, data, limit)).numpy()
         return loss, error
 
     def score_of(self, snapshot: Tensor, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """`score` of other numbers (K, P + Q), one row for every member."""
+        """The `score` with other numbers (K, P + Q), one row for every member."""
         loss, error = self._score(snapshot[:, : self.n_params], snapshot[:, self.n_params :], data, None).numpy()
         return loss, error
 
@@ -138,7 +140,7 @@ def _begin(models: Sequence[nn.Module]) -> State:
 def _engine(
     workload: Workload, models: Sequence[nn.Module], begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]
 ) -> Engine:
-    """The fast engine where it does what the plain loop does, else the plain one, which says why in one line."""
+    """The fast engine if it equals the plain loop, else the plain engine, which prints the reason in one line."""
     draws = plain.count_draws(models[0], batch[0][0])
     template, alone = (copy.deepcopy(models[0]) for _ in range(2))  # a step may leave traces in a module
     try:
@@ -153,9 +155,9 @@ def _engine(
 
 
 def _check(fast: Engine, slow: Engine, begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]) -> None:
-    """Raise CannotVectoriseError where a gradient of member 0, or what it leaves behind, is not the plain loop's.
+    """Raise CannotVectoriseError if a gradient of member 0, or a buffer that it leaves, differs from the plain loop's.
 
-    Twice: the first call of the fast engine records what the second one repeats.
+    This is checked twice: the first call of the fast engine records what the second one repeats.
     """
     x, y = batch
     one, k = slice(0, 1), np.arange(len(seeds))

@@ -1,4 +1,4 @@
-"""Pretraining: what a workload of fine-tuning starts from."""
+"""Pretraining: the initial weights of fine-tuning workloads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pretrained(
 ) -> dict[str, Tensor]:
     """A state without the entries of `heads`, after steps of AdamW at a linearly falling rate.
 
-    A step has inputs and classes; classes of -100 do not count.
+    A step has inputs and classes; classes of -100 are ignored.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw_seed(rng))

@@ -1,6 +1,6 @@
-"""How people train: lengths, batches, optimizers and their settings, drawn for the families that are recorded.
+"""How people train: lengths, batches, optimizers and their settings, drawn for the recorded families.
 
-docs/workloads.md says what the shares rest on. The frozen families of the other splits draw by `sampling.assemble`.
+docs/workloads.md says where the shares come from. The frozen families of the other splits use `sampling.assemble`.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def draw_sizes(
 ) -> Sizes:
     """Steps, batch and epochs by the regime's shares.
 
-    `deep`: of a network whose step takes long. The examples follow from the three, within the bounds `examples`; where
-    they lie at a bound, the epochs differ.
+    `deep`: for a network with slow steps. The number of examples follows from the three, within the bounds `examples`.
+    At a bound, the epochs differ.
     """
     n_steps = _draw_steps(rng, DEEP_STEPS if deep else steps)
     batch_size = choose(rng, DEEP if deep and regime != "small_noisy" else BATCHES[regime])
@@ -91,14 +91,16 @@ def draw_sizes(
 
 
 def draw_stream(rng: np.random.Generator, *, deep: bool = False, most: int = 60_000) -> Sizes:
-    """Sizes of a training that repeats no example; where that would take more than `most`, its batches are smaller."""
+    """Sizes of a training that repeats no example. If that would take more than `most` examples, its batches are
+    smaller.
+    """
     n_steps = _draw_steps(rng, DEEP_STEPS if deep else STEPS)
     batch_size = min(choose(rng, DEEP if deep else BATCHES["ordinary"]), most // n_steps)
     return Sizes(n_steps * batch_size, n_steps, batch_size)
 
 
 def _draw_steps(rng: np.random.Generator, steps: tuple[int, int]) -> int:
-    """Of density 1 / steps^2, so that long trainings cost together what short ones do."""
+    """Steps with density 1 / steps^2, so long trainings cost as much in total as short ones."""
     return int(1 / rng.uniform(1 / (steps[1] + 1), 1 / steps[0]))
 
 
@@ -120,11 +122,11 @@ def assemble(
     start: Mapping[str, Tensor] | None = None,
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Workload:
-    """The workload of these parts under drawn settings; the loss follows from the type of the targets.
+    """The workload of these parts with drawn settings. The loss follows from the type of the targets.
 
-    Training examples beyond those that the steps take in all are left out.
-    Of the odd regime a third trains as the others do (its data are odd already, or it is odd by chance); the others
-    have a loss of another scale or badly initialised weights.
+    Training examples beyond those that the steps use are left out. In the odd regime a third of the trainings has no
+    further oddity (the data are odd already, or it is drawn so). The others have a loss of another scale or badly
+    initialised weights.
     """
     optimizer = choose(rng, OPTIMIZERS[network])
     regression = splits.val.y.is_floating_point()
@@ -158,7 +160,9 @@ def assemble(
 
 
 def _betas(rng: np.random.Generator, optimizer: str, network: Network) -> tuple[float, float] | None:
-    """Other betas than the defaults in a part of the trainings by Adam kinds: what papers on transformers say."""
+    """Betas that differ from the defaults, in a part of the trainings with Adam kinds, as papers on transformers use
+    them.
+    """
     if optimizer not in ("adam", "adamw", "nadam") or rng.random() > (0.4 if network == "transformer" else 0.08):
         return None
     return choose(rng, {(0.9, 0.95): 0.4, (0.9, 0.98): 0.4, (0.9, 0.99): 0.2})

@@ -13,9 +13,9 @@ from pipeline.workloads.sampling import Build, log_uniform
 
 @dataclass(frozen=True)
 class Reinitialised:
-    """A model whose weight matrices are multiplied, all by `gain`, or each by one of its own around it.
+    """A model whose weight matrices are all multiplied by `gain`, or each by its own factor around it.
 
-    Vectors stay: biases, and the scales of normalisation.
+    Vectors stay as they are: biases, and the scales of normalisation.
     """
 
     build: Build

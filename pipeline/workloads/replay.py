@@ -1,9 +1,9 @@
-"""A function of tensors, written down once and then repeated without the transforms that made it.
+"""A function of tensors, recorded once and then repeated without the transforms that made it.
 
 `torch.func.vmap` and `grad` spend 10 to 30 us on every operation before any arithmetic, more than the arithmetic of a
-small model takes. What they call in the end is one plain sequence of operations. It depends on the shapes alone, so the
-first call records it and the next ones repeat it: the same numbers, bit for bit, in half the
-time on small models. torch's `make_fx` records the same, but takes a second for a recurrent model, as long as it saves.
+small model takes. In the end they call one plain sequence of operations, which depends only on the shapes. The first
+call records it and later calls repeat it: the same numbers, bit for bit, in half the time on small models. torch's
+`make_fx` does the same, but takes a second for a recurrent model, which is as long as it saves.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SAME = {ATEN.view.default, ATEN._unsafe_view.default, ATEN.expand.default, ATEN.
 
 
 class Replay:
-    """`fn`, a pure function of tensors without branches on their values, returning tensors.
+    """`fn`, a pure function from tensors to tensors without branches on their values.
 
-    Raises RuntimeError from the first call where `fn` reads a number out of a tensor.
+    The first call raises RuntimeError if `fn` reads a number out of a tensor.
     """
 
     def __init__(self, fn: Callable[..., tuple[Tensor, ...]]) -> None:

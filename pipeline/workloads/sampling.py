@@ -1,4 +1,4 @@
-"""What every family shares: random draws, disjoint splits, losses, the step from parts to a `Workload`."""
+"""Shared by all families: random draws, disjoint splits, losses, and the step from parts to a `Workload`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_seed(rng: np.random.Generator) -> int:
 
 
 def draw_budget(rng: np.random.Generator, n_train: int, batch: tuple[int, int] = (8, 64)) -> Budget:
-    """A length of density 1 / steps^2, so that long trainings cost together what short ones do; at most EPOCHS."""
+    """A length with density 1 / steps^2, so long trainings cost as much in total as short ones; at most EPOCHS."""
     (shortest, longest), (smallest, largest) = STEPS, batch
     n_steps = int(1 / rng.uniform(1 / (longest + 1), 1 / shortest))
     n_steps = min(n_steps, EPOCHS * n_train // smallest)
@@ -72,7 +72,7 @@ def draw_budget(rng: np.random.Generator, n_train: int, batch: tuple[int, int] =
 def split(
     rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int, n_val: int = 256, n_test: int = 256
 ) -> Splits:
-    """Random disjoint splits; validation and test shrink to a quarter of the examples where those are few."""
+    """Random disjoint splits. With few examples, validation and test shrink to a quarter of them."""
     spare = (len(x) - min(n_train, len(x) // 2)) // 2
     n_val, n_test = min(n_val, spare), min(n_test, spare)
     order = rng.permutation(len(x))
@@ -82,7 +82,7 @@ def split(
 
 
 def corrupt(rng: np.random.Generator, splits: Splits, share: float, n_classes: int) -> Splits:
-    """Give `share` of the training examples a wrong class; validation and test labels stay true."""
+    """Give `share` of the training examples a wrong class. Validation and test labels stay correct."""
     wrong = torch.from_numpy(rng.random(len(splits.train)) < share)
     offset = torch.from_numpy(rng.integers(1, n_classes, len(splits.train)))
     y = torch.where(wrong, (splits.train.y + offset) % n_classes, splits.train.y)
@@ -150,9 +150,9 @@ def assemble(
     budget: Budget,
     start: Mapping[str, Tensor] | None = None,
 ) -> Workload:
-    """The workload of these parts under a drawn optimizer; the loss follows from the type of the targets.
+    """The workload of these parts with a drawn optimizer. The loss follows from the type of the targets.
 
-    Training examples beyond those that the steps take in all are left out. `start`: as in `Workload`.
+    Training examples beyond those that the steps use are left out. `start`: as in `Workload`.
     """
     optimizer = pick(rng, tuple(OPTIMIZER_SHARES), list(OPTIMIZER_SHARES.values()))
     return workload(
@@ -163,7 +163,7 @@ def assemble(
 
 
 def cut(splits: Splits, examples: int) -> Splits:
-    """Without the training examples beyond the first so many."""
+    """The splits with only the first so many training examples."""
     return replace(splits, train=Data(splits.train.x[:examples], splits.train.y[:examples]))
 
 

@@ -1,7 +1,7 @@
-"""Generated data of selection tasks, in any number: solids, automata, commands, attractors, ratings.
+"""Generated data of selection tasks, in any amount: solids, automata, commands, attractors, ratings.
 
-Every generator draws what it is about and the examples from `rng`. Examples carry noise that no network can learn.
-Selection alone uses them: they share neither kind nor parameters with the data of the collection and of held-out tasks.
+Every generator draws its parameters and the examples from `rng`. Examples have noise that no network can learn. Only
+selection uses them: they share neither kind nor parameters with the data of the collection and of held-out tasks.
 """
 
 from __future__ import annotations

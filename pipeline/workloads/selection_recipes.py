@@ -1,7 +1,7 @@
 """Selection recipes on images, sequences and tables: MNIST-1D, help texts, `selection_data.py`; one task each.
 
-Optimizer, decay, clipping, smoothing, dropout, augmentation and default rate of a recipe follow the source that its
-docstring names; sizes are small ones of its kind.
+Optimizer, decay, clipping, smoothing, dropout, augmentation and default rate follow the source in a recipe's docstring.
+The sizes are small ones of its kind.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def prose_gpt(rng: np.random.Generator) -> Workload:
 
 
 def commands_gpt(rng: np.random.Generator) -> Workload:
-    """A language model that sees no text twice, as large ones: AdamW (.9, .95), decay .1, clipping, warm-up."""
+    """A language model trained in one pass, as large ones are: AdamW (.9, .95), decay .1, clipping, warm-up."""
     x, _ = made.commands(rng, np.random.default_rng(draw_seed(rng)), 34_000)
     build = partial(LanguageModel, made.N_COMMAND, made.COMMAND_LENGTH - 1, 24, 2, pick(rng, (2, 3)), hidden=2)
     return recipe(

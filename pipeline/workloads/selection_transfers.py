@@ -1,4 +1,4 @@
-"""Selection's fine-tuning and odd trainings: nets that know other data; bad scales; one task each."""
+"""Selection's fine-tuning and odd trainings: pretrained nets; bad scales; one task each."""
 
 from __future__ import annotations
 

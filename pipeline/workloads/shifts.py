@@ -1,4 +1,4 @@
-"""Other versions of images and signals, for networks that know one and are fine-tuned on another."""
+"""Changed versions of images and signals, for networks that are pretrained on one version and fine-tuned on another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Shift = tuple[str, np.ndarray, np.ndarray]  # label, x, y of the version to fine
 
 
 def shift_image(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Shift:
-    """Images (n, h, w): turned, moved, negative, noisy, or with other names for the classes."""
+    """Images (n, h, w): rotated, shifted, inverted, noisy, or with relabelled classes."""
     kind = pick(rng, ("turned", "moved", "negative", "noisy", "renamed"), (0.3, 0.25, 0.15, 0.1, 0.2))
     if kind == "turned":
         x = ndimage.rotate(x, rng.uniform(30, 180), axes=(1, 2), reshape=False, order=1)
@@ -27,7 +27,7 @@ def shift_image(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Shift
 
 
 def shift_signal(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> Shift:
-    """Signals (n, 1, length): reversed, upside down, or with other names for the classes."""
+    """Signals (n, 1, length): reversed, negated, or with relabelled classes."""
     kind = pick(rng, ("reversed", "inverted", "renamed"))
     if kind == "renamed":
         return kind, x, rng.permutation(10)[y]

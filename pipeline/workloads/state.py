@@ -1,4 +1,4 @@
-"""What a training step changes, of K runs: flat tensors, a row for each."""
+"""The state that a training step changes, for K runs: flat tensors with a row for each."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class State:
             mine[which] = theirs[which]
 
     def select(self, rows: np.ndarray) -> State:
-        """The members `rows` (k,) alone."""
+        """The state of the members `rows` (k,) alone."""
         return State(*(x[rows] for x in vars(self).values()))

@@ -1,4 +1,4 @@
-"""Losses that trainings minimise in place of the plain mean on which they are judged."""
+"""Losses that trainings minimise, other than the plain mean that they are evaluated on."""
 
 from __future__ import annotations
 

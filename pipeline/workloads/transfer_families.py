@@ -1,4 +1,4 @@
-"""Fine-tuning deep networks: encoders that have learned to name masked words, nets that know other images."""
+"""Fine-tuning deep networks: encoders pretrained on masked words, nets pretrained on other images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The optimizers of workloads, twice: a step of K runs at once on flat tensors, and torch's own, for one run.
+"""The optimizers of workloads, twice: a step of K runs at once on flat tensors, and torch's own optimizer for one run.
 
-Both follow the workload's settings; tests hold the one to the other. Formulas are those of torch.optim; Lion's are of
-Chen et al. 2023, arXiv:2302.06675, as in the package lion-pytorch.
+Both use the workload's settings, and tests compare them. The formulas are those of torch.optim; Lion's are of Chen et
+al. 2023, arXiv:2302.06675, as in the package lion-pytorch.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def torch_optimizer(params: Iterable[nn.Parameter], workload: Workload, lr: floa
 
 
 def clip(gradient: Tensor, highest: float) -> Tensor:
-    """Gradients (k, P) of a norm that is at most `highest`, each by itself."""
+    """Gradients (k, P), each scaled to a norm of at most `highest`."""
     norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
     return gradient * (highest / (norm + CLIP_EPS)).clamp(max=1.0)
 
 
 class Stepper:
-    """Steps of k members, the numbers of a member taken together: fewer passes over memory."""
+    """Steps of k members. All parameters of a member are updated together, which needs fewer passes over memory."""
 
     def __init__(self, workload: Workload, like: Tensor) -> None:
         self._workload, self._betas = workload, betas(workload)
@@ -138,7 +138,7 @@ _RULES: dict[str, Callable[[Stepper, State, Tensor, np.ndarray], None]] = {
 
 
 def _nadam_momentum(beta: float, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By step, from 0: NAdam's momentum, that of the step after, and the product of those up to it."""
+    """By step, from 0: NAdam's momentum, that of the next step, and the product of all up to it."""
     return _momentum_table(beta, 1024 * (steps // 1024 + 1))
 
 
