@@ -22,17 +22,22 @@ from pathlib import Path
 from tools.mutation import Change, session, survivors, workers
 
 CONFIG, SESSIONS, PAGE = Path("tools/mutants.toml"), Path(".mutants"), Path("docs/mutants.md")
+INTRODUCTION = (
+    "Do the tests notice small changes of the code? `make mutants` makes one small change (a mutant) at a time",
+    "and runs the module's tests. A mutant is killed if a test fails. The first table has the shares, the second",
+    "explains each survivor.",
+)
 
 
 def render(counts: dict[str, int], alive: list[Change], reasons: dict[Change, str]) -> str:
-    """The page: the shares, and the survivors with the reasons why they may live."""
-    lines = ["# Mutants", "", "By `make mutants`: one small change at a time, and whether a test fails.", ""]
+    """The page: the shares, and the survivors with the reasons why they may survive."""
+    lines = ["# Mutants", "", *INTRODUCTION, ""]
     lines += ["| Module | Mutants | Killed | Share |", "|---|---:|---:|---:|"]
     for name in (*counts, "all"):
         n = sum(counts.values()) if name == "all" else counts[name]
         killed = n - sum(name in (module, "all") for module, _, _ in alive)
         lines.append(f"| {name} | {n} | {killed} | {killed / n:.1%} |")
-    lines += ["", "Those that survive:", "", "| Module | Before | After | Why it may live |", "|---|---|---|---|"]
+    lines += ["", "Survivors:", "", "| Module | Before | After | Why it may survive |", "|---|---|---|---|"]
     for change in alive:
         module, before, after = (text.replace("|", "\\|").replace("\n", " ") for text in change)
         lines.append(f"| {module} | `{before}` | `{after}` | {reasons.get(change, '')} |")
