@@ -28,18 +28,31 @@ REFERENCE = {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}  # log10 of the textbook 
 
 @dataclass(frozen=True)
 class ActionEquation:
-    """The part of a bundle's manifest that turns actions in [-1, 1] into levels z, in decades."""
+    """The part of a policy's manifest that turns actions in [-1, 1] into levels z. All numbers are decades.
 
-    span: float = 2.5  # actions reach from anchor - span to anchor + span
-    rise: float = 1.0  # most that the level may rise at a later decision
-    fall: float = 1.5  # and fall
-    low: float = -4.0  # bounds of z
+    Attributes:
+        span: actions reach from anchor - span to anchor + span.
+        rise: the most that the level may rise at a later decision.
+        fall: the most that it may fall.
+        low: lower bound of z.
+        high: upper bound of z.
+        anchor: anchor of a training without a probe.
+        below_blowup: distance of the probe's anchor below its edge.
+        above_lowest: if the loss did not blow up, distance of the edge above the level of the lowest loss.
+        calm: if the loss did not blow up, the lowest level of the edge.
+        moves: whether later actions move the level; else they name it.
+    """
+
+    span: float = 2.5
+    rise: float = 1.0
+    fall: float = 1.5
+    low: float = -4.0
     high: float = 3.0
-    anchor: float = -1.0  # anchor of a training without a probe
-    below_blowup: float = 2.0  # the probe's anchor lies this far below its edge
-    above_lowest: float = 1.2  # where the loss did not blow up, the edge lies this far above its lowest level
-    calm: float = 1.0  # and no lower than this
-    moves: bool = True  # whether later actions move the level; else they name it
+    anchor: float = -1.0
+    below_blowup: float = 2.0
+    above_lowest: float = 1.2
+    calm: float = 1.0
+    moves: bool = True
 
     def edge(self, marks: Landmarks) -> np.ndarray:
         """Levels (runs,) that a probe's landmarks are counted from: its blow-ups, or what stands for them."""

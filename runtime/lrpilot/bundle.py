@@ -32,15 +32,20 @@ DEFAULT = Path(__file__).parent / "models" / "default" / "policy.onnx"
 
 
 class Bundle:
-    """A loaded policy: call it with observations (runs, F) float32, of all features, for actions (runs,) float64.
+    """A loaded policy. It maps observations (runs, F), float32, of all features to actions (runs,), float64.
 
-    It holds the file's bytes: the file may change or vanish afterwards, and copies and pickles of a bundle carry them.
+    It holds the bytes of its file, so the file may change or vanish afterwards. Copies and pickles hold them as well.
     """
 
     def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
-        """`content` are the file's bytes where they are at hand; `path` then only names them in errors.
+        """Load and check a policy file.
 
-        Raises BundleError if they are no policy bundle that this version can run.
+        Args:
+            path: the file.
+            content: the bytes of the file, if they are at hand; then `path` only names them in errors.
+
+        Raises:
+            BundleError: this version cannot run the policy.
         """
         self.path = Path(path)
         self.content = _read(self.path) if content is None else content
@@ -51,13 +56,15 @@ class Bundle:
 
     @property
     def protocol(self) -> Protocol:
+        """The decision process that the policy was trained in."""
         return self.manifest.protocol
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Actions (runs,), float64, for observations (runs, F), float32, of all features of this version."""
         return self.respond(observation if self._columns is None else observation[:, self._columns])
 
     def respond(self, observed: np.ndarray) -> np.ndarray:
-        """Actions (runs,) float64 to the features (runs, F') float32 that its manifest names."""
+        """Actions (runs,), float64, for observations (runs, F'), float32, of the features that the manifest names."""
         run = self._run or self._start()
         x = np.ascontiguousarray(observed, np.float32)
         return run(OUTPUTS, {INPUT: x})[0].astype(np.float64).reshape(len(x))
@@ -159,9 +166,17 @@ def _newest_opset() -> int:
 
 
 def load_policy(ref: str | os.PathLike[str] = "default") -> Bundle:
-    """The bundle that `ref` names: "default" (ships with lrpilot), a path, or models:/name@alias, models:/name/3.
+    """Load a policy.
 
-    Raises BundleError where there is none that this version can use.
+    Args:
+        ref: "default" for the policy that ships with lrpilot, the path of a policy file, or a reference to an MLflow
+            registry: "models:/name@alias" or "models:/name/3".
+
+    Returns:
+        The policy.
+
+    Raises:
+        BundleError: there is no such policy, or this version cannot use it. The message says what to do.
     """
     if str(ref) == "default":
         return Bundle(DEFAULT)

@@ -14,18 +14,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CadenceSpec:
-    """The part of a bundle's manifest that places probe, decisions and windows."""
+    """The part of a policy's manifest that places probe, decisions and windows in a training of N steps.
 
-    probe_fraction: float = 0.05  # of N
-    probe_min: int = 16  # steps
-    probe_max: int = 240  # steps
-    probe_from: int = 64  # shorter trainings (steps) are not probed
-    early: int = 11  # intervals that grow geometrically
-    early_fraction: float = 0.06  # of the steps after the probe
-    early_growth: float = 5.0  # last early interval / first
-    late: int = 32  # uniform intervals
-    window: int = 4  # steps of parameter telemetry before a decision
-    losses: int = 64  # losses kept per interval, evenly strided
+    Attributes:
+        probe_fraction: share of N that the probe may take.
+        probe_min: steps of the probe, at least.
+        probe_max: steps of the probe, at most.
+        probe_from: trainings of fewer steps are not probed.
+        early: number of the first intervals, which grow geometrically.
+        early_fraction: their share of the steps after the probe.
+        early_growth: length of the last of them over that of the first.
+        late: number of the uniform intervals that follow.
+        window: steps before a decision on which gradients and weights are measured.
+        losses: losses kept per interval, at most, evenly spaced.
+    """
+
+    probe_fraction: float = 0.05
+    probe_min: int = 16
+    probe_max: int = 240
+    probe_from: int = 64
+    early: int = 11
+    early_fraction: float = 0.06
+    early_growth: float = 5.0
+    late: int = 32
+    window: int = 4
+    losses: int = 64
 
 
 @dataclass(frozen=True)

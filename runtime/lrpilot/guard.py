@@ -53,7 +53,7 @@ STATE = ("past", "scale", "streak", "lid", "release", "ceiling", "tries", "exemp
 
 
 class GuardError(RuntimeError):
-    """A strict pilot met what the guard would have handled."""
+    """With `strict=True`: a guard would have acted. The message names the step and the event."""
 
 
 class Guard:

@@ -25,12 +25,21 @@ RANGE = 6.0  # decades that learning rates of one optimizer kind come from
 
 @dataclass(frozen=True)
 class GuessSpec:
-    """The part of a bundle's manifest that says what a first guess is worth beside its policy."""
+    """The part of a policy's manifest that says how a first guess is weighed against the policy's choice.
 
-    named: float = 0.5  # s_p in decades
-    calm: float = 1.0  # s_p where the probe saw no blow-up, or there was none
-    guessed: float = 0.7  # s_g
-    wrong: float = 0.7  # which of the widths are best, experiments/policy/guess_widths.py says
+    `experiments/policy/guess_widths.py` shows which widths are best.
+
+    Attributes:
+        named: standard deviation of the policy's choice, in decades.
+        calm: the same where the probe saw no blow-up, or there was no probe.
+        guessed: standard deviation of a guess, in decades.
+        wrong: probability that a guess tells nothing.
+    """
+
+    named: float = 0.5
+    calm: float = 1.0
+    guessed: float = 0.7
+    wrong: float = 0.7
 
     def combined(self, level: np.ndarray, guess: np.ndarray, blown: np.ndarray) -> np.ndarray:
         """Levels (runs,) that the policy's and the guessed ones come to; those of the policy where a guess is nan."""

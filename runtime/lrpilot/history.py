@@ -27,29 +27,40 @@ METRICS = tuple(
 
 @dataclass(frozen=True)
 class Decision:
-    """One decision of the first run; all values are plain Python, and nan where there is none.
+    """One decision. All values are plain Python; missing numbers are nan.
 
-    Two are equal if their fields are, nan and nan included.
+    Two decisions are equal if all their fields are. For this, nan equals nan.
+
+    Attributes:
+        step: number of completed optimizer steps.
+        lr_before: rate of the step that follows, if the level were held.
+        lr: rate of the step that follows.
+        action: the policy's answer, usually in [-1, 1]; nan if it failed.
+        applied: the action after a first guess and the guard.
+        level: decades over the reference rate of the optimizer kind, before the envelope.
+        event: the guard's event, or None.
+        observation: features by name; `lrpilot.features` has their table.
+        telemetry: measurements of the interval before the decision, by name; empty at the first decision.
     """
 
-    step: int  # completed optimizer steps
-    lr_before: float  # of the step that follows, were the level held
-    lr: float  # of the step that follows
-    action: float  # the policy's answer as it came
-    applied: float  # the action after the guard
-    level: float  # decades over the reference
-    event: str | None  # of the guard
-    observation: dict[str, float]  # features by name, see `lrpilot.features`
-    telemetry: dict[str, float]  # of the interval that ended, see `lrpilot.telemetry.INTERVAL`; empty at the first
+    step: int
+    lr_before: float
+    lr: float
+    action: float
+    applied: float
+    level: float
+    event: str | None
+    observation: dict[str, float]
+    telemetry: dict[str, float]
 
     def row(self) -> dict[str, Any]:
-        """All fields in one flat dict; features and telemetry as observation_NAME and telemetry_NAME."""
+        """All fields in one flat dict, with features as observation_NAME and telemetry as telemetry_NAME."""
         flat = {name: getattr(self, name) for name in SCALARS}
         flat |= {f"observation_{name}": value for name, value in self.observation.items()}
         return flat | {f"telemetry_{name}": value for name, value in self.telemetry.items()}
 
     def metrics(self) -> dict[str, float]:
-        """What is worth a curve, under the names of METRICS; those that are not finite are left out."""
+        """The figures that `log=` gets, such as "lrpilot/lr"; values that are not finite are left out."""
         measured = {name: self.telemetry.get(name, math.nan) for name in ("loss_noise", "val_loss", "grad_norm")}
         moved, norm = (self.telemetry.get(name, math.nan) for name in ("update_norm", "weight_norm"))
         values = measured | {
@@ -65,9 +76,9 @@ class Decision:
         return {name: float(value) for name, value in named.items() if math.isfinite(value)}
 
     def explain(self) -> str:
-        """Lines for people: what was seen (the largest features), answered and done, and what the guard said.
+        """The decision in words: the largest features, the answer, the rate, and the guard's event.
 
-        The first decision shows what the probe found, later ones what the training did since.
+        The first decision shows the features of the probe, later ones those of the training.
         """
         names = findings(self.observation, self.telemetry, LISTED)
         odd = [name for name, value in self.telemetry.items() if name != "val_loss" and not math.isfinite(value)]
@@ -100,7 +111,10 @@ SCALARS = FIELDS[:-2]
 
 
 class History(Sequence[Decision]):
-    """The decisions of a training so far, oldest first; it grows by about 44 over a training of any length."""
+    """The decisions of a training so far, oldest first: a sequence. A training of any length has about 44.
+
+    Printed, it is a table of the first decision and the latest ones.
+    """
 
     def __init__(self, decisions: Iterable[Decision] = ()) -> None:
         self._decisions = list(decisions)
@@ -122,7 +136,7 @@ class History(Sequence[Decision]):
         return self._decisions == other._decisions if isinstance(other, History) else NotImplemented
 
     def array(self) -> np.ndarray:
-        """Structured array (decisions,): the columns of `Decision.row`; nan where absent, "" for no event."""
+        """A structured array (decisions,) with the columns of `Decision.row`; missing values are nan or ""."""
         rows = [decision.row() | {"event": decision.event or ""} for decision in self]
         width = max((len(row["event"]) for row in rows), default=1)
         kinds = {"step": "i8", "event": f"U{max(width, 1)}"}
@@ -131,7 +145,11 @@ class History(Sequence[Decision]):
         return np.array(values, [(name, kinds.get(name, "f8")) for name in columns])
 
     def frame(self) -> pandas.DataFrame:
-        """The same as a data frame, with None for no event. Raises ImportError without pandas."""
+        """The same as a data frame, with None for no event.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
         try:
             import pandas  # pyright: ignore[reportMissingTypeStubs]
         except ImportError as error:
@@ -140,12 +158,19 @@ class History(Sequence[Decision]):
         return pandas.DataFrame(rows, columns=_columns(rows))
 
     def state(self) -> list[dict[str, Any]]:
-        """Plain dicts, lists and numbers, for a checkpoint."""
+        """The history as plain dicts and numbers, for a checkpoint."""
         return [asdict(decision) for decision in self]
 
     @classmethod
     def from_state(cls, state: Iterable[dict[str, Any]]) -> History:
-        """What `state` gave, exactly. Raises ValueError where a decision has other fields."""
+        """The history that `state` was called on, exactly.
+
+        Args:
+            state: what `state` returned.
+
+        Raises:
+            ValueError: a decision has unknown or missing fields.
+        """
         saved = list(state)
         for at, decision in enumerate(saved):
             if odd := sorted(decision.keys() ^ set(FIELDS)):

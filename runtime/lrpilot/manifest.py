@@ -23,15 +23,20 @@ Section = TypeVar("Section", CadenceSpec, ActionEquation, GuessSpec)
 
 
 class BundleError(ValueError):
-    """A policy file that cannot be used, and why."""
+    """A policy file cannot be used. The message names the file, what is wrong with it, and what to do."""
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Observations of recorded trainings, and what the trained networks answered to them before the export."""
+    """Observations of recorded trainings, and the answers of the trained networks to them before the export.
 
-    observations: tuple[tuple[float, ...], ...]  # (K, F), float32 in its shortest exact notation
-    actions: tuple[float, ...]  # (K,), likewise
+    Attributes:
+        observations: (K, F), float32 in its shortest exact notation.
+        actions: (K,), likewise.
+    """
+
+    observations: tuple[tuple[float, ...], ...]
+    actions: tuple[float, ...]
 
     @classmethod
     def of(cls, observations: np.ndarray, actions: np.ndarray) -> Golden:
@@ -40,24 +45,37 @@ class Golden:
         return cls(tuple(map(_shortest, rows)), _shortest(answers))
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Observations (K, F) and actions (K,), float32."""
+        """Observations (K, F) and actions (K,), both float32."""
         return np.array(self.observations, np.float32), np.array(self.actions, np.float32)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says of itself. All plain JSON."""
+    """The description of a policy inside its file, as plain JSON.
+
+    Attributes:
+        format: of the manifest.
+        features_version: of the table of features.
+        features: names of the features that the network observes, in its order.
+        protocol: the decision process that the policy was trained in.
+        optimizers: kinds of optimizers in the training data.
+        training: algorithm, parameters, hash of the data, commit.
+        evaluation: summary of the evaluation; empty before it.
+        licence: of the weights.
+        graph: sha256 of the ONNX file without its metadata.
+        golden: observations, and the answers before the export.
+    """
 
     format: int
     features_version: int
-    features: tuple[str, ...]  # that it observes, in its order
+    features: tuple[str, ...]
     protocol: Protocol
-    optimizers: tuple[str, ...]  # kinds seen in training
-    training: dict[str, Any]  # algorithm, steps, seeds, hash of the data, commit
-    evaluation: dict[str, Any]  # summary, empty before the evaluation
+    optimizers: tuple[str, ...]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
     licence: str = "Apache-2.0"
     # The export fills in the rest.
-    graph: str = ""  # sha256 of the ONNX file without its metadata
+    graph: str = ""
     golden: Golden = Golden((), ())
 
     def to_json(self) -> str:

@@ -39,7 +39,7 @@ STATE = ("level", "anchor", "highest", "last_move")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The decision process a policy was trained in; a bundle's manifest carries it."""
+    """The decision process that a policy was trained in; part of the policy's manifest."""
 
     cadence: CadenceSpec = field(default_factory=CadenceSpec)
     action: ActionEquation = field(default_factory=ActionEquation)
@@ -47,12 +47,12 @@ class Protocol:
 
 
 class Pilot:
-    """Drives the learning rate of `runs` trainings of `total_steps` optimizer steps each.
+    """Drives the learning rate of `runs` trainings of `total_steps` optimizer steps each. It needs no torch.
 
-    Its attributes are there to be read: `step` and `decision` count what was completed and taken, `level`, `anchor`
-    and `highest` (runs,) are decades, `probes` has their curves, `interval` is the telemetry of the interval that ended
-    last (None before), `restarts` (runs,) bool says whose weights the last decision sends back to where they began.
-    The level and the anchor of a training without a probe are those of one whose probe has ended without evidence.
+    Its attributes are for reading. `step` and `decision` count completed steps and decisions. `level`, `anchor` and
+    `highest` (runs,) are decades. `probes` has the probes' curves. `interval` is the telemetry of the last interval
+    (None before). `restarts` (runs,) bool marks the runs whose weights the last decision sends back to their start.
+    A training without a probe has the level and the anchor of one whose probe ended without evidence.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
     """

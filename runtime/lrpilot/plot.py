@@ -19,11 +19,21 @@ POINTS = 16  # drawn per interval, whose curve bends on a log axis
 
 
 def draw(history: History, total_steps: int, ax: Axes | None = None) -> Axes:
-    """Draw learning rate, loss, probe and guard events over the optimizer steps; returns the axes of the rate.
+    """Draw learning rate, loss, probe and guard events over the optimizer steps.
 
-    Left axis: the rate at and between decisions; dotted, what is to come if the level is held. Right axis, pale:
-    the mean batch loss of each interval. The legend stands above the axes. `ax` defaults to a new figure's.
-    Raises ImportError without matplotlib.
+    The left axis shows the rate at and between decisions, and dotted the rate to come if the level is held. The right
+    axis shows, pale, the mean batch loss of each interval. The legend stands above the axes.
+
+    Args:
+        history: decisions of a training.
+        total_steps: number of optimizer steps of the whole training.
+        ax: matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The axes of the rate.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     try:
         from matplotlib import pyplot

@@ -40,26 +40,30 @@ def suggest(
 ) -> Suggestion:
     """Suggest a peak learning rate for a schedule of your own, with its reason, and put everything back.
 
-    A range test: the rate climbs geometrically, from a three-hundredth of the optimizer's textbook rate (1e-3; SGD:
-    0.1) to three thousand times it, one batch and one optimizer step per rate, until the loss blows up. The param
-    groups keep their ratios. Where batch noise hides the fall of the loss, further batches are tested from the same
-    start, three times in all at most.
+    It runs a range test. The rate climbs geometrically from a three-hundredth of the optimizer's textbook rate (1e-3,
+    for SGD 0.1) to three thousand times it, one batch and one optimizer step per rate, until the loss blows up. Param
+    groups keep their ratios. If batch noise hides the fall of the loss, the test is repeated from the same start on
+    further batches, at most three times in all.
 
-    Parameters, gradients, optimizer state, rates, and the random numbers of torch, numpy and Python are put back
-    bit for bit, with `model` also its buffers (batch norm) and training modes; so it is when something raises.
-    In a distributed training every rank calls it alike, and rank 0's losses count.
+    Parameters, gradients, optimizer state, rates, and the random numbers of torch, numpy and Python are put back bit
+    for bit; with `model` also buffers (batch norm's statistics) and training modes. That holds when an exception is
+    raised, too. In a distributed training every rank makes the same call, and rank 0's losses count.
 
     Args:
-        optimizer: any torch optimizer that no PilotLR drives.
-        data: batches: a DataLoader, a list, a generator. A loader or list that ends before the test is begun anew.
-        loss_fn: the loss of one batch, a tensor of one element: `lambda batch: criterion(model(batch[0]), batch[1])`.
-        model: whose buffers, training modes and other parameters' gradients are put back, too.
-        steps: optimizer steps of one test, and batches that it takes.
+        optimizer: any torch optimizer that no `PilotLR` drives.
+        data: batches: a DataLoader, a list, a generator. A loader or list that ends before the test starts over.
+        loss_fn: returns the loss of one batch, a tensor of one element:
+            `lambda batch: criterion(model(batch[0]), batch[1])`.
+        model: the model, whose buffers, training modes and other parameters' gradients are put back, too.
+        steps: number of optimizer steps of one test, each on one batch; at least 30.
+
+    Returns:
+        The suggestion; its `lr` is None if the tests give none.
 
     Raises:
-        TypeError: `optimizer` is none, `steps` no int, or `loss_fn` returns no tensor.
-        ValueError: no parameter to train, too few steps or batches, a PilotLR that drives the optimizer, a loss that
-            has several elements, no gradient, or is not finite at the start.
+        TypeError: `optimizer` is no optimizer, `steps` no int, or `loss_fn` returns no tensor.
+        ValueError: there is no parameter to train, there are too few steps or batches, a `PilotLR` drives the
+            optimizer, or the loss has several elements, has no gradient, or is not finite at the start.
     """
     optimizer = unwrapped(optimizer)
     _check(optimizer, steps)

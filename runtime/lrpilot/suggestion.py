@@ -28,25 +28,43 @@ SUGGESTED, CURVE, BATCH, MARK = "#1f5fa8", "#333333", "#b9b2a7", "#c8311c"
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Loss against rate, the mean over the tests, up to where the first of them ended; all (points,)."""
+    """Loss against rate: the mean over the tests, up to the point where the first of them ended.
+
+    Attributes:
+        rate: learning rates, (points,).
+        loss: loss of the batch that follows the step with that rate, (points,).
+        smoothed: the same, averaged over 0.3 decades, (points,).
+    """
 
     rate: np.ndarray
-    loss: np.ndarray  # of the batch that follows the step with that rate
-    smoothed: np.ndarray  # the same, averaged over 0.3 decades
+    loss: np.ndarray
+    smoothed: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Suggestion:
-    """A learning rate, and why. Rates are those of the group that the ratios refer to; `lrs` has all groups'."""
+    """A suggested learning rate and its reason. Rates are those of the param group with most parameters.
 
-    lr: float | None  # peak rate for a schedule that decays to zero; None where the tests do not say
-    lrs: tuple[float, ...]  # the same for every param group; empty without one
-    reason: str  # a sentence
-    lowest: float  # rate of the lowest smoothed loss
-    steepest: float  # rate of the steepest smoothed descent
-    blowup: float | None  # rate at which the loss had blown up; None where it did not, up to the highest rate
-    noise: float  # standard deviation of the batch loss, relative to the loss at the start; nan: unknown
-    tests: int  # how many
+    Attributes:
+        lr: peak rate for a schedule that decays to zero; None if the tests give none.
+        lrs: the same for every param group; empty if there is none.
+        reason: one sentence.
+        lowest: rate of the lowest smoothed loss.
+        steepest: rate of the steepest descent of the smoothed loss.
+        blowup: rate at which the loss had blown up; None if it did not, up to the highest rate.
+        noise: standard deviation of the batch loss, relative to the loss at the start; nan if unknown.
+        tests: number of range tests made.
+        curve: loss against rate.
+    """
+
+    lr: float | None
+    lrs: tuple[float, ...]
+    reason: str
+    lowest: float
+    steepest: float
+    blowup: float | None
+    noise: float
+    tests: int
     curve: Curve
 
     def __repr__(self) -> str:
@@ -57,9 +75,16 @@ class Suggestion:
         return f"Suggestion(lr={lr})\n  {self.reason}\n  {rates}; batch noise {noise}; range tests: {self.tests}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the curve and its rates on matplotlib axes, new ones by default; returns them.
+        """Draw the curve and its rates.
 
-        Raises ImportError without matplotlib.
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
         """
         try:
             from matplotlib import pyplot

@@ -45,52 +45,54 @@ OTHERS = {
 
 
 class PilotLR(LRScheduler):
-    """Sets the learning rate of every param group, step by step, as a learned policy decides.
+    """A `torch.optim.lr_scheduler.LRScheduler` that sets the rate of every param group as a learned policy decides.
 
-    The optimizer's own learning rates only matter relative to each other: group i gets the pilot's rate times
-    initial_lr[i] / initial_lr[j], where j is the group with most parameters among those whose initial rate is not
-    zero; tensor rates are filled in place. Rates are absolute: what other code writes to the groups is overwritten
-    before the next step.
+    Rates are absolute. The rates that the optimizer was built with only set the ratios between its groups: group i gets
+    the pilot's rate times initial_lr[i] / initial_lr[j], where j is the reference group, the one with most parameters
+    among those whose initial rate is not zero. Tensor rates are filled in place. If other code writes rates into the
+    groups, they are overwritten before the next step.
 
-    Unless `probe=False` or the training is shorter than 64 steps, it begins with the probe: a short range
-    test on the training's own batches, after which parameters, optimizer state and, with `model`, buffers are
-    put back. The loss must be passed to `step()` meanwhile, else the probe is left out. A GradScaler's scale is
-    not put back; it finds its own. Where nothing is learned in the first quarter, they are put back once more, and
-    the training begins again at a tenth of its rate (see `lrpilot.restart`).
+    The training begins with the probe, a short range test on its own batches. Afterwards parameters, optimizer state
+    and, with `model`, buffers are put back. (A GradScaler's scale is not; it adapts by itself.) There is no probe with
+    `probe=False`, in trainings of fewer than 64 steps, and where `step()` gets no loss. If nothing is learned in the
+    first quarter of the training, everything is put back once more, and it begins again at a tenth of its rate.
 
-    In a distributed training every rank builds one and calls it alike; rank 0 decides.
+    In a distributed training every rank builds a scheduler and makes the same calls. Rank 0 decides.
 
     Args:
-        optimizer: any torch optimizer that does not set its step size itself, or Accelerate's or Lightning's wrapper.
-        total_steps: optimizer steps of the whole training, probe included. Beyond it the last rate is kept.
-        policy: "default", the path of a bundle, models:/name@alias, or a loaded `Bundle`.
-        epochs: in place of total_steps, with `data` or `steps_per_epoch`: how often the loop goes through its loader.
-        data: the DataLoader of the training, or any collection of batches; its length and that of its data set count.
-            It is not kept. The policy decides better when it knows them.
-        accumulate: batches of `data` per optimizer step; by default Accelerate's, or 1 unless the loop reports the loss
-            of each batch: then they are counted in the first optimizer step.
-        model: whose buffers (batch norm) the probe's roll-back puts back.
-        steps_per_epoch: optimizer steps per pass over the data, where there is no `data` to say so.
-        examples: of the training data, likewise.
-        guess: a learning rate that you would try first, or "optimizer" for the one that the optimizer was built with.
-            It counts for what it is worth (docs/scheduler.md): one near what the policy names has a say, one that is
-            decades off has none. With several param groups it is the rate of the largest one.
-        probe: whether to begin with the probe; until the loss has fallen by some percent afterwards, a copy of the
-            parameters lies in host memory.
-        min_lr, max_lr: bounds of the pilot's rate.
-        strict: raise where otherwise a guard acts or a fallback is taken with a warning.
-        guards: whether guards have the last word on the policy's answers (docs/guards.md).
-        log: called at every decision and step of the probe, on rank 0, with its figures and the completed steps;
-            wandb.log is one.
-        kind: "sgd", "adam" or "adamw": what the optimizer is to be taken for. By default its class says so; one that
-            is none of these counts as Adam, with a warning.
+        optimizer: any torch optimizer that does not set its step size itself, or Accelerate's or Lightning's wrapper of
+            one.
+        total_steps: number of optimizer steps of the whole training, the probe included. After them the last rate is
+            kept.
+        policy: "default", the path of a policy file, "models:/name@alias", "models:/name/3", or a loaded `Bundle`.
+        epochs: how often the loop goes through its loader; with `data` or `steps_per_epoch`, in place of `total_steps`.
+        data: the DataLoader of the training, or any other collection of batches. Its length and the number of examples
+            of its data set are read; it is not kept. The policy decides better when it knows both.
+        accumulate: number of batches of `data` per optimizer step. The default is Accelerate's number, or else 1. If
+            the loop reports the loss of each batch, the batches of the first optimizer step are counted instead.
+        model: the model, whose buffers (batch norm's statistics) the roll-back after the probe puts back.
+        steps_per_epoch: number of optimizer steps per pass over the data, if there is no `data`.
+        examples: number of training examples, if there is no `data`.
+        guess: the learning rate that you would try first, or "optimizer" for the rate that the optimizer was built
+            with. It is weighed against the policy's choice: a near guess shifts the first level, a guess that is
+            decades off does not. With several param groups it is the rate of the reference group.
+        probe: whether to begin with the probe. A copy of the parameters lies in host memory until the loss has fallen
+            by 3 % after it.
+        min_lr: lower bound of the pilot's rate, in the optimizer's unit.
+        max_lr: upper bound of the pilot's rate.
+        strict: raise an error wherever a guard would act or a fallback would be taken with a warning.
+        guards: whether guards check the policy's answers.
+        log: a callable `log(metrics, step)`: a dict of finite numbers, and the number of completed optimizer steps. It
+            is called on rank 0, at every decision and at every step of the probe. `wandb.log` is one.
+        kind: "sgd", "adam" or "adamw": how to treat the optimizer. The default follows from its class; any other class
+            is treated as Adam, with a warning.
 
     Raises:
-        TypeError: an argument of another kind.
-        ValueError: the training's length is not known, arguments that disagree, no trainable parameter, or an
-            optimizer that sets its step size itself (unless `kind` is given).
-        BundleError: `policy` is none that this version can use.
-        GuardError, ValueError: with `strict`, while training.
+        TypeError: an argument has the wrong type.
+        ValueError: the length of the training is not known, arguments disagree, no parameter is trainable, or the
+            optimizer sets its step size itself (unless `kind` is given). With `strict` also for every warning.
+        BundleError: this version cannot use the policy.
+        GuardError: with `strict`, during the training: a guard would have acted.
     """
 
     def __init__(
@@ -138,9 +140,17 @@ class PilotLR(LRScheduler):
 
     @uncompiled
     def step(self, loss: Any = None, *, metrics: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Report the batch loss, a number or 0-d tensor, of the step just made, and set the next rate.
+        """Report the loss of the optimizer step just made, and set the rate of the next one.
 
-        `metrics` is a validation loss, as ReduceLROnPlateau takes it: the same as `observe(val_loss=metrics)`.
+        Call it after `optimizer.step()`, or after every micro-batch: the losses of one optimizer step are averaged.
+
+        Args:
+            loss: batch loss, a number or a 0-d tensor on any device, not scaled by a GradScaler.
+            metrics: a validation loss, as ReduceLROnPlateau takes it; the same as `observe(val_loss=metrics)`.
+
+        Raises:
+            TypeError: the scheduler is part of a ChainedScheduler.
+            GuardError: with `strict`, a guard would have acted.
         """
         self._step_count += 1
         if metrics is not None:
@@ -151,106 +161,142 @@ class PilotLR(LRScheduler):
 
     @uncompiled
     def observe(self, val_loss: Any = None, grad_norm: Any = None, *, loss: Any = None) -> None:
-        """Note what `step()` is not told, numbers or 0-d tensors.
+        """Pass on what `step()` is not told; numbers or 0-d tensors.
 
-        A validation loss is used at the next decision (before training: at the first); during the probe it is ignored,
-        because its weights are put back. A gradient norm is that of the optimizer step just made or about to be made.
-        So is a training loss, which counts where the `step()` that follows gets none.
+        Args:
+            val_loss: a validation loss. It counts at the next decision; before the training, at the first one. During
+                the probe it is ignored, because those weights are put back.
+            grad_norm: norm of all gradients of the optimizer step just made or about to be made. Pass the norm from
+                before clipping.
+            loss: batch loss of that optimizer step. It counts if the `step()` that follows gets none.
         """
         self._driver.observe(val_loss, grad_norm, loss)
 
     def watch(self, module: nn.Module) -> RemovableHandle:
-        """Observe the training loss that a module puts out: a 0-d tensor, or an output's `loss`.
+        """Observe the training loss that a module returns: a 0-d tensor, or the `loss` of its output.
 
-        For loops that pass no loss on, such as Trainer's. Counts while the module trains and gradients are on.
+        For loops that pass no loss on. It counts while the module is in training mode and gradients are enabled.
+
+        Args:
+            module: the module whose outputs hold the loss.
+
+        Returns:
+            A handle whose `remove()` ends it.
         """
         return self._driver.watch(module)
 
     def extend(self, total_steps: int) -> None:
-        """Change the training's length, to more or fewer steps; the rate follows the new decay to zero.
+        """Change the length of the training. Decisions stand; the rate follows the new decay to zero.
 
-        Raises TypeError for no int, ValueError where none of the steps would be left.
+        Args:
+            total_steps: number of optimizer steps of the whole training, those already made included.
+
+        Raises:
+            TypeError: `total_steps` is not an int.
+            ValueError: no step would be left.
         """
         self._driver.extend(whole("total_steps", total_steps, "the number of optimizer steps"))
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
-        """Say how many data there are, where that was not known yet at construction."""
+        """Say how many data there are, if that was not known at construction.
+
+        Args:
+            steps_per_epoch: number of optimizer steps per pass over the data.
+            examples: number of training examples; None if it is not known.
+        """
         self._driver.set_data_size(steps_per_epoch, examples)
 
     # What may be read
 
     @property
     def pilot(self) -> Pilot:
-        """The framework-free pilot that decides, to be read."""
+        """The part that decides and needs no torch; for reading."""
         return self._driver.pilot
 
     @property
     def planned_steps(self) -> int:
-        """Optimizer steps of the whole training.
+        """Number of optimizer steps of the whole training.
 
-        Its name is not `total_steps`: a scheduler that has such an attribute is stepped by Accelerate like OneCycleLR,
-        no more than so many times over all processes.
+        It is not called `total_steps`, because Accelerate treats a scheduler with that attribute like OneCycleLR: it
+        steps it no more than so many times over all processes.
         """
         return self.pilot.total_steps
 
     @property
     def steps_per_epoch(self) -> float | None:
-        """Optimizer steps per pass over the data; None: not known."""
+        """Number of optimizer steps per pass over the data; None if it is not known."""
         return self._driver.plan.steps_per_epoch
 
     @property
     def examples(self) -> int | None:
-        """Examples of the training data; None: not known."""
+        """Number of training examples; None if it is not known."""
         return self._driver.plan.examples
 
     @property
     def probing(self) -> bool:
         """Whether the coming optimizer step, or the one just made, belongs to the probe.
 
-        Its loss says nothing of the training, and its weights will be put back: skip logs, averages of weights, early
-        checkpoints and pruning meanwhile. Ask before the step, for the call of `step()` that ends the probe is past it.
+        The loss of such a step tells nothing about the training, and its weights will be put back. Skip logs, averages
+        of weights, checkpoints and pruning meanwhile. Read it before you call `step()`: the call that ends the probe
+        already sets it to False.
         """
         return self.pilot.in_probe
 
     @property
     def wants_gradient(self) -> bool:
-        """Whether the gradient of the coming optimizer step counts; `observe(grad_norm=...)` is for these steps."""
+        """Whether the gradient norm of the coming step counts; `observe(grad_norm=...)` is for these steps."""
         return self.pilot.wants_gradient
 
     @property
     def history(self) -> History:
-        """Every decision so far: what was observed, answered and done."""
+        """The decisions so far: observation, answer and rate of each."""
         return self.pilot.history
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw rates, losses and guard events so far on matplotlib axes, new ones by default; returns them."""
+        """Draw the rates, losses and guard events so far; see `lrpilot.plot.draw`.
+
+        Args:
+            ax: matplotlib axes to draw on; by default those of a new figure.
+
+        Returns:
+            The axes of the rate.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
         from lrpilot.plot import draw
 
         return draw(self.history, self.planned_steps, ax)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Rates (groups,) of the coming optimizer step; absolute."""
+        """Rates of the coming optimizer step, one per param group."""
         return [*self._driver.learning_rates()]
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Rates (groups,) that the optimizer's groups were given last."""
+        """Rates that were written into the param groups last, one per group."""
         return [*self._driver.written_rates()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values and, while there is one, the tensors of the copy: `weights_only=True` loads it.
+        """The state of the training so far.
 
-        In a distributed training rank 0's is the state of all; but while there is a copy of sharded parameters, each
-        rank's is of its own shards, so each rank must save and load its own.
+        It holds plain Python values and, as long as the copy of the parameters is kept, its tensors.
+        `torch.load(..., weights_only=True)` reads it. In a distributed training, rank 0's state is that of all ranks.
+        The exception is a copy of sharded parameters: then each rank must save and load its own state.
         """
         return self._driver.state_dict() | {"last_epoch": self.last_epoch, "_step_count": self._step_count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called; the rates are written to the optimizer.
+        """Continue where `state_dict` was called, and write the rates to the optimizer.
 
-        Whether the training was probed is the saved state's to say, and so is its length where `extend` changed it.
-        Another total_steps than it was saved under extends the training, with a warning. Raises ValueError for the
-        state of another scheduler, another optimizer kind, protocol, number of groups, a total_steps that lies behind
-        or, with a sharded probe under way, by another rank. Another policy than the saved state's is warned of.
+        The saved state decides whether the training was probed and, if `extend` was called, how long it is. Another
+        `total_steps` than at the save extends the training, with a warning. Another policy file is warned of.
+
+        Args:
+            state_dict: what `state_dict` returned. Load the states of model and optimizer as well.
+
+        Raises:
+            ValueError: the state belongs to another scheduler, optimizer kind, protocol or number of groups; or
+                `total_steps` lies behind it; or it is another rank's, with a copy of sharded parameters.
         """
         if "pilot" not in state_dict:
             name = next((other for entry, other in OTHERS.items() if entry in state_dict), "another scheduler")
@@ -262,7 +308,7 @@ class PilotLR(LRScheduler):
         self._step_count = state_dict["_step_count"]
 
     def __repr__(self) -> str:
-        """What the training is taken for, and what is done to it."""
+        """What the scheduler assumes about the training, as in the start line."""
         lines = "".join(f"\n  {sentence}" for sentence in self._driver.summary())
         return f"{type(self).__name__}: after {self.last_epoch:,} steps{lines}"
 

@@ -32,14 +32,17 @@ from lrpilot.torch import PilotLR
 
 
 class PilotCallback(Callback):
-    """Feeds every `PilotLR` that `configure_optimizers` returned; `val_loss` names the validation loss as logged.
+    """A Lightning callback that feeds every `PilotLR` which `configure_optimizers` returned.
 
-    With several of them (manual optimization) a training loss cannot be told to whom it belongs: pass it to each
-    one's `step(loss)`, as in any manual optimization you may; the validation loss goes to all.
-    `val_loss=None` leaves validation out.
+    It steps the scheduler once per optimizer step, and passes on training loss, validation loss, gradient norm and the
+    size of the data. With several `PilotLR` (manual optimization) it cannot know to which one a training loss belongs:
+    pass the loss to the `step(loss)` of each. The validation loss goes to all.
+
+    Args:
+        val_loss: name under which the validation loss is logged; None to pass on none.
 
     Raises:
-        MisconfigurationException: as the fit starts, if there is no PilotLR, if one is configured with
+        MisconfigurationException: when the fit starts, if there is no `PilotLR`, if one is configured with
             reduce_on_plateau, or if two share an optimizer.
     """
 

@@ -1,4 +1,4 @@
-"""Ready values for `PilotLR(log=...)`, which is any callable log(metrics, step).
+"""Ready-made values for `PilotLR(log=...)`, which takes any callable log(metrics, step).
 
 W&B's `run.log` and MLflow's `log_metrics` are such callables already.
 """
@@ -23,7 +23,14 @@ class Writer(Protocol):
 
 
 def tensorboard(writer: Writer) -> Log:
-    """One scalar per metric; flushed at every decision, so that the curves of a killed training are whole."""
+    """Log to TensorBoard: one scalar per metric, flushed at every call, so that a killed training loses nothing.
+
+    Args:
+        writer: a `torch.utils.tensorboard.SummaryWriter`, or tensorboardX's.
+
+    Returns:
+        A value for `PilotLR(log=...)`.
+    """
 
     def log(metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -34,7 +41,14 @@ def tensorboard(writer: Writer) -> Log:
 
 
 def several(*logs: Log) -> Log:
-    """All of `logs`, in order. One that fails keeps none from its turn; ExceptionGroup says afterwards which."""
+    """Call several logs in order. If one fails, the others still run.
+
+    Args:
+        logs: values for `PilotLR(log=...)`.
+
+    Returns:
+        A value for `PilotLR(log=...)`. It raises ExceptionGroup with the errors of all logs that failed.
+    """
 
     def log(metrics: dict[str, float], step: int) -> None:
         errors: list[Exception] = []
@@ -50,11 +64,21 @@ def several(*logs: Log) -> Log:
 
 
 def csv(path: str | os.PathLike[str]) -> Log:
-    """Append a row per decision to a CSV file: step, then METRICS, empty where there is none.
+    """Append a row per decision and per step of the probe to a CSV file.
 
-    A row is on disk before the training goes on. An existing file of the same columns is continued; what a
-    training resumed from a checkpoint does again is written again, and a step's last row counts.
-    Raises ValueError for a file of other columns, OSError for one that cannot be written.
+    The columns are `step` and the metrics; a missing value is empty. A row is on disk before the training goes on. An
+    existing file of the same columns is continued. A training that resumes from a checkpoint writes some rows again;
+    the last row of a step counts.
+
+    Args:
+        path: the file; its folder must exist.
+
+    Returns:
+        A value for `PilotLR(log=...)`.
+
+    Raises:
+        ValueError: the file has other columns.
+        OSError: the file cannot be written.
     """
     file = Path(path)
     header = ",".join(("step", *METRICS))

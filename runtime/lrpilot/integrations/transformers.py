@@ -30,22 +30,22 @@ DEFAULTS: tuple[Any, ...] = (None, {}, 0, "linear")  # of theirs
 
 
 def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "default", **options: Any) -> None:
-    """Let a pilot drive the learning rate of every coming `trainer.train()`.
+    """Let a `PilotLR` set the learning rate of every following `trainer.train()`.
 
-    Each call of `train()` makes its own `PilotLR`, of as many steps as that training has; it is
-    `trainer.lr_scheduler`. Of the arguments' `learning_rate` only the ratios between param groups matter, unless
-    guess="optimizer" makes it a first guess; other settings of a schedule are ignored, with a warning.
+    Each call of `train()` builds a new `PilotLR` with as many steps as that training has. It is
+    `trainer.lr_scheduler`. The arguments' `learning_rate` only sets the ratios between param groups, unless
+    guess="optimizer" makes it a first guess. Other settings of a schedule are ignored, with a warning.
 
     Args:
-        trainer: any Trainer or subclass, without a scheduler of its own.
-        policy: see `PilotLR`.
-        options: further keywords of `PilotLR`: guess, probe, min_lr, max_lr, strict, guards, log, kind; steps_per_epoch
-            and examples, where the Trainer's loader cannot say them.
+        trainer: any Trainer or subclass that has no scheduler yet.
+        policy: as for `PilotLR`.
+        options: further keywords of `PilotLR`: guess, probe, min_lr, max_lr, strict, guards, log, kind; also
+            steps_per_epoch and examples, if the Trainer's loader does not tell them.
 
     Raises:
-        TypeError: a keyword that `PilotLR` does not know.
-        ValueError: the trainer has a scheduler or a pilot already, or DeepSpeed, whose optimizers run no hooks.
-        BundleError: `policy` is none that this version can use.
+        TypeError: `PilotLR` does not know a keyword.
+        ValueError: the trainer has a scheduler or a pilot already, or uses DeepSpeed, whose optimizers run no hooks.
+        BundleError: this version cannot use the policy.
     """
     held: Any = trainer
     if held.lr_scheduler is not None:
@@ -73,10 +73,18 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
 
 
 class PilotCallback(TrainerCallback):
-    """Feeds the `PilotLR` of a Trainer; `create_pilot` adds it, and so must who passes one in `optimizers=`."""
+    """A Trainer callback that feeds the `PilotLR` of that Trainer.
+
+    `create_pilot` adds it. Add it yourself if you pass a `PilotLR` in `optimizers=`.
+
+    Args:
+        trainer: the Trainer to which the callback is added.
+
+    Raises:
+        ValueError: the trainer has such a callback already.
+    """
 
     def __init__(self, trainer: Trainer) -> None:
-        """Raises ValueError if the trainer is fed already."""
         self._trainer: Any = trainer
         if any(isinstance(callback, PilotCallback) for callback in self._trainer.callback_handler.callbacks):
             raise ValueError("trainer: it has a PilotCallback already; one feeds it")
