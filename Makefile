@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro behaviour original test mutants lint deps promote overhead guards benchmark experiment robust clean
+.PHONY: help repro behaviour original test mutants lint docs deps promote overhead guards benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -36,11 +36,14 @@ test: lint ## lint, then the tests
 mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
 	$(IN_VENV) python -m tools.mutants
 
-lint: $(READY) ## style, types and the direction of imports
+lint: docs ## style, types, the direction of imports and the site
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
 	$(IN_VENV) lint-imports
+
+docs: $(READY) ## the documentation as a site, site/index.html, with every link and anchor checked
+	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of imports)
 	$(IN_VENV) PYTHONPATH=. python tools/stage_deps.py
@@ -69,7 +72,7 @@ robust: $(READY) ## the shipped policy in trainings other than those it learned 
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust
 
 clean: ## remove builds and caches; data, results and .venv stay
-	rm -rf build dist runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist site runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The state-blind control of the benchmark, asked for first: without it, the benchmark would fail after its grids.
 artifacts/blind.onnx: | $(READY)
