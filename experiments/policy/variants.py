@@ -29,6 +29,11 @@ def of_runs(train: Mapping[str, Any] | None = None, **more: Any) -> Variant:
     return Variant(RUNS | dict(train or {}), **more)
 
 
+def of_twins(train: Mapping[str, Any] | None = None, **more: Any) -> Variant:
+    """Of agents that learn from departures, three as one policy: how sure it is of a move shows between critics alone."""
+    return Variant(train or {}, agents=MEAN, **more)
+
+
 PLAIN = of_runs()
 QUARTER = 0.25  # of the recorded tasks, where they are recorded anew
 FULL = {"n_step": 44, "alpha": 8.0}  # as many steps as there are decisions: full returns, nothing bootstrapped
@@ -178,28 +183,28 @@ EXPERIMENTS = {
     "departures": Experiment(
         "Which of d3rlpy's algorithms learns what a departure is worth?",
         {
-            "DQN": Variant(),
-            "discrete CQL, α 0.1": Variant({"algorithm": "discretecql", "alpha": 0.1}),
-            "TD3+BC, α 2.5": Variant({"algorithm": "td3bc", "alpha": 2.5}),
-            "IQL": Variant({"algorithm": "iql"}),
-            "BC": Variant({"algorithm": "bc"}),
-            "the first level, held": Variant(later=0.0),
+            "DQN": of_twins(),
+            "discrete CQL, α 0.1": of_twins({"algorithm": "discretecql", "alpha": 0.1}),
+            "TD3+BC, α 2.5": of_twins({"algorithm": "td3bc", "alpha": 2.5}),
+            "IQL": of_twins({"algorithm": "iql"}),
+            "BC": of_twins({"algorithm": "bc"}),
+            "the first level, held": of_twins(later=0.0),
         },
     ),
     "caution": Experiment(
         "How sure must a move be?",
         {
-            "two deviations, 0.03": Variant(),
-            "none, 0.03": Variant(caution={"later": 0.0}),
-            "one, 0.03": Variant(caution={"later": 1.0}),
-            "three, 0.03": Variant(caution={"later": 3.0}),
-            "two, 0.01": Variant(caution={"margin": 0.01}),
-            "two, 0.1": Variant(caution={"margin": 0.1}),
-            "two, 0.03, and half of a first level": Variant(caution={"first": 0.5}),
+            "two deviations, 0.03": of_twins(),
+            "none, 0.03": of_twins(caution={"later": 0.0}),
+            "one, 0.03": of_twins(caution={"later": 1.0}),
+            "three, 0.03": of_twins(caution={"later": 3.0}),
+            "two, 0.01": of_twins(caution={"margin": 0.01}),
+            "two, 0.1": of_twins(caution={"margin": 0.1}),
+            "two, 0.03, and half of a first level": of_twins(caution={"first": 0.5}),
         },
     ),
     "twins": Experiment(
         "How many tasks of twins?",
-        {"all": Variant(), "a third": Variant(share=1 / 3), "an eighth": Variant(share=1 / 8)},
+        {"all": of_twins(), "a third": of_twins(share=1 / 3), "an eighth": of_twins(share=1 / 8)},
     ),
 }
