@@ -1,7 +1,8 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro behaviour original test mutants lint docs dist deps promote overhead guards benchmark experiment robust clean
+.PHONY: help repro behaviour original test mutants lint docs readability dist deps promote overhead guards \
+  benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -36,14 +37,19 @@ test: lint ## lint, then the tests
 mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
 	$(IN_VENV) python -m tools.mutants
 
-lint: docs ## style, types, the direction of imports and the site
+lint: docs ## style, spelling, how easily the pages read, types, the direction of imports and the site
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
+	$(IN_VENV) codespell
+	$(IN_VENV) python -m tools.readability
 	$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
 	$(IN_VENV) lint-imports
 
 docs: $(READY) ## the documentation as a site, site/index.html, with every link and anchor checked
 	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+readability: $(READY) ## write how easily each page reads into docs/readability.json (after larger changes of prose)
+	$(IN_VENV) python -m tools.readability --write
 
 dist: $(READY) ## build the source archive and the wheel into dist/, check both, and say how large they are
 	rm -rf dist
