@@ -1,7 +1,8 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro behaviour original test mutants lint docs deps promote overhead guards benchmark experiment robust clean
+.PHONY: help repro behaviour original test mutants lint docs readability dist deps promote overhead guards \
+  benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -36,14 +37,25 @@ test: lint ## lint, then the tests
 mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
 	$(IN_VENV) python -m tools.mutants
 
-lint: docs ## style, types, the direction of imports and the site
+lint: docs ## style, spelling, how easily the pages read, types, the direction of imports and the site
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
+	$(IN_VENV) codespell
+	$(IN_VENV) python -m tools.readability
 	$(IN_VENV) PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright
 	$(IN_VENV) lint-imports
 
 docs: $(READY) ## the documentation as a site, site/index.html, with every link and anchor checked
 	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+readability: $(READY) ## write how easily each page reads into docs/readability.json (after larger changes of prose)
+	$(IN_VENV) python -m tools.readability --write
+
+dist: $(READY) ## build the source archive and the wheel into dist/, check both, and say how large they are
+	rm -rf dist
+	$(IN_VENV) python -m build --no-isolation
+	$(IN_VENV) twine check --strict dist/*
+	@wc -c dist/*
 
 deps: $(READY) ## write what each stage imports into dvc.yaml (after a change of imports)
 	$(IN_VENV) PYTHONPATH=. python tools/stage_deps.py
@@ -78,14 +90,14 @@ clean: ## remove builds and caches; data, results and .venv stay
 artifacts/blind.onnx: | $(READY)
 	$(IN_VENV) dvc repro export
 
-# A lock, so that two calls of make at once do not install into each other; setuptools first, because the build of
-# the project itself is not isolated (an isolated one would fetch a setuptools that no constraint pins).
+# A lock, so that two calls of make at once do not install into each other; what builds the project first, because
+# that build is not isolated (an isolated one would fetch a setuptools that no constraint pins).
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is: $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.11" >&2; exit 1; }
 	@if command -v flock >/dev/null; then exec 9>.venv.lock; flock 9; fi; set -e; \
 	  echo "Setting up .venv with the packages of constraints.txt: some minutes and 8 GB, once"; \
 	  [ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv; \
-	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools; \
+	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools setuptools-scm; \
 	  .venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[train,lightning,transformers,rivals,dev]'; \
 	  touch $(READY)

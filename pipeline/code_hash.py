@@ -3,7 +3,7 @@
 It covers the modules of this repository that a result's entry modules import, directly or indirectly, including imports
 inside functions. The walk stops at `INERT` modules, which cannot change a number. Each module is hashed as a syntax
 tree without docstrings and `SENTENCES`, so comments, formatting, prose and Python's version do not change the hash. A
-package's own file counts only by its imports, because it contains nothing else but a version.
+package's own file counts only by its imports, because it contains little else.
 """
 
 from __future__ import annotations

@@ -15,14 +15,17 @@ from lrpilot.bundle import Bundle, BundleError, load_policy
 from lrpilot.pilot import Pilot, Protocol
 
 __all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lrpilot.range_test import suggest as suggest
 
+    __version__: str
+
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch when it is asked for: `import lrpilot` does without."""
+    """Load what needs torch, and look the version up, when somebody asks: `import lrpilot` does without."""
     if name == "suggest":
         return import_module("lrpilot.range_test").suggest
+    if name == "__version__":
+        return import_module("importlib.metadata").version("lrpilot")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
