@@ -91,8 +91,10 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[st
 def _regime(name: str, regime: str, rows: pd.DataFrame, table: Sequence[Score]) -> dict[str, Any]:
     """What the page shows of a split's tasks of one regime: methods, the lowest mean first, tasks, learning rates."""
     of_regime = rows.loc[rows.regime == regime]
+    ranked = sorted(scores.listed(table), key=lambda score: score.regimes[regime].mean)
+    measures = [*scores.yardsticks(table), scores.best(ranked, "rival")]
     return {
-        "scores": sorted(((s, s.regimes[regime]) for s in scores.listed(table)), key=lambda pair: pair[1].mean),
+        "scores": [(s, s.regimes[regime]) for s in ranked if s.kind in ("policy", "control") or s in measures],
         "by_task": report_data.by_task(aggregates.judged(of_regime)).to_dict("records"),
         "rates": [
             (curves, _panel(report_figures.draw_rates, f"rates-{name}-{regime}-{at}", curves))

@@ -110,7 +110,8 @@ def rate_curves(tasks: Sequence[TaskCurves]) -> Figure:
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for ax, curves in zip(axes.flat, tasks, strict=False):
         draw_rates(ax, curves)
-        ax.label_outer()
+        ax.set_xlabel(ax.get_xlabel() if ax in axes[-1] else "")
+        ax.set_ylabel(ax.get_ylabel() if ax in axes[:, 0] else "")
         subject, _, settings = curves.label.partition(" · ")
         ax.set_title(f"{subject}\n{settings} · regret {curves.regret:.2f}", fontsize=7)
     for ax in axes.flat[len(tasks) :]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def draw(history: History, total_steps: int, ax: Axes | None = None) -> Axes:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install matplotlib; or use history.array()") from error
-    with pyplot.rc_context(RC):
+    with cast(Any, pyplot).rc_context(RC):
         left: Any = ax if ax is not None else pyplot.subplots(figsize=(8, 4), layout="constrained")[1]
         right = left.twinx()
     ink = pyplot.rcParams["text.color"]
@@ -94,7 +94,7 @@ def _draw_loss(ax: Any, rows: np.ndarray) -> None:
         return
     loss = np.where(np.isfinite(rows["telemetry_loss_mean"]), rows["telemetry_loss_mean"], np.nan)[1:]
     ax.yaxis.set_visible(True)
-    ax.set_ylabel("training loss, mean of each interval", color=PLAIN)
+    ax.set_ylabel("mean training loss", color=PLAIN)
     ax.tick_params(axis="y", which="both", colors=PLAIN)
     if np.nanmin(loss) > 0 and np.nanmax(loss) > 10 * np.nanmin(loss):
         ax.set_yscale("log")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class Suggestion:
             from matplotlib import pyplot
         except ImportError as error:
             raise ImportError("a plot needs matplotlib: pip install matplotlib; or use .curve") from error
-        with pyplot.rc_context(RC):
+        with cast(Any, pyplot).rc_context(RC):
             axes: Any = ax if ax is not None else pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
         ink = pyplot.rcParams["text.color"]
         axes.plot(self.curve.rate, self.curve.loss, ".", color=PLAIN, ms=4, label="batch loss")

@@ -65,12 +65,13 @@ def test_the_tables_of_tasks_have_labels_and_ids_regime_by_regime(page: str) -> 
 
 @pytest.mark.parametrize(("regime", "more"), [("ordinary", -0.1), ("odd", 0.3)])
 def test_a_regime_has_a_section_of_its_own(page: str, regime: str, more: float) -> None:
-    """With its methods, the lowest mean first, on scales from -0.05 to 1.05, with learning rates, and with tasks."""
+    """With the policy and its measures, the lowest mean first, on scales from -0.05 to 1.05; with rates and tasks."""
     (section,) = re.findall(rf'<h3 id="heldout-{regime}">.+?</details>', page, re.DOTALL)
     marks = re.findall(
         r'class="(?:\w+ ?)+"><th class="name" scope="row">(.+?)</th>.+?left: ([\d.]+)%"></i></td>', section
     )
-    expected = sorted((mean, group) for group, mean in REGRET.items())
+    others = {"textbook.wsd", "rival.finder_steepest", "baseline.cosine", "baseline.linear"}
+    expected = sorted((mean, group) for group, mean in REGRET.items() if group not in others)
     places = [round(100 * (min(max(mean + more, -0.05), 1.05) + 0.05) / 1.1, 1) for mean, _ in expected]
     assert [html.unescape(name) for name, _ in marks] == [scores.NAMES[group] for _, group in expected]
     assert [float(place) for _, place in marks] == places
