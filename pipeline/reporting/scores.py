@@ -75,11 +75,11 @@ class Part:
     """Normalised regret of one method on the tasks of one regime; `low`, `high` and `gap` as in `Score`."""
 
     mean: float
-    low: float | None = None
-    high: float | None = None
     gap: float | None = None
     gap_low: float | None = None
     gap_high: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _score(group: str, values: Mapping[str, float]) -> Score:
 
 
 def _part(regime: str, values: Mapping[str, float]) -> Part:
-    ends = ("low", "high", "policy_minus", "policy_minus_low", "policy_minus_high")
+    ends = ("policy_minus", "policy_minus_low", "policy_minus_high", "low", "high")
     return Part(values[f"{regime}_mean"], *(values.get(f"{regime}_{end}") for end in ends))
 
 
