@@ -5,13 +5,14 @@
 
 A residual convolutional net with batch norm learns 4,000 MNIST digits in 12 epochs with AdamW, and 1,000 validate it.
 Each schedule trains with three seeds; a seed's initial weights and batches are the same for all schedules. The picture
-goes to docs/images/first_training.png. Some minutes on two cores.
+goes to docs/images/first_training.png, its figures to examples/first_training.json. Ten minutes on a core.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from lrpilot.torch import PilotLR
 
 RATES, SEEDS, EPOCHS, BATCH = (1e-4, 1e-3, 1e-2), 3, 12, 64
 PICTURE = Path(__file__).parents[1] / "docs/images/first_training.png"
+RESULTS = Path(__file__).with_suffix(".json")
 PILOT = "PilotLR"
 COLOURS = {PILOT: POLICY, 1e-4: "#7db8dd", 1e-3: OTHER, 1e-2: "#00395c"}  # the higher the rate, the darker
 
@@ -118,27 +120,31 @@ def draw(runs: Mapping[str | float, Sequence[Run]]) -> Figure:
                 ax.plot(epochs, mean, color=colour, lw=3 if mine else 2, zorder=3 if mine else 2)
         left.set(yscale="log", xlabel="epoch", title="validation loss")
         right.set(yscale="log", xlabel="epoch", title="learning rate", ylim=(1e-6, None))
-        _label(left, runs, lambda run: float(run.losses[-1]))
+        _label(left, runs)
+        probe = max(run.rates.max() for run in runs[PILOT])
+        right.annotate("probe, rolled back", (0.5, probe), (8, -3), textcoords="offset points", color=POLICY)
         return figure
 
 
-def _label(ax: Any, runs: Mapping[str | float, Sequence[Run]], end: Callable[[Run], float]) -> None:
-    """Name the lines at their ends, from top to bottom, so far apart that no two names touch."""
-    ends = {name: float(np.exp(np.mean([np.log(end(run)) for run in of_seeds]))) for name, of_seeds in runs.items()}
+def _label(ax: Any, runs: Mapping[str | float, Sequence[Run]]) -> None:
+    """Name the lines of the losses at their ends, so far apart that no two names touch."""
+    ends = {name: float(np.exp(np.mean([np.log(run.losses[-1]) for run in of]))) for name, of in runs.items()}
+    epochs = len(next(iter(runs.values()))[0].losses)
     low, high = np.log(ax.get_ylim())
     place = -np.inf
     for name in sorted(ends, key=ends.__getitem__):
-        place = max((np.log(ends[name]) - low) / (high - low), place + 0.075)
-        text = PILOT if name == PILOT else f"cosine from {name:g}"
-        ax.text(
-            1.02, place, text, transform=ax.transAxes, va="center", color=COLOURS[name],
-            weight="bold" if name == PILOT else "normal",
+        place = max((np.log(ends[name]) - low) / (high - low) - 0.03, place + 0.075)
+        ax.annotate(
+            PILOT if name == PILOT else f"cosine from {name:g}", (epochs, ends[name]), (1.1, place),
+            textcoords=ax.transAxes, va="center", color=COLOURS[name], weight="bold" if name == PILOT else "normal",
+            arrowprops={"arrowstyle": "-", "color": COLOURS[name], "lw": 1, "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", type=Path, default=PICTURE, help="where the picture goes")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where its figures go")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     args = parser.parse_args(argv)
@@ -148,6 +154,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         losses = ", ".join(f"{run.losses[-1]:.3f}" for run in runs[schedule])
         accuracies = ", ".join(f"{run.accuracy:.1%}" for run in runs[schedule])
         print(f"{schedule if schedule == PILOT else f'cosine from {schedule:g}'}: loss {losses}; accuracy {accuracies}")
+    figures = {
+        str(schedule): [{"losses": np.round(run.losses, 4).tolist(), "accuracy": round(run.accuracy, 4)} for run in of]
+        for schedule, of in runs.items()
+    }
+    args.results.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     draw(runs).savefig(args.picture, dpi=120, facecolor="white", metadata={"Software": None})
     print(args.picture)

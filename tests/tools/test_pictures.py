@@ -1,5 +1,6 @@
 """The scripts behind the pictures run, and every picture of the documentation is small and described."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -18,14 +19,16 @@ PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 
 
 def test_first_training_draws_what_it_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "new" / "picture.png"
+    picture, results = tmp_path / "new" / "picture.png", tmp_path / "results.json"
     main = runpy.run_path(str(TOP / "examples/first_training.py"))["main"]
-    main(["--epochs", "1", "--seeds", "1", "--picture", str(picture)])
+    main(["--epochs", "1", "--seeds", "1", "--picture", str(picture), "--results", str(results)])
     *schedules, written = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in schedules] == [
         "cosine from 0.0001", "cosine from 0.001", "cosine from 0.01", "PilotLR",
     ]  # fmt: skip
     assert all(re.fullmatch(r"[\w. ]+: loss \d\.\d{3}; accuracy [\d.]+%", line) for line in schedules)
+    (run,) = json.loads(results.read_text())["PilotLR"]
+    assert f"PilotLR: loss {run['losses'][-1]:.3f}; accuracy {run['accuracy']:.1%}" == schedules[-1]
     width, height = Image.open(picture).size
     assert written == str(picture) and width == 2 * height
 
@@ -40,9 +43,8 @@ def test_logged_digits_logs_the_same_everywhere(tmp_path: Path, monkeypatch: pyt
     names = {*METRICS} - {"lrpilot/val_loss"}
     assert {*board.Tags()["scalars"]} == {*run.data.metrics} == names
     for name in names:
-        points = {(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)}
-        assert {(event.step, pytest.approx(event.value, rel=1e-5)) for event in board.Scalars(name)} != set()
-        assert {step for step, _ in points} == {event.step for event in board.Scalars(name)}
+        points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        assert points and {event.step: event.value for event in board.Scalars(name)} == pytest.approx(points, rel=1e-5)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
