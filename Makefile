@@ -1,7 +1,7 @@
 # Everything runs in .venv; the first target that needs it makes it. DVC's stages call `python`, hence the PATH below.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro behaviour original test mutants lint docs readability dist deps promote overhead guards \
+.PHONY: help repro behaviour original test browser mutants lint docs readability dist deps promote overhead guards \
   benchmark experiment robust clean
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+
+browser: $(READY) ## open the report, and the site if it is built, in Chromium: on a phone and a desk, light and dark
+	$(IN_VENV) pytest -q tests/tools/test_browser.py
 
 mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
 	$(IN_VENV) python -m tools.mutants

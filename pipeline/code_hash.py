@@ -28,6 +28,7 @@ INERT = {
     "lrpilot.explain": "sentences about decisions",
     "lrpilot.history": "a log of the decisions, which no decision reads",
     "lrpilot.plot": "pictures of that log",
+    "lrpilot.style": "colours of pictures",
     "lrpilot.range_test": "suggests a rate to people",
     "lrpilot.registry": "finds the file of a policy, which counts by its content",
     "lrpilot.policy_cache": "keeps such files",

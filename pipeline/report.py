@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,8 @@ from pipeline.reporting import report_data, report_figures, result_keys, scores,
 from pipeline.reporting.scores import Score
 
 TEMPLATE = Path(__file__).parent / "reporting" / "templates" / "report.html"
-SHADES = {
-    1: "28, 138, 148",
-    -1: "201, 42, 42",
-}  # red, green, blue of cells better and worse than half the oracle's gain
+SHADES = {1: "0, 114, 178", -1: "213, 94, 0"}  # red, green, blue of cells better and worse than half the oracle's gain
+SCALE = -0.05, 1.05  # regrets at the ends of the page's scales
 
 
 def main() -> None:
@@ -47,14 +45,14 @@ def render(paths: Paths) -> str:
     environment.filters |= {
         "number": verdict.number, "interval": lambda s: verdict.interval(s.low, s.high), "gap": verdict.gap,
         "percent": verdict.percent, "role": verdict.role, "count": lambda value: f"{value:,}",
-        "plain": _plain, "shade": _shade,
+        "plain": _plain, "shade": _shade, "place": _place,
     }  # fmt: skip
     policy = load_policy(paths.policy)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         splits=[_split(name, rows.loc[rows.split == name], figures) for name in splits],
         rates=", ".join(np.format_float_scientific(rate, trim="-", exp_digits=1) for rate in rates),
         calibrated={k.partition(".")[2]: v for k, v in figures.items() if k.startswith("calibrated.")},
-        learning_curves=report_figures.data_uri(report_figures.learning_curves(pd.read_csv(paths.train_curve))),
+        losses=_losses(pd.read_csv(paths.train_curve)),
         collected=_json(paths.collect_metrics),
         trained=_json(paths.train_metrics),
         exported=_json(paths.export_metrics),
@@ -66,7 +64,7 @@ def render(paths: Paths) -> str:
         manifest=policy.manifest,
         evaluate=asdict(params.evaluate),
         names=scores.NAMES,
-        colours=report_figures.COLOURS,
+        kinds=report_figures.KINDS,
     )
 
 
@@ -75,24 +73,58 @@ def _split(name: str, rows: pd.DataFrame, figures: Mapping[str, Any]) -> dict[st
     table, competing = scores.table(figures, name), aggregates.judged(rows)
     listed, controls = scores.listed(table), [s for s in table if s.kind == "control"]
     per_task = report_data.by_task(competing)
+    shares = scores.shares(figures, name)
     said = {what: figures[result_keys.of_split(name, what)] for what in ("tasks", "configured", "seeds")}
     return said | {
-        "name": name, "title": scores.SPLITS[name], "scores": listed, "policy": scores.find(table, result_keys.POLICY),
-        "regimes": scores.shares(figures, name), "unjudged": scores.unjudged(figures, name),
+        "name": name, "title": scores.SPLITS[name], "scores": listed, "all": [(score, score) for score in listed],
+        "policy": scores.find(table, result_keys.POLICY),
+        "regimes": shares, "parts": {regime: _regime(name, regime, rows, table) for regime in shares},
+        "unjudged": scores.unjudged(figures, name),
         "validated": scores.find(table, scores.VALIDATED), "yardsticks": scores.yardsticks(table), "controls": controls,
         "verdict": verdict.judged(figures, name), "left_out": scores.left_out(figures, name),
-        "by_task": per_task.to_dict("records"), "columns": [c for c in per_task if c in report_data.TASK_COLUMNS],
+        "columns": [c for c in per_task if c in report_data.TASK_COLUMNS],
         "families": sorted(rows.family.unique()), "outcomes": aggregates.outcomes(competing),
-        "plots": {title: report_figures.data_uri(figure) for title, figure in _plots(rows, listed).items()},
+        "sensitivity": _sensitivity(name, rows),
     }  # fmt: skip
 
 
-def _plots(rows: pd.DataFrame, table: Sequence[Score]) -> dict[str, Any]:
+def _regime(name: str, regime: str, rows: pd.DataFrame, table: Sequence[Score]) -> dict[str, Any]:
+    """What the page shows of a split's tasks of one regime: methods, the lowest mean first, tasks, learning rates."""
+    of_regime = rows.loc[rows.regime == regime]
+    ranked = sorted(scores.listed(table), key=lambda score: score.regimes[regime].mean)
+    measures = [*scores.yardsticks(table), scores.best(ranked, "rival")]
     return {
-        "regret": report_figures.regret(table),
-        "rates": report_figures.rate_curves(report_data.task_curves(rows)),
-        "sensitivity": report_figures.sensitivity(report_data.sensitivity(rows.query("kind == 'baseline'"), rows)),
+        "scores": [(s, s.regimes[regime]) for s in ranked if s.kind in ("policy", "control") or s in measures],
+        "by_task": report_data.by_task(aggregates.judged(of_regime)).to_dict("records"),
+        "rates": [
+            (curves, _panel(report_figures.draw_rates, f"rates-{name}-{regime}-{at}", curves))
+            for at, curves in enumerate(report_data.task_curves(of_regime, report_data.SHOWN_OF_REGIME))
+        ],
     }
+
+
+def _sensitivity(split: str, rows: pd.DataFrame) -> dict[str, str]:
+    """By optimizer a picture."""
+    table = report_data.sensitivity(rows.query("kind == 'baseline'"), rows)
+    limits = report_figures.regret_limits(table)
+    return {
+        optimizer: _panel(
+            report_figures.draw_sensitivity, f"sensitivity-{split}-{optimizer}", schedules, policy, limits
+        )
+        for optimizer, (schedules, policy) in table.items()
+    }
+
+
+def _losses(curve: pd.DataFrame) -> dict[str, str]:
+    """By loss of the agents a picture of it."""
+    return {
+        str(name).replace("_", " "): _panel(report_figures.draw_losses, f"loss-{name}", part)
+        for name, part in curve.groupby("name", sort=True)
+    }
+
+
+def _panel(draw: Callable[..., None], name: str, *content: Any) -> str:
+    return report_figures.svg(report_figures.panel(draw, *content), name)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -108,6 +140,12 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _place(regret: float) -> str:
+    """CSS of where a regret lies on a scale, whose ends take what lies beyond them."""
+    low, high = SCALE
+    return f"{100 * (min(max(regret, low), high) - low) / (high - low):.1f}%"
 
 
 def _shade(regret: float) -> str:

@@ -20,6 +20,7 @@ TASK_COLUMNS = (
     "control.state_blind", "control.random_init", "rival.finder_tenth", "rival.finder_steepest",
 )  # fmt: skip
 SHOWN_TASKS = 6  # whose learning-rate curves are drawn
+SHOWN_OF_REGIME = 4  # the same, where a page shows regimes one by one
 
 
 def load(path: Any) -> pd.DataFrame:
@@ -49,10 +50,10 @@ class TaskCurves:
     textbook: np.ndarray  # (points,) of the textbook default
 
 
-def task_curves(rows: pd.DataFrame) -> list[TaskCurves]:
-    """Tasks from the policy's best to its worst, evenly spaced in rank."""
+def task_curves(rows: pd.DataFrame, most: int = SHOWN_TASKS) -> list[TaskCurves]:
+    """At most so many tasks from the policy's best to its worst, evenly spaced in rank."""
     ranked = rows[rows.group == POLICY].groupby("task").regret.mean().sort_values(kind="stable")
-    where = np.unique(np.linspace(0, len(ranked) - 1, min(SHOWN_TASKS, len(ranked))).round().astype(int))
+    where = np.unique(np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int))
     label, out = labels.of_runs(rows), list[TaskCurves]()
     for task in ranked.index[where]:
         curves = rows[rows.task == task].groupby("group").lr_curve.apply(lambda of: np.stack(of.to_list()))

@@ -72,12 +72,14 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Part:
-    """Normalised regret of one method on the tasks of one regime; `gap` as in `Score`."""
+    """Normalised regret of one method on the tasks of one regime; `low`, `high` and `gap` as in `Score`."""
 
     mean: float
     gap: float | None = None
     gap_low: float | None = None
     gap_high: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def _score(group: str, values: Mapping[str, float]) -> Score:
 
 
 def _part(regime: str, values: Mapping[str, float]) -> Part:
-    gaps = (values.get(f"{regime}_policy_minus{end}") for end in ("", "_low", "_high"))
-    return Part(values[f"{regime}_mean"], *gaps)
+    ends = ("policy_minus", "policy_minus_low", "policy_minus_high", "low", "high")
+    return Part(values[f"{regime}_mean"], *(values.get(f"{regime}_{end}") for end in ends))
 
 
 def find(scores: Iterable[Score], group: str) -> Score | None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from lrpilot.probe import LOW, NOISE, Landmarks, Probes, landmarks, smoothing
+from lrpilot.style import PLAIN, POLICY, RC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,6 @@ MOST_TESTS = 3
 BELOW = 1.0  # decades below the middle of lowest loss and blow-up
 LEAST = 0.01  # relative fall of the loss; a smaller one is none
 GAP = 0.5  # decades from the lowest loss to the blow-up, where none was met
-SUGGESTED, CURVE, BATCH, MARK = "#1f5fa8", "#333333", "#b9b2a7", "#c8311c"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,16 +90,18 @@ class Suggestion:
             from matplotlib import pyplot
         except ImportError as error:
             raise ImportError("a plot needs matplotlib: pip install matplotlib; or use .curve") from error
-        axes: Any = ax if ax is not None else pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
-        axes.plot(self.curve.rate, self.curve.loss, ".", color=BATCH, ms=4, label="batch loss")
-        axes.plot(self.curve.rate, self.curve.smoothed, color=CURVE, lw=1.4, label="smoothed")
+        with cast(Any, pyplot).rc_context(RC):
+            axes: Any = ax if ax is not None else pyplot.subplots(figsize=(6, 4), layout="constrained")[1]
+        ink = pyplot.rcParams["text.color"]
+        axes.plot(self.curve.rate, self.curve.loss, ".", color=PLAIN, ms=4, label="batch loss")
+        axes.plot(self.curve.rate, self.curve.smoothed, color=ink, lw=1.5, label="smoothed")
         for rate, name, color, style in (
-            (self.lowest, "lowest loss", CURVE, ":"),
-            (self.blowup, "blow-up", MARK, "--"),
-            (self.lr, "suggested", SUGGESTED, "-"),
+            (self.lowest, "lowest loss", ink, ":"),
+            (self.blowup, "blow-up", ink, "--"),
+            (self.lr, "suggested", POLICY, "-"),
         ):
             if rate is not None:
-                axes.axvline(rate, color=color, ls=style, lw=1.4, label=f"{name} {rate:.2g}")
+                axes.axvline(rate, color=color, ls=style, lw=1.5, label=f"{name} {rate:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
         axes.legend(frameon=False, fontsize="small")
         return axes

@@ -32,25 +32,39 @@ def broken(history: History) -> History:
     )
 
 
-CASES = {
-    "empty": (lambda h: h[:0], []),
-    "one decision": (lambda h: h[:1], ["probe (rolled back)", "learning rate", "if the level is held"]),
-    "half": (lambda h: h[:8], ["probe (rolled back)", "learning rate", "if the level is held", "mean loss"]),
-    "whole": (lambda h: h, ["probe (rolled back)", "learning rate", "mean loss", "EVENTS"]),
-    "nan": (broken, ["probe (rolled back)", "learning rate", "EVENTS"]),
+HELD = "rate if the level is held"
+CASES = {  # what is drawn, what the legend says, whether there is a loss
+    "empty": (lambda h: h[:0], [], False),
+    "one decision": (lambda h: h[:1], [HELD], False),
+    "half": (lambda h: h[:8], [HELD], True),
+    "whole": (lambda h: h, ["EVENTS"], True),
+    "nan": (broken, ["EVENTS"], False),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_draw(case: str) -> None:
-    cut, want = CASES[case]
+    cut, want, lost = CASES[case]
     history = cut(training()[0].history)
-    events = dict.fromkeys(d.event for d in history if is_alarm(d.event))
+    events = dict.fromkeys(f"guard: {d.event}" for d in history if is_alarm(d.event))
     want = [label for each in want for label in (events if each == "EVENTS" else [each])]
     ax = draw(history, STEPS)
     ax.figure.canvas.draw()
     assert [re.sub(r" \(\d+\)$", "", label) for label in labels(ax)] == want
     assert ax.get_yscale() == "log" and ax.get_xlim() == (0, STEPS)
+    assert [text.get_text() for text in ax.texts] == ["probe, rolled back"] * bool(len(history))
+    loss = ax.figure.axes[1].yaxis
+    assert loss.get_visible() == lost and ("loss" in loss.label.get_text()) == lost
+    pyplot.close(ax.figure)
+
+
+@pytest.mark.parametrize(("style", "ink"), [("default", "black"), ("dark_background", "white")])
+def test_events_have_the_colour_of_text(style: str, ink: str) -> None:
+    """So that they stand out from light and from dark."""
+    with pyplot.style.context(style):
+        ax = draw(training()[0].history, STEPS)
+        marks = [line.get_color() for line in ax.lines if str(line.get_label()).startswith("guard: ")]
+    assert marks and set(marks) == {ink}
     pyplot.close(ax.figure)
 
 

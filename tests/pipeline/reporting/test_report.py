@@ -1,106 +1,23 @@
 """The report and the README say what the evaluation measured, no more."""
 
-import json
+import html
 import re
-import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from bundles import write_bundle
+from evaluated import LEFT_OUT, REGRET, evaluation, rows, write
 from pipeline import report
 from pipeline.evaluation import aggregates
-from pipeline.paths import Paths
-from pipeline.reporting import readme, result_keys, scores
+from pipeline.reporting import readme, scores
 from pipeline.reporting.verdict import MINUS
-from repository import TOP
-
-ODD = "<b>odd</b> & family"  # what a name must not do to the page
-REGRET = {
-    "policy": 0.2123, "policy_val": 0.19, "rival.calibrated": 0.3, "rival.finder_steepest": 0.5,
-    "rival.finder_tenth": 0.4, "control.random_init": 0.9, "control.state_blind": 0.6, "control.mean_lr": 0.45,
-    "control.hold": 0.25, "textbook.default": 0.42, "textbook.wsd": 0.41, "baseline.cosine": 0.7,
-    "baseline.linear": 0.65,
-}  # fmt: skip
-SPREAD = 0.02
-REGIMES = {"ordinary": 0.75, "odd": 0.25}  # of the tasks, with their shares; no task of the two others
-SEEDS = {"grid": (1000, 1001)}  # that choose the oracle; all others are judged on 0 and 1
-LABEL = f"{ODD} w · SGD · 100 steps"
-LEFT_OUT = f"{ODD} lost · Adam · 90 steps: no tuned training improves on its start"
-
-
-def rows() -> pd.DataFrame:
-    """Two tasks, two seeds; regrets as in REGRET, a seed above and one below; baselines from two rates; the oracle."""
-    table = []
-    for task, (family, optimizer) in enumerate([("spirals", "adam"), (ODD, "sgd")]):
-        for group, regret in (REGRET | {"oracle.test_loss": 0.0}).items():
-            kind, _, method = group.rpartition(".")
-            runs = [(kind or "policy", np.nan)]
-            if kind == "baseline":
-                runs = [(k, lr0) for k in ("baseline", "grid") for lr0 in (1e-3, 1e-1)]
-            for kind, lr0 in runs:
-                for seed in SEEDS.get(kind, (0, 1)):
-                    value = regret + SPREAD * (2 * (seed % 2) - 1) + 0.1 * task
-                    table.append({
-                        "split": "heldout", "family": family, "task": f"{family}-{task}", "workload": "w",
-                        "regime": [*REGIMES][task],
-                        "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind,
-                        "method": method, "lr0": lr0, "seed": seed, "val_loss": value, "val_error": np.nan,
-                        "test_loss": np.nan if group == "control.random_init" else value, "test_error": np.nan,
-                        "milestones": [50, 100], "val_curve": [1.0, value], "lr_curve": np.linspace(1e-2, 0, 100),
-                        "seconds": 0.5, "regret": value, "steps_to_target": 50.0 if seed else np.nan,
-                        "epochs_to_target": 5.0 if seed else np.nan, "error_gap": 0.05 if task else np.nan,
-                    })  # fmt: skip
-    return pd.DataFrame(table)
-
-
-def evaluation() -> dict:
-    out: dict = {
-        "benchmark": "f00d" * 4, "calibrated.adam": "cosine 0.001", "heldout.configured": 3, "heldout.tasks": 2,
-        "heldout.left_out.lost-7": LEFT_OUT, "heldout.seeds": 2, "heldout.worst_task": LABEL,
-    }  # fmt: skip
-    for regime, share in REGIMES.items():
-        out |= {f"heldout.tasks.{regime}": 1, f"heldout.share.{regime}": share}
-    for group, mean in REGRET.items():
-        score = {"mean": mean, "iqm": mean, "low": mean - SPREAD, "high": mean + SPREAD, "worst": mean + 0.1}
-        if group != "policy":
-            gap = REGRET["policy"] - mean
-            score |= {"policy_minus": gap, "policy_minus_low": gap - SPREAD, "policy_minus_high": gap + SPREAD}
-            score |= {"tasks_lost": float(gap > 0)}
-            for i, regime in enumerate(REGIMES):  # the textbook default wins where trainings are odd
-                mine = 0.2 if group == "textbook.default" and i else gap
-                score |= {
-                    f"{regime}_policy_minus{end}": mine + d
-                    for end, d in (("", 0), ("_low", -SPREAD), ("_high", SPREAD))
-                }
-        score |= {"ordinary_mean": mean - 0.1, "odd_mean": mean + 0.3}
-        out |= result_keys.encode("heldout", group, {key: round(value, 4) for key, value in score.items()})
-    return out
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    paths = Paths(tmp_path_factory.mktemp("root"))
-    for path in (paths.evaluation, paths.evaluate_metrics, paths.train_curve):
-        path.parent.mkdir()
-    shutil.copy(TOP / "params.yaml", paths.params)
-    write_bundle(paths.policy)
-    rows().to_parquet(paths.evaluation)
-    contents = {
-        paths.evaluate_metrics: evaluation(),
-        paths.collect_metrics: {
-            "runs": 5760, "families": 2, "optimizers": 3, "schedules": 12, "decisions": 250000,
-            "divergent_share": 0.125, "wall_s": 300.0, "runs_per_hour": 69120,
-        },
-        paths.train_metrics: {"steps": 20000, "agents": 1},
-        paths.export_metrics: {"parity": 2e-07, "bytes": 99000, "agents": 1, "sha256": "ab" * 32},
-    }  # fmt: skip
-    for path, content in contents.items():
-        path.write_text(json.dumps(content))
-    paths.train_curve.write_text("agent,step,name,loss\nseed0,1000,critic_loss,0.5\nblind0,1000,critic_loss,0.6\n")
-    return paths
+    return write(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +56,26 @@ def test_the_page_names_the_worst_task_and_escapes_it(page: str) -> None:
     assert "<b>odd" not in page
 
 
-def test_the_table_of_tasks_has_labels_and_ids_the_worst_first(page: str) -> None:
+def test_the_tables_of_tasks_have_labels_and_ids_regime_by_regime(page: str) -> None:
     cells = re.findall(r'<tr><td title="([^"]+)">(.+?)<br><code>(.+?)</code> (.+?)</td>', page)
     odd = "&lt;b&gt;odd&lt;/b&gt; &amp; family"
     spirals = ("spirals-0", "spirals w · Adam · 100 steps", "spirals-0", "ordinary")
-    assert cells == [(f"{odd}-1", f"{odd} w · SGD · 100 steps", f"{odd}-1", "odd"), spirals]
+    assert cells == [spirals, (f"{odd}-1", f"{odd} w · SGD · 100 steps", f"{odd}-1", "odd")]
+
+
+@pytest.mark.parametrize(("regime", "more"), [("ordinary", -0.1), ("odd", 0.3)])
+def test_a_regime_has_a_section_of_its_own(page: str, regime: str, more: float) -> None:
+    """With the policy and its measures, the lowest mean first, on scales from -0.05 to 1.05; with rates and tasks."""
+    (section,) = re.findall(rf'<h3 id="heldout-{regime}">.+?</details>', page, re.DOTALL)
+    marks = re.findall(
+        r'class="(?:\w+ ?)+"><th class="name" scope="row">(.+?)</th>.+?left: ([\d.]+)%"></i></td>', section
+    )
+    others = {"textbook.wsd", "rival.finder_steepest", "baseline.cosine", "baseline.linear"}
+    expected = sorted((mean, group) for group, mean in REGRET.items() if group not in others)
+    places = [round(100 * (min(max(mean + more, -0.05), 1.05) + 0.05) / 1.1, 1) for mean, _ in expected]
+    assert [html.unescape(name) for name, _ in marks] == [scores.NAMES[group] for _, group in expected]
+    assert [float(place) for _, place in marks] == places
+    assert len(re.findall("<svg", section)) == 1 and f"</code> {regime}</td>" in section
 
 
 def test_regimes_are_columns(page: str) -> None:
@@ -164,15 +96,26 @@ def test_the_page_states_the_tasks_and_seeds_of_the_runs(page: str) -> None:
 
 def test_the_page_needs_nothing_from_outside(page: str) -> None:
     sources = re.findall(r"(?:src|href)\s*=\s*[\"']?([^\"'>\s]+)|url\(([^)]*)\)|@import", page)
-    assert sources and all(src.startswith("data:image/svg+xml;base64,") for src, _ in sources)
-    assert not re.search(r"<(script|link|iframe)\b", page)
+    ids = Counter(re.findall(r' id="([^"]+)"', page))
+    assert sources and {(href or url).removeprefix("#") for href, url in sources} <= {*ids}
+    assert [name for name, count in ids.items() if count > 1] == []
+    assert not re.search(r"<(script|link|iframe|img)\b", page)
+
+
+def test_pictures_have_the_colours_of_the_page(page: str) -> None:
+    """Which are lighter where it is dark; no text of theirs is black."""
+    defined = set(re.findall(r"(--\w+):", page))
+    pictures = re.findall(r"<svg.+?</svg>", page, re.DOTALL)
+    used = {name for picture in pictures for name in re.findall(r"var\((--\w+)\)", picture)}
+    assert {"--policy", "--other", "--control"} <= used <= defined
+    assert all("currentColor" in picture and not re.search(r"#000000|black", picture) for picture in pictures)
 
 
 def test_what_is_wide_scrolls_in_a_box_of_its_own(page: str) -> None:
-    """So that a page 390 px wide does not scroll sideways; the tables of facts wrap instead."""
+    """So that a page 390 px wide does not scroll sideways; scales and tables of facts wrap instead."""
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
-    before = [page[match.start() - 30 : match.start()] for match in re.finditer(r"<table>|<img ", page)]
-    assert len(before) >= 7
+    before = [page[match.start() - 30 : match.start()] for match in re.finditer(r"<table>", page)]
+    assert len(before) == 5
     assert [text for text in before if not re.search(r'<div class="scroll[ \w]*">$', text)] == []
 
 

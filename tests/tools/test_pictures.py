@@ -1,0 +1,60 @@
+"""The scripts behind the pictures run, and every picture of the documentation is small and described."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lrpilot.history import METRICS
+from repository import TOP
+
+IMAGES = TOP / "docs/images"
+MOST_BYTES = 300_000
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+
+
+def test_first_training_draws_what_it_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, results = tmp_path / "new" / "picture.png", tmp_path / "results.json"
+    main = runpy.run_path(str(TOP / "examples/first_training.py"))["main"]
+    main(["--epochs", "1", "--seeds", "1", "--picture", str(picture), "--results", str(results)])
+    *schedules, written = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in schedules] == [
+        "cosine from 0.0001", "cosine from 0.001", "cosine from 0.01", "PilotLR",
+    ]  # fmt: skip
+    assert all(re.fullmatch(r"[\w. ]+: loss \d\.\d{3}; accuracy [\d.]+%", line) for line in schedules)
+    (run,) = json.loads(results.read_text())["PilotLR"]
+    assert f"PilotLR: loss {run['losses'][-1]:.3f}; accuracy {run['accuracy']:.1%}" == schedules[-1]
+    width, height = Image.open(picture).size
+    assert written == str(picture) and width == 2 * height
+
+
+def test_logged_digits_logs_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(TOP / "examples/logged_digits.py"), run_name="__main__")
+    board = EventAccumulator("runs/digits", size_guidance={"scalars": 0})
+    board.Reload()
+    client = MlflowClient("sqlite:///mlflow.db")
+    (run,) = client.search_runs(["1"])
+    names = {*METRICS} - {"lrpilot/val_loss"}
+    assert {*board.Tags()["scalars"]} == {*run.data.metrics} == names
+    for name in names:
+        points = {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        assert points and {event.step: event.value for event in board.Scalars(name)} == pytest.approx(points, rel=1e-5)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pictures_of_a_page_are_there(page: Path) -> None:
+    for text, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not path.startswith("http"):
+            assert text and (page.parent / path).is_file(), path
+
+
+@pytest.mark.parametrize("path", sorted(IMAGES.iterdir()), ids=lambda path: path.name)
+def test_pictures_are_small_and_used(path: Path) -> None:
+    assert path.stat().st_size < MOST_BYTES
+    assert any(path.name in page.read_text(encoding="utf-8") for page in PAGES)
