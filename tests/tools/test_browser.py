@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -37,20 +38,20 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def complaints(page: Page, address: str) -> list[str]:
-    """What is wrong with a page: errors while it loads, requests elsewhere, widths at which it scrolls sideways."""
+def complaints(browser: Browser, address: str) -> list[str]:
+    """What is wrong with a page: errors while it loads, requests that fail, widths at which it scrolls sideways."""
     out: list[str] = []
+    page = browser.new_page()
     page.on("console", lambda message: out.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: out.append(f"script: {error}"))
     page.on("requestfailed", lambda request: out.append(f"not loaded: {request.url}"))
-    for scheme in SCHEMES:
+    page.goto(address)
+    for scheme, width in product(SCHEMES, WIDTHS):
         page.emulate_media(color_scheme=scheme)
-        page.goto(address)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 800})
-            wide = page.evaluate("document.documentElement.scrollWidth")
-            if wide > page.evaluate("innerWidth"):
-                out.append(f"{scheme}, {width} px wide: the page is {wide} px wide")
+        page.set_viewport_size({"width": width, "height": 800})
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            out.append(f"{scheme}, {width} px: the page is {wide} px wide")
+    page.close()
     return out
 
 
@@ -69,8 +70,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_report(browser: Browser, reported: Path) -> None:
+    assert complaints(browser, reported.as_uri()) == []
     page = browser.new_page()
-    assert complaints(page, reported.as_uri()) == []
+    page.goto(reported.as_uri())
     for scheme, dark in zip(SCHEMES, (False, True), strict=True):
         page.emulate_media(color_scheme=scheme)
         assert (luminance(page, "color") > luminance(page, "backgroundColor")) == dark
@@ -91,7 +93,4 @@ def site() -> Iterator[str]:
 
 def test_the_site(browser: Browser, site: str) -> None:
     pages = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path.name != "404.html")
-    page = browser.new_page()
-    wrong = {name: said for name in pages if (said := complaints(page, f"{site}/{name}"))}
-    page.close()
-    assert wrong == {}
+    assert {name: said for name in pages if (said := complaints(browser, f"{site}/{name}"))} == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,16 @@ def test_there_are_three() -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_to_files(path: Path) -> None:
+    texts = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    links = re.findall(r"\]\(([^)#]+)", "\n".join(texts))
+    assert links and [link for link in links if not (path.parent / link).is_file()] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_run_has_the_outputs_that_are_stored(path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(copy / ".ipython"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name, value in clones.environment(copy).items():
         monkeypatch.setenv(name, value)
     stored, fresh = (nbformat.read(path, as_version=4) for _ in range(2))
