@@ -30,7 +30,7 @@ def of_runs(train: Mapping[str, Any] | None = None, **more: Any) -> Variant:
 
 
 def of_twins(train: Mapping[str, Any] | None = None, **more: Any) -> Variant:
-    """Of agents that learn from departures, three as one policy: only several critics show how sure they are of a move."""
+    """Of agents that learn from departures, three as one policy: only several critics show how sure they are."""
     return Variant(train or {}, agents=MEAN, **more)
 
 
