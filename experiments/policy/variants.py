@@ -201,6 +201,7 @@ EXPERIMENTS = {
             "two, 0.01": of_twins(caution={"margin": 0.01}),
             "two, 0.1": of_twins(caution={"margin": 0.1}),
             "two, 0.03, and half of a first level": of_twins(caution={"first": 0.5}),
+            "two, 0.1, and half of a first level": of_twins(caution={"margin": 0.1, "first": 0.5}),
         },
     ),
     "twins": Experiment(
