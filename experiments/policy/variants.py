@@ -194,14 +194,14 @@ EXPERIMENTS = {
     "caution": Experiment(
         "How sure must a move be?",
         {
-            "two deviations, 0.03": of_twins(),
-            "none, 0.03": of_twins(caution={"later": 0.0}),
-            "one, 0.03": of_twins(caution={"later": 1.0}),
-            "three, 0.03": of_twins(caution={"later": 3.0}),
-            "two, 0.01": of_twins(caution={"margin": 0.01}),
-            "two, 0.1": of_twins(caution={"margin": 0.1}),
-            "two, 0.03, and half of a first level": of_twins(caution={"first": 0.5}),
-            "two, 0.1, and half of a first level": of_twins(caution={"margin": 0.1, "first": 0.5}),
+            "two deviations, 0.03": of_twins(caution={"later": 2.0, "margin": 0.03}),
+            "none, 0.03": of_twins(caution={"later": 0.0, "margin": 0.03}),
+            "one, 0.03": of_twins(caution={"later": 1.0, "margin": 0.03}),
+            "three, 0.03": of_twins(caution={"later": 3.0, "margin": 0.03}),
+            "two, 0.01": of_twins(caution={"later": 2.0, "margin": 0.01}),
+            "two, 0.1": of_twins(caution={"later": 2.0, "margin": 0.1}),
+            "two, 0.03, and half of a first level": of_twins(caution={"first": 0.5, "later": 2.0, "margin": 0.03}),
+            "two, 0.1, and half of a first level": of_twins(caution={"first": 0.5, "later": 2.0, "margin": 0.1}),
         },
     ),
     "twins": Experiment(
