@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,14 +125,17 @@ def wandb(browser: Browser, folder: Path) -> None:
         done = subprocess.run([*name, *command], cwd=folder, env=TERMINAL, capture_output=True, text=True, check=True)
         return done.stdout
 
+    def press(keys: Sequence[str], until: Callable[[str], bool]) -> None:
+        while not until(tmux("capture-pane", "-p")):
+            tmux("send-keys", *keys)
+            time.sleep(DRAWN / 1000)
+
     tmux("new-session", "-d", *size, sys.executable, "-m", "wandb", "leet", "run", "wandb/latest-run")
     try:
-        while "lrpilot/loss" not in tmux("capture-pane", "-p"):
-            time.sleep(1)
-        for key in ("[", "]", "Tab", "s", "s", "y"):  # side bars away; to the third row of charts; its log axis
-            time.sleep(DRAWN / 1000)
-            tmux("send-keys", key)
-        time.sleep(DRAWN / 1000)
+        press((), lambda text: "lrpilot/loss_noise" in text)  # it is there
+        press(["["], lambda text: "Run Overview" not in text)
+        press(["]"], lambda text: "System Metrics" not in text)
+        press(["Tab", "s", "s", "y"], lambda text: "lrpilot/lr [log]" in text)  # of the third row of charts
         text = tmux("capture-pane", "-p", "-e")
     finally:
         tmux("kill-server")
