@@ -3,6 +3,8 @@
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,13 @@ MOST_BYTES = 300_000
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 
 
-def test_first_training_draws_what_it_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_first_training_draws_what_it_trained(tmp_path: Path) -> None:
     picture, results = tmp_path / "new" / "picture.png", tmp_path / "results.json"
-    main = runpy.run_path(str(TOP / "examples/first_training.py"))["main"]
-    main(["--epochs", "1", "--seeds", "1", "--picture", str(picture), "--results", str(results)])
-    *schedules, written = capsys.readouterr().out.splitlines()
+    script = [sys.executable, str(TOP / "examples/first_training.py"), "--epochs", "1", "--seeds", "1"]
+    done = subprocess.run(
+        [*script, "--picture", str(picture), "--results", str(results)], check=True, capture_output=True, text=True
+    )
+    *schedules, written = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in schedules] == [
         "cosine from 0.0001", "cosine from 0.001", "cosine from 0.01", "PilotLR",
     ]  # fmt: skip
