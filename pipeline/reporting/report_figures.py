@@ -150,9 +150,9 @@ def sensitivity(table: Mapping[str, tuple[pd.DataFrame, float]]) -> Figure:
 
 
 def _draw_sensitivities(figure: FigureBase, table: Mapping[str, tuple[pd.DataFrame, float]]) -> None:
-    axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    axes, limits = figure.subplots(1, len(table), sharey=True, squeeze=False)[0], regret_limits(table)
     for ax, (optimizer, (schedules, policy)) in zip(axes, table.items(), strict=True):
-        draw_sensitivity(ax, schedules, policy, regret_limits(table))
+        draw_sensitivity(ax, schedules, policy, limits)
         ax.label_outer()
         ax.set_title(optimizer)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -38,7 +38,6 @@ def judge(table: Sequence[Score], worst_task: str | None = None) -> Verdict:
     """What the scores of one split allow to say, the losses first; `worst_task` is the label of the policy's worst."""
     others = [s for s in table if s.kind in ("baseline", "textbook", "rival")]
     controls = [s for s in table if s.kind == "control"]
-    beaten = [s for s in others if s.beaten]
     ahead = [s for s in others if s.ahead]
     open_ = [s for s in others if not (s.beaten or s.ahead)]
     equal = [s for s in controls if not s.beaten]
@@ -53,9 +52,9 @@ def judge(table: Sequence[Score], worst_task: str | None = None) -> Verdict:
     if first := [s for s in measures if s.beaten]:
         gaps = _and([f"the {role(s)} {gap(s)}" for s in first])
         sentences.append(f"Lower regret than {gaps}; the interval of the difference excludes zero.")
-    if rest := [s for s in beaten if s not in measures]:
-        others_left = [s for s in others if s not in measures]
-        sentences.append(f"{'Also lower' if first else 'Lower'} regret than {_and(_counted(rest, others_left))}.")
+    unmeasured = [s for s in others if s not in measures]
+    if any(s.beaten for s in unmeasured):
+        sentences.append(f"{'Also lower' if first else 'Lower'} regret than {_and(_counted(unmeasured))}.")
     if controls and not equal:
         sentences.append(f"All {len(controls)} controls are beaten: what the policy does with what it sees matters.")
     return Verdict(_tone(equal, open_, ahead), _headline(measures, others, equal), tuple(sentences))
@@ -76,14 +75,16 @@ def _of_control(control: Score) -> str:
     return f"The control “{control.name}” {relation}, {gap(control)}: {MEANING.get(control.group, control.name)}."
 
 
-def _counted(beaten: list[Score], others: list[Score]) -> list[str]:
-    """Rivals by their names, or by their number where they are many; schedules by their number."""
-    words = [score.name for score in beaten if score.kind == "rival"]
+def _counted(unmeasured: list[Score]) -> list[str]:
+    """What is beaten of the methods that are no yardsticks: rivals by their names, or by their number where they are
+    many; schedules by their number.
+    """
+    words = [score.name for score in unmeasured if score.kind == "rival" and score.beaten]
     if len(words) > MOST_NAMES:
-        words = [f"{len(words)} of {len([s for s in others if s.kind == 'rival'])} other rivals"]
+        words = [f"{len(words)} of {len([s for s in unmeasured if s.kind == 'rival'])} other rivals"]
     for kind, rate in (("textbook", "at the textbook rate"), ("baseline", "from a blindly chosen rate")):
-        every = [score for score in others if score.kind == kind and score.group != TEXTBOOK]
-        if count := len([score for score in beaten if score in every]):
+        every = [score for score in unmeasured if score.kind == kind and score.group != TEXTBOOK]
+        if count := len([score for score in every if score.beaten]):
             words.append(f"{count} of {len(every)} {'other ' * (kind == 'textbook')}schedules {rate}")
     return words
 
@@ -127,7 +128,7 @@ def _headline(measures: list[Score], others: list[Score], equal: list[Score]) ->
         parts = [(better, "does better"), (as_well, "does as well")]
         sentence = "; a control ".join(f"{what}: {_names(which)}" for which, what in parts if which)
         return f"A control {sentence}"
-    every = _counted([s for s in others if s.beaten], others)
+    every = _counted([s for s in others if s not in measures])
     beaten = _and([f"the {role(s)}" for s in measures if s.beaten] or every)
     if unbeaten := [s for s in others if not s.beaten]:
         return f"Not better than: {_names(unbeaten)}" + (f"; lower regret than {beaten}" if beaten else "")
