@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -41,16 +42,19 @@ REMEDIES = {
 
 
 def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
-    """The tasks of a collection. A smaller collection with the same seed has the first of them.
+    """The tasks of a collection: `collect.extra` of single families, then `collect.tasks` of all regimes by their
+    `shares`, and within each regime of the families by `collect.families`.
 
-    Regimes come by their `shares`, and within each the families by `collect.families`. Raises ValueError for a regime
-    with a share but no family, and for a behaviour policy that cannot be used.
+    With fewer tasks and the same seed it has the first of them. Raises ValueError for a regime with a share but no
+    family, and for a behaviour policy that cannot be used.
     """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     branches, specs = config.branches, []
     groups = Groups(branches.levels, branches.moves, branches.twins, branches.base, branches.rolled_in)
-    for i, name in enumerate(drawn_families(config.families, shares, config.tasks)):
-        rng = np.random.default_rng([config.seed, i])
+    extra = [(name, [crc32(name.encode()), k]) for name, count in config.extra.items() for k in range(count)]
+    drawn = [(name, [i]) for i, name in enumerate(drawn_families(config.families, shares, config.tasks))]
+    for name, own in [*extra, *drawn]:
+        rng = np.random.default_rng([config.seed, *own])
         seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)
         twins = groups if rng.random() < branches.share else None
         specs.append(Spec(

@@ -71,11 +71,12 @@ class BranchesConfig:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What is recorded: `tasks` workloads drawn from the families, and `runs_per_task` runs of each."""
+    """What is recorded: `tasks` workloads drawn from the families and those of `extra`, `runs_per_task` runs of each."""
 
     seed: Natural
     families: Annotated[dict[Recorded, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
     tasks: Count
+    extra: dict[Recorded, Count]  # name -> tasks of this family besides those; may be empty
     runs_per_task: Count
     no_probe_share: Share  # of the runs start without the range test
     schedules: Annotated[dict[Behaviour, Positive], NonEmpty()]  # likewise
