@@ -71,7 +71,7 @@ class BranchesConfig:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What is recorded: `tasks` workloads drawn from the families and those of `extra`, `runs_per_task` runs of each."""
+    """What is recorded: `tasks` workloads drawn from the families, and `extra` ones; `runs_per_task` runs of each."""
 
     seed: Natural
     families: Annotated[dict[Recorded, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
@@ -125,7 +125,13 @@ class TrainConfig:
     features: Annotated[tuple[Annotated[str, OneOf(FEATURES)], ...], NonEmpty()]  # groups of them that the agents see
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
+    stops: Natural  # of each twin: decisions at which critics of departures learn what it is worth to stop there
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
+
+    @property
+    def departing(self) -> int | None:
+        """Stops of each twin where agents learn from departures; None where they learn from whole runs."""
+        return self.stops if self.learns_from == "departures" else None
 
 
 @dataclass(frozen=True)

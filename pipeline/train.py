@@ -23,7 +23,6 @@ from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
 from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
 from policy import observations, trajectories
-from policy.departures import DEPARTURES
 from policy.mdp import Reward
 from policy.store import build
 
@@ -48,8 +47,7 @@ def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, fol
     pool = engine("local")
     # Not where temporary files usually lie: that may be memory. A stage that was killed leaves it to the next one.
     with tempfile.TemporaryDirectory(dir=folder, prefix="store-") as store:
-        departing = missing[0].config.learns_from == DEPARTURES
-        optimizers = build(paths, reward, Path(store), partial(results, pool), departing=departing)
+        optimizers = build(paths, reward, Path(store), partial(results, pool), stops=missing[0].config.departing)
         work = partial(agent_cache.train, store=Path(store), optimizers=optimizers, folder=AGENT_CACHE)
         for _ in progress(results(pool, work, missing), len(missing), "train", lambda _: 1.0, "agents"):
             pass

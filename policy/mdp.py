@@ -61,19 +61,29 @@ def potential(val_loss: np.ndarray, loss0: float, best: float, reward: Reward) -
     return np.where(np.isfinite(val_loss), np.maximum(phi, reward.floor), reward.floor)
 
 
-def rewards(
+def potentials(
     val_loss: np.ndarray, ends: np.ndarray, diverged: np.ndarray, baseline_loss: float, reward: Reward
 ) -> np.ndarray:
-    """Rewards of one task's runs.
+    """phi (D + 1, runs) of one task's runs at each decision and at the end.
 
     val_loss (D + 1, runs): at each decision and at the end; row `ends[i]` is the last row of run i. ends (runs,) int;
-    diverged (runs,) bool. Returns (D, runs): the reward of decision d, 0 past a run's end.
+    diverged (runs,) bool.
     """
     columns = np.arange(len(ends))
     loss0 = initial_loss(val_loss[0], baseline_loss)
     final = np.where(diverged, np.nan, val_loss[ends, columns])
     phi = potential(val_loss, loss0, best_loss(final, loss0), reward)
     phi[ends, columns] = np.where(diverged, reward.floor, phi[ends, columns])
-    gains = np.where(np.arange(len(val_loss) - 1)[:, None] < ends, np.diff(phi, axis=0), 0.0)
-    gains[ends - 1, columns] -= gains.sum(axis=0).mean()
+    return phi
+
+
+def rewards(
+    val_loss: np.ndarray, ends: np.ndarray, diverged: np.ndarray, baseline_loss: float, reward: Reward
+) -> np.ndarray:
+    """Rewards (D, runs) of one task's runs, whose arguments are those of `potentials`: of decision d, 0 past a run's
+    end.
+    """
+    phi = potentials(val_loss, ends, diverged, baseline_loss, reward)
+    gains = np.where(np.arange(len(phi) - 1)[:, None] < ends, np.diff(phi, axis=0), 0.0)
+    gains[ends - 1, np.arange(len(ends))] -= gains.sum(axis=0).mean()
     return gains

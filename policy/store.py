@@ -3,8 +3,8 @@
 Agents differ in what their episodes hide. Hidden features are 0, so an observation is assembled when it is drawn. A row
 per decision holds what changes within a run; the features of the validation loss are stored once for every period in
 which it can be shown. A row per run holds what is constant in the run. Decisions are rows as in the files: a run of D
-decisions has D + 1 rows, and the last one is its end, with reward 0. A store may instead hold only the departures of
-twins; then each departure is a run of one decision.
+decisions has D + 1 rows, and the last one is its end, with reward 0. A store may instead hold only departures
+(`policy.departures`); then each departure is a run of one decision.
 
 Runs end with the budget or with a divergence, and both are terminal. (The horizon is part of the observation, so a run
 that uses up its budget has ended and was not truncated. A truncated episode would also lose its last reward.)
@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from lrpilot.actions import ActionEquation
 from lrpilot.features import FEATURES, GROUPS, NAMES
-from policy import mdp, trajectories
-from policy.departures import departed, departures
+from policy import departures, mdp, trajectories
 from policy.observations import TaskRecording, mask, observations
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
@@ -175,14 +174,14 @@ def build(
     imap: Imap = map,
     equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
     *,
-    departing: bool = False,
+    stops: int | None = None,
 ) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
-    With `departing`, the store holds the departures of twins instead of whole runs. It needs memory only for the runs'
-    rows. Raises TrajectoryError for a damaged file, OSError for want of disk space.
+    With `stops`, the store holds departures instead of whole runs: those of twins, and up to so many stops of each run.
+    It needs memory only for the runs' rows. Raises TrajectoryError for a damaged file, OSError for want of disk space.
     """
-    rows = np.cumsum([0, *(_rows(path, departing) for path in paths)])
+    rows = np.cumsum([0, *(_rows(path, stops) for path in paths)])
     if not rows[-1]:
         raise trajectories.TrajectoryError(
             f"{paths[0].parent}: no run is a twin; collect.branches.share must be above 0"
@@ -193,7 +192,8 @@ def build(
     for name, shape in (("decisions", (rows[-1], len(DECISION))), ("actions", rows[-1:]), ("rewards", rows[-1:])):
         np.lib.format.open_memmap(_file(folder, name), "w+", np.float32, tuple(map(int, shape)))
     jobs = [(i, paths[i : i + PIECE], int(rows[i])) for i in range(0, len(paths), PIECE)]
-    add = partial(_add, reward=reward, folder=folder, equation=equation, departing=departing)
+    made_of = _arrays if stops is None else partial(_departing, stops=stops)
+    add = partial(_add, made_of=partial(made_of, reward=reward, equation=equation), folder=folder)
     tasks = [t for _, part in sorted(imap(add, jobs)) for t in part]
     lengths = np.concatenate([lengths for lengths, _, _ in tasks])
     np.save(_file(folder, "starts"), np.append(0, np.cumsum(lengths)))
@@ -206,20 +206,18 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _rows(path: Path, departing: bool) -> int:
-    """Rows that a file takes in a store, from its footer. For departures: two for each, from the columns about them."""
+def _rows(path: Path, stops: int | None) -> int:
+    """Rows that a file takes in a store: those of its own, from its footer, or two for each departure."""
+    if stops is not None:
+        return 2 * departures.count(TaskRecording(trajectories.read(path)), stops)
     try:
-        if not departing:
-            return pq.read_metadata(path).num_rows
-        table = pq.read_table(path, columns=["group", "departs_at"], filters=[("decision", "==", 0)])
+        return pq.read_metadata(path).num_rows
     except (pa.ArrowException, OSError):
         return len(trajectories.read(path))  # which says what is wrong with it
-    runs, _ = departed(*(column.to_numpy() for column in table.itercolumns()))
-    return 2 * len(runs)
 
 
 def _add(
-    job: tuple[int, Sequence[Path], int], reward: mdp.Reward, folder: Path, equation: ActionEquation, departing: bool
+    job: tuple[int, Sequence[Path], int], made_of: Callable[[TaskRecording], Iterator[np.ndarray]], folder: Path
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray, str]]]:
     """Fill in the rows of some files, starting at a given row. Returns lengths (runs,), `constants` and optimizer of
     each.
@@ -229,7 +227,7 @@ def _add(
     out = []
     for path in paths:
         task = TaskRecording(trajectories.read(path))
-        lengths, *columns, constants = (_departing if departing else _arrays)(task, reward, equation)
+        lengths, *columns, constants = made_of(task)
         for array, values in zip(arrays, columns, strict=True):
             array[row : row + len(values)] = values
         row += int(lengths.sum())
@@ -252,9 +250,9 @@ def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -
     yield _constants(made)
 
 
-def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
-    """The same for the departures of its twins. Each is a run of one decision, with an end."""
-    these = departures(task, reward, equation)
+def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, stops: int) -> Iterator[np.ndarray]:
+    """The same for its departures. Each is a run of one decision, with an end."""
+    these = departures.departures(task, reward, equation, stops)
     made = _made(task)
     observed = made[these.runs, these.decisions]
     yield np.full(len(these.runs), 2)

@@ -92,9 +92,10 @@ def explained(
 def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     """All figures of recorded tasks."""
     params, pool, out = load(root), engine("local"), dict[str, Any]()
-    with tempfile.TemporaryDirectory() as folder:
-        build(files, Reward(**asdict(params.reward)), Path(folder), partial(results, pool), departing=True)
-        store = Store.open(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as unseen:
+        for place, stops in ((folder, params.train.stops), (unseen, 0)):  # critics are judged by departures of twins
+            build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), stops=stops)
+        store = Store.open(Path(unseen))
         branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
         held_out, rest = np.split(branched, [len(branched) // HELD_OUT])
         out |= {"tasks": len(branched), "departures": int(store.tasks.sum())}

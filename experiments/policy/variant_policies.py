@@ -26,7 +26,6 @@ from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import AGENT_CACHE, Paths
 from policy import graph, trajectories
-from policy.departures import DEPARTURES
 from policy.mdp import Reward
 from policy.store import build
 
@@ -46,7 +45,7 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     config, reward = variant.settings(params)
-    return content | {"reward": asdict(reward), "learns_from": config.learns_from}
+    return content | {"reward": asdict(reward), "departing": config.departing}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
@@ -110,8 +109,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
-                departing = first.settings(params)[0].learns_from == DEPARTURES
-                optimizers = build(learned, reward, store, partial(results, pool), equation, departing=departing)
+                departing = first.settings(params)[0].departing
+                optimizers = build(learned, reward, store, partial(results, pool), equation, stops=departing)
             if first.rescaled:
                 rescaling.rescale(store, first.rescaled)
             run(partial(agent_cache.train, store=store, optimizers=optimizers, folder=AGENT_CACHE), agents, "train")

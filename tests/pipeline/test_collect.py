@@ -67,6 +67,13 @@ def test_a_larger_collection_begins_with_the_smaller(tmp_path: Path) -> None:
     assert large[:5] == small
 
 
+def test_extra_tasks_leave_the_others_as_they_are(tmp_path: Path) -> None:
+    usual, more = planned(tmp_path), planned(tmp_path, extra={"spirals": 3, "regression": 2})
+    assert [spec.family for spec in more[:5]] == ["spirals"] * 3 + ["regression"] * 2 and more[5:] == usual
+    assert len({spec.name() for spec in more}) == len(more)
+    assert planned(tmp_path, extra={"regression": 1})[0] == more[3]
+
+
 def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {"tabular": 1.0, "overfit": 1.0, "topics_bag": 1.0}
     before = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}

@@ -7,7 +7,7 @@ import pytest
 
 from lrpilot.actions import ActionEquation
 from policy import mdp, trajectories
-from policy.departures import departures
+from policy.departures import count, departures
 from policy.observations import TaskRecording, observations
 from policy.store import Masks, Store, build
 from written_task import drawn_table, twins
@@ -27,7 +27,7 @@ REGRETS = np.array([0.5, 0.0, 0.75, np.nan, 0.5, 0.0, 1.0])
 
 def test_returns_by_hand() -> None:
     phi = -np.log10(REGRETS + 1)
-    d = departures(TaskRecording(twins(**TWINS)), REWARD, EQUATION)
+    d = departures(TaskRecording(twins(**TWINS)), REWARD, EQUATION, stops=0)
     assert d.runs.tolist() == [1, 2, 4, 5, 6] and d.decisions.tolist() == [1, 1, 0, 0, 0]
     np.testing.assert_allclose(d.actions, [0.5, -0.5, 0.0, 0.5, -1.0])  # -3 lies beyond the span
     np.testing.assert_allclose(d.returns, [*(phi[[1, 2]] - phi[0]), *(phi[4:] - phi[4:].mean())])
@@ -35,12 +35,39 @@ def test_returns_by_hand() -> None:
 
 def test_a_twin_that_diverges_returns_the_floor_less_its_base() -> None:
     table = twins([0.4, np.nan], [(0, 0, -1, 0.0), (0, 1, 1, 1.0)], [0.0, 0.0])
-    d = departures(TaskRecording(table), REWARD, EQUATION)
+    d = departures(TaskRecording(table), REWARD, EQUATION, stops=0)
     np.testing.assert_allclose(d.returns, [-0.5])
 
 
+def test_stops_by_hand() -> None:
+    """A twin's only later decision, or none where it moves there. Regret 1 at that decision, as at the start."""
+    table = twins([0.7, 0.4, np.nan], [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, -1, 0.0)], [0.1, 0.1, 0.1])
+    column = table.schema.get_field_index("level")
+    level = table["level"].to_numpy().copy()
+    level[4] = 0.6  # run 1 moves at decision 1
+    d = departures(TaskRecording(table.set_column(column, table.schema.field(column), [level])), REWARD, EQUATION, 3)
+    assert d.runs.tolist() == [1, 0, 2] and d.decisions.tolist() == [1, 1, 1] and d.actions[1:].tolist() == [-1, -1]
+    np.testing.assert_allclose(d.returns[1:], -np.log10(2) - np.array([-np.log10(1.5), -0.5]))
+
+
+def test_stops_are_spread_over_the_decisions_after_the_last_move() -> None:
+    table = drawn_table(0, (40, 40, 40, 40))
+    changes = {"group": np.zeros(164, int), "twin": np.repeat(np.arange(4), 41), "level": np.zeros(164)}
+    changes["level"][41:61] = 1.0  # run 1 moves at decision 20
+    for name, values in changes.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), [values])
+    task = TaskRecording(table)
+    d = departures(task, REWARD, EQUATION, stops=4)
+    assert np.bincount(d.runs).tolist() == [4, 4, 4, 4] and count(task, 4) == 16
+    of = d.decisions.reshape(4, 4)
+    assert (of[:, 0] >= [1, 21, 1, 1]).all() and of.max() < 40 and len({tuple(row) for row in of.tolist()}) == 4
+    gaps = np.diff(of, axis=1)
+    assert gaps[[0, 2, 3]].min() >= 9 and gaps.max() <= 10 and gaps[1].max() <= 5
+
+
 def test_runs_of_schedules_are_no_departures() -> None:
-    assert not len(departures(TaskRecording(drawn_table(0)), REWARD, EQUATION).runs)
+    assert not len(departures(TaskRecording(drawn_table(0)), REWARD, EQUATION, stops=4).runs)
 
 
 def test_a_store_of_departures_has_a_run_of_one_decision_each(tmp_path: Path) -> None:
@@ -48,14 +75,16 @@ def test_a_store_of_departures_has_a_run_of_one_decision_each(tmp_path: Path) ->
     for name, table in tables.items():
         trajectories.store(trajectories.encode(table), tmp_path / "drawn" / f"{name}.parquet")
     paths = trajectories.files(tmp_path)
-    build(paths, REWARD, tmp_path, equation=EQUATION, departing=True)
+    build(paths, REWARD, tmp_path, equation=EQUATION, stops=1)
     store, task = Store.open(tmp_path), TaskRecording(tables["a"])
-    d = departures(task, REWARD, EQUATION)
-    assert store.tasks.tolist() == [5, 0, 5] and store.starts.tolist() == list(range(0, 21, 2))
-    np.testing.assert_allclose(store.rewards.reshape(2, 5, 2), [np.stack([d.returns, 0 * d.returns], 1)] * 2, rtol=1e-6)
+    d = departures(task, REWARD, EQUATION, stops=1)
+    assert store.tasks.tolist() == [12, 0, 12] and store.starts.tolist() == list(range(0, 49, 2))
+    np.testing.assert_allclose(
+        store.rewards.reshape(2, 12, 2), [np.stack([d.returns, 0 * d.returns], 1)] * 2, rtol=1e-6
+    )
     view = store.masked(Masks(0.0, 0.0), 0)
     view.variants[:] = 0
-    seen = view.observations(*view.rows_of(np.arange(10)))
+    seen = view.observations(*view.rows_of(np.arange(24)))
     wanted = observations(task, np.ones((task.length, task.runs), bool))[d.decisions, d.runs]
     np.testing.assert_array_equal(seen, np.tile(wanted, (2, 1)))
 
@@ -63,14 +92,14 @@ def test_a_store_of_departures_has_a_run_of_one_decision_each(tmp_path: Path) ->
 def test_a_store_of_departures_needs_twins(tmp_path: Path) -> None:
     trajectories.store(trajectories.encode(drawn_table(0)), tmp_path / "drawn/a.parquet")
     with pytest.raises(trajectories.TrajectoryError, match=r"collect\.branches\.share"):
-        build(trajectories.files(tmp_path), REWARD, tmp_path, departing=True)
+        build(trajectories.files(tmp_path), REWARD, tmp_path, stops=0)
 
 
 def test_tasks_are_drawn_with_repetition(tmp_path: Path) -> None:
     """Whole tasks, as many as there are; another seed draws others."""
     for i in range(6):
         trajectories.store(trajectories.encode(twins(**TWINS)), tmp_path / f"drawn/{i}.parquet")
-    build(trajectories.files(tmp_path), REWARD, tmp_path, departing=True)
+    build(trajectories.files(tmp_path), REWARD, tmp_path, stops=0)
     view = Store.open(tmp_path).masked(Masks(0.0, 0.0), 0)
     drawn = [view.resampled(seed).reshape(6, 5) for seed in range(3)]
     for part in drawn:

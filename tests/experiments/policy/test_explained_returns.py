@@ -43,7 +43,7 @@ def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
     stores = []
     for name, of in (("all", paths), ("two", [paths[1], paths[3]])):
         (tmp_path / name).mkdir()
-        build(of, reward, tmp_path / name, departing=True)
+        build(of, reward, tmp_path / name, stops=0)
         stores.append(Store.open(tmp_path / name))
     mine = part(stores[0], np.array([1, 3]))
     for name, wanted in vars(stores[1]).items():
