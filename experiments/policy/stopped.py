@@ -62,11 +62,16 @@ def compare(files: Sequence[Path], reward: Reward) -> dict[str, float]:
     out = {"correlation": float(np.corrcoef(worth[large], returns[large])[0, 1])}
     place = np.digitize(worth, BINS[1:-1])
     for i in range(len(BINS) - 1):
-        out[f"{i}.stop"] = float(worth[place == i].mean())
+        out[f"{i}.stop"] = mean(worth[place == i])
         for name, (low, high) in (("large", LARGE), ("small", SMALL)):
             these = returns[(place == i) & (size >= low) & (size < high)]
-            out |= {f"{i}.{name}": float(these.mean()), f"{i}.{name}_count": len(these)}
+            out |= {f"{i}.{name}": mean(these), f"{i}.{name}_count": len(these)}
     return out
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean; 0 of none."""
+    return float(values.mean()) if len(values) else 0.0
 
 
 def cuts(task: TaskRecording, reward: Reward) -> np.ndarray:
@@ -115,13 +120,13 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a table of recorded cuts, and one of critics."""
 
-    def mean(i: int, name: str) -> str:
+    def of_cuts(i: int, name: str) -> str:
         return f"{verdict.number(r[f'{i}.{name}'])} ({r[f'{i}.{name}_count']:,})"
 
     ends = [f"{low:g} to {high:g}" for low, high in pairwise(BINS[1:-1])]
     names = [f"below {BINS[1]:g}", *ends, f"above {BINS[-2]:g}"]
     recorded = [
-        [name, verdict.number(r[f"{i}.stop"]), mean(i, "large"), mean(i, "small")] for i, name in enumerate(names)
+        [name, verdict.number(r[f"{i}.stop"]), of_cuts(i, "large"), of_cuts(i, "small")] for i, name in enumerate(names)
     ]
     critics = [
         [

@@ -14,6 +14,7 @@ from experiments.policy import (
     overfit_critics,
     predict_end,
     predicted_values,
+    stopped,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -22,7 +23,7 @@ from repository import TOP
 FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
-    for module in (explained_returns, guess_widths, levels, overfit_critics, predict_end, predicted_values, page)
+    for module in (explained_returns, guess_widths, levels, overfit_critics, predict_end, predicted_values, stopped, page)
 }
 
 

@@ -68,6 +68,13 @@ def write_params(root: Path, **changed: Any) -> Path:
     return root
 
 
+def with_few_steps(root: Path) -> Path:
+    """Let the agents of ROOT/params.yaml be two that train for moments; returns ROOT."""
+    path = root / "params.yaml"
+    path.write_text(yaml.safe_dump(overlay(read(path), {"train": {"seeds": [0, 1], "steps": 40}}), sort_keys=False))
+    return root
+
+
 def held_runs(root: Path, runs: int) -> Path:
     """Record a probed task whose runs hold their levels below ROOT; its file."""
     params = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0))

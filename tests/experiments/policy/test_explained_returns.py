@@ -9,7 +9,7 @@ from experiments.policy.explained_returns import explained, measure, part, rende
 from policy import mdp, trajectories
 from policy.choice import Caution
 from policy.store import Masks, Store, build
-from tiny import write_params
+from tiny import with_few_steps, write_params
 from written_task import twins
 
 CAUTION = Caution(first=0.0, later=1.0, margin=0.1)
@@ -52,10 +52,7 @@ def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
 
 
 def test_figures_of_a_collection(tmp_path: Path) -> None:
-    root = write_params(tmp_path)
-    text = (root / "params.yaml").read_text().replace("seeds: [0", "seeds: [9", 1)
-    (root / "params.yaml").write_text(text)
-    figures = measure(write(tmp_path / "data", 10), root)
+    figures = measure(write(tmp_path / "data", 10), with_few_steps(write_params(tmp_path)))
     assert figures["tasks"] == 10 and figures["departures"] == 40
     assert {"8.later", "8.first", "8.single", "8.moved", "8.gained"} <= set(figures)
     assert render(figures | {"data": "d" * 64}).count("\n") == 4
