@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline import code_hash
 from pipeline.config import RewardConfig, TrainConfig
+from policy.departures import DEPARTURES, Inferred
 from policy.store import Masks, Store, View
 
 SAMPLE = 500  # runs, or up to twice as many, whose actions are compared with the data's
@@ -73,6 +74,11 @@ def cached(key: str, folder: Path) -> bool:
 def summary(key: str, folder: Path) -> Summary:
     """The summary of a cached agent."""
     return Summary(**json.loads((folder / f"{key}.json").read_text(encoding="utf-8")))
+
+
+def inferred(config: TrainConfig) -> Inferred | None:
+    """The departures to infer for agents that learn from departures; None if they learn from whole runs."""
+    return Inferred(**vars(config.inferred)) if config.learns_from == DEPARTURES else None
 
 
 def view(config: TrainConfig, seed: int, store: Path) -> View:

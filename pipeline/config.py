@@ -108,6 +108,14 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class InferredConfig:
+    """The most departures that critics learn from without a twin that made them, by kind, of each twin."""
+
+    stops: Natural
+    corrections: Natural
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The offline agents, one per seed."""
 
@@ -125,13 +133,8 @@ class TrainConfig:
     features: Annotated[tuple[Annotated[str, OneOf(FEATURES)], ...], NonEmpty()]  # groups of them that the agents see
     mask_validation: Share  # of the episodes are shown without validation loss
     mask_epochs: Share  # of the episodes are shown without the length of an epoch
-    stops: Natural  # of each twin: decisions at which critics of departures learn what it is worth to stop there
+    inferred: InferredConfig
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
-
-    @property
-    def departing(self) -> int | None:
-        """Stops of each twin where agents learn from departures; None where they learn from whole runs."""
-        return self.stops if self.learns_from == "departures" else None
 
 
 @dataclass(frozen=True)

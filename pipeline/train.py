@@ -47,7 +47,9 @@ def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, fol
     pool = engine("local")
     # Not where temporary files usually lie: that may be memory. A stage that was killed leaves it to the next one.
     with tempfile.TemporaryDirectory(dir=folder, prefix="store-") as store:
-        optimizers = build(paths, reward, Path(store), partial(results, pool), stops=missing[0].config.departing)
+        optimizers = build(
+            paths, reward, Path(store), partial(results, pool), inferred=agent_cache.inferred(missing[0].config)
+        )
         work = partial(agent_cache.train, store=Path(store), optimizers=optimizers, folder=AGENT_CACHE)
         for _ in progress(results(pool, work, missing), len(missing), "train", lambda _: 1.0, "agents"):
             pass

@@ -6,14 +6,21 @@ random draws. So following the base has return 0. For a run of a group of levels
 the level as the action, and as the return its potential minus its group's mean. There is no reward before the end,
 because a lower rate always lowers the loss at once (short-horizon bias: Wu et al. 2018, arXiv:1803.02021).
 
-Stops are departures that need no twin. A run whose rate falls to almost nothing keeps the validation loss that it has.
-So a twin that holds its level shows what the largest cut would have been worth at each of its decisions: its potential
-there minus its final one. `experiments/policy/stopped.py` compares stops with recorded cuts.
+Other departures are inferred: no twin made them, but the recorded runs tell what they are worth.
+
+- Stops: a training whose rate falls to almost nothing keeps the validation loss that it has. So a twin that holds its
+  level shows what the largest cut would have been worth at each of its decisions: its potential there minus its final
+  one.
+- Corrections: early in a training, a twin of a group of levels that moves to the level of another one ends about where
+  that one does, which had this level from the start. So its return is the other's final potential minus its own.
+
+`experiments/policy/inferred.py` measures how well both agree with recorded departures.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +29,7 @@ from policy import mdp
 from policy.observations import TaskRecording
 
 DEPARTURES = "departures"  # what agents learn from whose episodes are these
+EARLY = 0.2  # share of the steps in which a level can be corrected as if it had never been another
 GOLDEN = (5**0.5 - 1) / 2  # its multiples spread evenly over the unit interval, however many there are
 
 
@@ -35,28 +43,41 @@ class Departures:
     returns: np.ndarray
 
 
-def count(task: TaskRecording, stops: int) -> int:
+class Inferred(NamedTuple):
+    """The most departures of each kind that are inferred from one twin."""
+
+    stops: int = 0
+    corrections: int = 0
+
+
+def count(task: TaskRecording, equation: ActionEquation, inferred: Inferred) -> int:
     """The number of episodes that `departures` returns."""
-    return len(_departed(task)[0]) + len(_stopped(task, stops)[0])
+    stopped, corrected = _stopped(task, inferred.stops), _corrected(task, equation, inferred.corrections)
+    return len(_departed(task)[0]) + len(stopped[0]) + len(corrected[0])
 
 
-def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, stops: int) -> Departures:
-    """All departures of a task's twins, then up to `stops` stops of each. There are none without twins."""
+def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, inferred: Inferred) -> Departures:
+    """Departures of a task's twins, then stops, then corrections. There are none without twins."""
     runs, of_levels = _departed(task)
     group, phi = task.fact("group"), potentials(task, reward)
-    final = phi[task.ends, np.arange(task.runs)]
+    final, level, anchor = phi[task.ends, np.arange(task.runs)], task.column("level")[0], task.column("anchor")[0]
     base = {g: run for run, g in enumerate(group) if task.fact("twin")[run] == 0}
-    reference = [final[group == group[run]].mean() if level else final[base[group[run]]]
-                 for run, level in zip(runs, of_levels, strict=True)]  # fmt: skip
-    anchor, first, nothing = task.column("anchor")[0, runs], task.column("level")[0, runs], np.zeros(len(runs))
-    named = equation.invert(anchor, anchor, first, True)
-    moved = equation.invert(nothing, anchor, task.fact("departs_by")[runs], False)
-    stopped, at = _stopped(task, stops)
-    return Departures(
-        np.append(runs, stopped), np.append(np.where(of_levels, 0, task.fact("departs_at")[runs]), at),
-        np.append(np.where(of_levels, named, moved), np.full(len(at), -1.0)),
-        np.append(final[runs] - reference, phi[at, stopped] - final[stopped]),
+    reference = [final[group == group[run]].mean() if first else final[base[group[run]]]
+                 for run, first in zip(runs, of_levels, strict=True)]  # fmt: skip
+    named = equation.invert(anchor[runs], anchor[runs], level[runs], True)
+
+    def moves(runs: np.ndarray, by: np.ndarray) -> np.ndarray:
+        return equation.invert(np.zeros(len(runs)), anchor[runs], by, False)
+
+    made = Departures(
+        runs, np.where(of_levels, 0, task.fact("departs_at")[runs]),
+        np.where(of_levels, named, moves(runs, task.fact("departs_by")[runs])), final[runs] - reference,
     )  # fmt: skip
+    runs, at = _stopped(task, inferred.stops)
+    stops = Departures(runs, at, np.full(len(runs), -1.0), phi[at, runs] - final[runs])
+    runs, others, at = _corrected(task, equation, inferred.corrections)
+    corrections = Departures(runs, at, moves(runs, level[others] - level[runs]), final[others] - final[runs])
+    return Departures(*(np.concatenate(parts) for parts in zip(*map(astuple, (made, stops, corrections)), strict=True)))
 
 
 def potentials(task: TaskRecording, reward: mdp.Reward) -> np.ndarray:
@@ -73,15 +94,40 @@ def _departed(task: TaskRecording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stopped(task: TaskRecording, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Twins (n,) and the later decisions (n,) of their stops: for each twin up to `count`, evenly spread over the
-    decisions after its last move. Where between two of these points its stops lie differs from twin to twin.
+    """Twins (n,) and the later decisions (n,) of their stops, spread evenly over the decisions after their last
+    move.
     """
-    level, runs, decisions = task.column("level"), [np.empty(0, int)], [np.empty(0, int)]
+    level, rows = task.column("level"), [np.empty((0, 2), int)]
     for run in np.flatnonzero(task.fact("group") >= 0) if count else ():
-        end, moves = task.ends[run], np.flatnonzero(np.diff(level[: task.ends[run], run]))
-        earliest = moves[-1] + 2 if len(moves) else 1  # the first decision from which on the run only holds
-        if earliest < end:
-            spread = earliest + (end - earliest) * (np.arange(count) + run * GOLDEN % 1) / count
-            decisions.append(np.unique(spread.astype(int)))
-            runs.append(np.full(len(decisions[-1]), run))
-    return np.concatenate(runs), np.concatenate(decisions)
+        after = np.arange(_settled(level[: task.ends[run], run]), task.ends[run])
+        rows.append(np.column_stack(np.broadcast_arrays(run, _spread(after, count, run))))
+    return tuple(np.concatenate(rows).T)
+
+
+def _corrected(task: TaskRecording, equation: ActionEquation, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Twins (n,) of groups of levels, the twins (n,) to whose level they move, and when (n,): early decisions."""
+    group, level, step = task.fact("group"), task.column("level"), task.column("step")
+    runs, of_levels = _departed(task)
+    rows = [np.empty((0, 3), int)]
+    for run in runs[of_levels] if count else ():
+        by, end = level[0] - level[0, run], task.ends[run]
+        others = np.flatnonzero((group == group[run]) & (by >= -equation.fall) & (by <= equation.rise) & (by != 0))
+        early = np.arange(_settled(level[:end, run]), np.sum(step[:end, run] <= EARLY * task.n_steps))
+        if len(early):
+            others = _spread(others, count, run)
+            place = (run * count + np.arange(len(others))) * GOLDEN % 1
+            rows.append(np.column_stack(np.broadcast_arrays(run, others, early[(place * len(early)).astype(int)])))
+    return tuple(np.concatenate(rows).T)
+
+
+def _settled(levels: np.ndarray) -> int:
+    """The first later decision from which on a run only holds, given its levels (D,)."""
+    moves = np.flatnonzero(np.diff(levels))
+    return int(moves[-1]) + 2 if len(moves) else 1
+
+
+def _spread(values: np.ndarray, count: int, run: int) -> np.ndarray:
+    """At most `count` of the values, evenly spread. Where they begin differs from run to run."""
+    if not len(values):
+        return values
+    return values[np.unique((len(values) * (np.arange(count) + run * GOLDEN % 1) / count).astype(int))]

@@ -174,14 +174,14 @@ def build(
     imap: Imap = map,
     equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
     *,
-    stops: int | None = None,
+    inferred: departures.Inferred | None = None,
 ) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
-    With `stops`, the store holds departures instead of whole runs: those of twins, and up to so many stops of each run.
-    It needs memory only for the runs' rows. Raises TrajectoryError for a damaged file, OSError for want of disk space.
+    With `inferred`, the store holds departures instead of whole runs: those of twins, and so many inferred ones. It
+    needs memory only for the runs' rows. Raises TrajectoryError for a damaged file, OSError for want of disk space.
     """
-    rows = np.cumsum([0, *(_rows(path, stops) for path in paths)])
+    rows = np.cumsum([0, *(_rows(path, equation, inferred) for path in paths)])
     if not rows[-1]:
         raise trajectories.TrajectoryError(
             f"{paths[0].parent}: no run is a twin; collect.branches.share must be above 0"
@@ -192,7 +192,7 @@ def build(
     for name, shape in (("decisions", (rows[-1], len(DECISION))), ("actions", rows[-1:]), ("rewards", rows[-1:])):
         np.lib.format.open_memmap(_file(folder, name), "w+", np.float32, tuple(map(int, shape)))
     jobs = [(i, paths[i : i + PIECE], int(rows[i])) for i in range(0, len(paths), PIECE)]
-    made_of = _arrays if stops is None else partial(_departing, stops=stops)
+    made_of = _arrays if inferred is None else partial(_departing, inferred=inferred)
     add = partial(_add, made_of=partial(made_of, reward=reward, equation=equation), folder=folder)
     tasks = [t for _, part in sorted(imap(add, jobs)) for t in part]
     lengths = np.concatenate([lengths for lengths, _, _ in tasks])
@@ -206,10 +206,10 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _rows(path: Path, stops: int | None) -> int:
+def _rows(path: Path, equation: ActionEquation, inferred: departures.Inferred | None) -> int:
     """Rows that a file takes in a store: those of its own, from its footer, or two for each departure."""
-    if stops is not None:
-        return 2 * departures.count(TaskRecording(trajectories.read(path)), stops)
+    if inferred is not None:
+        return 2 * departures.count(TaskRecording(trajectories.read(path)), equation, inferred)
     try:
         return pq.read_metadata(path).num_rows
     except (pa.ArrowException, OSError):
@@ -250,9 +250,11 @@ def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -
     yield _constants(made)
 
 
-def _departing(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, stops: int) -> Iterator[np.ndarray]:
+def _departing(
+    task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, inferred: departures.Inferred
+) -> Iterator[np.ndarray]:
     """The same for its departures. Each is a run of one decision, with an end."""
-    these = departures.departures(task, reward, equation, stops)
+    these = departures.departures(task, reward, equation, inferred)
     made = _made(task)
     observed = made[these.runs, these.decisions]
     yield np.full(len(these.runs), 2)

@@ -39,6 +39,7 @@ from policy import agents
 from policy.advantage import FIRST
 from policy.buffer import GRID
 from policy.choice import Caution
+from policy.departures import Inferred
 from policy.mdp import Reward
 from policy.store import Store, View, build
 
@@ -93,8 +94,9 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     """All figures of recorded tasks."""
     params, pool, out = load(root), engine("local"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as unseen:
-        for place, stops in ((folder, params.train.stops), (unseen, 0)):  # critics are judged by departures of twins
-            build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), stops=stops)
+        # Critics are judged by departures of twins.
+        for place, inferred in ((folder, agent_cache.inferred(params.train)), (unseen, Inferred())):
+            build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), inferred=inferred)
         store = Store.open(Path(unseen))
         branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
         held_out, rest = np.split(branched, [len(branched) // HELD_OUT])

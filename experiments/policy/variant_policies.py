@@ -45,7 +45,7 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     config, reward = variant.settings(params)
-    return content | {"reward": asdict(reward), "departing": config.departing}
+    return content | {"reward": asdict(reward), "inferred": agent_cache.inferred(config)}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
@@ -109,8 +109,8 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
-                departing = first.settings(params)[0].departing
-                optimizers = build(learned, reward, store, partial(results, pool), equation, stops=departing)
+                inferred = agent_cache.inferred(first.settings(params)[0])
+                optimizers = build(learned, reward, store, partial(results, pool), equation, inferred=inferred)
             if first.rescaled:
                 rescaling.rescale(store, first.rescaled)
             run(partial(agent_cache.train, store=store, optimizers=optimizers, folder=AGENT_CACHE), agents, "train")

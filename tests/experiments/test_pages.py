@@ -10,11 +10,11 @@ from experiments.original import page
 from experiments.policy import (
     explained_returns,
     guess_widths,
+    inferred,
     levels,
     overfit_critics,
     predict_end,
     predicted_values,
-    stopped,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -23,7 +23,16 @@ from repository import TOP
 FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
-    for module in (explained_returns, guess_widths, levels, overfit_critics, predict_end, predicted_values, stopped, page)
+    for module in (
+        explained_returns,
+        guess_widths,
+        inferred,
+        levels,
+        overfit_critics,
+        predict_end,
+        predicted_values,
+        page,
+    )
 }
 
 

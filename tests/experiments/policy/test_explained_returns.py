@@ -8,6 +8,7 @@ import pytest
 from experiments.policy.explained_returns import explained, measure, part, render
 from policy import mdp, trajectories
 from policy.choice import Caution
+from policy.departures import Inferred
 from policy.store import Masks, Store, build
 from tiny import with_few_steps, write_params
 from written_task import twins
@@ -43,7 +44,7 @@ def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
     stores = []
     for name, of in (("all", paths), ("two", [paths[1], paths[3]])):
         (tmp_path / name).mkdir()
-        build(of, reward, tmp_path / name, stops=0)
+        build(of, reward, tmp_path / name, inferred=Inferred())
         stores.append(Store.open(tmp_path / name))
     mine = part(stores[0], np.array([1, 3]))
     for name, wanted in vars(stores[1]).items():

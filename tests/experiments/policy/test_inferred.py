@@ -1,11 +1,13 @@
-"""What stops say of recorded cuts, by hand, and what critics learn from them on a few recorded tasks."""
+"""What stops say of recorded cuts, by hand, and what critics learn on a few recorded tasks."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from experiments.policy.stopped import cuts, measure, render
+from experiments.policy.inferred import KINDS, cuts, measure, render, shares
 from policy import mdp, trajectories
+from policy.choice import Caution
 from policy.observations import TaskRecording
 from tiny import with_few_steps, write_params
 from written_task import twins
@@ -34,6 +36,17 @@ def test_figures_of_a_collection(tmp_path: Path) -> None:
         trajectories.store(trajectories.encode(table), tmp_path / "data/drawn" / f"{i}.parquet")
     figures = measure(trajectories.files(tmp_path / "data"), with_few_steps(write_params(tmp_path)))
     assert figures["tasks"] == 10 and sum(figures[f"{i}.large_count"] for i in range(5)) == 10
-    assert {f"{stops}.{name}" for stops in (0, 4) for name in ("first", "later", "stopped", "moved")} <= set(figures)
+    assert {f"{kind}.{name}" for kind in KINDS for name in ("first", "early", "later", "later_moved")} <= set(figures)
     page = render(figures | {"data": "d" * 64})
-    assert page.count("\n| below -0.2 | ") == 1 and page.count("\n| 4 | ") == 1 and "dddddddddddd" in page
+    assert page.count("\n| below -0.2 | ") == 1 and page.count("\n| and both | ") == 1 and "dddddddddddd" in page
+
+
+def test_shares_by_hand() -> None:
+    returns = np.array([1.0, 0.4, -0.4, 0.2, -0.2])
+    first, early = np.array([True] + [False] * 4), np.array([True, True, True, False, False])
+    worth = np.stack([[0.5, 0.4, -0.4, 0.1, -0.1], [0.5, 0.4, -0.4, 0.3, 0.1]])
+    figures = shares(worth, first, early, returns, Caution(first=0.0, later=1.0, margin=0.05))
+    assert figures == pytest.approx({
+        "first": 0.75, "first_moved": 1.0, "first_gained": 1.0, "early": 1.0, "early_moved": 0.5, "early_gained": 0.4,
+        "later": 1 - 0.04 / 0.08, "later_moved": 0.5, "later_gained": 0.2,
+    })  # fmt: skip
