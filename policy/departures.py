@@ -98,7 +98,7 @@ def _stopped(task: TaskRecording, count: int) -> tuple[np.ndarray, np.ndarray]:
     move.
     """
     level, rows = task.column("level"), [np.empty((0, 2), int)]
-    for run in np.flatnonzero(task.fact("group") >= 0) if count else ():
+    for run in np.flatnonzero(task.fact("group") >= 0).tolist() if count else ():
         after = np.arange(_settled(level[: task.ends[run], run]), task.ends[run])
         rows.append(np.column_stack(np.broadcast_arrays(run, _spread(after, count, run))))
     return tuple(np.concatenate(rows).T)

@@ -105,7 +105,7 @@ def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
             critics = [agents.load(path) for path in results(pool, work, params.train.seeds)]
             worth, first = answers(critics, judged)
             progress = judged.observations(*judged.rows_of(np.arange(len(worth[0]))))[:, NAMES.index("progress")]
-            early = BY_NAME["progress"].quantity(progress) <= EARLY
+            early = progress <= BY_NAME["progress"].scaled(EARLY)
             figures = shares(worth, first, early, judged.store.rewards[::2], Caution(**asdict(params.export)))
             out |= {f"{kind}.{name}": value for name, value in figures.items()}
     return out | {"tasks": len(branched)}
