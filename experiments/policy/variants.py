@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
-from pipeline.config import FEATURES, InferredConfig
+from pipeline.config import FEATURES
 
 
 @dataclass(frozen=True)
@@ -194,16 +194,14 @@ EXPERIMENTS = {
     "caution": Experiment(
         "How sure must a move be?",
         {
-            "the first level, held": of_twins(later=0.0),
-            "one deviation, 0.01": of_twins(caution={"later": 1.0, "margin": 0.01}),
-            "one, 0.03": of_twins(caution={"later": 1.0, "margin": 0.03}),
-            "two, 0.03": of_twins(caution={"later": 2.0, "margin": 0.03}),
-            "two, 0.1": of_twins(caution={"later": 2.0, "margin": 0.1}),
+            "two deviations, 0.03": of_twins(caution={"later": 2.0, "margin": 0.03}),
             "none, 0.03": of_twins(caution={"later": 0.0, "margin": 0.03}),
-            "one, 0.01, and half of a first level": of_twins(caution={"first": 0.5, "later": 1.0, "margin": 0.01}),
-            "one, 0.01, from recorded departures alone": of_twins(
-                {"inferred": InferredConfig(0, 0)}, caution={"later": 1.0, "margin": 0.01}
-            ),
+            "one, 0.03": of_twins(caution={"later": 1.0, "margin": 0.03}),
+            "three, 0.03": of_twins(caution={"later": 3.0, "margin": 0.03}),
+            "two, 0.01": of_twins(caution={"later": 2.0, "margin": 0.01}),
+            "two, 0.1": of_twins(caution={"later": 2.0, "margin": 0.1}),
+            "two, 0.03, and half of a first level": of_twins(caution={"first": 0.5, "later": 2.0, "margin": 0.03}),
+            "two, 0.1, and half of a first level": of_twins(caution={"first": 0.5, "later": 2.0, "margin": 0.1}),
         },
     ),
     "twins": Experiment(
