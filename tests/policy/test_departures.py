@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from lrpilot.actions import ActionEquation
@@ -25,6 +26,14 @@ TWINS = {
 REGRETS = np.array([0.5, 0.0, 0.75, np.nan, 0.5, 0.0, 1.0])
 
 
+def replaced(table: pa.Table, **columns: np.ndarray) -> pa.Table:
+    """The table with other values in these columns."""
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), [values])
+    return table
+
+
 def test_returns_by_hand() -> None:
     phi = -np.log10(REGRETS + 1)
     d = departures(TaskRecording(twins(**TWINS)), REWARD, EQUATION, Inferred())
@@ -42,11 +51,9 @@ def test_a_twin_that_diverges_returns_the_floor_less_its_base() -> None:
 def test_stops_by_hand() -> None:
     """A twin's only later decision, or none where it moves there. Regret 1 at that decision, as at the start."""
     table = twins([0.7, 0.4, np.nan], [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, -1, 0.0)], [0.1, 0.1, 0.1])
-    column = table.schema.get_field_index("level")
     level = table["level"].to_numpy().copy()
     level[4] = 0.6  # run 1 moves at decision 1
-    task = TaskRecording(table.set_column(column, table.schema.field(column), [level]))
-    d = departures(task, REWARD, EQUATION, Inferred(stops=3))
+    d = departures(TaskRecording(replaced(table, level=level)), REWARD, EQUATION, Inferred(stops=3))
     assert d.runs.tolist() == [1, 0, 2] and d.decisions.tolist() == [1, 1, 1] and d.actions[1:].tolist() == [-1, -1]
     np.testing.assert_allclose(d.returns[1:], -np.log10(2) - np.array([-np.log10(1.5), -0.5]))
 
@@ -55,10 +62,7 @@ def test_stops_are_spread_over_the_decisions_after_the_last_move() -> None:
     table = drawn_table(0, (40, 40, 40, 40))
     changes = {"group": np.zeros(164, int), "twin": np.repeat(np.arange(4), 41), "level": np.zeros(164)}
     changes["level"][41:61] = 1.0  # run 1 moves at decision 20
-    for name, values in changes.items():
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(place), [values])
-    task = TaskRecording(table)
+    task = TaskRecording(replaced(table, **changes))
     d = departures(task, REWARD, EQUATION, Inferred(stops=4))
     assert np.bincount(d.runs).tolist() == [4, 4, 4, 4] and count(task, EQUATION, Inferred(stops=4)) == 16
     of = d.decisions.reshape(4, 4)
@@ -73,9 +77,10 @@ def test_corrections_by_hand() -> None:
     facts = [(0, twin, 0 if twin else -1, level) for twin, level in enumerate(levels)]
     table = twins(final, facts, levels)
     early = (np.array(table["decision"]) * EARLY * 60 / 1.5).round()  # decision 1 at two thirds of the early steps
-    place = table.schema.get_field_index("step")
-    table = table.set_column(place, table.schema.field(place), [early.astype(int)])
-    task, phi = TaskRecording(table), [*-np.log10((np.array(final[:3]) - 0.4) / 0.6 + 1), -0.5]
+    task, phi = (
+        TaskRecording(replaced(table, step=early.astype(int))),
+        [*-np.log10((np.array(final[:3]) - 0.4) / 0.6 + 1), -0.5],
+    )
     d = departures(task, REWARD, EQUATION, Inferred(corrections=4))
     moves = list(zip(d.runs[5:].tolist(), d.actions[5:].round(6).tolist(), d.returns[5:].tolist(), strict=True))
     assert d.decisions.tolist() == [0] * 5 + [1] * (len(d.runs) - 5)
