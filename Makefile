@@ -79,6 +79,7 @@ benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.shipped
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.lr_benchmark
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guesses
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.encoders
 
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
 	$(IN_VENV) PYTHONPATH=. python -m experiments.policy.variant_study $(NAME)
