@@ -24,11 +24,8 @@ import pandas as pd
 from benchmarks import command, spread
 from lrpilot import load_policy
 from lrpilot.pilot import Pilot
-from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.compare import existing, textbook
+from pipeline.evaluation.compare import compare, existing
 from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.splits import Task, full, tasks
 from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown
@@ -42,26 +39,17 @@ BAR = 0.3  # regret of a run of the policy, at most
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
+    policy = existing(DEFAULT_MODEL / "policy.onnx")
     out: dict[str, Any] = {"quick": quick, "policy": load_policy("default").manifest.graph}
     for split, name in FAMILIES.items():
         bench = spread.bench(split, quick)
         if not quick:
             bench = replace(bench, tasks=tasks([name], full(name)))
         again = sum(begun_again(task, bench.seeds) for task in bench.tasks)
-        out |= {"seeds": bench.seeds, f"{name}.again": again} | figures(name, judged(bench))
-    return out
-
-
-def judged(bench: Bench) -> pd.DataFrame:
-    """All runs, with their regrets."""
-    policy, known = existing(DEFAULT_MODEL / "policy.onnx"), bench.facts()
-    tuned, runs = oracles(bench)
-    for task in bench.tasks:
-        default, *_ = textbook(str(known.default_schedule[task.name]), float(known.default_rate[task.name]))
         told = Learned("policy", "policy", policy, epochs=True)
-        runs += bench.runs([told, Learned("policy", "policy_steps", policy), default], task)
-    parts = [part for part in (bench.compute(runs, "encoders"), tuned) if len(part)]
-    return add_regret(with_facts(pd.concat(parts, ignore_index=True), bench))
+        rows = compare(bench, [told, Learned("policy", "policy_steps", policy)])
+        out |= {"seeds": bench.seeds, f"{name}.again": again} | figures(name, rows)
+    return out
 
 
 def begun_again(task: Task, seeds: int) -> int:

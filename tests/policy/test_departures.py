@@ -77,10 +77,8 @@ def test_corrections_by_hand() -> None:
     facts = [(0, twin, 0 if twin else -1, level) for twin, level in enumerate(levels)]
     table = twins(final, facts, levels)
     early = (np.array(table["decision"]) * EARLY * 60 / 1.5).round()  # decision 1 at two thirds of the early steps
-    task, phi = (
-        TaskRecording(replaced(table, step=early.astype(int))),
-        [*-np.log10((np.array(final[:3]) - 0.4) / 0.6 + 1), -0.5],
-    )
+    task = TaskRecording(replaced(table, step=early.astype(int)))
+    phi = [*-np.log10((np.array(final[:3]) - 0.4) / 0.6 + 1), -0.5]
     d = departures(task, REWARD, EQUATION, Inferred(corrections=4))
     moves = list(zip(d.runs[5:].tolist(), d.actions[5:].round(6).tolist(), d.returns[5:].tolist(), strict=True))
     assert d.decisions.tolist() == [0] * 5 + [1] * (len(d.runs) - 5)
