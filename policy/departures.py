@@ -61,8 +61,8 @@ def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation
     runs, of_levels = _departed(task)
     group, phi = task.fact("group"), potentials(task, reward)
     final, level, anchor = phi[task.ends, np.arange(task.runs)], task.column("level")[0], task.column("anchor")[0]
-    base = {g: run for run, g in enumerate(group) if task.fact("twin")[run] == 0}
-    reference = [final[group == group[run]].mean() if first else final[base[group[run]]]
+    base = bases(task)
+    reference = [final[group == group[run]].mean() if first else final[base[int(group[run])]]
                  for run, first in zip(runs, of_levels, strict=True)]  # fmt: skip
     named = equation.invert(anchor[runs], anchor[runs], level[runs], True)
 
@@ -78,6 +78,11 @@ def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation
     runs, others, at = _corrected(task, equation, inferred.corrections)
     corrections = Departures(runs, at, moves(runs, level[others] - level[runs]), final[others] - final[runs])
     return Departures(*(np.concatenate(parts) for parts in zip(*map(astuple, (made, stops, corrections)), strict=True)))
+
+
+def bases(task: TaskRecording) -> dict[int, int]:
+    """For each group the run that its twins depart from."""
+    return {int(group): run for run, group in enumerate(task.fact("group")) if task.fact("twin")[run] == 0}
 
 
 def potentials(task: TaskRecording, reward: mdp.Reward) -> np.ndarray:

@@ -1,11 +1,12 @@
-"""How much of the effect of a departure critics can predict, by the number of tasks that they learned from.
+"""How much of the effect of a departure critics can predict: by the number of tasks that they learned from, without
+some of the features, and beside gradient-boosted trees.
 
     python -m experiments.policy.explained_returns    # minutes, from the last `make repro`; writes
                                                       # experiments/results/explained_returns.json, docs/experiments.md
 
 The critics of params.yaml, one for each training seed, learn from a number of branched tasks, and answer for the fifth
-of the tasks that none of them learned from. Figures, as <tasks>.<figure>, for each of COUNTS for which there are enough
-tasks:
+of the tasks that none of them learned from. Figures, as <learner>.<figure>; a learner is each of COUNTS for which there
+are enough tasks, then `without <group>` of all tasks but without a group of features, then `trees` of all tasks:
 
     later, first                         share of the variance of returns, at later decisions and of first levels, that
                                          the mean of the critics explains; 0 is what an advantage of 0 explains
@@ -14,8 +15,9 @@ tasks:
     moved                                share of later decisions at which the policy would move
     gained                               mean return of the departures that it agrees with, of all such decisions
 
-and tasks, departures, data. A policy agrees with a departure whose worth, with the caution of params.yaml, exceeds the
-margin. Such a departure is one that was recorded, not the best possible one.
+and tasks, departures, data, and all: the number of tasks that the learners of all tasks learn from. A policy agrees
+with a departure whose worth, with the caution of params.yaml, exceeds the margin. Such a departure is one that was
+recorded, not the best possible one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
+from experiments.policy.trees import trees
 from pipeline import agent_cache
-from pipeline.config import Params, load
+from pipeline.config import FEATURES, Params, TrainConfig, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
 from policy import agents
@@ -47,6 +50,8 @@ OUT, PAGE = Path("experiments/results/explained_returns.json"), Path("docs/exper
 COUNTS = (40, 80, 150, 400, 1000, 3000)  # tasks
 HELD_OUT = 5  # one of so many tasks is learned from by none
 RESAMPLES = 2000
+CLOCK = "clock"  # the group of features without which a first decision is no longer known as one
+TREES = "trees"
 
 
 def part(store: Store, tasks: np.ndarray) -> Store:
@@ -63,14 +68,14 @@ def answers(critics: Sequence[Any], view: View) -> tuple[np.ndarray, np.ndarray]
     """Worth (critics, n) of the departures of a view as they were made, and whether each (n,) is that of a
     first level.
     """
-    rows, runs = view.rows_of(np.arange(len(view.variants)))
-    observations, made = view.observations(rows, runs), view.store.actions[rows]
+    inputs, first = observed(view)
+    observations, made = inputs[:, :-1], inputs[:, -1]
     values = np.stack([agents.values(critic, observations) for critic in critics])
     place = np.clip(np.searchsorted(GRID, made, side="right") - 1, 0, len(GRID) - 2)
     share = (made - GRID[place]) / (GRID[place + 1] - GRID[place])
     each = np.arange(len(made))
     worth = values[:, each, place] * (1 - share) + values[:, each, place + 1] * share
-    return worth, observations[:, FIRST] > 0
+    return worth, first
 
 
 def explained(
@@ -100,16 +105,42 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
         store = Store.open(Path(unseen))
         branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
         held_out, rest = np.split(branched, [len(branched) // HELD_OUT])
-        out |= {"tasks": len(branched), "departures": int(store.tasks.sum())}
-        for count in [count for count in COUNTS if count < len(rest)] + [len(rest)]:
-            learned = partial(learn, params=params, folder=Path(folder), tasks=np.sort(rest[:count]))
-            critics = [agents.load(path) for path in results(pool, learned, params.train.seeds)]
-            judged = agent_cache.masked(params.train, part(store, np.sort(held_out)), 1000)
-            worth, first = answers(critics, judged)
-            tasks = np.repeat(np.arange(len(held_out)), judged.store.tasks)
-            figures = explained(worth, first, judged.store.rewards[::2], tasks, Caution(**asdict(params.export)))
-            out |= {f"{count}.{name}": value for name, value in figures.items()}
+        out |= {"tasks": len(branched), "departures": int(store.tasks.sum()), "all": len(rest)}
+        counts = [*(count for count in COUNTS if count < len(rest)), len(rest)]
+        learners = {str(count): (params.train, rest[:count]) for count in counts}
+        learners |= {f"without {group}": (without(params.train, group), rest) for group in FEATURES if group != CLOCK}
+        judged = part(store, np.sort(held_out))
+        task, caution = np.repeat(np.arange(len(held_out)), judged.tasks), Caution(**asdict(params.export))
+
+        def judge(name: str, worth: np.ndarray, first: np.ndarray) -> dict[str, float]:
+            figures = explained(worth, first, judged.rewards[::2], task, caution)
+            return {f"{name}.{figure}": value for figure, value in figures.items()}
+
+        for name, (config, tasks) in learners.items():
+            work = partial(learn, params=replace(params, train=config), folder=Path(folder), tasks=np.sort(tasks))
+            critics = [agents.load(path) for path in results(pool, work, config.seeds)]
+            out |= judge(name, *answers(critics, agent_cache.masked(config, judged, 1000)))
+        learned = agent_cache.masked(params.train, part(Store.open(Path(folder)), np.sort(rest)), 0)
+        out |= judge(TREES, *answers_of_trees(learned, agent_cache.masked(params.train, judged, 1000)))
     return out
+
+
+def without(config: TrainConfig, group: str) -> TrainConfig:
+    """The same agents, which do not observe a group of features."""
+    return replace(config, features=tuple(name for name in config.features if name != group))
+
+
+def answers_of_trees(learned: View, judged: View) -> tuple[np.ndarray, np.ndarray]:
+    """Like `answers`, of trees that were fitted on the departures of another view: worth (1, n)."""
+    (known, _), (asked, first) = (observed(view) for view in (learned, judged))
+    return trees().fit(known, learned.store.rewards[::2]).predict(asked)[None], first
+
+
+def observed(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Observations and actions (n, F + 1) of the departures of a view, and whether each (n,) is of a first level."""
+    rows, runs = view.rows_of(np.arange(len(view.variants)))
+    observations = view.observations(rows, runs)
+    return np.column_stack([observations, view.store.actions[rows]]), observations[:, FIRST] > 0
 
 
 def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
@@ -120,24 +151,29 @@ def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
 
 
 def render(r: Mapping[str, Any]) -> str:
-    """Markdown: a row of each number of tasks."""
+    """Markdown: a row of each learner."""
 
     def share(name: str) -> str:
         return f"{verdict.number(r[name])} ({verdict.interval(r[f'{name}_low'], r[f'{name}_high'])})"
 
+    def title(name: str) -> str:
+        if name.isdecimal():
+            return f"{int(name):,} tasks"
+        return f"{r['all']:,} tasks, {'gradient-boosted trees' if name == TREES else f'{name} features'}"
+
     rows = [
         [
-            name, share(f"{name}.later"), share(f"{name}.first"), verdict.number(r[f"{name}.single"]),
+            title(name), share(f"{name}.later"), share(f"{name}.first"), verdict.number(r[f"{name}.single"]),
             f"{r[f'{name}.moved']:.0%}", f"{r[f'{name}.gained']:+.4f}",
         ]
         for name in (key.removesuffix(".later") for key in r if key.endswith(".later"))
     ]  # fmt: skip
     head = [
-        "tasks learned from", "explained of later moves (95 %)", "explained of first levels (95 %)",
+        "learned from", "explained of later moves (95 %)", "explained of first levels (95 %)",
         "explained of later moves by one critic", "decisions with a move", "mean gain",
     ]  # fmt: skip
     scope = f"{r['departures']:,} departures of {r['tasks']} branched tasks, data `{r['data'][:12]}`."
-    return f"{markdown.table(head, rows, 'rrrrrr')}\n\n{scope}"
+    return f"{markdown.table(head, rows, 'lrrrrr')}\n\n{scope}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
 from policy import agents, trajectories
 from policy.choice import Caution
-from policy.departures import EARLY, Inferred, departures, potentials
+from policy.departures import EARLY, Inferred, bases, departures, potentials
 from policy.mdp import Reward
 from policy.observations import TaskRecording
 from policy.store import Store, build
@@ -78,13 +78,13 @@ def mean(values: np.ndarray) -> float:
 
 def cuts(task: TaskRecording, reward: Reward) -> np.ndarray:
     """(n, 3) of the later cuts of a task's twins: worth of the base's stop there, return, and size in decades."""
-    group, twin, by = (task.fact(name) for name in ("group", "twin", "departs_by"))
-    base = {g: run for run, g in enumerate(group) if twin[run] == 0}
+    group, by = task.fact("group"), task.fact("departs_by")
     these = departures(task, reward, ActionEquation(), Inferred())
     cut = (these.decisions > 0) & (by[these.runs] < 0)
     runs, at = these.runs[cut], these.decisions[cut]
-    bases, phi = np.array([base[group[run]] for run in runs], int), potentials(task, reward)
-    return np.column_stack([phi[at, bases] - phi[task.ends[bases], bases], these.returns[cut], -by[runs]])
+    base, phi = bases(task), potentials(task, reward)
+    held = np.array([base[int(g)] for g in group[runs]], int)
+    return np.column_stack([phi[at, held] - phi[task.ends[held], held], these.returns[cut], -by[runs]])
 
 
 def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:

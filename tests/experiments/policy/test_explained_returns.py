@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.policy.explained_returns import explained, measure, part, render
+from experiments.policy.explained_returns import answers_of_trees, explained, measure, part, render
+from pipeline.config import FEATURES
 from policy import mdp, trajectories
 from policy.choice import Caution
 from policy.departures import Inferred
@@ -17,10 +18,10 @@ CAUTION = Caution(first=0.0, later=1.0, margin=0.1)
 FACTS = [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, 1, -0.75), (1, 0, -1, 0.0), (1, 1, 0, 1.0)]
 
 
-def write(folder: Path, tasks: int) -> list[Path]:
+def write(folder: Path, tasks: int, ends: list[float] | None = None) -> list[Path]:
     rng = np.random.default_rng(0)
     for i in range(tasks):
-        table = twins(rng.uniform(0.2, 0.9, 5).tolist(), FACTS, [0.1, 0.1, 0.1, 0.0, 1.0])
+        table = twins(ends or rng.uniform(0.2, 0.9, 5).tolist(), FACTS, [0.1, 0.1, 0.1, 0.0, 1.0])
         trajectories.store(trajectories.encode(table), folder / "drawn" / f"{i}.parquet")
     return trajectories.files(folder)
 
@@ -55,5 +56,24 @@ def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
 def test_figures_of_a_collection(tmp_path: Path) -> None:
     figures = measure(write(tmp_path / "data", 10), with_few_steps(write_params(tmp_path)))
     assert figures["tasks"] == 10 and figures["departures"] == 40
-    assert {"8.later", "8.first", "8.single", "8.moved", "8.gained"} <= set(figures)
-    assert render(figures | {"data": "d" * 64}).count("\n") == 4
+    learners = ["8", *(f"without {group}" for group in FEATURES if group != "clock"), "trees"]
+    names = ("later", "first", "single", "moved", "gained")
+    assert {f"{learner}.{name}" for learner in learners for name in names} <= set(figures)
+    table = render(figures | {"data": "d" * 64})
+    assert table.count("\n") == 3 + len(learners)
+    assert "| 8 tasks, without loss features |" in table and "| 8 tasks, gradient-boosted trees |" in table
+
+
+def test_trees_learn_what_departures_return(tmp_path: Path) -> None:
+    """All tasks end alike, so a departure's action and decision tell its return."""
+    views = []
+    for name, tasks in (("learned", 40), ("judged", 5)):
+        (tmp_path / name).mkdir()
+        paths = write(tmp_path / name, tasks, ends=[0.5, 0.2, 0.8, 0.5, 0.3])
+        build(paths, mdp.Reward(0.0, 1.0, 1.0, -1.0), tmp_path / name, inferred=Inferred())
+        views.append(Store.open(tmp_path / name).masked(Masks(0.5, 0.5), 0))
+    worth, first = answers_of_trees(*views)
+    returns = views[1].store.rewards[::2]
+    assert worth.shape == (1, 20) and first.tolist() == [False, False, True, True] * 5
+    assert returns.std() > 0.05
+    np.testing.assert_allclose(worth[0], returns, atol=0.01)
