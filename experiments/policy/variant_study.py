@@ -7,7 +7,8 @@
 Every variant trains one agent for each of SEEDS. Each agent is a policy of its own, which shows the effect of training
 seeds; the mean of them is one more policy. A policy runs on all tasks of the selection split: by default (it knows the
 training loss and the size of the data), with the validation loss, and without the size of the data. Keys, for every
-variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation seeds resampled), .worst (family),
+variant: <variant>.mean, .low, .high (95 % interval, training seeds and evaluation seeds resampled), .<regime> (mean
+of its tasks; results from before regimes were shown lack it), .worst (family),
 .best (checkpoint), .error, .val (validation loss shown), .steps (size of the data hidden), .agents (mean of each),
 .together (the policy that is the mean of them), .promised (the value that the critics of each predict for its first
 actions on the recorded tasks, in units of the reward; null without critics), and except for the first variant, .minus,
@@ -41,7 +42,7 @@ from pipeline.evaluation.methods.ruled import Ruled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
-from pipeline.reporting import markdown, verdict
+from pipeline.reporting import markdown, scores, verdict
 from policy import trajectories
 
 RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md")
@@ -117,9 +118,11 @@ def figures(rows: pd.DataFrame, labels: Sequence[str], shares: Mapping[str, floa
     for i, (label, table) in enumerate(zip(labels, tables, strict=True)):
         mine = shown.query("variant == @i")
         estimate = stats.mean_estimate(table, weights=weights, n_resamples=RESAMPLES, rng=rng)
+        by_regime = mine.groupby(["regime", "task"]).regret.mean().groupby("regime").mean()
         regrets = {kind: mean(part) for kind, part in rows.query("variant == @i").groupby("kind")}
         out |= {
             f"{label}.mean": estimate.value, f"{label}.low": estimate.low, f"{label}.high": estimate.high,
+            **{f"{label}.{regime}": float(by_regime[regime]) for regime in by_regime.index},
             f"{label}.worst": float(mine.groupby("family").regret.mean().max()),
             f"{label}.best": float(mine.best_regret.mean()), f"{label}.error": float(mine.error_regret.mean()),
             f"{label}.val": regrets["val"], f"{label}.steps": regrets["steps"],
@@ -149,6 +152,7 @@ def _row(label: str, of: Mapping[str, Any]) -> dict[str, str]:
     gap, value = (of.get(key) for key in ("minus", "minus_low", "minus_high")), of["promised"]
     return {
         "variant": label, "mean regret": verdict.number(of["mean"]), "95 %": verdict.interval(of["low"], of["high"]),
+        **{title: verdict.number(of[regime]) for regime, title in scores.REGIMES.items() if regime in of},
         "single agents": ", ".join(f"{regret:.3f}" for regret in of["agents"]),
         **({"the three together": verdict.number(of["together"])} if "together" in of else {}),
         "minus the first (95 %)": verdict.difference(*gap) if "minus" in of else "–",

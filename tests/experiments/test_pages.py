@@ -15,6 +15,7 @@ from experiments.policy import (
     overfit_critics,
     predict_end,
     predicted_values,
+    short_trials,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -31,6 +32,7 @@ COMMANDS: dict[Path, Any] = {
         overfit_critics,
         predict_end,
         predicted_values,
+        short_trials,
         page,
     )
 }

@@ -51,13 +51,14 @@ def test_figures_by_hand() -> None:
     assert flat["a.val"] == pytest.approx(0.21) and flat["a.steps"] == pytest.approx(0.71)
     assert flat["b.together"] == pytest.approx(0.26)
     assert flat["b.worst"] == pytest.approx(0.41)
+    assert (flat["b.ordinary"], flat["b.odd"]) == pytest.approx((0.31, 0.41))
     assert flat["b.minus"] == pytest.approx(-0.05) and "a.minus" not in flat
     flat |= {"tasks": 2, "runs": 2, "data": "ab" * 32, "a.promised": [0.2, 0.3], "b.promised": None}
     lines = render(flat).splitlines()
     assert lines[2].startswith("| a | 0.410 |") and "| 0.400, 0.420 | 0.310 | – |" in lines[2]
     assert "\N{MINUS SIGN}0.050 (" in lines[3]
     assert lines[2].endswith("| 0.250 |") and lines[3].endswith("| – |")
-    assert {line.count("|") for line in lines[:4]} == {13}
+    assert {line.count("|") for line in lines[:4]} == {15}
 
 
 def test_means_weigh_regimes_by_their_shares() -> None:

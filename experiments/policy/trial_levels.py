@@ -1,0 +1,65 @@
+"""Trainings of one task from the rate that a policy names, and from rates beside it: short ones, whole ones, and whole
+ones that make up for the steps of the short ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+
+from pipeline import code_hash
+from pipeline.evaluation.methods.ablated import Ablated
+from pipeline.evaluation.methods.policies import policy_content
+from pipeline.evaluation.methods.scheduled import Scheduled
+from pipeline.evaluation.splits import Task
+from pipeline.simulation.schedules import multipliers
+from pipeline.workloads.base import Workload
+from pipeline.workloads.families import family
+
+OFF = (-0.5, 0.0, 0.5)  # decades from the policy's rate
+SHARES = (0.05, 0.1)  # of the steps, that one short training takes
+LEAST = 10  # steps of a short training
+
+Losses = Mapping[str, np.ndarray]  # (OFF, seeds)
+
+
+def key(task: Task, policy: str, seeds: int) -> str:
+    """Identifies everything that decides the result of `train`."""
+    code = code_hash.digest(__name__, family(task.family).module)
+    content = [asdict(task), policy_content(policy), seeds, code, torch.__version__]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def train(task: Task, policy: str, seeds: int) -> tuple[Task, Losses]:
+    """The task, and the losses (OFF, seeds) of its trainings: `full`, and `trial` and `shorter` of each of SHARES."""
+    workload = task.sample()
+    rates = named(workload, policy, seeds) * 10.0 ** np.array(OFF)[:, None]
+    out = {"full": losses(workload, rates, workload.n_steps)[1]}
+    for share in SHARES:
+        steps = max(LEAST, round(share * workload.n_steps))
+        out[f"trial.{share:g}"] = losses(workload, rates, steps)[0]
+        out[f"shorter.{share:g}"] = losses(workload, rates, workload.n_steps - (len(OFF) - 1) * steps)[1]
+    return task, out
+
+
+def named(workload: Workload, policy: str, seeds: int) -> np.ndarray:
+    """The rates (seeds,) that the policy names after its probe, before the decay."""
+    held = Ablated("control", "hold", policy, "hold")
+    record = Ablated.train([held] * seeds, range(seeds), workload, "cpu")
+    assert record.lr_curve is not None
+    first = np.zeros(seeds, int) if record.probe is None else record.probe.used
+    return record.lr_curve[first, np.arange(seeds)] / multipliers("linear", workload.n_steps)[first]
+
+
+def losses(workload: Workload, rates: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Final validation and test losses (OFF, seeds) of trainings from these rates (OFF, seeds), under linear decay."""
+    methods = [Scheduled("trial", "linear", schedule="linear", lr0=float(rate)) for rate in rates.ravel()]
+    seeds = np.tile(np.arange(rates.shape[1]), len(rates)).tolist()
+    record = Scheduled.train(methods, seeds, replace(workload, n_steps=steps), "cpu")
+    assert record.test_loss is not None
+    return record.val_loss[-1].reshape(rates.shape), record.test_loss.reshape(rates.shape)
