@@ -21,8 +21,7 @@ the most that they can be worth.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,85 +29,52 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import command, spread
-from experiments.policy.trial_levels import OFF, SHARES, Losses, key, train
+from benchmarks import command
+from experiments.policy import task_trainings, trial_levels
+from experiments.policy.task_trainings import SPLIT, Losses
+from experiments.policy.trial_levels import OFF, SHARES
 from lrpilot import load_policy
-from pipeline.engines import engine, progress, results
-from pipeline.evaluation import aggregates, stats
-from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.compare import existing
-from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
-from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task
-from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL
+from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
 
 OUT, PAGE = Path("experiments/results/short_trials.json"), Path("docs/experiments.md")
-SPLIT, SEEDS = "selection", 3
+TRIAL = "trial"  # what the validation losses of short trainings are named by, before their share
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
-    bench = spread.bench(SPLIT, quick)
-    bench = replace(bench, seeds=min(bench.seeds, SEEDS))
-    policy = existing(DEFAULT_MODEL / "policy.onnx")
-    rows = regrets(bench, trained(bench.tasks, policy, bench.seeds))
+    bench, policy = task_trainings.bench(quick), existing(DEFAULT_MODEL / "policy.onnx")
+    train = partial(trial_levels.train, policy=policy, seeds=bench.seeds)
+    rows = regrets(bench, task_trainings.trained(bench, policy, trial_levels.__name__, train, "trials"))
     fixed = {"quick": quick, "seeds": bench.seeds, "policy": load_policy("default").manifest.graph}
-    return fixed | {"tasks": int(rows.task.nunique())} | figures(rows, bench.shares)
-
-
-def trained(tasks: Sequence[Task], policy: str, seeds: int) -> dict[Task, Losses]:
-    """The result of `train` for each task. Those that the cache lacks are trained, and cached as they end."""
-
-    def compute(missing: Sequence[Task]) -> Iterator[dict[Task, Losses]]:
-        outcomes = results(engine("local"), partial(train, policy=policy, seeds=seeds), missing)
-        for task, losses in progress(outcomes, len(missing), "trials", lambda _: 1.0, "tasks"):
-            yield {task: losses}
-
-    return through(BENCHMARK_CACHE, {task: key(task, policy, seeds) for task in tasks}, compute)
+    return fixed | {"tasks": int(rows.task.nunique())} | task_trainings.means(rows, bench.shares)
 
 
 def regrets(bench: Bench, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:
     """A row of each task and seed: its regime, and the columns `own`, `best`, and of each share `free`, `paid` and
-    `agree`. Tasks on which no tuned training improves are left out.
+    `agree`.
     """
-    _, runs = oracles(bench)
-    judged = add_regret(with_facts(bench.compute(runs, "oracle"), bench))
-    known, parts = bench.facts(), list[pd.DataFrame]()
-    best = dict(zip(judged.task, judged.oracle_loss, strict=True))
-    for task, of_task in outcomes.items():
-        if (name := task.name) not in best:
-            continue
-        start = float(known.initial_loss[name])
-        regret = {
-            which: stats.normalised_regret(loss, float(best[name]), start)
-            for which, loss in of_task.items() if not which.startswith("trial")
-        }  # fmt: skip
-        columns, full = {"own": regret["full"][OFF.index(0.0)], "best": regret["full"].min(axis=0)}, regret["full"]
+    parts, trials = list[pd.DataFrame](), {task.name: of_task for task, of_task in outcomes.items()}
+    tested = {
+        task: {way: loss for way, loss in of_task.items() if not way.startswith(TRIAL)}
+        for task, of_task in outcomes.items()
+    }
+    for name, regime, regret in task_trainings.regrets(bench, tested):
+        full = regret["full"]
+        columns = {"own": full[OFF.index(0.0)], "best": full.min(axis=0)}
         for share in SHARES:
-            trial = of_task[f"trial.{share:g}"]
+            trial = trials[name][f"{TRIAL}.{share:g}"]
             chosen = np.where(np.isfinite(trial), trial, np.inf).argmin(axis=0), np.arange(trial.shape[1])
             columns |= {
                 f"free.{share:g}": full[chosen], f"paid.{share:g}": regret[f"shorter.{share:g}"][chosen],
                 f"agree.{share:g}": full[chosen] == columns["best"],
             }  # fmt: skip
-        parts.append(pd.DataFrame(columns).assign(task=name, regime=str(known.regime[name])))
+        parts.append(pd.DataFrame(columns).assign(task=name, regime=regime))
     return pd.concat(parts, ignore_index=True)
-
-
-def figures(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, float]:
-    """Means over tasks of the columns of `regrets`, for all tasks and each regime."""
-    names = [str(name) for name in rows.columns if name not in ("task", "regime")]
-    of_task = aggregates.regimes(rows)
-    means = pd.DataFrame(rows.groupby("task")[names].mean())
-    regime = np.array([of_task[str(task)] for task in means.index])
-    groups = {"all": aggregates.weights(means.index, rows, shares) @ means.to_numpy()}
-    groups |= {str(name): means.to_numpy()[regime == name].mean(axis=0) for name in np.unique(regime)}
-    return {
-        f"{group}.{name}": float(v) for group, values in groups.items() for name, v in zip(names, values, strict=True)
-    }
 
 
 def render(r: Mapping[str, Any]) -> str:

@@ -4,38 +4,23 @@ ones that make up for the steps of the short ones.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from pipeline import code_hash
 from pipeline.evaluation.methods.ablated import Ablated
-from pipeline.evaluation.methods.policies import policy_content
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
-from pipeline.workloads.families import family
 
 OFF = (-0.5, 0.0, 0.5)  # decades from the policy's rate
 SHARES = (0.05, 0.1)  # of the steps, that one short training takes
 LEAST = 10  # steps of a short training
 
-Losses = Mapping[str, np.ndarray]  # (OFF, seeds)
 
-
-def key(task: Task, policy: str, seeds: int) -> str:
-    """Identifies everything that decides the result of `train`."""
-    code = code_hash.digest(__name__, family(task.family).module)
-    content = [asdict(task), policy_content(policy), seeds, code, torch.__version__]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def train(task: Task, policy: str, seeds: int) -> tuple[Task, Losses]:
+def train(task: Task, policy: str, seeds: int) -> tuple[Task, Mapping[str, np.ndarray]]:
     """The task, and the losses (OFF, seeds) of its trainings: `full`, and `trial` and `shorter` of each of SHARES."""
     workload = task.sample()
     rates = named(workload, policy, seeds) * 10.0 ** np.array(OFF)[:, None]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from experiments.policy import short_trials
-from experiments.policy.short_trials import figures, render
+from experiments.policy.short_trials import render
+from experiments.policy.task_trainings import means
 from experiments.policy.trial_levels import OFF, SHARES, named
 from lrpilot import load_policy
 from lrpilot.pilot import Pilot
@@ -29,7 +30,7 @@ def test_figures_by_hand() -> None:
             ("c", "odd", 1.0, 0.5),
         ]
     ])  # fmt: skip
-    out = figures(rows, {"ordinary": 0.5, "odd": 0.5})
+    out = means(rows, {"ordinary": 0.5, "odd": 0.5})
     assert out["ordinary.own"] == pytest.approx(0.3) and out["ordinary.best"] == pytest.approx(0.2)
     assert out["odd.own"] == 1.0
     assert out["all.own"] == pytest.approx(0.65) and out["all.best"] == pytest.approx(0.35)

@@ -1,0 +1,82 @@
+"""What experiments share that train whole tasks of a split: results by task, cached, and their regrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import spread
+from pipeline import code_hash
+from pipeline.engines import engine, progress, results
+from pipeline.evaluation import aggregates, stats
+from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.methods.policies import policy_content
+from pipeline.evaluation.oracle import oracles
+from pipeline.evaluation.regrets import add_regret
+from pipeline.evaluation.run_cache import through
+from pipeline.evaluation.splits import Task
+from pipeline.workloads.families import family
+
+SPLIT, SEEDS = "selection", 3
+
+Losses = Mapping[str, np.ndarray]  # test losses (levels, seeds) of each way to train
+
+
+def bench(quick: bool) -> Bench:
+    """The tasks that are trained."""
+    every = spread.bench(SPLIT, quick)
+    return replace(every, seeds=min(every.seeds, SEEDS))
+
+
+def trained(
+    measured: Bench, policy: str, module: str, train: Callable[[Task], tuple[Task, Losses]], what: str
+) -> dict[Task, Losses]:
+    """The result of `train` for each task, which the code of `module` and a policy decide. Those that the cache lacks
+    are trained, and cached as they end.
+    """
+
+    def compute(missing: Sequence[Task]) -> Iterator[dict[Task, Losses]]:
+        outcomes = results(engine("local"), train, missing)
+        for task, losses in progress(outcomes, len(missing), what, lambda _: 1.0, "tasks"):
+            yield {task: losses}
+
+    def key(task: Task) -> str:
+        code = code_hash.digest(module, family(task.family).module)
+        content = [asdict(task), policy_content(policy), measured.seeds, code, torch.__version__]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    return through(measured.cache, {task: key(task) for task in measured.tasks}, compute)
+
+
+def regrets(measured: Bench, outcomes: Mapping[Task, Losses]) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
+    """Name, regime and regrets of each task. Tasks on which no tuned training improves are left out."""
+    _, runs = oracles(measured)
+    tuned = add_regret(with_facts(measured.compute(runs, "oracle"), measured))
+    known, best = measured.facts(), dict(zip(tuned.task, tuned.oracle_loss, strict=True))
+    for task, of_task in outcomes.items():
+        if (name := task.name) in best:
+            oracle, start = float(best[name]), float(known.initial_loss[name])
+            regret = {way: stats.normalised_regret(loss, oracle, start) for way, loss in of_task.items()}
+            yield name, str(known.regime[name]), regret
+
+
+def means(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, float]:
+    """Means over tasks of all columns but `task` and `regime`, as <group>.<column>: of all tasks, weighted by the
+    shares of their regimes, and of each regime.
+    """
+    names = [str(name) for name in rows.columns if name not in ("task", "regime")]
+    of_task = aggregates.regimes(rows)
+    table: Any = rows.groupby("task")[names].mean()
+    regime = np.array([of_task[str(task)] for task in table.index])
+    groups = {"all": aggregates.weights(table.index, rows, shares) @ table.to_numpy()}
+    groups |= {str(name): table.to_numpy()[regime == name].mean(axis=0) for name in np.unique(regime)}
+    return {
+        f"{group}.{name}": float(v) for group, values in groups.items() for name, v in zip(names, values, strict=True)
+    }
