@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,8 @@ from benchmarks import command
 from experiments.policy import envelope_trainings, task_trainings
 from experiments.policy.envelope_trainings import ENVELOPES, OFF
 from experiments.policy.task_trainings import SPLIT, Losses
-from lrpilot import load_policy
 from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.compare import existing
 from pipeline.evaluation.splits import Task
-from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
 
@@ -41,11 +37,7 @@ OUT, PAGE = Path("experiments/results/envelopes.json"), Path("docs/experiments.m
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
-    bench, policy = task_trainings.bench(quick), existing(DEFAULT_MODEL / "policy.onnx")
-    train = partial(envelope_trainings.train, policy=policy, seeds=bench.seeds)
-    rows = regrets(bench, task_trainings.trained(bench, policy, envelope_trainings.__name__, train, "envelopes"))
-    fixed = {"quick": quick, "seeds": bench.seeds, "policy": load_policy("default").manifest.graph}
-    return fixed | {"tasks": int(rows.task.nunique())} | task_trainings.means(rows, bench.shares)
+    return task_trainings.measure(quick, envelope_trainings, regrets, "envelopes")
 
 
 def regrets(bench: Bench, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,8 @@ from benchmarks import command
 from experiments.policy import task_trainings, trial_levels
 from experiments.policy.task_trainings import SPLIT, Losses
 from experiments.policy.trial_levels import OFF, SHARES
-from lrpilot import load_policy
 from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.compare import existing
 from pipeline.evaluation.splits import Task
-from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
 
@@ -47,11 +43,7 @@ TRIAL = "trial"  # what the validation losses of short trainings are named by, b
 
 def measure(quick: bool) -> dict[str, Any]:
     """All figures, flat."""
-    bench, policy = task_trainings.bench(quick), existing(DEFAULT_MODEL / "policy.onnx")
-    train = partial(trial_levels.train, policy=policy, seeds=bench.seeds)
-    rows = regrets(bench, task_trainings.trained(bench, policy, trial_levels.__name__, train, "trials"))
-    fixed = {"quick": quick, "seeds": bench.seeds, "policy": load_policy("default").manifest.graph}
-    return fixed | {"tasks": int(rows.task.nunique())} | task_trainings.means(rows, bench.shares)
+    return task_trainings.measure(quick, trial_levels, regrets, "trials")
 
 
 def regrets(bench: Bench, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,15 +15,18 @@ import pandas as pd
 import torch
 
 from benchmarks import spread
+from lrpilot import load_policy
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import aggregates, stats
 from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.compare import existing
 from pipeline.evaluation.methods.policies import policy_content
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task
+from pipeline.paths import DEFAULT_MODEL
 from pipeline.workloads.families import family
 
 SPLIT, SEEDS = "selection", 3
@@ -29,26 +34,33 @@ SPLIT, SEEDS = "selection", 3
 Losses = Mapping[str, np.ndarray]  # test losses (levels, seeds) of each way to train
 
 
-def bench(quick: bool) -> Bench:
-    """The tasks that are trained."""
-    every = spread.bench(SPLIT, quick)
-    return replace(every, seeds=min(every.seeds, SEEDS))
+def measure(
+    quick: bool, trainings: ModuleType, regrets: Callable[[Bench, Mapping[Task, Losses]], pd.DataFrame], what: str
+) -> dict[str, Any]:
+    """All figures of an experiment, flat: means of the columns of `regrets`, which has `task` and `regime`, too.
+
+    `trainings` has `train(task, policy, seeds)`, which returns the task and its losses.
+    """
+    every, policy = spread.bench(SPLIT, quick), existing(DEFAULT_MODEL / "policy.onnx")
+    bench = replace(every, seeds=min(every.seeds, SEEDS))
+    rows = regrets(bench, trained(bench, policy, trainings, what))
+    fixed = {"quick": quick, "seeds": bench.seeds, "policy": load_policy("default").manifest.graph}
+    return fixed | {"tasks": int(rows.task.nunique())} | means(rows, bench.shares)
 
 
-def trained(
-    measured: Bench, policy: str, module: str, train: Callable[[Task], tuple[Task, Losses]], what: str
-) -> dict[Task, Losses]:
-    """The result of `train` for each task, which the code of `module` and a policy decide. Those that the cache lacks
-    are trained, and cached as they end.
+def trained(measured: Bench, policy: str, trainings: ModuleType, what: str) -> dict[Task, Losses]:
+    """The losses of each task, which the code of `trainings` and a policy decide. Tasks that the cache lacks are
+    trained, and cached as they end.
     """
 
     def compute(missing: Sequence[Task]) -> Iterator[dict[Task, Losses]]:
+        train = partial(trainings.train, policy=policy, seeds=measured.seeds)
         outcomes = results(engine("local"), train, missing)
         for task, losses in progress(outcomes, len(missing), what, lambda _: 1.0, "tasks"):
             yield {task: losses}
 
     def key(task: Task) -> str:
-        code = code_hash.digest(module, family(task.family).module)
+        code = code_hash.digest(trainings.__name__, family(task.family).module)
         content = [asdict(task), policy_content(policy), measured.seeds, code, torch.__version__]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
