@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.changes import CHANGES, Change
 from lrpilot import load_policy
-from lrpilot.actions import envelope
+from lrpilot.actions import ActionEquation
 from lrpilot.torch import PilotLR
 from pipeline import code_hash
 from pipeline.evaluation import loops
@@ -22,6 +22,7 @@ from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
 
 MEMORY = 0.95  # of the mean that losses are made noisier around
+LINEAR = ActionEquation(decay=1.0)
 DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear decay does not run
 
 
@@ -78,7 +79,7 @@ def _scheduler(
             max_lr=highest,
         )  # fmt: skip
     times = job.times
-    return LambdaLR(optimizer, lambda step: times * envelope(step, total_steps))
+    return LambdaLR(optimizer, lambda step: times * LINEAR.envelope(step, total_steps))
 
 
 def _score(workload: Workload, model: nn.Module) -> float:

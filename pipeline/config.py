@@ -17,6 +17,7 @@ from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Regi
 
 FEATURES = tuple(GROUPS)
 POLICY = "policy"  # the behaviour that follows an earlier policy
+HOLD = "hold"  # the behaviour that holds the level that it draws
 
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
@@ -27,7 +28,7 @@ Name = Annotated[str, NonEmpty()]
 Device = Annotated[str, OneOf(("cpu", "cuda"))]
 Recorded = Annotated[str, Registered("pipeline.workloads.families:recorded")]  # the other splits are never trained on
 Family = Annotated[str, Registered("pipeline.workloads.families:FAMILIES")]
-Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY,))]
+Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY, HOLD))]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class BranchesConfig:
     levels: Natural  # groups whose twins differ in their first level
     moves: Natural  # groups whose twins move once, at a later decision
     twins: Annotated[int, Range(2)]  # of a group, its base among them
-    base: Annotated[str, OneOf(("hold", POLICY))]  # what bases do, and twins but for their departure
+    base: Annotated[str, OneOf((HOLD, POLICY))]  # what bases do, and twins but for their departure
     rolled_in: Share  # of the tasks: bases that hold follow a behaviour policy first, up to a random decision
 
     def __post_init__(self) -> None:

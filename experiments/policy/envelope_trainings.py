@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.policy.trial_levels import named
+from lrpilot.actions import ActionEquation
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, milestones
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.follow import follow
@@ -28,9 +29,8 @@ ENVELOPES = {  # shares of the steps: in which the rate climbs to its level, and
 
 def envelope(n: int, warm: float, decay: float) -> np.ndarray:
     """Factors (n,) on the rates of the steps: a linear climb, a level, a linear decay to 0."""
-    middle = np.arange(n) + 0.5
-    climb = middle / (warm * n) if warm else np.ones(n)
-    return np.minimum(np.minimum(climb, 1.0), (n - middle) / (decay * n))
+    falls = np.array([ActionEquation(decay=decay).envelope(step, n) for step in range(n)])
+    return np.minimum(falls, (np.arange(n) + 0.5) / (warm * n)) if warm else falls
 
 
 def train(task: Task, policy: str, seeds: int) -> tuple[Task, Mapping[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Recorded runs that held their level, under linear decay: what other levels would have reached, and how runs ended."""
+"""Recorded runs that held their level: what other levels would have reached, and how runs ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lrpilot.features import NAMES
 from policy import mdp, trajectories
 from policy.observations import TaskRecording, observations
 
-HELD = ("linear", "hold_levels")  # behaviours that hold their level: of a schedule, of twins
+HELD = ("hold", "hold_levels")  # behaviours that hold their level: of a schedule, of twins
 BLOWN = NAMES.index("probe_blown")
 
 

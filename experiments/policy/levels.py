@@ -3,7 +3,7 @@
     python -m experiments.policy.levels --root profiles/levels    # minutes; writes experiments/results/levels.json,
                                                                   # docs/experiments.md
 
-For every recorded task, the runs that held a level under linear decay tell, by interpolation, what other levels would
+For every recorded task, the runs that held a level tell, by interpolation, what other levels would
 have reached. A rule names a level from what is known at the first decision. Its regret is the mean over the tasks of
 the regret of holding that level. Gradient-boosted trees learn rules and answer for tasks that they were not fitted on
 (4 folds, three times). Their inputs are a policy's observation, told the size of the data or not, and the observation

@@ -3,10 +3,10 @@
     python -m experiments.policy.predict_end    # minutes, from the last `make repro`; writes
                                                 # experiments/results/predict_end.json, docs/experiments.md
 
-The end of a recorded run that holds its level, under linear decay, depends on the run itself and not on later
-decisions. Gradient-boosted trees learn its final regret from observations on the way, at each of AT, and answer for
-tasks that they were not fitted on. A policy sees only the last observation. Other predictors also get the ones before
-it, and the validation loss. Figures, as <what is observed>.<figure>:
+The end of a recorded run that holds its level depends on the run itself and not on later decisions. Gradient-boosted
+trees learn its final regret from observations on the way, at each of AT, and answer for tasks that they were not fitted
+on. A policy sees only the last observation. Other predictors also get the ones before it, and the validation loss.
+Figures, as <what is observed>.<figure>:
 
     share, low, high               of the variance between runs that is predicted, with a 95 % interval over the tasks
     more, more_low, more_high      the same minus that of the last observation, paired

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from lrpilot import load_policy
 from pipeline.evaluation.methods.ablated import Ablated
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task
-from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
 
 OFF = (-0.5, 0.0, 0.5)  # decades from the policy's rate
@@ -33,12 +33,13 @@ def train(task: Task, policy: str, seeds: int) -> tuple[Task, Mapping[str, np.nd
 
 
 def named(workload: Workload, policy: str, seeds: int) -> np.ndarray:
-    """The rates (seeds,) that the policy names after its probe, before the decay."""
+    """The rates (seeds,) that the policy names after its probe, before the envelope."""
     held = Ablated("control", "hold", policy, "hold")
     record = Ablated.train([held] * seeds, range(seeds), workload, "cpu")
     assert record.lr_curve is not None
     first = np.zeros(seeds, int) if record.probe is None else record.probe.used
-    return record.lr_curve[first, np.arange(seeds)] / multipliers("linear", workload.n_steps)[first]
+    envelope = load_policy(policy).protocol.action.envelope
+    return record.lr_curve[first, np.arange(seeds)] / [envelope(int(step), workload.n_steps) for step in first]
 
 
 def losses(workload: Workload, rates: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lrpilot.actions import envelope
 from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
 from pipeline.simulation.driving import Driver
 from pipeline.simulation.schedules import epsilon, explore, multipliers
 
 POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
+HOLD = "hold"  # the behaviour that holds the level that it draws
 SHIFT, JITTER = (
     0.5,
     0.08,
@@ -47,11 +47,13 @@ class Behaviour(Driver):
         self.names = [names[i] for i in rng.choice(len(names), runs, p=share / share.sum())]
         # Stratified over the whole range, so that every task sees rates far too low and far too high.
         self.first = rng.permutation((np.arange(runs) + rng.random(runs)) / runs) * 2 - 1
-        curves = [np.ones(n_steps) if n == POLICY else multipliers(n, n_steps, rng) for n in self.names]
+        ones = np.ones(n_steps)
+        curves = [ones if n in (POLICY, HOLD) else multipliers(n, n_steps, rng) for n in self.names]
         self._log_curve = np.log10(np.maximum(np.stack(curves), 1e-12))  # (K, N)
         chosen = rng.integers(len(policies), size=runs) if policies else np.zeros(runs, np.int64)
         self._policies = [(policy, np.flatnonzero(chosen == i)) for i, policy in enumerate(policies)]  # and their runs
         self._follows = np.array([n == POLICY for n in self.names])
+        self._holds = np.array([n == HOLD for n in self.names])
         # A run that follows a policy is shifted from some decision on, and jitters: contrasts for the critic.
         self._shift = SHIFT * rng.standard_normal(runs) * (rng.random(runs) < 0.8)
         self._shift_from = np.where(rng.random(runs) < 0.5, 0, rng.integers(0, 40, runs))
@@ -73,7 +75,8 @@ class Behaviour(Driver):
         bounds, n = pilot.cadence.bounds, pilot.total_steps
         start = pilot.anchor + pilot.protocol.action.span * self.first
         middle = int(min((pilot.step + bounds[min(pilot.decision + 1, len(bounds) - 1)]) / 2, n - 1))
-        return start + self._log_curve[:, middle] - np.log10(envelope(middle, n))
+        asked = self._log_curve[:, middle] - np.log10(pilot.protocol.action.envelope(middle, n))
+        return start + np.where(self._holds, 0.0, asked)
 
     def _ask(self, pilot: Pilot, first: bool) -> np.ndarray:
         """Levels (K,) that the earlier policies ask for, shifted and with noise; never nan."""

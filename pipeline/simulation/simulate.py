@@ -180,7 +180,7 @@ def _numbers(values: Sequence[Any]) -> np.ndarray:
 
 
 def hold_level(rule: Callable[[Pilot], np.ndarray]) -> Act:
-    """A rival that chooses its level once, by `rule(pilot)` -> (K,) levels, and then follows the linear envelope."""
+    """A rival that chooses its level once, by `rule(pilot)` -> (K,) levels, and then follows the envelope."""
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
         first = pilot.interval is None

@@ -1,6 +1,6 @@
 """From an action to a learning rate, and back.
 
-    lr(step) = 10 ** (ref + z) * (1 - (step + 0.5) / N)
+    lr(step) = 10 ** (ref + z) * min(1, (1 - (step + 0.5) / N) / decay)
     first action:          z <- anchor + span * a
     later ones that move:  z <- z + (rise if a > 0 else fall) * a
     later ones that name:  z <- anchor + span * a, at most `rise` up and `fall` down
@@ -10,9 +10,10 @@ level at which its loss blew up. Of some recorded probes the loss saturated inst
 the level of the lowest loss as it does in the others (the median), but not below `calm`, where the anchor is that of a
 training without a probe: rates as low as fine-tuning needs stay within reach, whatever the probe did not see.
 
-Where later actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The linear
-envelope to zero is part of the equation (Defazio et al. 2023, "When, why and how much?", arXiv:2310.07831: linear decay
-is optimal for the last iterate), so holding the level is already a good schedule, which a policy only has to correct.
+Where later actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The
+envelope is part of the equation: the rate stays at its level, and falls linearly to zero in the last `decay` of the
+steps. So holding the level is already a good schedule, which a policy only has to correct. Hägele et al. 2024
+(arXiv:2405.18392) compare such schedules with others; docs/experiments.md has the comparison that chose this one.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class ActionEquation:
         above_lowest: if the loss did not blow up, distance of the edge above the level of the lowest loss.
         calm: if the loss did not blow up, the lowest level of the edge.
         moves: whether later actions move the level; else they name it.
+        decay: share of the steps, the last ones, in which the rate falls to zero.
     """
 
     span: float = 2.5
@@ -53,6 +55,13 @@ class ActionEquation:
     above_lowest: float = 1.2
     calm: float = 1.0
     moves: bool = True
+    decay: float = 0.5
+
+    def envelope(self, step: float, total_steps: int) -> float:
+        """Factor on the rate of the step that follows `step` completed ones; what lies beyond N keeps the last."""
+        last = total_steps - 1
+        left = 1.0 - ((step if step < last else last) + 0.5) / total_steps
+        return left / self.decay if left < self.decay else 1.0
 
     def edge(self, marks: Landmarks) -> np.ndarray:
         """Levels (runs,) that a probe's landmarks are counted from: its blow-ups, or what stands for them."""
@@ -82,12 +91,6 @@ class ActionEquation:
 def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """np.clip, at a third of its cost on few numbers; nan stays nan."""
     return np.minimum(np.maximum(x, low), high)
-
-
-def envelope(step: int, total_steps: int) -> float:
-    """Factor on the learning rate of the step that follows `step` completed ones; what lies beyond N keeps the last."""
-    last = total_steps - 1
-    return 1.0 - ((step if step < last else last) + 0.5) / total_steps
 
 
 def reference(optimizer: str) -> float:

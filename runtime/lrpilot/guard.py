@@ -17,7 +17,7 @@ device. Each decision of each run has at most one event; where several fit, the 
     recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
-holds the level under the linear envelope; at decision 0 there is none to hold, and the range test's classical rule
+holds the level under the envelope; at decision 0 there is none to hold, and the range test's classical rule
 takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
 After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks. A policy that holds,

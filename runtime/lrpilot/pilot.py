@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lrpilot import telemetry
-from lrpilot.actions import ActionEquation, envelope, reference
+from lrpilot.actions import ActionEquation, reference
 from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.explain import is_alarm
@@ -80,6 +80,7 @@ class Pilot:
         """
         self.protocol, self.total_steps, self.optimizer, self.runs = protocol, total_steps, optimizer, runs
         self.reference = reference(optimizer)
+        self._envelope = protocol.action.envelope
         self.cadence = Cadence(protocol.cadence, total_steps, probed)
         self.limits = (min_lr, max_lr)
         self.strict, self.guarded, self.logs = strict, guards, logs
@@ -118,7 +119,7 @@ class Pilot:
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        rates, (low, high) = self._peak * envelope(self.step, self.total_steps), self.limits
+        rates, (low, high) = self._peak * self._envelope(self.step, self.total_steps), self.limits
         if self.step < self.cadence.probe_steps:
             z = levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
@@ -131,7 +132,7 @@ class Pilot:
         if self.in_probe and self.probes.running[0]:
             lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
         else:
-            lr = self._first_peak * envelope(self.step, self.total_steps)
+            lr = self._first_peak * self._envelope(self.step, self.total_steps)
         return low if lr < low else high if lr > high else lr
 
     @property

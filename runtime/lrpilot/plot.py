@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from lrpilot.actions import ActionEquation
 from lrpilot.explain import is_alarm
 from lrpilot.history import History
 from lrpilot.style import PLAIN, POLICY, RC
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "Xvs^DP*h<>"  # one per kind of guard event
-POINTS = 16  # drawn per interval, whose curve bends on a log axis
+POINTS = 64  # drawn per interval, whose curve bends on a log axis
 
 
-def draw(history: History, total_steps: int, ax: Axes | None = None) -> Axes:
+def draw(history: History, total_steps: int, equation: ActionEquation, ax: Axes | None = None) -> Axes:
     """Draw learning rate, loss, probe and guard events over the optimizer steps.
 
     The left axis shows the rate at and between decisions, and dotted the rate to come if the level is held. The right
@@ -27,6 +28,7 @@ def draw(history: History, total_steps: int, ax: Axes | None = None) -> Axes:
     Args:
         history: decisions of a training.
         total_steps: number of optimizer steps of the whole training.
+        equation: the policy's, whose envelope the rate follows.
         ax: matplotlib axes to draw on; by default those of a new figure.
 
     Returns:
@@ -51,7 +53,7 @@ def draw(history: History, total_steps: int, ax: Axes | None = None) -> Axes:
     rows = history.array()
     if len(rows) and rows["step"][0]:
         _draw_probe(left, rows["step"][0])
-    handles = _draw_rate(left, rows, total_steps) + _draw_events(left, rows, ink)
+    handles = _draw_rate(left, rows, total_steps, equation) + _draw_events(left, rows, ink)
     _draw_loss(right, rows)
     left.set(xlabel="optimizer step", yscale="log", xlim=(0, total_steps))
     left.set_ylabel("learning rate", color=POLICY)
@@ -70,21 +72,32 @@ def _draw_probe(ax: Any, steps: float) -> None:
     )  # fmt: skip
 
 
-def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int) -> list[Any]:
+def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEquation) -> list[Any]:
     """What the legend has to say of the line: the dotted part, if there is one."""
     if not len(rows):
         return []
     step, lr = rows["step"], rows["lr"]
-    # Within an interval the envelope is linear: the rates at its ends say all.
-    steps = np.linspace(step[:-1], step[1:], POINTS, axis=1).ravel()
-    rates = np.linspace(lr[:-1], rows["lr_before"][1:], POINTS, axis=1).ravel()
+    steps, rates = list[float](), list[float]()
+    for begin, end, rate, before in zip(step, step[1:], lr, rows["lr_before"][1:], strict=False):
+        at, factors = _envelope(equation, begin, end, total_steps)
+        fallen = (factors[0] - factors) / (factors[0] - factors[-1]) if factors[-1] < factors[0] else np.zeros(len(at))
+        steps += at.tolist()
+        rates += (rate + fallen * (before - rate)).tolist()  # its end, whatever length the training had by then
     ax.plot([*steps, step[-1]], [*rates, lr[-1]], color=POLICY, lw=1.5)
     ax.plot(step, lr, ".", color=POLICY, ms=5)
-    left = np.linspace(1, 0, 4 * POINTS, endpoint=False)  # share of the steps that follow the last decision
-    rest, held = total_steps - left * (total_steps - step[-1]), lr[-1] * left
+    rest, factors = _envelope(equation, step[-1], total_steps - 1, total_steps)
+    held = lr[-1] * factors / factors[0]
     settled = len(rows) > 1 and total_steps - step[-1] < 1.5 * (step[-1] - step[-2])  # no decision comes any more
     lines = ax.plot(rest, held, "-" if settled else ":", color=POLICY, lw=1.5, label="rate if the level is held")
     return [] if settled else lines
+
+
+def _envelope(equation: ActionEquation, begin: int, end: int, total_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (n,) from `begin` to `end`, those around the envelope's bend among them, and their factors (n,)."""
+    bend = total_steps * (1 - equation.decay) - 0.5
+    steps = np.linspace(begin, end, POINTS)
+    steps = np.union1d(steps, [step for step in (np.floor(bend), np.ceil(bend)) if begin < step < end])
+    return steps, np.array([equation.envelope(step, total_steps) for step in steps])
 
 
 def _draw_loss(ax: Any, rows: np.ndarray) -> None:

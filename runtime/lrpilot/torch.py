@@ -266,7 +266,7 @@ class PilotLR(LRScheduler):
         """
         from lrpilot.plot import draw
 
-        return draw(self.history, self.planned_steps, ax)
+        return draw(self.history, self.planned_steps, self.pilot.protocol.action, ax)
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the coming optimizer step, one per param group."""

@@ -27,6 +27,7 @@ MANIFEST = Manifest(
     evaluation={},
     golden=Golden.of(np.zeros((1, len(NAMES))), np.zeros(1)),
 )
+FALLING = ActionEquation(decay=1.0)  # every step has a rate of its own, by which tests tell them apart
 
 
 def write_bundle(
@@ -48,7 +49,7 @@ def write_bundle(
         MANIFEST,
         format=format,
         features=tuple(features),
-        protocol=Protocol(action=action or ActionEquation()),
+        protocol=Protocol(action=action or FALLING),
         evaluation=dict(evaluation or {}),
     )
     weights = weights or {}

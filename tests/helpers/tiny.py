@@ -77,7 +77,7 @@ def with_few_steps(root: Path) -> Path:
 
 def held_runs(root: Path, runs: int) -> Path:
     """Record a probed task whose runs hold their levels below ROOT; its file."""
-    params = load(write_params(root, tasks=1, schedules={"linear": 1.0}, no_probe_share=0.0))
+    params = load(write_params(root, tasks=1, schedules={"hold": 1.0}, no_probe_share=0.0))
     path = root / "data/trajectories/spirals/a.parquet"
     (spec,) = collect.plan(params.collect, params.regimes.shares)
     trajectories.store(record(replace(spec, runs=runs)), path)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot.actions import ActionEquation, envelope, reference
+from lrpilot.actions import ActionEquation, reference
 from lrpilot.probe import HIGH, Landmarks
 
 
@@ -19,7 +19,7 @@ def _one(*values: float) -> list[np.ndarray]:
 def test_the_equation_that_policies_are_made_in() -> None:
     assert asdict(ActionEquation()) == {
         "span": 2.5, "rise": 1.0, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
-        "above_lowest": 1.2, "calm": 1.0, "moves": True,
+        "above_lowest": 1.2, "calm": 1.0, "moves": True, "decay": 0.5,
     }  # fmt: skip
 
 
@@ -101,10 +101,17 @@ def test_without_a_blow_up_the_lowest_rates_stay_within_reach() -> None:
     assert reference("adamw") + lowest <= -6 and reference("sgd") + lowest <= -4
 
 
-def test_envelope_falls_linearly_to_half_a_step_and_stays() -> None:
-    np.testing.assert_allclose(
-        [envelope(s, 4) for s in (0, 1, 2, 3, 4, 99)], [7 / 8, 5 / 8, 3 / 8, 1 / 8, 1 / 8, 1 / 8]
-    )
+@pytest.mark.parametrize(
+    ("decay", "factors"),
+    [
+        (1.0, [7 / 8, 5 / 8, 3 / 8, 1 / 8, 1 / 8, 1 / 8]),
+        (0.5, [1, 1, 3 / 4, 1 / 4, 1 / 4, 1 / 4]),
+        (0.2, [1, 1, 1, 5 / 8, 5 / 8, 5 / 8]),
+    ],
+)
+def test_envelope_falls_linearly_to_half_a_step_and_stays(decay: float, factors: list[float]) -> None:
+    equation = ActionEquation(decay=decay)
+    np.testing.assert_allclose([equation.envelope(s, 4) for s in (0, 1, 2, 3, 4, 99)], factors)
 
 
 def test_reference_rates_are_those_of_the_textbooks() -> None:

@@ -11,7 +11,7 @@ from bundles import MANIFEST, linear, save, write_bundle
 from lrpilot import load_policy
 from lrpilot.cli import TOLERANCE, main
 from lrpilot.features import NAMES
-from lrpilot.manifest import Golden
+from lrpilot.manifest import FORMAT, Golden
 from repository import TOP
 
 FINE = {"weights": {"progress": 1.0, "loss_slope": -0.5}}
@@ -46,7 +46,7 @@ def test_inspect_says_that_there_is_no_evaluation(tmp_path, capsys):
         (FINE, 0, "fine"),
         ({"bias": float("nan")}, 1, "answers nan, want finite actions"),
         ({"bias": 1.5, "squash": False}, 1, r"answers an action of size 1.5, want [-1, 1]"),
-        ({"format": 4}, 1, "upgrade lrpilot"),
+        ({"format": FORMAT + 1}, 1, "upgrade lrpilot"),
     ],
 )
 def test_verify(tmp_path, capsys, changes, status, message):

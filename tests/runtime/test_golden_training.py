@@ -52,7 +52,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "873a457b2ae20b461b52e00cff8526235b5a4fced23f27708dcc3e3787fc72f0"
+    assert policy_hash() == GOLDEN["policy"] == "797ce26de5b2c346b302f237bf53e0e12eb46fa9bcd79435de03f743048e49fc"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

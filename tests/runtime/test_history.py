@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpilot import guard
-from lrpilot.actions import envelope
 from lrpilot.explain import EVENTS, findings, say
 from lrpilot.features import BY_NAME, CLIP, FEATURES, NAMES
 from lrpilot.history import METRICS, Decision, History
@@ -40,6 +39,7 @@ def test_a_decision_names_the_rates_around_it(probe: bool) -> None:
     assert (scheduler.history[0].step > 0) == probe
     for decision in scheduler.history:
         assert decision.lr == used[decision.step]
+    envelope = scheduler.pilot.protocol.action.envelope
     for decision in scheduler.history[1:]:
         fallen = envelope(decision.step, STEPS) / envelope(decision.step - 1, STEPS)
         assert decision.lr_before == pytest.approx(used[decision.step - 1] * fallen)

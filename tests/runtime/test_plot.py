@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from lrpilot import load_policy
 from lrpilot.explain import is_alarm
 from lrpilot.history import History
 from lrpilot.plot import draw
@@ -32,6 +33,7 @@ def broken(history: History) -> History:
     )
 
 
+EQUATION = load_policy().protocol.action
 HELD = "rate if the level is held"
 CASES = {  # what is drawn, what the legend says, whether there is a loss
     "empty": (lambda h: h[:0], [], False),
@@ -48,7 +50,7 @@ def test_draw(case: str) -> None:
     history = cut(training()[0].history)
     events = dict.fromkeys(f"guard: {d.event}" for d in history if is_alarm(d.event))
     want = [label for each in want for label in (events if each == "EVENTS" else [each])]
-    ax = draw(history, STEPS)
+    ax = draw(history, STEPS, EQUATION)
     ax.figure.canvas.draw()
     assert [re.sub(r" \(\d+\)$", "", label) for label in labels(ax)] == want
     assert ax.get_yscale() == "log" and ax.get_xlim() == (0, STEPS)
@@ -62,7 +64,7 @@ def test_draw(case: str) -> None:
 def test_events_have_the_colour_of_text(style: str, ink: str) -> None:
     """So that they stand out from light and from dark."""
     with pyplot.style.context(style):
-        ax = draw(training()[0].history, STEPS)
+        ax = draw(training()[0].history, STEPS, EQUATION)
         marks = [line.get_color() for line in ax.lines if str(line.get_label()).startswith("guard: ")]
     assert marks and set(marks) == {ink}
     pyplot.close(ax.figure)
@@ -71,7 +73,7 @@ def test_events_have_the_colour_of_text(style: str, ink: str) -> None:
 def test_the_curve_is_the_rate_that_every_step_used() -> None:
     scheduler, used = training()
     start = scheduler.history[0].step
-    ax = draw(scheduler.history, STEPS)
+    ax = draw(scheduler.history, STEPS, EQUATION)
     curve = ax.lines[0]
     # At a decision the curve jumps: what it has just before belongs to the steps before.
     decided = {d.step for d in scheduler.history}
@@ -83,7 +85,7 @@ def test_the_curve_is_the_rate_that_every_step_used() -> None:
 
 def test_draws_into_the_axes_given() -> None:
     figure, ax = pyplot.subplots()
-    assert draw(training()[0].history, STEPS, ax) is ax
+    assert draw(training()[0].history, STEPS, EQUATION, ax) is ax
     assert len(figure.axes) == 2  # its twin, of the loss
     pyplot.close(figure)
 
@@ -91,4 +93,4 @@ def test_draws_into_the_axes_given() -> None:
 def test_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
-        draw(History(), STEPS)
+        draw(History(), STEPS, EQUATION)

@@ -46,7 +46,7 @@ FINDERS: dict[str, Finder] = {
 
 
 def _hold(finder: Finder) -> Act:
-    """Hold the level that a finder names, under linear decay."""
+    """Hold the level that a finder names, under the envelope that policies have."""
     return hold_level(lambda pilot: pilot.anchor + finder(pilot.observer.probe))
 
 

@@ -216,10 +216,11 @@ def test_the_best_checkpoint_is_the_milestone_with_the_lowest_validation_loss() 
 
 
 def levels(row: dict[str, Any]) -> np.ndarray:
-    """log10 of the rate without its linear envelope, after the probe, at the points of the run's curve."""
+    """log10 of the rate without its envelope, after the probe, at the points of the run's curve."""
     n, rates = TASK.sample().n_steps, np.array(row["lr_curve"])
     steps = np.clip((np.linspace(0, 1, CURVE_POINTS) * n).astype(int), 0, n - 1)
-    return np.log10(rates / (1 - (steps + 0.5) / n))[steps >= row["probe_steps"]]
+    factors = np.array([ActionEquation().envelope(int(step), n) for step in steps])
+    return np.log10(rates / factors)[steps >= row["probe_steps"]]
 
 
 def test_hold_is_the_first_action_and_no_move_after_it(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.actions import ActionEquation, envelope, reference
+from lrpilot.actions import ActionEquation, reference
 from lrpilot.pilot import Protocol
-from pipeline.simulation.behaviour import POLICY, Behaviour
+from pipeline.simulation.behaviour import HOLD, POLICY, Behaviour
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import SCHEDULES, multipliers
 from pipeline.simulation.simulate import simulate
@@ -17,7 +17,7 @@ from tiny import world
 
 N, RUNS = 96, 6
 EQUATION = Protocol().action
-FACTORS = np.array([envelope(step, N) for step in range(N)])
+FACTORS = np.array([EQUATION.envelope(step, N) for step in range(N)])
 FIXED = [name for name, schedule in SCHEDULES.items() if not schedule.random]
 
 
@@ -55,15 +55,24 @@ def test_a_schedule_is_followed_as_closely_as_a_decision_can(name: str) -> None:
     curve, before = np.log10(multipliers(name, N)), anchor
     for d in range(len(recording.steps) - 1):
         middle = int(recording.steps[d][0] + recording.steps[d + 1][0]) // 2
-        wanted = peak + curve[middle] - np.log10(envelope(middle, N))
+        wanted = peak + curve[middle] - np.log10(FACTORS[middle])
         nearest = np.clip(wanted, anchor - EQUATION.span, anchor + EQUATION.span)
         if d > 0:
             nearest = np.clip(wanted, anchor - EQUATION.span, anchor + EQUATION.span)
             nearest = np.clip(nearest, before - EQUATION.fall, before + EQUATION.rise)
         nearest = np.clip(nearest, EQUATION.low, EQUATION.high)
-        rate = np.log10(recording.lr_curve[middle]) - reference("adam") - np.log10(envelope(middle, N))
+        rate = np.log10(recording.lr_curve[middle]) - reference("adam") - np.log10(FACTORS[middle])
         np.testing.assert_allclose(rate, nearest, atol=1e-9, err_msg=f"decision {d}")
         before = nearest
+
+
+@pytest.mark.parametrize("probed", [False, True], ids=["unprobed", "probed"])
+def test_hold_stays_at_the_level_that_it_draws(probed: bool) -> None:
+    behaviour, recording = behave({HOLD: 1.0}, probed=probed)
+    assert recording.anchor is not None
+    drawn = (recording.anchor + EQUATION.span * behaviour.first).clip(EQUATION.low, EQUATION.high)
+    for levels in recording.levels[:-1]:
+        np.testing.assert_allclose(levels, drawn, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "exponential"])

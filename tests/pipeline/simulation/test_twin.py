@@ -88,18 +88,19 @@ def plain_loop(
 
 
 # Where actions move the level, rounding adds up from decision to decision, and the training makes it grow.
-CLOSE = {False: 1e-4, True: 1e-2}
+CLOSE = {False: 1e-3, True: 1e-2}
 
 
 @pytest.fixture(scope="module", params=CLOSE, ids=["named", "moved"])
 def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A policy that answers to every feature; where it moves the level it leads it back."""
+    """A policy that answers to every feature; where it moves the level it leads it back, and its rate falls early."""
     drawn = np.random.default_rng(1).normal(0, 0.03, len(NAMES))
     weights = dict(zip(NAMES, drawn.tolist(), strict=True))
     if request.param:
         weights |= {"level": -0.3, "level_to_anchor": -0.2, "last_move": -0.1}
+    equation = ActionEquation(moves=request.param, rise=0.5, decay=1.0 if request.param else 0.5)
     path: Path = tmp_path_factory.mktemp("policy") / "policy.onnx"
-    return Bundle(write_bundle(path, weights=weights, action=ActionEquation(moves=request.param, rise=0.5)))
+    return Bundle(write_bundle(path, weights=weights, action=equation))
 
 
 @pytest.fixture(autouse=True)
