@@ -17,6 +17,7 @@ from pipeline.workloads import (
     judged_texts,
     judged_transfers,
     language_families,
+    lengthy,
     memorised,
     overfit,
     picture_families,
@@ -32,7 +33,7 @@ from pipeline.workloads import (
 from pipeline.workloads.base import Family
 
 _MODULES = (
-    tabular, synthetic, vision, overfit, memorised, sequences, bags, finetune,
+    tabular, synthetic, vision, overfit, memorised, lengthy, sequences, bags, finetune,
     table_families, picture_families, language_families, transfer_families,
     judged_small, judged_texts, judged_transfers, selection_recipes, selection_transfers,
     heldout_pictures, heldout_sequences, heldout_transfers,
