@@ -141,15 +141,17 @@ def simulate(
                 validate(at_end=last)
             interval = pilot.close_interval(_numbers(losses), fields)
             losses.clear()
-            record.alive &= np.isfinite(interval["loss_mean"]) & np.isfinite(record.val_loss[-1])
-            if (rows := population.retire(~record.alive)) is not None:
-                sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]
+            lost = ~np.isfinite(interval["loss_mean"])
             record.steps.append(np.full(k, pilot.step))
             if not last:
                 act(pilot, np.ones(k, bool))
                 if pilot.restarts.any():
                     mine = population.members
                     population.state.restore(saved.select(mine), pilot.restarts[mine])
+                    lost &= ~pilot.restarts
+            record.alive &= ~lost
+            if (rows := population.retire(~record.alive)) is not None:
+                sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]
             record.telemetry.append(interval)
             record.levels.append(pilot.level.copy())
             record.rates.append(pilot.learning_rates())

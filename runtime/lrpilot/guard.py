@@ -3,7 +3,8 @@
 Guards act at decisions only, on the telemetry of the interval that ended, so they never make a step wait for the
 device. Each decision of each run has at most one event; where several fit, the first of this list:
 
-    no_progress           nothing was learned so far: back to the start, lower (`lrpilot.restart` judges)
+    collapsed             the weights are lost before anything was learned: back to the start, lower
+    no_progress           nothing was learned so far: the same (`lrpilot.restart` judges both)
     loss_nonfinite        the interval's mean loss is nan or inf: cut the level as far as one decision can;
                           where its last losses are finite again: back off
     gradient_nonfinite    the gradient norm is nan or inf: cut
@@ -152,9 +153,13 @@ class Guard:
         self.scale = np.where(dropped & events["loss_runaway"], interval["loss_mean"], self.scale)
         return events | {name: events[name] & ~dropped for name in ("loss_runaway", "spike", "drift")}
 
-    def keep_below(self, level: np.ndarray) -> None:
-        """Allow no level above `level` (runs,) at any later decision; inf: as before."""
-        self.ceiling, self._calm = np.minimum(self.ceiling, level), False
+    def begin_again(self, which: np.ndarray, level: np.ndarray) -> None:
+        """Forget the trainings `which` (runs,) bool, and allow them no level above `level` (runs,) from now on."""
+        self.past[..., which] = np.nan
+        self.streak[which] = self.tries[which] = 0.0
+        self.lid[which] = self.release[which] = np.inf
+        self.restore_to[which] = -np.inf
+        self.ceiling, self._calm = np.where(which, np.minimum(self.ceiling, level), self.ceiling), False
 
     def _watch(self, interval: dict[str, np.ndarray], loss0: np.ndarray, missing: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss and the gradient did: events in order of precedence, each (runs,) bool."""

@@ -102,6 +102,12 @@ class Observer:
         self.weight0 = np.where(np.isnan(self.weight0), interval["weight_norm"], self.weight0)
         self.add_validation(interval["val_loss"])
 
+    def begin_again(self, which: np.ndarray) -> None:
+        """Forget what the runs `which` (runs,) bool have done since their start."""
+        self.losses[:, which] = self.vals[:, which] = np.nan
+        self.best[which] = self.val_best[which] = np.inf
+        self.since[which] = 0.0
+
     def add_validation(self, val_loss: Any) -> None:
         """Take in validation losses (runs,); nan where none was observed."""
         val = np.asarray(val_loss, np.float64)

@@ -302,15 +302,25 @@ class Pilot:
         """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""
         losses, loss0 = self.observer.losses, self.observer.loss0
         progress = self.step / self.total_steps
-        self.restarts = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor)
-        self.restarts = self.restarts & ~self._guard.exempt
-        if not np.count_nonzero(self.restarts):
+        collapsed = self._collapsed() if any(events) else np.zeros(self.runs, bool)
+        back = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, collapsed)
+        self.restarts = back = back & ~self._guard.exempt
+        if not np.count_nonzero(back):
             return action, events
-        wanted = np.where(self.restarts, begin_again(self.highest), np.inf)
-        self._guard.keep_below(wanted)
+        wanted = begin_again(self.highest)
+        self._guard.begin_again(back, wanted)
+        self.observer.begin_again(back)
         lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
-        events = ["no_progress" if back else event for back, event in zip(self.restarts, events, strict=True)]
-        return np.where(self.restarts, lower, action), events
+        names = np.where(collapsed, "collapsed", "no_progress").tolist()
+        events = [name if again else event for again, name, event in zip(back, names, events, strict=True)]
+        return np.where(back, lower, action), events
+
+    def _collapsed(self) -> np.ndarray:
+        """(runs,) bool: whose weights are not finite, or whose loss is out of all bounds."""
+        if self.interval is None:
+            return np.zeros(self.runs, bool)
+        mean, last, weights = (self.interval[name] for name in ("loss_mean", "loss_last", "weight_norm"))
+        return ~(np.isfinite(last) | np.isfinite(weights)) | (mean > WILD * np.abs(self.observer.loss0))
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""

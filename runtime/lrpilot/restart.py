@@ -1,4 +1,4 @@
-"""A second chance: a training that has learned nothing goes back to its start, at a tenth of its rate.
+"""A second chance: a training that has learned nothing goes back to its start, at a lower rate.
 
 Some models collapse at rates that do not blow their loss up: classifiers whose loss then stays at chance, transformers
 that are fine-tuned among them. There a probe sees no edge, and no lower rate brings back what is lost; the weights from
@@ -7,8 +7,9 @@ before the probe do. They are kept until the training has learned something, mos
 A training has learned once its loss, the mean over the intervals that the observer remembers, lies a share `LEARNED`
 of the loss before training below that. One that has not when `DUE` of its steps are made is sent back, if its level is
 near the highest so far and not below the anchor: a policy that has lowered the level has seen something, and where the
-level is low to begin with, going lower is no remedy. It begins again at a tenth of its rate, but no lower than a probe
-would: below that no training learns anything.
+level is low to begin with, going lower is no remedy. One whose weights are lost before it has learned, for they are
+not finite or far out, is sent back at once. A training begins again at a tenth of its highest rate, but no lower than a
+probe would: below that no training learns anything.
 """
 
 from __future__ import annotations
@@ -44,19 +45,23 @@ class Restart:
         level: np.ndarray,
         highest: np.ndarray,
         anchor: np.ndarray,
+        collapsed: np.ndarray,
     ) -> np.ndarray:
         """(runs,) bool: which trainings are to go back to their start now; none does so twice.
 
         progress: share of the steps made; losses (n, runs): mean losses of the last intervals, latest first, nan for
-        those before the training; loss0 (runs,): loss before training; level, highest, anchor (runs,): in decades.
+        those before the training; loss0 (runs,): loss before training; level, highest, anchor (runs,): in decades;
+        collapsed (runs,) bool: whose weights are lost.
         """
         if not np.count_nonzero(self.waiting):
             return self.waiting
         gained = loss0 - losses.mean(axis=0)  # nan until there are as many intervals
         self.waiting &= ~(gained >= LEARNED * np.abs(loss0))
+        back = self.waiting & collapsed
         if progress < DUE:
-            return np.zeros_like(self.waiting)
-        back = self.waiting & np.isfinite(gained) & (level > np.maximum(highest, anchor) - NEAR)
+            self.waiting &= ~back
+            return back
+        back |= self.waiting & np.isfinite(gained) & (level > np.maximum(highest, anchor) - NEAR)
         self.waiting = np.zeros_like(back)
         return back
 

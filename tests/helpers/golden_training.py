@@ -287,6 +287,13 @@ class Hopeless(Training):
         return 1.0 + 1e-3 * torch.tanh(self.model(x)).mean() * (-1) ** self.done
 
 
+class Lost(Hopeless):
+    """The same; soon after the probe the weights become nan."""
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().loss(x, y) * (math.nan if self.interval == 4 else 1.0)
+
+
 def as_it_is(interval: int, loss: Tensor) -> Any:
     return loss
 
@@ -386,6 +393,7 @@ CASES = {
     "unguarded": Case("a policy whose answers are out of bounds, without guards", torch.optim.Adam,
                       options={"guards": False}, answer=_beyond),
     "hopeless": Case("nothing is learned: back to the start", torch.optim.Adam, norm=True, loop=Hopeless),
+    "lost": Case("weights that are nan before anything is learned: back to the start", SGD, norm=True, loop=Lost),
     "extended": Case("longer, then shorter, while it runs", torch.optim.Adam, 240, extends={90: 400, 250: 320},
                      until=320),
 }  # fmt: skip

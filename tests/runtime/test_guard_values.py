@@ -135,13 +135,25 @@ def test_that_of_one_run_stays_while_that_of_another_is_unknown() -> None:
 
 def test_a_ceiling_is_never_exceeded_again() -> None:
     watch = Guard(1, EQUATION)
-    watch.keep_below(np.array([0.2]))
-    watch.keep_below(np.array([0.7]))
+    watch.begin_again(np.array([True]), np.array([0.2]))
+    watch.begin_again(np.array([True]), np.array([0.7]))
     assert play([row(2.0)] * 3, wish=1.0, watch=watch) == (["recovery"] * 3, pytest.approx([0.2] * 3))
     assert play([row(2.0)], wish=0.2, level=0.2, watch=watch) == ([None], [0.2])
     assert play([row(2.0)], wish=0.1, level=0.2, watch=watch) == ([None], pytest.approx([0.1]))
     events, levels = play([SHY, row(2.0), row(2.0), row(2.0)], wish=1.0, level=0.2, watch=watch)
     assert events == ["loss_nonfinite", *["recovery"] * 3] and levels == pytest.approx([-0.3, -0.05, 0.2, 0.2])
+
+
+def test_only_those_that_begin_again_are_forgotten() -> None:
+    watch, zero = Guard(2, EQUATION), np.zeros(2)
+    calm = {name: np.ones(2) for name in ("loss_mean", "loss_last", "loss_noise", "grad_norm")}
+    for interval in (calm, calm, {name: np.full(2, nan) for name in calm}):
+        watch.check(zero, level=zero, anchor=zero, interval=interval, loss0=np.ones(2), missing=False)
+    watch.begin_again(np.array([True, False]), np.array([-1.0, -1.0]))
+    np.testing.assert_array_equal(watch.lid, [np.inf, -1.5])
+    np.testing.assert_array_equal(watch.ceiling, [-1.0, np.inf])
+    np.testing.assert_array_equal(watch.streak, [0.0, 1.0])
+    np.testing.assert_array_equal(watch.past[0, :2], [[nan, 1.0], [nan, 1.0]])
 
 
 def test_the_lower_bound_ends_a_cut() -> None:

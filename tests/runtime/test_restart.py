@@ -18,10 +18,11 @@ STEPS = 300
 
 
 def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0, highest: float = 1.0,
-           anchor: float = 1.0) -> tuple[bool, bool]:  # fmt: skip
+           anchor: float = 1.0, collapsed: bool = False) -> tuple[bool, bool]:  # fmt: skip
     """Whether a training is sent back, and whether its start is wanted any longer."""
     restart = Restart(1, possible=True)
-    (back,) = restart.judge(progress, np.full((5, 1), loss), *(np.array([x]) for x in (loss0, level, highest, anchor)))
+    values = (np.array([x]) for x in (loss0, level, highest, anchor, collapsed))
+    (back,) = restart.judge(progress, np.full((5, 1), loss), *values)
     return bool(back), bool(restart.waiting[0])
 
 
@@ -38,6 +39,10 @@ def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level:
         ({"loss": 0.971}, True, False),
         ({"loss": 2.0}, True, False),
         ({"loss": math.nan}, False, False),  # the guards see to that
+        ({"progress": 0.1, "loss": math.nan, "collapsed": True}, True, False),  # at once
+        ({"loss": math.nan, "collapsed": True}, True, False),
+        ({"level": 0.5, "collapsed": True}, True, False),  # wherever the level is
+        ({"progress": 0.1, "loss": 0.969, "collapsed": True}, False, False),  # it has learned: the start is gone
         ({"level": 0.5}, False, False),  # the policy has lowered it by half a decade
         ({"level": 0.51}, True, False),
         ({"anchor": 1.5}, False, False),  # low to begin with
@@ -57,17 +62,17 @@ def test_where_a_training_begins_again() -> None:
 
 
 def test_nobody_is_sent_back_twice_or_before_enough_was_seen() -> None:
-    restart, one = Restart(2, possible=True), np.ones(2)
+    restart, one, calm = Restart(2, possible=True), np.ones(2), np.zeros(2, bool)
     early = np.full((5, 2), np.nan)
     early[:4] = 0.5
-    assert not restart.judge(0.1, early, one, one, one, one).any() and restart.waiting.all()
+    assert not restart.judge(0.1, early, one, one, one, one, calm).any() and restart.waiting.all()
     losses = np.array([[1.0, 1.0], [1.0, 0.9], [1.0, 1.0], [1.0, 1.0], [1.0, 0.94]])  # means of 1 and of .968
-    assert restart.judge(0.25, losses, one, one, one, one).tolist() == [True, False]
-    assert not restart.judge(0.25, losses, one, one, one, one).any()
+    assert restart.judge(0.25, losses, one, one, one, one, calm).tolist() == [True, False]
+    assert not restart.judge(0.25, losses, one, one, one, one, calm).any()
     again = Restart(2, possible=True)
     again.load_state_dict(restart.state_dict())
     assert restart.state_dict() == again.state_dict() == {"waiting": [False, False]}
-    assert not Restart(2, possible=False).judge(0.25, losses, one, one, one, one).any()
+    assert not Restart(2, possible=False).judge(0.25, losses, one, one, one, one, calm).any()
 
 
 class Hopeless(Training):
@@ -147,3 +152,29 @@ def test_strict_pilots_raise(holds: Bundle) -> None:
     training = Hopeless(holds, total_steps=STEPS, strict=True)
     with pytest.raises(GuardError, match="no_progress"):
         training.train(STEPS)
+
+
+class Lost(Hopeless):
+    """The same, until its weights become nan soon after the probe."""
+
+    def loss(self) -> Tensor:
+        return super().loss() * (math.nan if len(self.scheduler.history) == 3 else 1.0)
+
+
+def test_lost_weights_come_back_at_once(holds: Bundle) -> None:
+    training = Lost(holds, total_steps=STEPS)
+    start = training.everything()["model"]
+    while not any(decision.event for decision in training.scheduler.history):
+        training.train(len(training.rates) + 1)
+    last = training.scheduler.history[-1]
+    assert last.event == "collapsed" and last.step < 0.1 * STEPS
+    assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - 1.0)
+    torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
+    assert training.saved()["scheduler"]["snapshot"] is None
+    before = len(training.scheduler.history)
+    training.train(STEPS)
+    rest = training.scheduler.history[before:]
+    assert {decision.event for decision in rest} == {None}
+    assert np.isfinite([list(decision.observation.values()) for decision in rest]).all()
+    assert {decision.level for decision in rest} == {last.level}
+    assert all(torch.isfinite(p).all() for p in training.model.parameters())

@@ -173,6 +173,30 @@ def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[
     assert np.isnan(loss[1, sorted(broken)]).all() and (steps[1] == 0) == (len(broken) == 9)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_both_begin_again_where_the_weights_are_lost(tmp_path: Path, optimizer: str) -> None:
+    """A loss that can hardly fall, and is nan once the weights have gone some way; beside a run of a lower level."""
+
+    def loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        place = outputs[:, 0].mean()
+        return (1.0 - 0.01 * torch.tanh(place / 100)) * torch.where(place > 10, torch.nan, 1.0)
+
+    workload = replace(problem(optimizer, 400, 1.0), loss=loss)
+    high = Bundle(write_bundle(tmp_path / "policy.onnx", weights={"first": 0.2}))  # half a decade above the anchor
+    rates, scheduler = plain_loop(workload, SEED, high, True, False)
+    events = [decision.event for decision in scheduler.history]
+    assert events.count("collapsed") == 1 and "no_progress" not in events
+
+    def act(pilot: Pilot, which: np.ndarray) -> None:
+        others = np.array([-1.0, 0.0]) * (pilot.interval is None)
+        pilot.decide(lambda observations: high(observations) + others, which)
+
+    record = simulate(workload, [SEED, SEED], high.protocol, act, val_examples=80, test=True)
+    assert record.lr_curve is not None and record.test_loss is not None
+    np.testing.assert_allclose(rates, record.lr_curve[:, 1], rtol=1e-4)
+    assert record.alive.all() and np.isfinite(record.test_loss).all()
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_both_begin_again_where_nothing_is_learned(tmp_path: Path, optimizer: str) -> None:
     """A loss that can hardly fall; in the simulation beside runs of another level and another start."""
