@@ -9,7 +9,7 @@ from lrpilot.features import BY_NAME, CLIP, Feature
 OTHER = Feature("of another version", "loss", sentence="")  # stands for a feature that the table does not have
 
 EVENTS = {
-    "collapsed": "the weights were lost before anything was learned; the training begins again, a decade lower",
+    "collapsed": "the weights were lost early; the training begins again, a decade lower",
     "no_progress": "nothing was learned; the training begins again, a decade lower",
     "loss_nonfinite": "the interval's loss is nan or inf",
     "gradient_nonfinite": "the gradient norm is nan or inf",
