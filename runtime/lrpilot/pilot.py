@@ -30,7 +30,7 @@ from lrpilot.guess import GuessSpec
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
 from lrpilot.probe import Probes, levels
-from lrpilot.restart import Restart, begin_again
+from lrpilot.restart import Restart, begin_again, weights_lost
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
@@ -91,9 +91,8 @@ class Pilot:
         self.restarts = np.zeros(runs, bool)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
-        self.level = np.full(runs, self.protocol.action.anchor)
+        self.level, self.anchor = np.full((2, runs), protocol.action.anchor)
         self.planned = [total_steps]  # totals so far, the present one last
-        self.anchor = np.full(runs, self.protocol.action.anchor)
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
         self.probes = Probes(runs, self.cadence.probe_steps)
@@ -300,9 +299,8 @@ class Pilot:
 
     def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
         """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""
-        losses, loss0 = self.observer.losses, self.observer.loss0
-        progress = self.step / self.total_steps
-        collapsed = self._collapsed() if any(events) else np.zeros(self.runs, bool)
+        losses, loss0, progress = self.observer.losses, self.observer.loss0, self.step / self.total_steps
+        collapsed = weights_lost(self.interval if any(events) else None, loss0)
         back = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, collapsed)
         self.restarts = back = back & ~self._guard.exempt
         if not np.count_nonzero(back):
@@ -310,17 +308,9 @@ class Pilot:
         wanted = begin_again(self.highest)
         self._guard.begin_again(back, wanted)
         self.observer.begin_again(back)
-        lower = self.protocol.action.invert(self.level, self.anchor, wanted, False)
         names = np.where(collapsed, "collapsed", "no_progress").tolist()
         events = [name if again else event for again, name, event in zip(back, names, events, strict=True)]
-        return np.where(back, lower, action), events
-
-    def _collapsed(self) -> np.ndarray:
-        """(runs,) bool: whose weights are not finite, or whose loss is out of all bounds."""
-        if self.interval is None:
-            return np.zeros(self.runs, bool)
-        mean, last, weights = (self.interval[name] for name in ("loss_mean", "loss_last", "weight_norm"))
-        return ~(np.isfinite(last) | np.isfinite(weights)) | (mean > WILD * np.abs(self.observer.loss0))
+        return np.where(back, self.protocol.action.invert(self.level, self.anchor, wanted, False), action), events
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""

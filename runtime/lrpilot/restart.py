@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot.broken_losses import WILD
 from lrpilot.probe import LOW
 
 DUE = 0.25  # share of the steps
@@ -29,6 +30,17 @@ LOWER = 1.0  # decades below the highest level
 def begin_again(highest: np.ndarray) -> np.ndarray:
     """Levels (runs,) at which trainings of the highest levels `highest` begin again, and which they may not exceed."""
     return np.maximum(highest - LOWER, LOW)
+
+
+def weights_lost(interval: dict[str, np.ndarray] | None, loss0: np.ndarray) -> np.ndarray:
+    """(runs,) bool: whose weights are not finite, or whose loss is out of all bounds; `loss0` (runs,) was the first.
+
+    interval: the fields of `telemetry.INTERVAL`, each (runs,); None, before there is one: nobody's.
+    """
+    if interval is None:
+        return np.zeros(len(loss0), bool)
+    mean, last, weights = (interval[name] for name in ("loss_mean", "loss_last", "weight_norm"))
+    return ~(np.isfinite(last) | np.isfinite(weights)) | (mean > WILD * np.abs(loss0))
 
 
 class Restart:

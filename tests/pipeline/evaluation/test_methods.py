@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundles import write_bundle
+from bundles import FALLING, write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.pilot import Pilot
 from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
@@ -219,7 +219,7 @@ def levels(row: dict[str, Any]) -> np.ndarray:
     """log10 of the rate without its envelope, after the probe, at the points of the run's curve."""
     n, rates = TASK.sample().n_steps, np.array(row["lr_curve"])
     steps = np.clip((np.linspace(0, 1, CURVE_POINTS) * n).astype(int), 0, n - 1)
-    factors = np.array([ActionEquation().envelope(int(step), n) for step in steps])
+    factors = np.array([FALLING.envelope(int(step), n) for step in steps])
     return np.log10(rates / factors)[steps >= row["probe_steps"]]
 
 
