@@ -3,12 +3,12 @@
     python -m experiments.policy.levels --root profiles/levels    # minutes; writes experiments/results/levels.json,
                                                                   # docs/experiments.md
 
-For every recorded task, the runs that held a level tell, by interpolation, what other levels would
-have reached. A rule names a level from what is known at the first decision. Its regret is the mean over the tasks of
-the regret of holding that level. Gradient-boosted trees learn rules and answer for tasks that they were not fitted on
-(4 folds, three times). Their inputs are a policy's observation, told the size of the data or not, and the observation
-with each group of `candidates.py`. Figures, as <rule>.<group>.<figure>, where a group is `all`, a regime, or `calm`,
-the tasks whose probe had no blow-up:
+For every recorded task, the runs that held a level tell, by interpolation, what other levels would have reached. A rule
+names a level from what is known at the first decision. Its regret is the mean over the tasks of the regret of holding
+that level. Gradient-boosted trees learn rules and answer for tasks that they were not fitted on (4 folds, three times).
+Their inputs are a policy's observation, told the size of the data or not, and the observation with each group of
+`candidates.py`. Figures, as <rule>.<group>.<figure>, where a group is `all`, a regime, or `calm`, the tasks whose probe
+had no blow-up:
 
     mean                            regret in units of the task's room, 0 to 1.5
     minus, minus_low, minus_high    the same minus that of trees with the told observation, paired, and its 95 %

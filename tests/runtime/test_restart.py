@@ -11,6 +11,7 @@ from torch import Tensor
 from bundles import write_bundle
 from lrpilot.bundle import Bundle
 from lrpilot.guard import GuardError
+from lrpilot.history import Decision
 from lrpilot.restart import Restart, begin_again
 from user_training import Training
 
@@ -82,6 +83,13 @@ class Hopeless(Training):
         return 1.0 + 1e-3 * torch.tanh(self.model(self.x)).mean() * (-1) ** len(self.rates)
 
 
+def through_first_event(training: Training) -> Decision:
+    """Train to the first decision that has an event; that decision."""
+    while not any(decision.event for decision in training.scheduler.history):
+        training.train(len(training.rates) + 1)
+    return training.scheduler.history[-1]
+
+
 @pytest.fixture(scope="module")
 def holds(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A policy that holds the anchor."""
@@ -91,9 +99,7 @@ def holds(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_the_start_comes_back_at_a_tenth_of_the_rate(holds: Bundle) -> None:
     training = Hopeless(holds, total_steps=STEPS)
     start = training.everything()["model"]
-    while not any(decision.event for decision in training.scheduler.history):
-        training.train(len(training.rates) + 1)
-    last = training.scheduler.history[-1]
+    last = through_first_event(training)
     assert last.event == "no_progress" and 0.25 * STEPS <= last.step < 0.3 * STEPS
     assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - 1.0)
     torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
@@ -164,9 +170,7 @@ class Lost(Hopeless):
 def test_lost_weights_come_back_at_once(holds: Bundle) -> None:
     training = Lost(holds, total_steps=STEPS)
     start = training.everything()["model"]
-    while not any(decision.event for decision in training.scheduler.history):
-        training.train(len(training.rates) + 1)
-    last = training.scheduler.history[-1]
+    last = through_first_event(training)
     assert last.event == "collapsed" and last.step < 0.1 * STEPS
     assert last.level == pytest.approx(training.scheduler.pilot.anchor[0] - 1.0)
     torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
