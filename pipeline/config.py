@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import yaml
 
 from lrpilot.features import GROUPS
+from pipeline.behaviours import HOLD, POLICY
 from pipeline.paths import Paths, parse_root
 from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
 
 FEATURES = tuple(GROUPS)
-POLICY = "policy"  # the behaviour that follows an earlier policy
-HOLD = "hold"  # the behaviour that holds the level that it draws
 
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]

@@ -11,15 +11,12 @@ import numpy as np
 
 from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
+from pipeline.behaviours import HOLD, POLICY
 from pipeline.simulation.driving import Driver
 from pipeline.simulation.schedules import epsilon, explore, multipliers
 
-POLICY = "policy"  # the behaviour that follows an earlier policy, with noise
-HOLD = "hold"  # the behaviour that holds the level that it draws
-SHIFT, JITTER = (
-    0.5,
-    0.08,
-)  # decades: sd of the level shift of a run that follows a policy, and of its noise per decision
+SHIFT = 0.5  # decades: sd of the level shift of a run that follows a policy
+JITTER = 0.08  # decades: sd of its noise per decision
 
 
 class Behaviour(Driver):

@@ -23,9 +23,9 @@ import numpy as np
 from lrpilot.bundle import Bundle
 from lrpilot.cadence import Cadence
 from lrpilot.pilot import Pilot
+from pipeline.behaviours import POLICY
 from pipeline.simulation.driving import Driver
 
-HOLD, POLICY = "hold", "policy"  # base policies
 NOISE = (0.3, 1.0)  # decades: sd of first levels around the one that the earlier policy names, near it and far off
 SMALLEST = 0.1  # share of the most that a decision may move a level by; sizes are uniform in its logarithm
 TELL, SHOW = 0.7, 0.5  # shares of groups that tell the size of the data, and that show the validation loss
@@ -38,7 +38,7 @@ class Groups(NamedTuple):
     levels: int  # groups whose twins differ in the first level
     moves: int  # groups whose twins move once, later
     twins: int  # of a group, its base among them
-    base: str  # HOLD or POLICY
+    base: str  # what bases follow: `pipeline.behaviours`
     rolled_in: float  # probability that bases of moves that hold follow a policy first
 
     @property

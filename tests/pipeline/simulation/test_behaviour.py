@@ -9,7 +9,8 @@ from bundles import write_bundle
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation, reference
 from lrpilot.pilot import Protocol
-from pipeline.simulation.behaviour import HOLD, POLICY, Behaviour
+from pipeline.behaviours import HOLD, POLICY
+from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import SCHEDULES, multipliers
 from pipeline.simulation.simulate import simulate
