@@ -1,4 +1,4 @@
-"""Fine-tuned encoders: what each run of the shipped policy ends with, and how many begin again.
+"""Fine-tuned encoders: what each run of the shipped policy ends with, and how many are sent back.
 
     python -m benchmarks.encoders          # minutes, seconds from the cache; writes benchmarks/results/encoders.json,
                                            # its part of docs/benchmark.md
@@ -7,7 +7,7 @@
 Encoders are the networks for which a rate that is too high is worst. One task of each split fine-tunes one; that of the
 training split belongs to a family that the policy learned from. Keys: <family>.<method>.<mean | worst>, of regrets over
 seeds, with methods policy (knows the size of the data), policy_steps (does not) and default (textbook); <family>.again,
-runs of `policy` that begin again; seeds, policy, quick.
+runs of `policy` that are sent back; seeds, policy, quick.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def measure(quick: bool) -> dict[str, Any]:
         bench = spread.bench(split, quick)
         if not quick:
             bench = replace(bench, tasks=tasks([name], full(name)))
-        again = sum(begun_again(task, bench.seeds) for task in bench.tasks)
+        again = sum(sent_back(task, bench.seeds) for task in bench.tasks)
         told = Learned("policy", "policy", policy, epochs=True)
         rows = compare(bench, [told, Learned("policy", "policy_steps", policy)])
         out |= {"seeds": bench.seeds, f"{name}.again": again} | figures(name, rows)
     return out
 
 
-def begun_again(task: Task, seeds: int) -> int:
-    """How many runs of the shipped policy, told the size of the data, begin again."""
+def sent_back(task: Task, seeds: int) -> int:
+    """How many runs of the shipped policy, told the size of the data, are sent back to earlier weights."""
     policy, again = load_policy("default"), np.zeros(seeds, bool)
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
@@ -77,7 +77,7 @@ def missed(r: Mapping[str, Any]) -> Iterator[str]:
         if (worst := r[f"{name}.policy.worst"]) > BAR:
             yield f"{name}: a run has regret {worst:.3f}, want at most {BAR:g}"
         if again := r[f"{name}.again"]:
-            yield f"{name}: {again} of {r['seeds']} runs begin again, want none"
+            yield f"{name}: {again} of {r['seeds']} runs are sent back to earlier weights, want none"
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -86,7 +86,7 @@ def render(r: Mapping[str, Any]) -> str:
         [f"`{name}`", split, *(cell(r, f"{name}.{method}") for method in METHODS), f"{r[f'{name}.again']}"]
         for split, name in FAMILIES.items()
     ]  # fmt: skip
-    head = ["family", "split", *METHODS.values(), "runs that begin again"]
+    head = ["family", "split", *METHODS.values(), "runs sent back"]
     scope = f"Mean regret of {r['seeds']} seeds, and that of the worst. Policy `{r['policy'][:12]}`."
     return f"{markdown.table(head, rows, 'llrrrr')}\n\n{scope}"
 

@@ -145,10 +145,12 @@ def simulate(
             record.steps.append(np.full(k, pilot.step))
             if not last:
                 act(pilot, np.ones(k, bool))
+                mine = population.members
                 if pilot.restarts.any():
-                    mine = population.members
                     population.state.restore(saved.select(mine), pilot.restarts[mine])
                     lost &= ~pilot.restarts
+                if (rising := np.flatnonzero(pilot.rises[mine])).size:
+                    saved.keep(population.state, rising, mine[rising])
             record.alive &= ~lost
             if (rows := population.retire(~record.alive)) is not None:
                 sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]

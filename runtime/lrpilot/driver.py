@@ -72,7 +72,7 @@ class Driver:
         self._meter, self._losses = Meter(optimizer), LossBuffer()
         self._accuracy = mistaken.AccuracyWatch()
         self._micro = MicroBatches(parameters(optimizer) if plan.depends_on_accumulation else ())
-        self._rollback = RollBack(optimizer, model)  # to before the probe, until the training has learned something
+        self._rollback = RollBack(optimizer, model)  # to before the probe, or before a rise; see lrpilot.restart
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
             name = type(optimizer).__name__
@@ -370,10 +370,8 @@ class Driver:
 
     def _decide(self) -> None:
         self._ask()
-        if self.pilot.restarts[0]:
-            self._rollback.restore()
-        if not self.pilot.may_restart[0]:
-            self._rollback.forget()
+        pilot = self.pilot
+        self._rollback.follow(bool(pilot.restarts[0]), bool(pilot.rises[0]), bool(pilot.keeps_copy[0]))
         self._announce()
 
     def _ask(self) -> None:

@@ -11,6 +11,7 @@ OTHER = Feature("of another version", "loss", sentence="")  # stands for a featu
 EVENTS = {
     "collapsed": "the weights were lost early; the training begins again, a decade lower",
     "no_progress": "nothing was learned; the training begins again, a decade lower",
+    "rise_undone": "the weights were lost after a rise; back to before it",
     "loss_nonfinite": "the interval's loss is nan or inf",
     "gradient_nonfinite": "the gradient norm is nan or inf",
     "loss_missing": "no loss was reported in the interval",

@@ -4,7 +4,8 @@ Guards act at decisions only, on the telemetry of the interval that ended, so th
 device. Each decision of each run has at most one event; where several fit, the first of this list:
 
     collapsed             the weights are lost before anything was learned: back to the start, lower
-    no_progress           nothing was learned so far: the same (`lrpilot.restart` judges both)
+    no_progress           nothing was learned so far: the same
+    rise_undone           the weights are lost after a rise: back to before it (`lrpilot.restart` judges these three)
     loss_nonfinite        the interval's mean loss is nan or inf: cut the level as far as one decision can;
                           where its last losses are finite again: back off
     gradient_nonfinite    the gradient norm is nan or inf: cut

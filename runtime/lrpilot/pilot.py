@@ -30,7 +30,7 @@ from lrpilot.guess import GuessSpec
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
 from lrpilot.probe import Probes, levels
-from lrpilot.restart import Restart, begin_again, weights_lost
+from lrpilot.restart import Restart, weights_lost
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
@@ -51,7 +51,8 @@ class Pilot:
 
     Its attributes are for reading. `step` and `decision` count completed steps and decisions. `level`, `anchor` and
     `highest` (runs,) are decades. `probes` has the probes' curves. `interval` is the telemetry of the last interval
-    (None before). `restarts` (runs,) bool marks the runs whose weights the last decision sends back to their start.
+    (None before). `restarts` and `rises` (runs,) bool mark the runs whose weights the last decision sends back to
+    their copy, and those of which it asks for a new one; `keeps_copy` those whose copy may still be needed.
     A training without a probe has the level and the anchor of one whose probe ended without evidence.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
@@ -88,7 +89,7 @@ class Pilot:
         self._guard = Guard(runs, protocol.action)
         self._guess = np.log10(np.full(runs, np.nan if guess is None else guess)) - self.reference  # (runs,) levels
         self._restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
-        self.restarts = np.zeros(runs, bool)
+        self.restarts, self.rises = np.zeros((2, runs), bool)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
         self.level, self.anchor = np.full((2, runs), protocol.action.anchor)
@@ -213,9 +214,9 @@ class Pilot:
         return self.in_probe or self._window_start <= self.step < self._end
 
     @property
-    def may_restart(self) -> np.ndarray:
-        """(runs,) bool: whose start is still to be kept, for a later decision may send them back there."""
-        return self._restart.waiting
+    def keeps_copy(self) -> np.ndarray:
+        """(runs,) bool: whose copy is still to be kept, for a later decision may send them back there."""
+        return self._restart.keeps_copy
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
@@ -292,25 +293,24 @@ class Pilot:
             action, events = self._second_chance(action, events)
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
-        before = self.learning_rate()
+        before, level = self.learning_rate(), self.level
         self.act(action, which)
+        self.rises = self._restart.note(level, self.level, self.restarts)
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
 
     def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
-        """Send trainings back to their start that have learned nothing: sets `restarts`, which the caller sees to."""
+        """Send ruined trainings back to their copies: sets `restarts`, which the caller sees to."""
         losses, loss0, progress = self.observer.losses, self.observer.loss0, self.step / self.total_steps
-        collapsed = weights_lost(self.interval if any(events) else None, loss0)
-        back = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, collapsed)
-        self.restarts = back = back & ~self._guard.exempt
-        if not np.count_nonzero(back):
+        lost = weights_lost(self.interval if any(events) else None, loss0)
+        sent = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, lost)
+        self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & ~self._guard.exempt
+        if sent is None or not np.count_nonzero(back := self.restarts):
             return action, events
-        wanted = begin_again(self.highest)
-        self._guard.begin_again(back, wanted)
+        self._guard.begin_again(back, sent.level)
         self.observer.begin_again(back)
-        names = np.where(collapsed, "collapsed", "no_progress").tolist()
-        events = [name if again else event for again, name, event in zip(back, names, events, strict=True)]
-        return np.where(back, self.protocol.action.invert(self.level, self.anchor, wanted, False), action), events
+        events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]
+        return np.where(back, self.protocol.action.invert(self.level, self.anchor, sent.level, False), action), events
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""

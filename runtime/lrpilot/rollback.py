@@ -73,7 +73,7 @@ class Snapshot:
 
 
 class RollBack:
-    """The way back to where a training began: a snapshot, as long as it may be needed. Without one nothing happens."""
+    """The way back to an earlier state: a snapshot, as long as it may be needed. Without one nothing happens."""
 
     def __init__(self, optimizer: Optimizer, model: nn.Module | None) -> None:
         self._optimizer, self._model = optimizer, model
@@ -97,7 +97,7 @@ class RollBack:
             self.prepare()
 
     def restore(self) -> None:
-        """Put everything back to where the training began."""
+        """Put everything back to where the snapshot was taken."""
         if self._snapshot is not None:
             self._snapshot.restore(self._optimizer, self._model)
 
@@ -112,6 +112,15 @@ class RollBack:
                 "probe: %d steps, rolled back; the copy took %.3f s to make and %.3f s to put back",
                 steps, self._seconds, time.perf_counter() - begin,
             )  # fmt: skip
+
+    def follow(self, back: bool, anew: bool, keep: bool) -> None:
+        """Do what a decision asks for: go `back` to the snapshot, take it `anew`, `keep` it or else drop it."""
+        if back:
+            self.restore()
+        if anew:
+            self.prepare()
+        elif not keep:
+            self.forget()
 
     def forget(self) -> None:
         """Drop the snapshot: there is no going back any more."""

@@ -35,7 +35,7 @@ def test_bars() -> None:
     bad = GOOD | {f"{name}.policy.worst": 0.31, f"{name}.again": 1, f"{name}.default.worst": 1.0}
     assert [*encoders.missed(bad)] == [
         f"{name}: a run has regret 0.310, want at most 0.3",
-        f"{name}: 1 of 2 runs begin again, want none",
+        f"{name}: 1 of 2 runs are sent back to earlier weights, want none",
     ]
 
 

@@ -294,6 +294,13 @@ class Lost(Hopeless):
         return super().loss(x, y) * (math.nan if self.interval == 4 else 1.0)
 
 
+class Raised(Training):
+    """Weights that become nan after a rise of the level."""
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return super().loss(x, y) * (math.nan if self.interval == 21 else 1.0)
+
+
 def as_it_is(interval: int, loss: Tensor) -> Any:
     return loss
 
@@ -353,6 +360,11 @@ def _climbing(decision: int, action: float) -> float:
     return action if decision < 28 else max(action, 0.8)
 
 
+def _raising(decision: int, action: float) -> float:
+    """A policy that raises the level once, by much."""
+    return 0.9 if decision == 20 else action
+
+
 def _failing(decision: int, action: float) -> float:
     """A policy that does everything wrong, with some right answers in between."""
     if decision in (0, 12):
@@ -394,6 +406,8 @@ CASES = {
                       options={"guards": False}, answer=_beyond),
     "hopeless": Case("nothing is learned: back to the start", torch.optim.Adam, norm=True, loop=Hopeless),
     "lost": Case("weights that are nan before anything is learned: back to the start", SGD, norm=True, loop=Lost),
+    "raised": Case("weights that are nan after a rise: back to before it", SGD, norm=True, loop=Raised,
+                   answer=_raising),
     "extended": Case("longer, then shorter, while it runs", torch.optim.Adam, 240, extends={90: 400, 250: 320},
                      until=320),
 }  # fmt: skip

@@ -12,11 +12,12 @@ from golden_training import CLOSE, TRAININGS, differences, interrupted, policy_h
 
 GOLDEN = read()
 EVENTS = {
-    "collapsed", "no_progress", "loss_nonfinite", "gradient_nonfinite", "loss_missing", "loss_runaway", "spike",
-    "drift", "policy_failed", "action_nonfinite", "action_out_of_bounds", "recovery",
+    "collapsed", "no_progress", "rise_undone", "loss_nonfinite", "gradient_nonfinite", "loss_missing", "loss_runaway",
+    "spike", "drift", "policy_failed", "action_nonfinite", "action_out_of_bounds", "recovery",
 }  # fmt: skip
 RESUMED = {
-    "plain": 20, "untold": 20, "watched": 20, "sudden": 30, "failing": 6, "hopeless": 12, "lost": 12, "extended": 30,
+    "plain": 20, "untold": 20, "watched": 20, "sudden": 30, "failing": 6, "hopeless": 12, "lost": 12, "raised": 21,
+    "extended": 30,
 }  # fmt: skip
 MOMENTS = ("probe", "between, probe", "window", "between, window", "decision")
 

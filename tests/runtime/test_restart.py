@@ -1,4 +1,4 @@
-"""A training that has learned nothing begins again: when, how often, and that its start comes back."""
+"""A training that has learned nothing begins again, and one that a rise has ruined goes back to before it."""
 
 import math
 from pathlib import Path
@@ -10,21 +10,29 @@ from torch import Tensor
 
 from bundles import write_bundle
 from lrpilot.bundle import Bundle
+from lrpilot.features import BY_NAME, NAMES
 from lrpilot.guard import GuardError
 from lrpilot.history import Decision
-from lrpilot.restart import Restart, begin_again
+from lrpilot.restart import FURTHER, WATCHED, Restart
 from user_training import Training
 
 STEPS = 300
 
 
-def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0, highest: float = 1.0,
-           anchor: float = 1.0, collapsed: bool = False) -> tuple[bool, bool]:  # fmt: skip
-    """Whether a training is sent back, and whether its start is wanted any longer."""
+def sent_back(
+    restart: Restart, progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level: float = 1.0,
+    highest: float = 1.0, anchor: float = 1.0, lost: bool = False,
+) -> tuple[str, float] | None:  # fmt: skip
+    """The event and the level of a training that is sent back; None for one that is not."""
+    values = (np.array([x]) for x in (loss0, level, highest, anchor, lost))
+    sent = restart.judge(progress, np.full((5, 1), loss), *values)
+    return (str(sent.event[0]), float(sent.level[0])) if sent is not None and sent.which[0] else None
+
+
+def judged(**values: float) -> tuple[bool, bool]:
+    """Whether a new training is sent back, and whether its start is wanted any longer."""
     restart = Restart(1, possible=True)
-    values = (np.array([x]) for x in (loss0, level, highest, anchor, collapsed))
-    (back,) = restart.judge(progress, np.full((5, 1), loss), *values)
-    return bool(back), bool(restart.waiting[0])
+    return sent_back(restart, **values) is not None, bool(restart.keeps_copy[0])  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +48,10 @@ def judged(progress: float = 0.25, loss: float = 1.0, loss0: float = 1.0, level:
         ({"loss": 0.971}, True, False),
         ({"loss": 2.0}, True, False),
         ({"loss": math.nan}, False, False),  # the guards see to that
-        ({"progress": 0.1, "loss": math.nan, "collapsed": True}, True, False),  # at once
-        ({"loss": math.nan, "collapsed": True}, True, False),
-        ({"level": 0.5, "collapsed": True}, True, False),  # wherever the level is
-        ({"progress": 0.1, "loss": 0.969, "collapsed": True}, False, False),  # it has learned: the start is gone
+        ({"progress": 0.1, "loss": math.nan, "lost": True}, True, False),  # at once
+        ({"loss": math.nan, "lost": True}, True, False),
+        ({"level": 0.5, "lost": True}, True, False),  # wherever the level is
+        ({"progress": 0.1, "loss": 0.969, "lost": True}, False, False),  # it has learned: the start is gone
         ({"level": 0.5}, False, False),  # the policy has lowered it by half a decade
         ({"level": 0.51}, True, False),
         ({"anchor": 1.5}, False, False),  # low to begin with
@@ -57,23 +65,76 @@ def test_who_is_sent_back(changed: dict[str, float], back: bool, waiting: bool) 
     assert judged(**changed) == (back, waiting)
 
 
-def test_where_a_training_begins_again() -> None:
+@pytest.mark.parametrize(("highest", "wanted"), [(1.0, 0.0), (-1.0, -2.0), (-1.6, -2.5), (-2.5, -2.5), (-4.0, -2.5)])
+def test_where_a_training_begins_again(highest: float, wanted: float) -> None:
     """A decade lower, but no lower than a probe begins; from below that, there."""
-    assert begin_again(np.array([1.0, -1.0, -1.6, -2.5, -4.0])).tolist() == [0.0, -2.0, -2.5, -2.5, -2.5]
+    sent = sent_back(Restart(1, possible=True), level=highest, highest=highest, anchor=highest)
+    assert sent == ("no_progress", wanted)
 
 
-def test_nobody_is_sent_back_twice_or_before_enough_was_seen() -> None:
+def test_nobody_begins_again_twice_or_before_enough_was_seen() -> None:
     restart, one, calm = Restart(2, possible=True), np.ones(2), np.zeros(2, bool)
     early = np.full((5, 2), np.nan)
     early[:4] = 0.5
-    assert not restart.judge(0.1, early, one, one, one, one, calm).any() and restart.waiting.all()
+    sent = restart.judge(0.1, early, one, one, one, one, calm)
+    assert sent is not None and not sent.which.any() and restart.keeps_copy.all()
     losses = np.array([[1.0, 1.0], [1.0, 0.9], [1.0, 1.0], [1.0, 1.0], [1.0, 0.94]])  # means of 1 and of .968
-    assert restart.judge(0.25, losses, one, one, one, one, calm).tolist() == [True, False]
-    assert not restart.judge(0.25, losses, one, one, one, one, calm).any()
+    sent = restart.judge(0.25, losses, one, one, one, one, calm)
+    assert sent is not None and sent.which.tolist() == [True, False]
+    assert restart.judge(0.25, losses, one, one, one, one, calm) is None
     again = Restart(2, possible=True)
     again.load_state_dict(restart.state_dict())
-    assert restart.state_dict() == again.state_dict() == {"waiting": [False, False]}
-    assert not Restart(2, possible=False).judge(0.25, losses, one, one, one, one, calm).any()
+    assert not again.keeps_copy.any()
+    assert Restart(2, possible=False).judge(0.25, losses, one, one, one, one, calm) is None
+
+
+def risen(before: float = 1.0, after: float = 1.5) -> tuple[Restart, bool]:
+    """A training that has learned, and whose level was raised; and whether it is to be copied."""
+    restart = Restart(1, possible=True)
+    assert sent_back(restart, progress=0.1, loss=0.5) is None
+    return restart, bool(restart.note(np.array([before]), np.array([after]), np.zeros(1, bool))[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "back"),
+    [
+        ({"loss": 2.0}, False),  # the guards see to that
+        ({"loss": math.nan}, False),
+        ({"loss": math.nan, "lost": True}, True),
+        ({"loss": 2e4, "lost": True}, True),
+    ],
+)
+def test_which_rises_are_undone(changed: dict[str, float], back: bool) -> None:
+    restart, copied = risen()
+    assert copied and restart.keeps_copy[0]
+    sent = sent_back(restart, progress=0.6, level=1.5, highest=1.5, **changed)  # pyright: ignore[reportArgumentType]
+    assert sent == (("rise_undone", 1.0) if back else None)
+
+
+def test_a_rise_is_watched_for_some_decisions() -> None:
+    restart, _ = risen()
+    for left in range(WATCHED, 0, -1):
+        assert restart.keeps_copy[0] and restart.watch[0] == left
+        assert sent_back(restart, progress=0.6, loss=0.5) is None
+    assert not restart.keeps_copy[0] and sent_back(restart, progress=0.6, lost=True) is None
+
+
+def test_ruined_again_it_goes_further_down() -> None:
+    restart, _ = risen()
+    for again in range(3):
+        assert sent_back(restart, progress=0.6, lost=True) == ("rise_undone", 1.0 - again * FURTHER)
+        assert restart.watch[0] == WATCHED
+    same = Restart(1, possible=True)
+    same.load_state_dict(restart.state_dict())
+    assert same.state_dict() == restart.state_dict() == {"waiting": [False], "watch": [4.0], "way_back": [-0.5]}
+
+
+def test_only_rises_of_what_has_learned_are_copied() -> None:
+    up, calm = (np.array([1.0]), np.array([1.5])), np.zeros(1, bool)
+    assert not risen(after=1.0)[1] and not risen(after=0.5)[1] and not risen(after=1.0 + 1e-12)[1]
+    assert not Restart(1, possible=True).note(*up, calm).any()  # its start is there
+    assert not Restart(1, possible=False).note(*up, calm).any()
+    assert not risen()[0].note(*up, ~calm).any()  # sent back to a copy, which is still there
 
 
 class Hopeless(Training):
@@ -182,3 +243,56 @@ def test_lost_weights_come_back_at_once(holds: Bundle) -> None:
     assert np.isfinite([list(decision.observation.values()) for decision in rest]).all()
     assert {decision.level for decision in rest} == {last.level}
     assert all(torch.isfinite(p).all() for p in training.model.parameters())
+
+
+class Ruined(Training):
+    """A training whose weights become nan right after its level has risen."""
+
+    def loss(self) -> Tensor:
+        history = self.scheduler.history
+        return super().loss() * (math.nan if len(history) and history[-1].applied > 0.1 else 1.0)
+
+
+@pytest.fixture(scope="module")
+def late_rise(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A policy that holds its level, until it raises it in the second half of the training."""
+
+    class Late(Bundle):
+        def __call__(self, observation: np.ndarray) -> np.ndarray:
+            place = observation[:, NAMES.index("progress")] - BY_NAME["progress"].scaled(0.5)
+            return np.where((place > 0) & (observation[:, NAMES.index("first")] <= 0), 0.5, 0.0)
+
+    return Late(write_bundle(tmp_path_factory.mktemp("policy") / "policy.onnx"))
+
+
+def through_rise(training: Training) -> None:
+    """Train to the first decision that raises the level."""
+    while not training.scheduler.pilot.rises[0]:
+        training.train(len(training.rates) + 1)
+
+
+def test_a_rise_that_ruins_a_training_is_undone(late_rise: Bundle) -> None:
+    training = Ruined(late_rise, total_steps=STEPS)
+    through_rise(training)
+    before, history = training.everything()["model"], training.scheduler.history
+    last = through_first_event(training)
+    assert last.event == "rise_undone" and last.level == pytest.approx(history[-3].level)
+    torch.testing.assert_close(training.everything()["model"], before, rtol=0, atol=0)
+    training.train(STEPS)
+    rest = [decision for decision in history if decision.step > last.step]
+    assert {decision.event for decision in rest} == {"recovery"}  # the policy asks for more, and does not get it
+    assert max(decision.level for decision in rest) <= last.level + 1e-9
+    assert all(torch.isfinite(p).all() for p in training.model.parameters())
+
+
+def test_resumed_within_the_watch_it_is_as_if_never_stopped(late_rise: Bundle) -> None:
+    whole = Ruined(late_rise, total_steps=STEPS)
+    through_rise(whole)
+    steps, state = len(whole.rates), whole.saved()
+    whole.train(STEPS)
+    resumed = Ruined(late_rise, total_steps=STEPS)
+    resumed.resume(state, steps)
+    resumed.train(STEPS)
+    assert resumed.rates[steps:] == whole.rates[steps:]
+    assert "rise_undone" in {decision.event for decision in resumed.scheduler.history}
+    torch.testing.assert_close(resumed.everything(), whole.everything(), rtol=0, atol=0)

@@ -31,9 +31,10 @@ def workload() -> Workload:
 
 
 def act(pilot: Pilot, which: np.ndarray) -> None:
-    """One of the tame ones begins again late, when the wild ones have diverged."""
+    """One of the tame ones goes back to an earlier state late, when the wild ones have diverged."""
     pilot.act(np.where(WILD, 1.0, -1.0), which)
-    pilot.restarts = np.array([False, False, False, True]) & (pilot.decision == 40)
+    last = np.array([False, False, False, True])
+    pilot.rises, pilot.restarts = last & (pilot.decision == 38), last & (pilot.decision == 40)
 
 
 def members(record: Recording, which: np.ndarray) -> list[np.ndarray]:

@@ -151,18 +151,20 @@ def test_both_take_a_guess(tmp_path: Path, optimizer: str) -> None:
     assert both.lr_curve[100, 0] < 0.95 * both.lr_curve[100, 1]
 
 
+def disturbed(whole: Workload, broken: set[int]) -> Workload:
+    """One pass over data of which one is nan in the batches of these steps; three steps later with the next seed."""
+    x, order = whole.train.x.repeat(40, 1), np.random.default_rng(0).permutation(400 * 24).reshape(400, 24)
+    x[order[sorted(broken), 0]] = torch.nan
+    train, orders = Data(x, whole.train.y.repeat(40)), {SEED: order, SEED + 1: np.roll(order, 3, axis=0)}
+    return OnePass(**vars(whole) | {"train": train, "orders": orders})
+
+
 @pytest.mark.parametrize("broken", [{2}, {0, 1, 6}, set(range(9))], ids=["once", "burst", "no evidence"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[int]) -> None:
     """Examples that are nan, in batches of the probe; in the simulation beside runs that meet them at other steps."""
-    whole = problem(optimizer, 400, 1.0)
-    x, order = whole.train.x.repeat(40, 1), np.random.default_rng(0).permutation(400 * 24).reshape(400, 24)
-    x[order[sorted(broken), 0]] = torch.nan
-    train, orders = Data(x, whole.train.y.repeat(40)), {SEED: order, SEED + 1: np.roll(order, 3, axis=0)}
-    workload, holds = (
-        OnePass(**vars(whole) | {"train": train, "orders": orders}),
-        Bundle(write_bundle(tmp_path / "policy.onnx")),
-    )
+    workload = disturbed(problem(optimizer, 400, 1.0), broken)
+    holds = Bundle(write_bundle(tmp_path / "policy.onnx"))
     rates, scheduler = plain_loop(workload, SEED, holds, True, False)
     record = simulate(workload, [SEED + 1, SEED], holds.protocol, follow_policy(holds), val_examples=80)
     assert record.lr_curve is not None and record.probe is not None
@@ -171,6 +173,22 @@ def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[
     np.testing.assert_allclose(probes.loss[0], loss[1], rtol=1e-4)
     assert steps[1] == probes.steps[0] and record.alive[1]
     assert np.isnan(loss[1, sorted(broken)]).all() and (steps[1] == 0) == (len(broken) == 9)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_both_undo_a_rise_that_ruins_them(tmp_path: Path, optimizer: str) -> None:
+    """A policy that raises the level again and again, until data are nan; beside a run that meets them later."""
+    weights = dict(zip(NAMES, np.random.default_rng(1).normal(0, 0.003, len(NAMES)).tolist(), strict=True))
+    climbs = Bundle(write_bundle(tmp_path / "policy.onnx", weights=weights | {"first": -0.5}, bias=0.05))
+    workload = disturbed(problem(optimizer, 400, 1.0), {150, 151})
+    rates, scheduler = plain_loop(workload, SEED, climbs, True, False)
+    events = [decision.event for decision in scheduler.history]
+    assert "rise_undone" in events and not {"collapsed", "no_progress"} & set(events)
+    act = follow_policy(climbs)
+    record = simulate(workload, [SEED + 1, SEED], climbs.protocol, act, show_validation=False, test=True)
+    assert record.lr_curve is not None and record.test_loss is not None
+    np.testing.assert_allclose(rates, record.lr_curve[:, 1], rtol=1e-2)
+    assert record.alive.all() and np.isfinite(record.test_loss).all()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
