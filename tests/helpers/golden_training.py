@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.resources
-import io
 import json
 import logging
 import math
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,310 +29,18 @@ import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from lrpilot import Bundle, load_policy
-from lrpilot.torch import PilotLR
+import golden_loops as loops
+from golden_loops import Case
+from golden_records import CLOSE, Record, as_text, differences, digest, lines
+from lrpilot import load_policy
 from pipeline.simulation.simulate import follow_policy, simulate
 from pipeline.workloads.base import Data, Workload
 from tiny import world
 
 FILE = Path(__file__).with_name("golden_training.json")
-EVERY = 16  # steps between two learning rates on file
-CLOSE = 2e-5  # what processors may differ by: relative in learning rates, absolute in levels and actions
-RATES = ("lr", "rates")
-EXAMPLES, BATCH, FEATURES = 240, 16, 4
-Record = dict[str, Any]
-
-
-def policy_hash() -> str:
-    """sha256 of the policy that lrpilot ships."""
-    return hashlib.sha256(_policy_file().read_bytes()).hexdigest()
-
-
-def _policy_file() -> Any:
-    return importlib.resources.files("lrpilot") / "models/default/policy.onnx"
-
-
-def digest(values: Iterable[float]) -> str:
-    """A hash of every bit of some numbers; one nan is as good as another."""
-    return hashlib.sha256(" ".join(float(x).hex() for x in values).encode()).hexdigest()[:16]
-
-
-def as_text(values: Any) -> Any:
-    """A number, or an array as nested lists, as texts that keep every bit."""
-    values = values.tolist() if isinstance(values, np.ndarray) else values
-    return [as_text(x) for x in values] if isinstance(values, list) else float(values).hex()
-
 
 # Trainings that a user drives
-
-
-class Altered(Bundle):
-    """The shipped policy with a fault in it: `answer` makes what is answered out of what was."""
-
-    def __init__(self, answer: Callable[[float], float]) -> None:
-        super().__init__(load_policy("default").path)
-        self.answer = answer
-
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        return np.array([self.answer(float(action)) for action in super().__call__(observation)])
-
-
-class Training:
-    """A user's loop: a noisy regression in float64, so that rounding has little to grow from."""
-
-    def __init__(self, case: Case) -> None:
-        torch.set_num_threads(1)
-        self.case, self.done = case, 0
-        rng = np.random.default_rng(1)
-        x = rng.uniform(-1.7, 1.7, (EXAMPLES + 80, FEATURES))
-        y = case.height * (np.sin(x.sum(1, keepdims=True)) + rng.uniform(-0.7, 0.7, (len(x), 1)))
-        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(2)
-            norm = [nn.BatchNorm1d(8)] if case.norm else []
-            self.model = nn.Sequential(nn.Linear(FEATURES, 8), *norm, nn.Tanh(), nn.Linear(8, 1)).double()
-        self.optimizer = case.optimizer(self.groups(), lr=0.123)
-        self.rates: list[list[float]] = []  # by step, of all groups: those it used, then those named after it
-        self.logged: list[float] = []
-        self.warned = 0
-        policy = "default" if case.answer is as_said else Altered(self.answer)
-        self.scheduler = self.make_scheduler(policy, {"log": self.log, **case.options})
-
-    def groups(self) -> Any:
-        return self.model.parameters()
-
-    def make_scheduler(self, policy: str | Bundle, options: dict[str, Any]) -> PilotLR:
-        model = self.model if self.case.norm else None
-        return PilotLR(self.optimizer, self.case.steps, policy, model=model, **options)
-
-    @property
-    def interval(self) -> int:
-        """The present interval: 0 up to the first decision, where there is a probe."""
-        return len(self.scheduler.history)
-
-    def answer(self, action: float) -> float:
-        return self.case.answer(self.interval, action)
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        self.logged += [step, *figures.values()]
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.mse_loss(self.model(x), y)
-
-    def validate(self) -> None:
-        """As often as the case says, knowing nothing of where decisions fall."""
-        if self.done in self.case.validates:
-            with torch.no_grad():
-                self.scheduler.observe(val_loss=self.loss(self.x[EXAMPLES:], self.y[EXAMPLES:]))
-
-    def update(self) -> Tensor:
-        """One optimizer step; the loss of its last micro-batch, not yet passed on."""
-        if self.done == 0:
-            self.validate()
-        at = BATCH * (self.done % (EXAMPLES // BATCH))
-        parts = self.case.parts
-        self.optimizer.zero_grad()
-        for part in range(parts):
-            rows = slice(at + part * BATCH // parts, at + (part + 1) * BATCH // parts)
-            loss = self.loss(self.x[rows], self.y[rows])
-            self.scaled(loss / parts).backward()
-            if part < parts - 1:
-                self.report(loss)
-        self.make_step()
-        self.done += 1
-        self.rates.append([float(group["lr"]) for group in self.optimizer.param_groups])
-        return loss
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        return loss
-
-    def make_step(self) -> None:
-        self.optimizer.step()
-
-    def report(self, loss: Tensor) -> None:
-        self.scheduler.step(self.case.loss(self.interval, loss.detach()))
-
-    def complete(self, loss: Tensor) -> None:
-        """All that follows an optimizer step."""
-        if (norm := self.case.gradient(self.interval)) is not None:
-            self.scheduler.observe(grad_norm=norm)
-        self.validate()
-        self.report(loss)
-        self.rates[-1] += map(float, self.scheduler.get_last_lr())
-        if (total := self.case.extends.get(self.done)) is not None:
-            self.scheduler.extend(total)
-
-    def train(self, until: int | None = None) -> Training:
-        """Make steps until so many are made, all by default."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            while self.done < (self.case.made if until is None else until):
-                self.complete(self.update())
-        self.warned += sum(str(warning.message).startswith("PilotLR") for warning in caught)
-        return self
-
-    def resumed(self) -> Training:
-        """The same training in new objects, from a checkpoint on file."""
-        file = io.BytesIO()
-        names = ("model", "optimizer", "scheduler")
-        torch.save({name: getattr(self, name).state_dict() for name in names}, file)
-        file.seek(0)
-        state, other = torch.load(file, weights_only=True), type(self)(self.case)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            for name in names:
-                getattr(other, name).load_state_dict(state[name])
-        for name in ("done", "rates", "logged", "warned"):
-            setattr(other, name, getattr(self, name))
-        return other
-
-    def record(self) -> Record:
-        """What goes on file."""
-        history = self.scheduler.history
-        decisions = [
-            {
-                "step": d.step,
-                **{name: as_text(getattr(d, name)) for name in ("lr", "action", "applied", "level")},
-                "event": d.event,
-            }
-            for d in history
-        ]
-        details = [digest([d.lr_before, *d.observation.values(), *d.telemetry.values()]) for d in history]
-        weights = [x for value in self.model.state_dict().values() for x in value.double().flatten().tolist()]
-        rates = [rate for step in self.rates for rate in step]
-        bits = {"rates": digest(rates), "weights": digest(weights), "log": digest(self.logged), "decisions": details}
-        return {"decisions": decisions, "warnings": self.warned, "rates": as_text(self.rates[::EVERY]), "bits": bits}
-
-
-class Grouped(Training):
-    """Two groups of parameters, of different rates."""
-
-    def groups(self) -> Any:
-        first, *_, last = self.model
-        return [{"params": first.parameters(), "lr": 0.01}, {"params": last.parameters(), "lr": 0.03}]
-
-
-class Meddled(Training):
-    """Other code writes rates, and hands over the last layer late."""
-
-    def groups(self) -> Any:
-        return self.model[0].parameters()
-
-    def make_step(self) -> None:
-        if self.done == 100:
-            self.optimizer.add_param_group({"params": self.model[-1].parameters(), "lr": 0.05})
-        if self.done % 40 == 20:
-            self.optimizer.param_groups[0]["lr"] = 0.5
-        super().make_step()
-
-
-class Loaded(Training):
-    """The DataLoader says how many data there are."""
-
-    def make_scheduler(self, policy: str | Bundle, options: dict[str, Any]) -> PilotLR:
-        batches = DataLoader(TensorDataset(self.x[:EXAMPLES], self.y[:EXAMPLES]), BATCH, shuffle=True)
-        return super().make_scheduler(policy, {"data": batches, **options})
-
-
-class Watched(Training):
-    """The scheduler takes the loss from the module that puts it out."""
-
-    def make_scheduler(self, policy: str | Bundle, options: dict[str, Any]) -> PilotLR:
-        scheduler = super().make_scheduler(policy, options)
-        self.judge = nn.MSELoss()
-        scheduler.watch(self.judge)
-        return scheduler
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.judge(self.model(x), y)
-
-    def report(self, loss: Tensor) -> None:
-        self.scheduler.step()
-
-
-class Scaled(Training):
-    """Steps through a GradScaler, which skips those whose gradient is not finite."""
-
-    def make_scheduler(self, policy: str | Bundle, options: dict[str, Any]) -> PilotLR:
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=100)
-        return super().make_scheduler(policy, options)
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return super().loss(x, y) * (math.inf if self.done in (6, 202) else 1.0)
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        return self.scaler.scale(loss) * (math.inf if self.done % 50 == 4 else 1.0)
-
-    def make_step(self) -> None:
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-
-
-class Swelling(Training):
-    """A loss that rises by a twentieth per step while it is probed, with little noise."""
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = super().loss(x, y)
-        return loss if self.interval else 1.0 + 0.05 * max(self.done - 8, 0) + 0.05 * loss
-
-
-class Hopeless(Training):
-    """Weights that move, and a loss that stays where it is."""
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return 1.0 + 1e-3 * torch.tanh(self.model(x)).mean() * (-1) ** self.done
-
-
-class Lost(Hopeless):
-    """The same; soon after the probe the weights become nan."""
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return super().loss(x, y) * (math.nan if self.interval == 4 else 1.0)
-
-
-class Raised(Training):
-    """Weights that become nan after a rise of the level."""
-
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        return super().loss(x, y) * (math.nan if self.interval == 21 else 1.0)
-
-
-def as_it_is(interval: int, loss: Tensor) -> Any:
-    return loss
-
-
-def unmeasured(interval: int) -> float | None:
-    return None
-
-
-def as_said(decision: int, action: float) -> float:
-    return action
-
-
-@dataclass(frozen=True)
-class Case:
-    """One training, and what its user does or suffers in it."""
-
-    what: str  # for people
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
-    steps: int = 320  # what PilotLR is told
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # of PilotLR
-    loop: type[Training] = Training
-    norm: bool = False  # whether there is batch norm, and PilotLR is given the model
-    height: float = 1.0  # of the targets
-    parts: int = 1  # micro-batches of an optimizer step
-    validates: frozenset[int] = frozenset()  # completed steps at which a validation loss is observed
-    loss: Callable[[int, Tensor], Any] = as_it_is  # (interval, batch loss) -> what the loop passes on
-    gradient: Callable[[int], float | None] = unmeasured  # interval -> the gradient norm that the loop observes
-    answer: Callable[[int, float], float] = as_said  # (decision, action) -> what the policy answers
-    extends: Mapping[int, int] = field(default_factory=dict[int, int])  # completed steps -> another total
-    until: int | None = None  # steps that are made, if not `steps`
-
-    @property
-    def made(self) -> int:
-        return self.steps if self.until is None else self.until
 
 
 def _sudden(interval: int, loss: Tensor) -> Any:
@@ -380,18 +86,18 @@ def _beyond(decision: int, action: float) -> float:
 SGD = partial(torch.optim.SGD, momentum=0.9)
 CASES = {
     "plain": Case("AdamW, a model with batch norm, all that PilotLR can be told", norm=True,
-                  options={"steps_per_epoch": EXAMPLES / BATCH, "examples": EXAMPLES}),
-    "loader": Case("the number of data from a DataLoader", torch.optim.Adam, 300, loop=Loaded),
-    "watched": Case("the loss from a module that is watched", loop=Watched),
+                  options={"steps_per_epoch": loops.EXAMPLES / loops.BATCH, "examples": loops.EXAMPLES}),
+    "loader": Case("the number of data from a DataLoader", torch.optim.Adam, 300, loop=loops.Loaded),
+    "watched": Case("the loss from a module that is watched", loop=loops.Watched),
     "untold": Case("SGD, micro-batches, validation losses before training and now and then", SGD, parts=2,
                    validates=frozenset(range(0, 320, 37))),
     "blown": Case("SGD whose probe blows up early", SGD, height=30.0),
     "swelling": Case("a probe whose loss rises slowly; only the first quarter of the steps", torch.optim.Adam, 640,
-                     loop=Swelling, until=160),
-    "grouped": Case("two groups of parameters, and bounds", torch.optim.Adam, loop=Grouped,
+                     loop=loops.Swelling, until=160),
+    "grouped": Case("two groups of parameters, and bounds", torch.optim.Adam, loop=loops.Grouped,
                     options={"min_lr": 0.03, "max_lr": 0.08}),
-    "meddled": Case("rates written by other code, and a group added", SGD, loop=Meddled),
-    "scaled": Case("a GradScaler that skips steps", SGD, loop=Scaled),
+    "meddled": Case("rates written by other code, and a group added", SGD, loop=loops.Meddled),
+    "scaled": Case("a GradScaler that skips steps", SGD, loop=loops.Scaled),
     "unprobed": Case("short, without a probe, and some steps too many", torch.optim.Adam, 100, {"probe": False},
                      validates=frozenset({0, 40}), until=105),
     "short": Case("too short for a probe", SGD, 40),
@@ -404,9 +110,9 @@ CASES = {
                     answer=_failing),
     "unguarded": Case("a policy whose answers are out of bounds, without guards", torch.optim.Adam,
                       options={"guards": False}, answer=_beyond),
-    "hopeless": Case("nothing is learned: back to the start", torch.optim.Adam, norm=True, loop=Hopeless),
-    "lost": Case("weights that are nan before anything is learned: back to the start", SGD, norm=True, loop=Lost),
-    "raised": Case("weights that are nan after a rise: back to before it", SGD, norm=True, loop=Raised,
+    "hopeless": Case("nothing is learned: back to the start", torch.optim.Adam, norm=True, loop=loops.Hopeless),
+    "lost": Case("weights that are nan before anything is learned: back to the start", SGD, norm=True, loop=loops.Lost),
+    "raised": Case("weights that are nan after a rise: back to before it", SGD, norm=True, loop=loops.Raised,
                    answer=_raising),
     "extended": Case("longer, then shorter, while it runs", torch.optim.Adam, 240, extends={90: 400, 250: 320},
                      until=320),
@@ -473,7 +179,7 @@ def simulated(name: str) -> Record:
             for steps, lr, level in columns
         ],
         "action": as_text(np.array(answers)),
-        "rates": as_text(record.lr_curve[::EVERY]),
+        "rates": as_text(record.lr_curve[:: loops.EVERY]),
         "bits": {
             "rates": digest(record.lr_curve.flatten().tolist()),
             "losses": digest(np.concatenate(ends).tolist()),
@@ -492,6 +198,15 @@ TRAININGS: dict[str, Callable[[], Record]] = {
 # The file
 
 
+def policy_hash() -> str:
+    """sha256 of the policy that lrpilot ships."""
+    return hashlib.sha256(_policy_file().read_bytes()).hexdigest()
+
+
+def _policy_file() -> Any:
+    return importlib.resources.files("lrpilot") / "models/default/policy.onnx"
+
+
 def processor() -> str:
     """A fingerprint of this machine's arithmetic, from sums like those of the trainings, but without lrpilot."""
     torch.set_num_threads(1)
@@ -499,14 +214,14 @@ def processor() -> str:
     outcomes = [*np.log10(grid), *np.exp(grid), *np.sin(grid), *(10.0**-grid)]
     outcomes += [(grid[:n] @ grid[-n:]) for n in range(40, 1000, 20)]
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(BATCH, FEATURES, dtype=torch.float64, generator=generator)
+    x = torch.rand(loops.BATCH, loops.FEATURES, dtype=torch.float64, generator=generator)
     for make in (torch.optim.AdamW, torch.optim.Adam, SGD):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double()
+            model = nn.Sequential(nn.Linear(loops.FEATURES, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double()
         optimizer = make(model.parameters(), lr=0.01)
         for _ in range(20):
-            loss = nn.functional.cross_entropy(model(x), torch.arange(BATCH) % 3) + model(x[:8]).square().mean()
+            loss = nn.functional.cross_entropy(model(x), torch.arange(loops.BATCH) % 3) + model(x[:8]).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -532,55 +247,7 @@ def write() -> None:
         "policy": policy_hash(),
         "trainings": {name: train() for name, train in TRAININGS.items()},
     }
-    FILE.write_text(_lines(golden) + "\n", encoding="utf-8")
-
-
-def _lines(value: Any, depth: int = 0) -> str:
-    """JSON with a line for every decision."""
-    if depth == 4 or not isinstance(value, dict | list):
-        return json.dumps(value)
-    rows = (
-        [f"{json.dumps(k)}: {_lines(v, depth + 1)}" for k, v in value.items()]
-        if isinstance(value, dict)
-        else [_lines(v, depth + 1) for v in value]
-    )
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    indent = "\n" + " " * depth
-    return opening + ",".join(f"{indent} {row}" for row in rows) + indent + closing
-
-
-def differences(golden: Any, now: Any, to_the_bit: bool, name: str = "", where: str = "") -> list[str]:
-    """Where two records differ; hashes count only where every bit shall be the same."""
-    if name == "bits" and not to_the_bit:
-        return []
-    if isinstance(golden, dict) and isinstance(now, dict) and golden.keys() == now.keys():
-        pairs = [(k, f"{where}/{k}", golden[k], now[k]) for k in golden]
-    elif isinstance(golden, list) and isinstance(now, list) and len(golden) == len(now):
-        pairs = [(name, f"{where}/{i}", *both) for i, both in enumerate(zip(golden, now, strict=True))]
-    else:
-        same = golden == now or (not to_the_bit and _close(golden, now, name))
-        return [] if same else [f"{where}: {_say(golden)} on file, now {_say(now)}"]
-    return [line for k, at, a, b in pairs for line in differences(a, b, to_the_bit, k, at)]
-
-
-def _number(value: Any) -> float | None:
-    """What `as_text` wrote, None for anything else."""
-    odd = ("nan", "inf", "-inf")
-    return float.fromhex(value) if isinstance(value, str) and (value in odd or "0x" in value) else None
-
-
-def _close(golden: Any, now: Any, name: str) -> bool:
-    a, b = _number(golden), _number(now)
-    if a is None or b is None:
-        return False
-    return math.isclose(a, b, rel_tol=CLOSE) if name in RATES else math.isclose(a, b, rel_tol=0.0, abs_tol=CLOSE)
-
-
-def _say(value: Any) -> str:
-    number = _number(value)
-    if number is not None:
-        return f"{number:.17g}"
-    return f"{len(value)} entries" if isinstance(value, dict | list) else repr(value)
+    FILE.write_text(lines(golden) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -594,13 +261,13 @@ def main(argv: list[str] | None = None) -> int:
     golden = read()
     same = golden["processor"] == processor()
     print("bit for bit" if same else f"within {CLOSE:g}: this machine computes in another way than the file's")
-    lines = [
+    differ = [
         line
         for name, train in TRAININGS.items()
         for line in differences(golden["trainings"].get(name), train(), same, where=name)
     ]
-    print("\n".join(lines or ["no difference"]))
-    return int(bool(lines))
+    print("\n".join(differ or ["no difference"]))
+    return int(bool(differ))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from golden_training import CLOSE, TRAININGS, differences, interrupted, policy_hash, processor, read
+from golden_records import CLOSE, differences
+from golden_training import TRAININGS, interrupted, policy_hash, processor, read
 
 GOLDEN = read()
 EVENTS = {
