@@ -9,21 +9,20 @@ import numpy as np
 from pipeline.workloads import grammars
 from pipeline.workloads.architectures import draw_attention, draw_bag, draw_recurrent
 from pipeline.workloads.base import Family, Regime, Workload
-from pipeline.workloads.recipes import assemble, draw_sizes, draw_stream
-from pipeline.workloads.sampling import corrupt, log_integer, pick, split
+from pipeline.workloads.recipes import Sizes, assemble, draw_sizes, draw_stream
+from pipeline.workloads.sampling import Splits, corrupt, log_integer, pick, split
 from pipeline.workloads.text_data import next_symbol
 
 HELD_BACK = 512  # texts for validation and test together
 SEQUENCES = 40_000  # at most
+SMALLEST = 8  # texts of a batch
 
 
 def grammar_lm(rng: np.random.Generator) -> Workload:
     """Next symbols of a chain of order one or two or of sentences of templates; no text is read twice."""
     vocabulary, length = log_integer(rng, 12, 64), int(rng.integers(8, 13))
     sizes = draw_stream(rng, deep=True, most=SEQUENCES)
-    kind, write = pick(rng, tuple(grammars.WRITERS.items()))
-    sequences = write(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary)  # some occur twice
-    splits = next_symbol(rng, sequences, sizes.n_train)
+    kind, splits = _written(rng, sizes, vocabulary, length)
     sizes = replace(sizes, batch_size=min(sizes.batch_size, len(splits.train) // sizes.n_steps))
     network = pick(rng, ("transformer", "transformer", "recurrent"))
     label, build = (
@@ -32,6 +31,16 @@ def grammar_lm(rng: np.random.Generator) -> Workload:
         else draw_attention(rng, vocabulary, length)
     )
     return assemble(rng, "grammar_lm", "ordinary", network, f"{kind}{vocabulary}-{label}", splits, build, sizes)
+
+
+def _written(rng: np.random.Generator, sizes: Sizes, vocabulary: int, length: int) -> tuple[str, Splits]:
+    """A kind of language and texts of it; another is drawn where too few of its texts differ for these sizes."""
+    while True:
+        kind, write = pick(rng, tuple(grammars.WRITERS.items()))
+        sequences = write(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary)  # some occur twice
+        splits = next_symbol(rng, sequences, sizes.n_train)
+        if len(splits.train) >= SMALLEST * sizes.n_steps:
+            return kind, splits
 
 
 def _authors(rng: np.random.Generator, family: str, regime: Regime, recurrent: bool) -> Workload:

@@ -8,7 +8,9 @@ import torch
 
 from pipeline.workloads import grammars
 from pipeline.workloads.augmentation import moved
+from pipeline.workloads.families import family
 from pipeline.workloads.images import KINDS, draw_images, polygons
+from pipeline.workloads.language_families import SMALLEST
 from pipeline.workloads.mixed_tables import draw_table
 from pipeline.workloads.simulations import heat, motion, spring_tracks, springs
 
@@ -45,6 +47,13 @@ def test_a_chain_is_told_by_the_symbols_before(order: int, most: int) -> None:
         contexts[tuple(row[3 - order : 3])].add(int(row[3]))
     assert len(contexts) <= most
     assert np.mean([len(following) for following in contexts.values()]) < 10
+
+
+@pytest.mark.parametrize("seed", [3, 150, 150719613])
+def test_a_language_has_texts_for_every_batch(seed: int) -> None:
+    """With these seeds, most texts of the language that is drawn first are equal."""
+    workload = family("grammar_lm").sample(RNG(seed))
+    assert workload.batch_size >= SMALLEST and len(workload.train) >= workload.n_steps * workload.batch_size
 
 
 def test_authors_have_words_and_habits() -> None:
