@@ -149,8 +149,10 @@ def simulate(
                 if pilot.restarts.any():
                     population.state.restore(saved.select(mine), pilot.restarts[mine])
                     lost &= ~pilot.restarts
-                if (rising := np.flatnonzero(pilot.rises[mine])).size:
-                    saved.keep(population.state, rising, mine[rising])
+                if pilot.rises[mine].any():
+                    row = np.zeros(k, np.int64)  # of each member; of retired ones any
+                    row[mine] = np.arange(len(mine))
+                    saved.restore(population.state.select(row), pilot.rises)
             record.alive &= ~lost
             if (rows := population.retire(~record.alive)) is not None:
                 sketch.displacement, sketch.distance = sketch.displacement[rows], sketch.distance[rows]

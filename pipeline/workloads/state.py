@@ -36,11 +36,6 @@ class State:
         for mine, theirs in zip(vars(self).values(), vars(saved).values(), strict=True):
             mine[which] = theirs[which]
 
-    def keep(self, present: State, rows: np.ndarray, members: np.ndarray) -> None:
-        """Store rows (n,) of `present` as those of the members (n,)."""
-        for mine, theirs in zip(vars(self).values(), vars(present).values(), strict=True):
-            mine[members] = theirs[rows]
-
     def select(self, rows: np.ndarray) -> State:
         """The state of the members `rows` (k,) alone."""
         return State(*(x[rows] for x in vars(self).values()))
