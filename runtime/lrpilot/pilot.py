@@ -304,7 +304,7 @@ class Pilot:
         losses, loss0, progress = self.observer.losses, self.observer.loss0, self.step / self.total_steps
         lost = weights_lost(self.interval if any(events) else None, loss0)
         sent = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, lost)
-        self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & ~self._guard.exempt
+        self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & (lost | ~self._guard.exempt)
         if sent is None or not np.count_nonzero(back := self.restarts):
             return action, events
         self._guard.begin_again(back, sent.level)

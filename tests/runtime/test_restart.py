@@ -245,6 +245,24 @@ def test_lost_weights_come_back_at_once(holds: Bundle) -> None:
     assert all(torch.isfinite(p).all() for p in training.model.parameters())
 
 
+class Climbs(Hopeless):
+    """A loss that climbs further and further, whatever the level is, until the weights become nan."""
+
+    def loss(self) -> Tensor:
+        decisions = len(self.scheduler.history)
+        return super().loss() * (math.nan if decisions == 11 else 2.0 ** max(decisions - 2, 0))
+
+
+def test_lost_weights_come_back_where_the_rate_is_not_why_the_loss_climbs(holds: Bundle) -> None:
+    training = Climbs(holds, total_steps=STEPS)
+    start, history = training.everything()["model"], training.scheduler.history
+    while len(history) < 12:
+        training.train(len(training.rates) + 1)
+    assert training.scheduler.pilot._guard.exempt[0]  # pyright: ignore[reportPrivateUsage]
+    assert history[-1].event == "collapsed" and history[-1].step < 0.25 * STEPS
+    torch.testing.assert_close(training.everything()["model"], start, rtol=0, atol=0)
+
+
 class Ruined(Training):
     """A training whose weights become nan right after its level has risen."""
 
