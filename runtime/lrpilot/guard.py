@@ -159,7 +159,7 @@ class Guard:
         self.past[..., which] = np.nan
         self.streak[which] = self.tries[which] = 0.0
         self.lid[which] = self.release[which] = np.inf
-        self.restore_to[which] = -np.inf
+        self.restore_to[which] = self.exempt_below[which] = -np.inf
         self.ceiling, self._calm = np.where(which, np.minimum(self.ceiling, level), self.ceiling), False
 
     def _watch(self, interval: dict[str, np.ndarray], loss0: np.ndarray, missing: np.ndarray) -> dict[str, np.ndarray]:
