@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_validation_before_training_reaches_the_first_decision(policy: Bundle, p
     assert training.scheduler.history[0].step == (16 if probe else 0) and not training.scheduler.probing
 
 
-def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Any) -> None:
+def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Path) -> None:
     broken = Bundle(write_bundle(tmp_path / "policy.onnx", bias=math.nan))
     training = Training(broken)
     with pytest.warns(UserWarning, match="action_nonfinite: the built-in schedule takes the policy's place"):
@@ -49,7 +50,7 @@ def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Any)
     assert training.scheduler.history[0].event == "action_nonfinite"
     with pytest.raises(GuardError, match="step 16: action_nonfinite"):
         Training(broken, strict=True).train(N)
-    strict = Training(policy, strict=True)
+    strict = Training(Bundle(write_bundle(tmp_path / "holds.onnx")), strict=True)
     strict.train(20)
     strict.y *= math.nan
     with pytest.raises(GuardError, match="loss_nonfinite"):
@@ -64,8 +65,9 @@ def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Any)
         done.train(6)
 
 
-def test_a_loss_that_is_not_finite_cuts_the_rate(policy: Bundle) -> None:
-    training = Training(policy)
+def test_a_loss_that_is_not_finite_cuts_the_rate(tmp_path: Path) -> None:
+    """Of a policy that never raises the level: else the rise is undone."""
+    training = Training(Bundle(write_bundle(tmp_path / "policy.onnx")))
     training.train(30)
     level = training.scheduler.history[-1].level
     training.y *= math.nan
