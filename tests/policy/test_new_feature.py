@@ -26,7 +26,11 @@ ADDITIONS = (
     ("runtime/lrpilot/observer.py", '            "loss_slope_4": ', LINE),
     ("runtime/lrpilot/observer.py", '                "probe_noise": ', CONSTANT_LINE),
 )
-NEEDED = ("runtime/lrpilot", "policy", *(f"pipeline/{name}.py" for name in ("__init__", "behaviours", "config", "paths", "schema")))
+NEEDED = (
+    "runtime/lrpilot",
+    "policy",
+    *(f"pipeline/{name}.py" for name in ("__init__", "behaviours", "config", "paths", "schema")),
+)
 SCRIPT = """
 import json
 import numpy as np

@@ -3,7 +3,6 @@
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
