@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
-from pipeline.config import FEATURES, InferredConfig
+from pipeline.config import FEATURES
 
 
 @dataclass(frozen=True)
@@ -207,12 +207,5 @@ EXPERIMENTS = {
     "twins": Experiment(
         "How many tasks of twins?",
         {"all": of_twins(), "a third": of_twins(share=1 / 3), "an eighth": of_twins(share=1 / 8)},
-    ),
-    "stops": Experiment(
-        "How many stops should be inferred from each twin?",
-        {
-            "2, 6,000 steps": of_twins({"steps": 6000}),
-            "8, 12,000 steps": of_twins({"inferred": InferredConfig(stops=8, corrections=2), "steps": 12_000}),
-        },
     ),
 }

@@ -16,6 +16,7 @@ from experiments.policy import (
     predict_end,
     predicted_values,
     short_trials,
+    stopping,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -33,6 +34,7 @@ COMMANDS: dict[Path, Any] = {
         predict_end,
         predicted_values,
         short_trials,
+        stopping,
         page,
     )
 }
