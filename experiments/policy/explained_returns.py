@@ -64,6 +64,13 @@ def part(store: Store, tasks: np.ndarray) -> Store:
     )  # fmt: skip
 
 
+def parted(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """The branched tasks of a store in a fixed random order: those that nobody learns from, and all others."""
+    branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
+    held_out, rest = np.split(branched, [len(branched) // HELD_OUT])
+    return held_out, rest
+
+
 def answers(critics: Sequence[Any], view: View) -> tuple[np.ndarray, np.ndarray]:
     """Worth (critics, n) of the departures of a view as they were made, and whether each (n,) is that of a
     first level.
@@ -103,9 +110,8 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
         for place, inferred in ((folder, agent_cache.inferred(params.train)), (unseen, Inferred())):
             build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), inferred=inferred)
         store = Store.open(Path(unseen))
-        branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
-        held_out, rest = np.split(branched, [len(branched) // HELD_OUT])
-        out |= {"tasks": len(branched), "departures": int(store.tasks.sum()), "all": len(rest)}
+        held_out, rest = parted(store)
+        out |= {"tasks": len(held_out) + len(rest), "departures": int(store.tasks.sum()), "all": len(rest)}
         counts = [*(count for count in COUNTS if count < len(rest)), len(rest)]
         learners = {str(count): (params.train, rest[:count]) for count in counts}
         learners |= {f"without {group}": (without(params.train, group), rest) for group in FEATURES if group != CLOCK}

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
-from experiments.policy.explained_returns import HELD_OUT, answers, learn, part
+from experiments.policy.explained_returns import answers, learn, part, parted
 from lrpilot.actions import ActionEquation
 from lrpilot.features import BY_NAME, NAMES
 from pipeline import agent_cache
@@ -97,8 +97,7 @@ def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
             folder.mkdir()
             build(files, Reward(**asdict(params.reward)), folder, partial(results, pool), inferred=these)
         recorded = Store.open(stores[KINDS[0]])
-        branched = np.random.default_rng(0).permutation(np.flatnonzero(recorded.tasks))
-        held_out, rest = map(np.sort, np.split(branched, [len(branched) // HELD_OUT]))
+        held_out, rest = map(np.sort, parted(recorded))
         judged = agent_cache.masked(params.train, part(recorded, held_out), 1000)
         for kind, folder in stores.items():
             work = partial(learn, params=params, folder=folder, tasks=rest)
@@ -108,7 +107,7 @@ def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
             early = progress <= BY_NAME["progress"].scaled(EARLY)
             figures = shares(worth, first, early, judged.store.rewards[::2], Caution(**asdict(params.export)))
             out |= {f"{kind}.{name}": value for name, value in figures.items()}
-    return out | {"tasks": len(branched)}
+    return out | {"tasks": len(held_out) + len(rest)}
 
 
 def shares(

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import command
-from experiments.policy.explained_returns import HELD_OUT, answers, learn, part
+from experiments.policy.explained_returns import answers, learn, part, parted
 from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine, results
@@ -119,11 +119,10 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
         recorded.mkdir()
         store_of(recorded, inferred=Inferred())
         store = Store.open(recorded)
-        branched = np.random.default_rng(0).permutation(np.flatnonzero(store.tasks))
-        held_out, rest = map(np.sort, np.split(branched, [len(branched) // HELD_OUT]))
+        held_out, rest = map(np.sort, parted(store))
         judged = agent_cache.masked(params.train, part(store, held_out), 1000)
         returns, twins = judged.store.rewards[::2], [twin for i in held_out for twin in held(files[i], reward)]
-        out = {"tasks": len(branched), **best(twins)}
+        out = {"tasks": len(held_out) + len(rest), **best(twins)}
         for number, (name, variant) in enumerate(VARIANTS.items()):
             folder = Path(top, str(number))
             folder.mkdir()
