@@ -78,7 +78,7 @@ def test_a_probe_stops_no_training(policy: Bundle) -> None:
     lengths = [
         fit(
             Module(policy),
-            stopping("val_loss", divergence_threshold=2.0, patience=N, check_on_train_epoch_end=False),
+            stopping("val_loss", divergence_threshold=3.0, patience=N, check_on_train_epoch_end=False),
             val=Batches(3, seed=1),
             val_check_interval=1,
         ).last_epoch
