@@ -371,7 +371,8 @@ class Driver:
     def _decide(self) -> None:
         self._ask()
         pilot = self.pilot
-        self._rollback.follow(bool(pilot.restarts[0]), bool(pilot.rises[0]), bool(pilot.keeps_copy[0]))
+        back, anew, keep = (bool(asked[0]) for asked in (pilot.restarts, pilot.rises, pilot.keeps_copy))
+        self._rollback.follow(back=back, anew=anew, keep=keep)
         self._announce()
 
     def _ask(self) -> None:

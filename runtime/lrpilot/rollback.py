@@ -113,7 +113,7 @@ class RollBack:
                 steps, self._seconds, time.perf_counter() - begin,
             )  # fmt: skip
 
-    def follow(self, back: bool, anew: bool, keep: bool) -> None:
+    def follow(self, *, back: bool, anew: bool, keep: bool) -> None:
         """Do what a decision asks for: go `back` to the snapshot, take it `anew`, `keep` it or else drop it."""
         if back:
             self.restore()
