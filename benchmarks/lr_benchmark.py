@@ -1,7 +1,8 @@
 """The benchmark: the policy, schedules, rivals, random search, controls, and a user's own scheduler.
 
-    python -m benchmarks.lr_benchmark                                    # an hour, one minute from the cache; writes
-                                                                         # benchmarks/results/lr_benchmark.json,
+    python -m benchmarks.lr_benchmark                                    # half an hour, one minute from the cache;
+                                                                         # writes lr_benchmark.json and
+                                                                         # trainings.parquet of benchmarks/results,
                                                                          # docs/benchmark.md, docs/images, and the
                                                                          # README's table
     python -m benchmarks.lr_benchmark --fast                             # minutes: a few short tasks, printed
@@ -35,7 +36,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import command, spread
+from benchmarks import archive, command, spread
+from benchmarks.archive import Archived
 from benchmarks.lr_benchmark_page import PROFILED, SPLIT, draw, render
 from lrpilot import load_policy
 from pipeline.config import load
@@ -63,11 +65,11 @@ FAST = 2  # seeds that judge, of the quick form
 QUICK = 2  # families of each regime in the quick form
 
 
-def held_out(root: Path, fast: bool) -> Bench:
+def held_out(root: Path, fast: bool) -> Archived:
     """All held-out tasks; or a few short ones with few seeds."""
     params = load(root)
     config, chosen = params.evaluate, spread.every_task(SPLIT)
-    return Bench(
+    return Archived(
         shortest(chosen) if fast else chosen, params.regimes.shares, FAST if fast else spread.SEEDS,
         spread.TUNING_SEEDS, config.learning_rates, engine("local", config.workers), BENCHMARK_CACHE,
     )  # fmt: skip
@@ -213,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
     if whole:
+        archive.store(bench.cache, bench.keys)
         draw(results, rows, IMAGES)
         readme.update(results, aggregates.with_groups(rows))
     if whole or args.out is not None:
