@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -61,12 +61,12 @@ def store(folder: Path, keys: Iterable[str]) -> None:
     """
     ordered = sorted(keys)
     with open_cache(folder) as cache:
-        results: list[dict[str, Any]] = [cache[key] for key in ordered]
+        results = [cast(dict[str, Any], cache[key]) for key in ordered]
     columns = {name: pa.array([_single(name, result[name]) for result in results]) for name in results[0]}
     digests = pa.array([bytes.fromhex(key) for key in ordered], pa.binary(32))
     pq.write_table(
         pa.table({KEY: digests} | columns), FILE, compression="zstd", compression_level=19, use_dictionary=False,
-        use_byte_stream_split=[f"{name}.list.element" for name in CURVES],
+        use_byte_stream_split=True,
     )  # fmt: skip
 
 
