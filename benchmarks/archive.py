@@ -48,7 +48,7 @@ def restore(folder: Path, keys: Iterable[str]) -> None:
         if not lacking or not FILE.is_file():
             return
         table = pq.read_table(FILE)
-        held = [bytes.hex(key) in lacking for key in table[KEY].to_pylist()]
+        held = [key.hex() in lacking for key in table[KEY].to_pylist()]
         with cache.transact():
             for result in table.filter(pa.array(held)).to_pylist():
                 cache[result.pop(KEY).hex()] = result
