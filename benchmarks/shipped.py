@@ -21,7 +21,6 @@ from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.evaluate import roster, summarise
 from pipeline.evaluation.compare import compare, existing, name_of
-from pipeline.evaluation.methods.ablated import Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
 from pipeline.paths import DEFAULT_MODEL
@@ -40,8 +39,8 @@ def methods() -> list[Method]:
         Learned("policy", "policy_val", policy, epochs=True, validation=True),
         Learned("policy", "policy_steps", policy),
         Learned("policy", "policy_val_steps", policy, validation=True),
-        Ablated("control", "hold", policy, "hold"),
-        Ablated("control", "hold_steps", policy, "hold", epochs=False),
+        Learned("control", "hold", policy, epochs=True, ablation="hold"),
+        Learned("control", "hold_steps", policy, ablation="hold"),
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrpilot import load_policy
-from pipeline.evaluation.methods.ablated import Ablated
+from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task
 from pipeline.workloads.base import Workload
@@ -34,8 +34,8 @@ def train(task: Task, policy: str, seeds: int) -> tuple[Task, Mapping[str, np.nd
 
 def named(workload: Workload, policy: str, seeds: int) -> np.ndarray:
     """The rates (seeds,) that the policy names after its probe, before the envelope."""
-    held = Ablated("control", "hold", policy, "hold")
-    record = Ablated.train([held] * seeds, range(seeds), workload, "cpu")
+    held = Learned("control", "hold", policy, epochs=True, ablation="hold")
+    record = Learned.train([held] * seeds, range(seeds), workload, "cpu")
     assert record.lr_curve is not None
     first = np.zeros(seeds, int) if record.probe is None else record.probe.used
     envelope = load_policy(policy).protocol.action.envelope

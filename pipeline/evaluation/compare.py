@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.evaluation import frozen, grid
 from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
+from pipeline.evaluation.methods.ablations import ABLATIONS
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.ruled import Ruled
@@ -85,7 +85,7 @@ def contenders(policy: Path, blind: Path) -> list[Method]:
     return [
         Learned("policy", "policy", learned, epochs=True),
         Learned("policy", "policy_val", learned, epochs=True, validation=True),
-        *(Ablated("control", name, learned, name) for name in ABLATIONS),
+        *(Learned("control", name, learned, epochs=True, ablation=name) for name in ABLATIONS),
         Ruled("control", "random_init", rule="random_init"),
         Learned("control", "state_blind", existing(blind)),
         Ruled("rival", "finder_steepest", rule="finder_steepest"),

@@ -11,7 +11,6 @@ import pytest
 from pipeline import code_hash, train
 from pipeline.code_hash import FOLDERS
 from pipeline.config import load
-from pipeline.evaluation.methods.ablated import Ablated
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.method import Method
@@ -24,7 +23,7 @@ from pipeline.evaluation.trial import Run, facts_key
 from pipeline.simulation.recording import Spec, code
 from repository import TOP
 
-KNOWN, LEARNED = {"scheduled", "replayed"}, {"rule", "policy", "ablated"}  # methods, by what drives them
+KNOWN, LEARNED = {"scheduled", "replayed"}, {"rule", "policy"}  # methods, by what drives them
 LOOPED = {"own", "pilot", *RIVALS}
 RUNS = KNOWN | LEARNED | LOOPED
 METHODS: dict[str, Method] = {
@@ -32,7 +31,6 @@ METHODS: dict[str, Method] = {
     "replayed": Replayed("control", "a", (-3.0, -4.0)),
     "rule": Ruled("rival", "a", "finder_tenth"),
     "policy": Learned("policy", "a", "default"),
-    "ablated": Ablated("control", "a", "default", "hold"),
     "own": Own("rival", "a", "tiny:world"),
     "pilot": PilotLoop("loop", "a", "default"),
     **{name: Rival("rival", name, name) for name in RIVALS},

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from lrpilot import load_policy
+from lrpilot.pilot import Policy
+from pipeline.evaluation.methods.ablations import ABLATIONS
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.methods.policies import policy_content, side_by_side
 from pipeline.simulation.recorder import Recording
@@ -18,13 +20,14 @@ from pipeline.workloads.base import Workload
 
 @dataclass(frozen=True)
 class Learned(Method):
-    """A policy, and what it is shown besides the training loss."""
+    """A policy, what it is shown besides the training loss, and what a control takes from it."""
 
     policy: str  # path of a bundle
     validation: bool = False  # the validation loss, at the milestones
     epochs: bool = False  # how long an epoch is, and how many examples there are
     unprobed: bool = False  # it begins without a probe
     guess: float | None = None  # a first guess of the rate
+    ablation: str | None = None  # one of ABLATIONS
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"policy": policy_content(self.policy)}
@@ -35,12 +38,17 @@ class Learned(Method):
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
         bundles = {path: load_policy(path) for path in dict.fromkeys(method.policy for method in methods)}
-        policies = [bundles[method.policy] for method in methods]
+        made = {(m.policy, m.ablation): _without(m.ablation, bundles[m.policy]) for m in dict.fromkeys(methods)}
+        act = follow_policy(side_by_side([made[m.policy, m.ablation] for m in methods]))
         return simulate(
-            workload, seeds, policies[0].protocol, follow_policy(side_by_side(policies)),
+            workload, seeds, bundles[methods[0].policy].protocol, act,
             probed=not methods[0].unprobed, val_examples=VAL_EXAMPLES,
             show_validation=np.array([method.validation for method in methods]),
             show_epochs=np.array([method.epochs for method in methods]),
             guess=np.array([np.nan if method.guess is None else method.guess for method in methods]),
             milestones=milestones(workload.n_steps), test=True, device=device,
         )  # fmt: skip
+
+
+def _without(ablation: str | None, policy: Policy) -> Policy:
+    return policy if ablation is None else ABLATIONS[ablation](policy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, PROBE_NAMES
 from lrpilot.pilot import Policy, Protocol
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
+from pipeline.evaluation.methods.policies import side_by_side
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import Act, follow_policy, hold_level, simulate
 from pipeline.workloads.base import Workload
@@ -28,13 +28,13 @@ class Ruled(Method):
     rule: str
 
     def together(self) -> tuple[Hashable, ...]:
-        return (self,)
+        return ("finders",) if self.rule in FINDERS else (self,)
 
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
         return simulate(
-            workload, seeds, Protocol(), RULES[methods[0].rule](), val_examples=VAL_EXAMPLES, show_validation=False,
-            show_epochs=False, milestones=milestones(workload.n_steps), test=True, device=device,
+            workload, seeds, Protocol(), _act([method.rule for method in methods]), val_examples=VAL_EXAMPLES,
+            show_validation=False, show_epochs=False, milestones=milestones(workload.n_steps), test=True, device=device,
         )  # fmt: skip
 
 
@@ -45,9 +45,12 @@ FINDERS: dict[str, Finder] = {
 }
 
 
-def _hold(finder: Finder) -> Act:
-    """Hold the level that a finder names, under the envelope that policies have."""
-    return hold_level(lambda pilot: pilot.anchor + finder(pilot.observer.probe))
+def _act(rules: Sequence[str]) -> Act:
+    """What drives a run under each of these rules. A finder's level is held, under the envelope that policies have."""
+    if rules[0] not in FINDERS:
+        return follow_policy(random_network(0))
+    named = side_by_side([FINDERS[rule] for rule in rules])
+    return hold_level(lambda pilot: pilot.anchor + named(pilot.observer.probe))
 
 
 def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Policy:
@@ -64,7 +67,4 @@ def random_network(seed: int, hidden: Sequence[int] = (128, 128)) -> Policy:
     return policy
 
 
-RULES: dict[str, Callable[[], Act]] = {
-    **{name: partial(_hold, finder) for name, finder in FINDERS.items()},
-    "random_init": lambda: follow_policy(random_network(0)),
-}
+RULES = (*FINDERS, "random_init")

@@ -12,7 +12,7 @@ import pytest
 from bundles import FALLING, write_bundle
 from lrpilot.actions import ActionEquation
 from lrpilot.pilot import Pilot
-from pipeline.evaluation.methods.ablated import ABLATIONS, Ablated
+from pipeline.evaluation.methods.ablations import ABLATIONS
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.looped import Own, Rival
 from pipeline.evaluation.methods.method import MILESTONES, Method, milestones
@@ -46,7 +46,7 @@ NADAMW = Rival("rival", "nadamw", "nadamw")
 OWN = Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
 PILOT = PilotLoop("loop", "pilot", "default")
 LEARNED = Learned("policy", "policy", "default", epochs=True)
-HOLD = Ablated("control", "hold", "default", "hold")
+HOLD = replace(LEARNED, name="hold", ablation="hold")
 
 
 def trained(*methods: Method, seeds: Sequence[int] = (0, 1)) -> list[dict[str, Any]]:
@@ -81,10 +81,10 @@ def test_schedules_have_an_initial_rate_and_nothing_else_has() -> None:
     ("method", "other", "together"),
     [
         (COSINE, MEAN, True), (COSINE, FINDER, False), (COSINE, PRODIGY, False),
-        (FINDER, replace(FINDER, rule="finder_steepest"), False), (FINDER, LEARNED, False),
+        (FINDER, replace(FINDER, rule="finder_steepest"), True), (FINDER, replace(FINDER, rule="random_init"), False),
+        (FINDER, LEARNED, False),
         (LEARNED, replace(LEARNED, validation=True, epochs=False), True),
-        (LEARNED, replace(LEARNED, unprobed=True), False), (LEARNED, HOLD, False),
-        (HOLD, replace(HOLD, ablation="no_loss"), True),
+        (LEARNED, replace(LEARNED, unprobed=True), False), (LEARNED, HOLD, True),
         (PRODIGY, Rival("rival", "greedy", "greedy"), True), (PRODIGY, LDOG, False),
         (PRODIGY, OWN, False), (PRODIGY, PILOT, False),
     ],
@@ -146,7 +146,7 @@ def test_every_kind_of_method_runs(tmp_path: Path) -> None:
         learned, replace(learned, name="policy_val", validation=True),
         replace(learned, name="policy_steps", epochs=False), replace(learned, name="unprobed", unprobed=True),
         *(Ruled("rival", rule, rule) for rule in RULES), PRODIGY, OWN, replace(PILOT, policy=policy),
-        *(Ablated("control", name, policy, name) for name in ABLATIONS),
+        *(replace(learned, name=name, ablation=name) for name in ABLATIONS),
     ):  # fmt: skip
         (rows[method.name],) = trained(method, seeds=(0,))
     assert {len(row) for row in rows.values()} == {len(rows["cosine"])}
@@ -173,8 +173,18 @@ def test_policies_train_side_by_side_as_they_do_alone(tmp_path: Path) -> None:
     """Other answers, other things shown, in one population."""
     paths = [str(write_bundle(tmp_path / f"{bias}.onnx", bias=bias)) for bias in (-0.3, 0.2)]
     methods = [Learned("policy", path, path, epochs=it, validation=it) for path in paths for it in (False, True)]
+    methods.append(replace(methods[0], ablation="hold"))
+    as_alone(methods, distinct=6)
+
+
+def test_finders_train_side_by_side_as_they_do_alone() -> None:
+    as_alone([Ruled("rival", name, name) for name in FINDERS], distinct=4)
+
+
+def as_alone(methods: Sequence[Method], distinct: int) -> None:
+    """Methods of one population give what each gives by itself; so many results differ."""
     together, alone = trained(*methods), [row for method in methods for row in trained(method)]
-    assert len({row["test_loss"] for row in together}) == 4
+    assert len({row["test_loss"] for row in together}) == distinct
     for mine, wanted in zip(together, alone, strict=True):
         assert mine["test_loss"] == pytest.approx(wanted["test_loss"], rel=1e-5)
         assert mine["lr_curve"] == pytest.approx(wanted["lr_curve"], rel=1e-5)
@@ -237,7 +247,7 @@ def test_no_loss_hides_the_loss_and_nothing_else(tmp_path: Path, feature: str, m
     """A policy that looks at one feature alone moves where the control is shown it."""
     policy = str(write_bundle(tmp_path / "policy.onnx", weights={feature: 1.0}))
     (mine,) = trained(Learned("policy", "policy", policy, epochs=True), seeds=(0,))
-    (control,) = trained(Ablated("control", "no_loss", policy, "no_loss"), seeds=(0,))
+    (control,) = trained(replace(HOLD, policy=policy, ablation="no_loss"), seeds=(0,))
     assert np.ptp(levels(mine)) > 0.1
     assert (np.ptp(levels(control)) > 0.1) == moves
     assert np.allclose(levels(control), levels(mine), atol=1e-4) == moves
@@ -247,5 +257,5 @@ def test_guards_of_the_controls_see_the_real_loss(tmp_path: Path) -> None:
     """A first rate that blows the training up: the policy's events are the control's, which asks for no cut itself."""
     policy = str(write_bundle(tmp_path / "policy.onnx", bias=9.0))
     for name in ABLATIONS:
-        (row,) = trained(Ablated("control", name, policy, name), seeds=(0,))
+        (row,) = trained(replace(HOLD, policy=policy, ablation=name), seeds=(0,))
         assert levels(row).min() < levels(row)[0] - 0.4, name
