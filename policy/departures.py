@@ -104,7 +104,7 @@ def _stopped(task: TaskRecording, count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     level, rows = task.column("level"), [np.empty((0, 2), int)]
     for run in np.flatnonzero(task.fact("group") >= 0).tolist() if count else ():
-        after = np.arange(_settled(level[: task.ends[run], run]), task.ends[run])
+        after = np.arange(settled(level[: task.ends[run], run]), task.ends[run])
         rows.append(np.column_stack(np.broadcast_arrays(run, _spread(after, count, run))))
     return tuple(np.concatenate(rows).T)
 
@@ -117,7 +117,7 @@ def _corrected(task: TaskRecording, equation: ActionEquation, count: int) -> tup
     for run in runs[of_levels] if count else ():
         by, end = level[0] - level[0, run], task.ends[run]
         others = np.flatnonzero((group == group[run]) & (by >= -equation.fall) & (by <= equation.rise) & (by != 0))
-        early = np.arange(_settled(level[:end, run]), np.sum(step[:end, run] <= EARLY * task.n_steps))
+        early = np.arange(settled(level[:end, run]), np.sum(step[:end, run] <= EARLY * task.n_steps))
         if len(early):
             others = _spread(others, count, run)
             place = (run * count + np.arange(len(others))) * GOLDEN % 1
@@ -125,7 +125,7 @@ def _corrected(task: TaskRecording, equation: ActionEquation, count: int) -> tup
     return tuple(np.concatenate(rows).T)
 
 
-def _settled(levels: np.ndarray) -> int:
+def settled(levels: np.ndarray) -> int:
     """The first later decision from which on a run only holds, given its levels (D,)."""
     moves = np.flatnonzero(np.diff(levels))
     return int(moves[-1]) + 2 if len(moves) else 1

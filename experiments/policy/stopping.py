@@ -35,7 +35,7 @@ from pipeline.engines import engine, results
 from pipeline.reporting import markdown, scores, verdict
 from policy import agents, trajectories
 from policy.choice import Caution
-from policy.departures import Inferred, potentials
+from policy.departures import Inferred, potentials, settled
 from policy.mdp import Reward
 from policy.observations import TaskRecording, observations
 from policy.store import Store, build
@@ -83,8 +83,7 @@ def held(path: Path, reward: Reward) -> Iterator[Held]:
     views = {mode: observations(task, np.full(shape, mode == "shown")) for mode in MODES}
     for run in np.flatnonzero(task.fact("group") >= 0).tolist():
         end = task.ends[run]
-        moves = np.flatnonzero(np.diff(level[:end, run]))
-        after = np.arange(np.max(moves, initial=-1) + 2, end)
+        after = np.arange(settled(level[:end, run]), end)
         if len(after):
             observed = {mode: views[mode][after, run] for mode in MODES}
             yield Held(str(task.fact("regime")[run]), observed, phi[after, run] - phi[end, run])
