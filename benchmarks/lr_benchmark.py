@@ -1,6 +1,6 @@
 """The benchmark: the policy, schedules, rivals, random search, controls, and a user's own scheduler.
 
-    python -m benchmarks.lr_benchmark                                    # hours, one minute from the cache;
+    python -m benchmarks.lr_benchmark                                    # half an hour, one minute from the cache;
                                                                          # writes lr_benchmark.json and
                                                                          # trainings.parquet of benchmarks/results,
                                                                          # docs/benchmark.md, docs/images, and the

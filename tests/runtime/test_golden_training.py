@@ -56,7 +56,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "797ce26de5b2c346b302f237bf53e0e12eb46fa9bcd79435de03f743048e49fc"
+    assert policy_hash() == GOLDEN["policy"] == "62436b75bf941c0295f6da944f6a9d4ced157c8a8e71d1dc1109c6aa0441df22"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
