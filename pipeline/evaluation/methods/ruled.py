@@ -47,7 +47,7 @@ FINDERS: dict[str, Finder] = {
 
 def _act(rules: Sequence[str]) -> Act:
     """What drives a run under each of these rules. A finder's level is held, under the envelope that policies have."""
-    if rules[0] not in FINDERS:
+    if rules[0] == "random_init":
         return follow_policy(random_network(0))
     named = side_by_side([FINDERS[rule] for rule in rules])
     return hold_level(lambda pilot: pilot.anchor + named(pilot.observer.probe))
