@@ -1,7 +1,7 @@
 """What PilotLR costs: time per step over the same loop with CosineAnnealingLR or with no scheduler, time per decision,
 of the probe, of the import, and memory.
 
-    python -m benchmarks.overhead.measure            # 12 minutes; writes benchmarks/results/overhead.json,
+    python -m benchmarks.overhead.measure            # 12 to 45 minutes; writes benchmarks/results/overhead.json,
                                                      # a table of README.md
     python -m benchmarks.overhead.measure --check    # and fails where a bar is missed
 
