@@ -28,12 +28,13 @@ from pipeline.workloads import (
     table_families,
     tabular,
     transfer_families,
+    unscaled,
     vision,
 )  # fmt: skip
 from pipeline.workloads.base import Family
 
 _MODULES = (
-    tabular, synthetic, vision, overfit, memorised, lengthy, sequences, bags, finetune,
+    tabular, synthetic, vision, overfit, memorised, lengthy, sequences, bags, finetune, unscaled,
     table_families, picture_families, language_families, transfer_families,
     judged_small, judged_texts, judged_transfers, selection_recipes, selection_transfers,
     heldout_pictures, heldout_sequences, heldout_transfers,
