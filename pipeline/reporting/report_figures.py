@@ -68,8 +68,7 @@ def write_png(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     with mpl.rc_context(STYLE):
-        # The name of the software would hold its version, and so change the bytes with every upgrade.
-        figure.savefig(drawn, dpi=150, transparent=False, facecolor="white", metadata={"Software": None})
+        figure.savefig(drawn, dpi=150, transparent=False, facecolor="white")
     Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
 
 
