@@ -27,7 +27,7 @@ def render(manifest: Manifest, params: Params, collected: Mapping[str, Any], sha
     counts = ("runs", "decisions", "schedules", "divergent_share")
     data = {
         **{key: collected[key] for key in counts if key in collected},
-        "families": ", ".join(sorted(params.collect.families)),
+        "families": ", ".join(sorted({*params.collect.families, *params.collect.extra})),
         "optimizers": ", ".join(manifest.optimizers),
     }
     hashes = {"sha256 of policy.onnx": sha256, "sha256 as registered": candidate}

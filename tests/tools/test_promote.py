@@ -80,6 +80,14 @@ def test_the_card_says_what_it_is_worth(paths, tmp_path):
     assert "wall_s" not in text
 
 
+def test_the_card_names_families_that_were_recorded_only_as_extra_tasks(paths, tmp_path):
+    params = paths.root / "params.yaml"
+    params.write_text(params.read_text().replace("extra: {}", "extra: {raw_columns: 2}"))
+    text = promote(paths, tmp_path / "default").with_name("card.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("- families: ")]
+    assert {"raw_columns", "wide_mlp"} < set(line.removeprefix("- families: ").split(", "))
+
+
 @pytest.mark.parametrize(
     "breaks, message",
     [
