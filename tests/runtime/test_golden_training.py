@@ -56,7 +56,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "62436b75bf941c0295f6da944f6a9d4ced157c8a8e71d1dc1109c6aa0441df22"
+    assert policy_hash() == GOLDEN["policy"] == "99bfd1cde993923cd12fd039846f96a0cc00eeff9692ad716505db7a54e47be8"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
