@@ -32,7 +32,7 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 	$(IN_VENV) PYTHONPATH=. python -m experiments.original.page
 
 test: lint ## lint, then the tests
-	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
 
 browser: $(READY) ## open the report, and the site if it is built, in Chromium: on a phone and a desk, light and dark
 	$(IN_VENV) pytest -q tests/tools/test_browser.py
