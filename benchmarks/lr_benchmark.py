@@ -18,6 +18,9 @@ The policy is the one that lrpilot ships (`make promote` changes it). The state-
   is PilotLR.
 - constant.<group>.reached: share of the trainings whose validation loss reaches the final one of the task's best
   constant rate; .steps: median share of the steps until then (none: more than half never do).
+- ordinary.<group>.within: of the pairs of task and seed in ordinary trainings, the share in which the policy's regret
+  is at most 0.01 higher than the group's; .most: how much higher it is at most, as a task's mean; .reached and .steps:
+  how often and how soon the policy reaches the group's mean final validation loss.
 - trainings: number of trainings of the shipped policy, in all modes, in the population and in a plain loop;
   diverged: how many of them diverged.
 
@@ -38,7 +41,7 @@ import torch
 
 from benchmarks import archive, command, spread
 from benchmarks.archive import Archived
-from benchmarks.lr_benchmark_page import PROFILED, SPLIT, draw, render
+from benchmarks.lr_benchmark_page import PROFILED, SPLIT, UNTUNED, draw, render
 from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.engines import engine
@@ -60,6 +63,7 @@ from pipeline.reporting.result_keys import POLICY
 
 OUT, PAGE, IMAGES = Path("benchmarks/results/lr_benchmark.json"), Path("docs/benchmark.md"), Path("docs/images")
 TRIALS = (3, 5)
+WITHIN = 0.01  # regrets that differ by less are taken for equal
 TIMED, ROUNDS = "mnist_mlp", 3  # the family on whose first task trainings are timed, and how often
 FAST = 2  # seeds that judge, of the quick form
 QUICK = 2  # families of each regime in the quick form
@@ -129,6 +133,7 @@ def figures(rows: pd.DataFrame, shares: Mapping[str, float], bootstrap: int) -> 
     shipped = rows[(rows.kind == "policy") | ((rows.kind == "loop") & (rows.method == "pilot"))]
     out |= {"trainings": len(shipped), "diverged": int((~np.isfinite(shipped.test_loss)).sum())}
     out |= {"torch": torch.__version__}
+    out |= beside_untuned(rows)
     return out | (of_grids(rows, shares, bootstrap) if (rows.kind == "grid").any() else {})
 
 
@@ -150,14 +155,34 @@ def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
     ends = constant.assign(val_loss=constant.val_loss.fillna(np.inf)).groupby(["task", "lr0"]).val_loss.mean()
     target, judged, out = ends.groupby("task").min(), aggregates.judged(rows), dict[str, float]()
     for group, part in judged[judged.group.isin(PROFILED)].groupby("group"):
-        steps = np.concatenate([
-            stats.steps_to_threshold(of.milestones.iloc[0], np.stack(of.val_curve.to_list()), target[task]) / of.n_steps
-            for task, of in part.groupby("task")
-        ])  # fmt: skip
-        out[f"constant.{group}.reached"] = round(float(np.isfinite(steps).mean()), 4)
-        if np.isfinite(median := np.median(np.nan_to_num(steps, nan=np.inf))):
-            out[f"constant.{group}.steps"] = round(float(median), 4)
+        out |= {f"constant.{group}.{figure}": value for figure, value in _sooner(part, target).items()}
     return out
+
+
+def beside_untuned(rows: pd.DataFrame) -> dict[str, float]:
+    """The policy in ordinary trainings, pair by pair beside what people use untuned."""
+    judged, out = aggregates.judged(rows[rows.regime == "ordinary"]), dict[str, float]()
+    policy = judged[judged.group == POLICY]
+    of_policy = policy.pivot(index="task", columns="seed", values="regret")
+    for group, part in judged[judged.group.isin(UNTUNED)].groupby("group"):
+        excess = of_policy - part.pivot(index="task", columns="seed", values="regret")
+        out[f"ordinary.{group}.within"] = round(float((excess <= WITHIN).to_numpy().mean()), 4)
+        out[f"ordinary.{group}.most"] = round(float(excess.mean(axis=1).max()), 4)
+        target = part.assign(val_loss=part.val_loss.fillna(np.inf)).groupby("task").val_loss.mean()
+        out |= {f"ordinary.{group}.{figure}": value for figure, value in _sooner(policy, target).items()}
+    return out
+
+
+def _sooner(part: pd.DataFrame, target: pd.Series) -> dict[str, float]:
+    """How often runs reach the target of their task, and the median share of their steps until then, if half do."""
+    steps = np.concatenate([
+        stats.steps_to_threshold(of.milestones.iloc[0], np.stack(of.val_curve.to_list()), target[task]) / of.n_steps
+        for task, of in part.groupby("task")
+    ])  # fmt: skip
+    median = float(np.median(np.nan_to_num(steps, nan=np.inf)))
+    return {"reached": round(float(np.isfinite(steps).mean()), 4)} | (
+        {"steps": round(median, 4)} if np.isfinite(median) else {}
+    )
 
 
 def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:

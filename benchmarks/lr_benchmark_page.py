@@ -18,12 +18,13 @@ PROFILED = (  # methods in the figures, beside the best schedule
     POLICY, scores.VALIDATED, scores.HOLD, scores.CALIBRATED, "rival.finder_steepest", "rival.prodigy_cosine",
     "rival.schedule_free",
 )  # fmt: skip
+UNTUNED = ("textbook.default", "textbook.wsd", "rival.schedule_free_high")  # what people use without tuning
 THRESHOLDS = np.linspace(-0.1, 1.0, 111)
 
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each method by its mean, the same by regime, and comparisons of the policy."""
-    parts = [_methods(r), regimes(r, SPLIT), _textbook(r), _sooner(r), _summary(r)]
+    parts = [_methods(r), regimes(r, SPLIT), _textbook(r), _untuned(r), _sooner(r), _summary(r)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -68,6 +69,20 @@ def _textbook(r: Mapping[str, Any]) -> str:
         rows.append([name, verdict.number(of["mean"]), minus, verdict.percent(of["policy_wins"])])
     head = ["schedule at the textbook's rate", "mean regret", "policy minus it (95 %)", "policy wins"]
     return markdown.table(head, rows)
+
+
+def _untuned(r: Mapping[str, Any]) -> str:
+    """The policy in ordinary trainings, beside each of `UNTUNED`."""
+    rows = []
+    for group in (g for g in UNTUNED if f"ordinary.{g}.within" in r):
+        within, most, reached, steps = (
+            r.get(f"ordinary.{group}.{figure}") for figure in ("within", "most", "reached", "steps")
+        )
+        shares = [f"{100 * share:.0f} %" if share is not None else "–" for share in (within, reached, steps)]
+        rows.append([scores.NAMES[group], shares[0], verdict.number(most, sign=True), *shares[1:]])
+    head = ["the policy in ordinary trainings, beside", "better, or worse by at most 0.01", "worst task, minus it",
+            "reaches its final loss", "median share of the steps until then"]  # fmt: skip
+    return markdown.table(head, rows) if rows else ""
 
 
 def _sooner(r: Mapping[str, Any]) -> str:
