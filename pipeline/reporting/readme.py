@@ -46,8 +46,22 @@ def results(evaluation: Mapping[str, Any]) -> str:
         cells.append(verdict.gap(s))
         rows.append([f"**{c}**" for c in cells] if s.group == result_keys.POLICY else cells)
     paragraphs = [
-        "\n".join(f"- {sentence}" for sentence in judged.sentences),
+        "\n".join(f"- {sentence}" for sentence in [*judged.sentences, *_sooner(evaluation)]),
         f"Mean regret on the {scores.SPLITS[SPLIT]}, {scores.scope(evaluation, SPLIT)}:",
         markdown.table(head, rows),
     ]
     return "\n\n".join(paragraphs)
+
+
+def _sooner(evaluation: Mapping[str, Any]) -> list[str]:
+    """A sentence on how soon the policy reaches the final loss of the textbook default, if it usually does."""
+    steps, reached, within = (
+        evaluation.get(f"ordinary.{scores.TEXTBOOK}.{figure}") for figure in ("steps", "reached", "within")
+    )
+    if steps is None:
+        return []
+    return [
+        f"Of ordinary trainings {verdict.percent(reached)} reach the final validation loss of the textbook default, "
+        f"the median after {verdict.percent(steps)} of the steps. {verdict.percent(within)} end better than it, or "
+        "worse by at most 0.01."
+    ]
