@@ -55,11 +55,10 @@ def results(evaluation: Mapping[str, Any]) -> str:
 
 def _sooner(evaluation: Mapping[str, Any]) -> list[str]:
     """A sentence on how soon the policy reaches the final loss of the textbook default, if it usually does."""
-    steps, reached, within = (
-        evaluation.get(f"ordinary.{scores.TEXTBOOK}.{figure}") for figure in ("steps", "reached", "within")
-    )
-    if steps is None:
+    prefix = f"ordinary.{scores.TEXTBOOK}."
+    if f"{prefix}steps" not in evaluation:
         return []
+    steps, reached, within = (evaluation[prefix + figure] for figure in ("steps", "reached", "within"))
     return [
         f"Of ordinary trainings {verdict.percent(reached)} reach the final validation loss of the textbook default, "
         f"the median after {verdict.percent(steps)} of the steps. {verdict.percent(within)} end better than it, or "
