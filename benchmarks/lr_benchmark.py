@@ -154,7 +154,7 @@ def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
     constant = rows[(rows.kind == "grid") & (rows.method == "constant")]
     ends = constant.assign(val_loss=constant.val_loss.fillna(np.inf)).groupby(["task", "lr0"]).val_loss.mean()
     target, judged, out = ends.groupby("task").min(), aggregates.judged(rows), dict[str, float]()
-    for group, part in judged.query("group in @PROFILED").groupby("group"):
+    for group, part in judged.loc[judged.group.isin(PROFILED)].groupby("group"):
         out |= {f"constant.{group}.{figure}": value for figure, value in _sooner(part, target).items()}
     return out
 
@@ -164,7 +164,7 @@ def beside_untuned(rows: pd.DataFrame) -> dict[str, float]:
     judged, out = aggregates.judged(rows.query("regime == 'ordinary'")), dict[str, float]()
     policy = judged.query("group == @POLICY")
     of_policy = policy.pivot(index="task", columns="seed", values="regret")
-    for group, part in judged.query("group in @UNTUNED").groupby("group"):
+    for group, part in judged.loc[judged.group.isin(UNTUNED)].groupby("group"):
         excess = of_policy - part.pivot(index="task", columns="seed", values="regret")
         out[f"ordinary.{group}.within"] = round(float((excess <= WITHIN).to_numpy().mean()), 4)
         out[f"ordinary.{group}.most"] = round(float(excess.mean(axis=1).max()), 4)
