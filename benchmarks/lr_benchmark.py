@@ -161,11 +161,11 @@ def to_best_constant(rows: pd.DataFrame) -> dict[str, float]:
 
 def beside_untuned(rows: pd.DataFrame) -> dict[str, float]:
     """The policy in ordinary trainings, pair by pair beside what people use untuned."""
-    judged, out = aggregates.judged(rows.query("regime == 'ordinary'")), dict[str, float]()
+    ordinary, out = rows.query("regime == 'ordinary'"), dict[str, float]()
+    judged, regrets = aggregates.judged(ordinary), dict(per_method(ordinary))
     policy = judged.query("group == @POLICY")
-    of_policy = policy.pivot(index="task", columns="seed", values="regret")
     for group, part in judged.loc[judged.group.isin(UNTUNED)].groupby("group"):
-        excess = of_policy - part.pivot(index="task", columns="seed", values="regret")
+        excess = regrets[POLICY] - regrets[str(group)]
         out[f"ordinary.{group}.within"] = round(float((excess <= WITHIN).to_numpy().mean()), 4)
         out[f"ordinary.{group}.most"] = round(float(excess.mean(axis=1).max()), 4)
         target = part.assign(val_loss=part.val_loss.fillna(np.inf)).groupby("task").val_loss.mean()
@@ -180,9 +180,10 @@ def _sooner(part: pd.DataFrame, target: pd.Series) -> dict[str, float]:
         for task, of in part.groupby("task")
     ])  # fmt: skip
     median = float(np.median(np.nan_to_num(steps, nan=np.inf)))
-    return {"reached": round(float(np.isfinite(steps).mean()), 4)} | (
-        {"steps": round(median, 4)} if np.isfinite(median) else {}
-    )
+    out = {"reached": round(float(np.isfinite(steps).mean()), 4)}
+    if np.isfinite(median):
+        out["steps"] = round(median, 4)
+    return out
 
 
 def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:

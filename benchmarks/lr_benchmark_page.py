@@ -78,7 +78,7 @@ def _untuned(r: Mapping[str, Any]) -> str:
         within, most, reached, steps = (
             r.get(f"ordinary.{group}.{figure}") for figure in ("within", "most", "reached", "steps")
         )
-        shares = [f"{100 * share:.0f} %" if share is not None else "–" for share in (within, reached, steps)]
+        shares = ["–" if share is None else verdict.percent(share) for share in (within, reached, steps)]
         rows.append([scores.NAMES[group], shares[0], verdict.number(most, sign=True), *shares[1:]])
     head = ["the policy in ordinary trainings, beside", "better, or worse by at most 0.01", "worst task, minus it",
             "reaches its final loss", "median share of the steps until then"]  # fmt: skip

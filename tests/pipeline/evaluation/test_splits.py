@@ -17,7 +17,6 @@ torch.set_num_threads(1)  # worlds this small only lose by threads
 FROZEN = json.loads(MANIFEST.read_text(encoding="utf-8"))
 TEXTS = ("prose_", "stdlib_")  # made of texts that come with Python, which differ from version to version
 DIFFERS = {"initial_loss": 3e-2}  # starts from a training of its own, in which rounding adds up: 1.1 % by BLAS kernel
-SLOW = ("finetune_mnist1d", "mnist_finetune")  # every draw pre-trains a network, so a pool takes minutes: not drawn
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -25,7 +24,7 @@ def test_a_family_cannot_change_its_tasks_silently(name: str) -> None:
     """If this is meant: `python -m pipeline.evaluation.splits`, and then everything that a benchmark wrote, anew."""
     if name.startswith(TEXTS) and platform.python_version() != FROZEN["python"]:
         pytest.skip(f"frozen with the texts of Python {FROZEN['python']}")
-    drawn = tasks((name,), full(name)) if name in SLOW else draw(name, full(name))
+    drawn = draw(name, full(name))
     assert [task.seed for task in drawn] == [said["seed"] for said in FROZEN["tasks"][name]]
     for task, said in zip(drawn, FROZEN["tasks"][name], strict=True):
         for key, value in facts(task).items():
