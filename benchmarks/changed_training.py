@@ -1,26 +1,28 @@
-"""One training with a change, in a plain loop, driven by the pilot or by linear decay."""
+"""Trainings with a change: by the pilot in a plain loop, or by linear decay from several rates side by side."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.changes import CHANGES, Change
 from lrpilot import load_policy
 from lrpilot.actions import ActionEquation
 from lrpilot.torch import PilotLR
 from pipeline import code_hash
-from pipeline.evaluation import loops
+from pipeline.evaluation import loop_driver, loops
 from pipeline.evaluation.splits import Task
+from pipeline.simulation.follow import follow
+from pipeline.workloads import plain
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
+from pipeline.workloads.population import Population
 
+TIMES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # the textbook's rate: linear decay from these is tuned over
 MEMORY = 0.95  # of the mean that losses are made noisier around
 LINEAR = ActionEquation(decay=1.0)
 DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear decay does not run
@@ -28,69 +30,67 @@ DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear dec
 
 @dataclass(frozen=True)
 class Job:
-    """One training: of a change's task, by PilotLR or, with `times`, by linear decay from the textbook's rate."""
+    """The trainings of a change's task from seeds 0, 1, …: by PilotLR, or by linear decay from all rates."""
 
     change: str
     task: Task
-    seed: int
-    times: float | None
+    seeds: int
+    pilot: bool
 
 
-def train(job: Job) -> tuple[float, float]:
-    """Test losses after and before the training. They are not finite if it diverged."""
+class Ends(NamedTuple):
+    """Test losses of a job's trainings. They are not finite where a training diverged."""
+
+    before: float  # mean at initialisation, or that of the best constant prediction if it is lower
+    after: list[list[float]]  # rows: the pilot's one, or those of `TIMES`; columns: seeds
+
+
+def train(job: Job) -> Ends:
     torch.set_num_threads(1)
     change = CHANGES[job.change]
-    workload = change.training(job.task.sample())
-    model, n = workload.initialise(job.seed), workload.n_steps
-    x, y = workload.train.x, workload.train.y
-    model(x[: workload.batch_size])  # lazy layers learn their sizes
-    before = min(_score(workload, model), workload.baseline_loss)
-    optimizer = change.optimizer([*model.parameters()], workload)
+    workload, seeds = change.training(job.task.sample()), range(job.seeds)
+    initial, _ = Population(workload, seeds).score(workload.test)
+    after = [[_piloted(workload, change, s) for s in seeds]] if job.pilot else _decayed(workload, change, seeds)
+    return Ends(min(float(initial.mean()), workload.baseline_loss), after)
 
-    def clip(*_: Any) -> None:
-        clip_grad_norm_(model.parameters(), change.clip)
 
-    if change.clip < math.inf:
-        optimizer.register_step_pre_hook(clip)
-    scheduler = _scheduler(job, change, optimizer, model, workload, round(change.length * n))
-    torch.manual_seed(job.seed)  # of dropout
+def _piloted(workload: Workload, change: Change, seed: int) -> float:
+    model, n = workload.initialise(seed), workload.n_steps
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = loop_driver.plain(params, workload)
+    scheduler = PilotLR(
+        optimizer, round(change.told * n), model=model, steps_per_epoch=workload.steps_per_epoch,
+        examples=len(workload.train), max_lr=workload.default[1] if change.capped else None,
+    )  # fmt: skip
+    order = torch.from_numpy(workload.batches(seed))
+    draws = plain.count_draws(model, plain.batch(workload, workload.train, order[0], seed, 0)[0])
     mean = math.nan
-    for batch in torch.from_numpy(workload.batches(job.seed)):
-        loss = workload.loss(model(x[batch]), y[batch])
+    for step in range(n):
+        x, y = plain.batch(workload, workload.train, order[step], seed, step)
+        loss = plain.training_loss(workload, model.train(), x, y, seed, step, draws)
         optimizer.zero_grad()
         loss.backward()
+        if workload.clip is not None:
+            torch.nn.utils.clip_grad_norm_(params, workload.clip)
         optimizer.step()
-        if job.times is None:
-            value = loss.item()
-            mean = value if math.isnan(mean) else MEMORY * mean + (1 - MEMORY) * value
-            scheduler.step(mean + change.noise * (value - mean))
-        else:
-            scheduler.step()
-    return _score(workload, model), before
+        value = loss.item()
+        mean = value if math.isnan(mean) else MEMORY * mean + (1 - MEMORY) * value
+        scheduler.step(mean + change.noise * (value - mean))
+    final, _ = loops.score(workload, model, workload.test)
+    return final
 
 
-def _scheduler(
-    job: Job, change: Change, optimizer: torch.optim.Optimizer, model: nn.Module, workload: Workload, total_steps: int
-) -> Any:
-    if job.times is None:
-        highest = workload.default[1] if change.capped else None
-        return PilotLR(
-            optimizer, total_steps, model=model, steps_per_epoch=workload.steps_per_epoch, examples=len(workload.train),
-            max_lr=highest,
-        )  # fmt: skip
-    times = job.times
-    return LambdaLR(optimizer, lambda step: times * LINEAR.envelope(step, total_steps))
-
-
-def _score(workload: Workload, model: nn.Module) -> float:
-    model.eval()
-    loss, _ = loops.score(workload, model, workload.test)
-    model.train()
-    return loss
+def _decayed(workload: Workload, change: Change, seeds: range) -> list[list[float]]:
+    n, told = workload.n_steps, round(change.told * workload.n_steps)
+    curve = [LINEAR.envelope(step, told) for step in range(n)]
+    rates = workload.default[1] * np.outer(curve, np.repeat(TIMES, len(seeds)))
+    end = follow(workload, [*seeds] * len(TIMES), rates)
+    assert end.test_loss is not None
+    return end.test_loss.reshape(len(TIMES), len(seeds)).tolist()
 
 
 def training_key(job: Job) -> tuple[str, ...]:
-    """Identifies everything that decides the result of a training."""
-    policy, unused = ("", DRIVER) if job.times is not None else (load_policy("default").manifest.graph, ())
+    """Identifies everything that decides the result of a job."""
+    policy, unused = (load_policy("default").manifest.graph, ()) if job.pilot else ("", DRIVER)
     code = code_hash.digest(__name__, family(job.task.family).module, unused=unused)
     return "robust", repr(job), policy, code, torch.__version__

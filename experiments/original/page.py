@@ -46,8 +46,8 @@ def render(results: Mapping[str, Any]) -> str:
     last = (
         f"{results['trainings']} trainings of {results['steps_min']} to {results['steps_max']} optimizer steps, "
         f"{results['train_hours']:g} hours of one core, and {results['recorded']} more that the agents learned from; "
-        f"the pilot's policy was trained on 300 to 5,000 steps. Measured with torch {results['torch']}, one thread per "
-        f"training, {results['processor']}. On a GPU: not measured."
+        "the pilot's policy was trained on 300 to 20,000 steps. Measured with torch "
+        f"{results['torch']}, one thread per training, {results['processor']}. On a GPU: not measured."
     )
     return f"{plan_tables.document(results['pairs'], '###')}\n\n{last}"
 
