@@ -84,7 +84,7 @@ benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals
 experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; none: list them), from the last collection
 	$(IN_VENV) PYTHONPATH=. python -m experiments.policy.variant_study $(NAME)
 
-robust: $(READY) ## the shipped policy in unusual trainings: three quarters of an hour, then kept
+robust: $(READY) ## the shipped policy in unusual trainings: an hour and a quarter, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust
 
 clean: ## remove builds and caches; data, results and .venv stay

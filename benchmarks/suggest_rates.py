@@ -61,7 +61,7 @@ def outcome(setting: Setting, seeds: int = SEEDS, trained: int = TRAINED_SEEDS, 
     start = Training(setting, 0).validation_loss()
     rates = 10 ** (reference(setting.optimizer) + LEVELS)
     losses = np.array([[Training(setting, seed).run(float(lr), steps) for lr in rates] for seed in range(trained)])
-    return Outcome(suggestions, np.nan_to_num(losses, nan=start, posinf=start).clip(max=start).mean(axis=0), start)
+    return Outcome(suggestions, np.fmin(losses, start).mean(axis=0), start)
 
 
 def figures(outcomes: Mapping[Setting, Outcome]) -> dict[str, Any]:
