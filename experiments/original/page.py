@@ -3,7 +3,7 @@
     python -m experiments.original.page    # writes experiments/results/original.json, docs/original-experiment.md
 
 `make original` trains, and then calls it. Keys of the file: `pairs`, as `experiments/original/summary.py` computes
-them, and where and how long it ran.
+them, `policy` (the graph that the pilots followed), and where and how long it ran.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks import command
 from benchmarks.environment import processor
 from experiments.original import plan_tables, summary
 from experiments.original.plan_paths import OriginalPaths
+from lrpilot import load_policy
 
 OUT, PAGE = Path("experiments/results/original.json"), Path("docs/original-experiment.md")
 ROOT = Path("profiles/plan-mid")
@@ -34,7 +35,8 @@ def measure(root: Path) -> dict[str, Any]:
     rows = pd.read_parquet(paths.rows)
     recorded = json.loads(paths.record_metrics.read_text(encoding="utf-8"))
     return {
-        "torch": torch.__version__, "processor": processor(), "device": "cpu", "trainings": len(rows),
+        "policy": load_policy("default").manifest.graph, "trainings": len(rows),
+        "torch": torch.__version__, "processor": processor(), "device": "cpu",
         "recorded": recorded["trainings"], "train_hours": round(float(rows.train_runtime.sum()) / 3600, 2),
         "steps_min": int(rows.steps.min()), "steps_max": int(rows.steps.max()),
         "pairs": summary.summarise(rows),
@@ -46,8 +48,8 @@ def render(results: Mapping[str, Any]) -> str:
     last = (
         f"{results['trainings']} trainings of {results['steps_min']} to {results['steps_max']} optimizer steps, "
         f"{results['train_hours']:g} hours of one core, and {results['recorded']} more that the agents learned from; "
-        "the pilot's policy was trained on 300 to 20,000 steps. Measured with torch "
-        f"{results['torch']}, one thread per training, {results['processor']}. On a GPU: not measured."
+        f"the pilots follow graph `{results['policy'][:12]}`. Measured with torch {results['torch']}, one thread per "
+        f"training, {results['processor']}. On a GPU: not measured."
     )
     return f"{plan_tables.document(results['pairs'], '###')}\n\n{last}"
 
