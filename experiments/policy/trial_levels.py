@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrpilot import load_policy
+from lrpilot.actions import reference
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task
+from pipeline.simulation.simulate import kind_of
 from pipeline.workloads.base import Workload
 
 OFF = (-0.5, 0.0, 0.5)  # decades from the policy's rate
@@ -36,10 +37,7 @@ def named(workload: Workload, policy: str, seeds: int) -> np.ndarray:
     """The rates (seeds,) that the policy names after its probe, before the envelope."""
     held = Learned("control", "hold", policy, epochs=True, ablation="hold")
     record = Learned.train([held] * seeds, range(seeds), workload, "cpu")
-    assert record.lr_curve is not None
-    first = np.zeros(seeds, int) if record.probe is None else record.probe.used
-    envelope = load_policy(policy).protocol.action.envelope
-    return record.lr_curve[first, np.arange(seeds)] / [envelope(int(step), workload.n_steps) for step in first]
+    return 10.0 ** (reference(kind_of(workload)) + record.levels[0])
 
 
 def losses(workload: Workload, rates: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -112,14 +112,14 @@ def calibrated() -> dict[str, Scheduled]:
 def mean_curves(rows: pd.DataFrame) -> dict[str, Replayed]:
     """For each optimizer the replay of the policy's learning rate, the geometric mean over its runs.
 
-    A probe is rolled back, so its rates do not count. The first rate after the probe replaces them.
+    A probe is rolled back, so its rates do not count. Those that follow it are stretched over the whole training.
     """
     curves: dict[str, list[np.ndarray]] = {}
     for optimizer, probed, curve in zip(rows.optimizer, rows.probe_steps / rows.n_steps, rows.lr_curve, strict=True):
         log_lr = np.log10(np.maximum(np.asarray(curve), 1e-12))
-        after = int(np.ceil(probed * (len(log_lr) - 1)))
-        log_lr[:after] = log_lr[after]
-        curves.setdefault(str(optimizer), []).append(log_lr)
+        last = len(log_lr) - 1
+        points = np.linspace(np.ceil(probed * last), last, len(log_lr))
+        curves.setdefault(str(optimizer), []).append(np.interp(points, np.arange(len(log_lr)), log_lr))
     return {
         optimizer: Replayed("control", "mean_lr", curve=tuple(np.mean(of_runs, axis=0).tolist()))
         for optimizer, of_runs in curves.items()

@@ -1,6 +1,6 @@
 """From an action to a learning rate, and back.
 
-    lr(step) = 10 ** (ref + z) * min(1, (1 - (step + 0.5) / N) / decay)
+    lr(step) = 10 ** (ref + z) * min(1, (1 - (step + 0.5) / N) / decay) * min(1, (step - begin + 0.5) / (warm_up * N))
     first action:          z <- anchor + span * a
     later ones that move:  z <- z + (rise if a > 0 else fall) * a
     later ones that name:  z <- anchor + span * a, at most `rise` up and `fall` down
@@ -11,9 +11,10 @@ the level of the lowest loss as it does in the others (the median), but not belo
 training without a probe: rates as low as fine-tuning needs stay within reach, whatever the probe did not see.
 
 Where later actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The
-envelope is part of the equation: the rate stays at its level, and falls linearly to zero in the last `decay` of the
-steps. So holding the level is already a good schedule, which a policy only has to correct. Hägele et al. 2024
-(arXiv:2405.18392) compare such schedules with others; docs/experiments.md has the comparison that chose this one.
+envelope is part of the equation: the rate climbs linearly to its level in the first `warm_up` of the steps after the
+probe, stays there, and falls linearly to zero in the last `decay` of the steps. So holding the level is already a good
+schedule, which a policy only has to correct. Hägele et al. 2024 (arXiv:2405.18392) compare such schedules with others;
+docs/experiments.md has the comparisons that chose this one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class ActionEquation:
         calm: if the loss did not blow up, the lowest level of the edge.
         moves: whether later actions move the level; else they name it.
         decay: share of the steps, the last ones, in which the rate falls to zero.
+        warm_up: share of the steps, the first ones after the probe or a restart, in which the rate climbs to its level.
     """
 
     span: float = 2.5
@@ -56,6 +58,7 @@ class ActionEquation:
     calm: float = 1.0
     moves: bool = True
     decay: float = 0.5
+    warm_up: float = 0.05
 
     def envelope(self, step: float, total_steps: int) -> float:
         """Factor on the rate of the step that follows `step` completed ones; what lies beyond N keeps the last."""

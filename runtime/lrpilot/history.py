@@ -34,7 +34,7 @@ class Decision:
     Attributes:
         step: number of completed optimizer steps.
         lr_before: rate of the step that follows, if the level were held.
-        lr: rate of the step that follows.
+        lr: rate of the step that follows. Both are those of the level: in a warm-up the step itself takes less.
         action: the policy's answer, usually in [-1, 1]; nan if it failed.
         applied: the action after a first guess and the guard.
         level: decades over the reference rate of the optimizer kind, before the envelope.

@@ -15,7 +15,7 @@ from lrpilot.cadence import CadenceSpec
 from lrpilot.guess import GuessSpec
 from lrpilot.pilot import Protocol
 
-FORMAT = 4
+FORMAT = 5
 KEY = "lrpilot"  # metadata key of the manifest
 CHECKSUM = "checksum"  # the manifest's entry that covers all others
 

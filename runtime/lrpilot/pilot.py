@@ -23,6 +23,7 @@ from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, reference
 from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
+from lrpilot.climb import Climb
 from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
 from lrpilot.guard import Guard, GuardError
@@ -101,6 +102,7 @@ class Pilot:
         self.history = History()
         self._lossless = False  # no loss was reported in the interval that ended last
         self.pending_validation = np.full(runs, np.nan)  # for the coming decision; nan: none was observed
+        self._climb = Climb(runs, protocol.action.warm_up, total_steps)
         self._place()
 
     def _place(self) -> None:
@@ -119,20 +121,26 @@ class Pilot:
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        rates, (low, high) = self._peak * self._envelope(self.step, self.total_steps), self.limits
+        rates = self._peak * self._envelope(self.step, self.total_steps) * self._climb.factors(self.step)
         if self.step < self.cadence.probe_steps:
             z = levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
                 rates = np.where(self.probes.running, 10.0 ** (self.reference + z), rates)
-        return np.minimum(np.maximum(rates, low), high)
+        return np.minimum(np.maximum(rates, self.limits[0]), self.limits[1])
 
     def learning_rate(self) -> float:
         """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
-        low, high = self.limits
         if self.in_probe and self.probes.running[0]:
-            lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
-        else:
-            lr = self._first_peak * self._envelope(self.step, self.total_steps)
+            return self._limited(10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step)))
+        envelope = self._envelope(self.step, self.total_steps)
+        return self._limited(self._first_peak * envelope * self._climb.factor(self.step))
+
+    def _rate_of_level(self) -> float:
+        """What the first run's rate would be without a warm-up."""
+        return self._limited(self._first_peak * self._envelope(self.step, self.total_steps))
+
+    def _limited(self, lr: float) -> float:
+        low, high = self.limits
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -169,6 +177,7 @@ class Pilot:
     def _end_probes(self, ended: np.ndarray) -> None:
         if not np.count_nonzero(ended):
             return
+        self._climb.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
         edge = self.protocol.action.edge(marks)
@@ -293,7 +302,7 @@ class Pilot:
             action, events = self._second_chance(action, events)
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
-        before, level = self.learning_rate(), self.level
+        before, level = self._rate_of_level(), self.level
         self.act(action, which)
         self.rises = self._restart.note(level, self.level, self.restarts)
         if which is None or which[0]:
@@ -307,6 +316,7 @@ class Pilot:
         self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & (lost | ~self._guard.exempt)
         if sent is None or not np.count_nonzero(back := self.restarts):
             return action, events
+        self._climb.start(back, self.step, self.total_steps)
         self._guard.begin_again(back, sent.level)
         self.observer.begin_again(back)
         events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]
@@ -328,7 +338,7 @@ class Pilot:
     ) -> None:
         features = dict(zip(NAMES, observation[0].tolist(), strict=True))
         interval = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
-        lr = self.learning_rate()
+        lr = self._rate_of_level()
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
         # A loop that reports no losses is told so once, not at each decision.
         repeated = event == "loss_missing" and any(past.event == event for past in self.history)
@@ -350,6 +360,7 @@ class Pilot:
             "changed_at": self.cadence.changed_at,
             "decision": self.decision,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
+            "climb": self._climb.state_dict(),
             "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
@@ -381,6 +392,7 @@ class Pilot:
         )  # fmt: skip
         for name, values in state["arrays"].items():
             setattr(self, name, np.array(values, np.float64))
+        self._climb.load_state_dict(state["climb"])
         self.probes.load_state_dict(state["probes"])
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision, self._lossless = state["step"], state["decision"], state["lossless"]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lrpilot.actions import ActionEquation
+from lrpilot.climb import Climb
 from lrpilot.explain import is_alarm
 from lrpilot.history import History
+from lrpilot.restart import SENT_BACK
 from lrpilot.style import PLAIN, POLICY, RC
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ POINTS = 64  # drawn per interval, whose curve bends on a log axis
 def draw(history: History, total_steps: int, equation: ActionEquation, ax: Axes | None = None) -> Axes:
     """Draw learning rate, loss, probe and guard events over the optimizer steps.
 
-    The left axis shows the rate at and between decisions, and dotted the rate to come if the level is held. The right
-    axis shows, in grey, the mean batch loss of each interval. Guard events are named above the axes.
+    The left axis shows the rate, with a dot for each decision, and dotted the rate to come if the level is held. In a
+    warm-up the dot is the rate that the line climbs to. The right axis shows, in grey, the mean batch loss of each
+    interval. Guard events are named above the axes.
 
     Args:
         history: decisions of a training.
@@ -77,27 +80,44 @@ def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEqua
     if not len(rows):
         return []
     step, lr = rows["step"], rows["lr"]
+    since = _climbs(rows)
     steps, rates = list[float](), list[float]()
-    for begin, end, rate, before in zip(step, step[1:], lr, rows["lr_before"][1:], strict=False):
-        at, factors = _envelope(equation, begin, end, total_steps)
-        fallen = (factors[0] - factors) / (factors[0] - factors[-1]) if factors[-1] < factors[0] else np.zeros(len(at))
-        steps += at.tolist()
-        rates += (rate + fallen * (before - rate)).tolist()  # its end, whatever length the training had by then
-    ax.plot([*steps, step[-1]], [*rates, lr[-1]], color=POLICY, lw=1.5)
+    for begin, end, rate, before, at in zip(step, step[1:], lr, rows["lr_before"][1:], since, strict=False):
+        passed, factors = _envelope(equation, begin, end, total_steps, at)
+        fallen = (factors[0] - factors) / (factors[0] - factors[-1]) if factors[-1] < factors[0] else 0.0 * factors
+        levels = rate + fallen * (before - rate)  # their end, whatever length the training had by then
+        steps += passed.tolist()
+        rates += (levels * _climb(equation, passed, total_steps, at)).tolist()
+    rest, factors = _envelope(equation, step[-1], total_steps - 1, total_steps, since[-1])
+    held = lr[-1] * factors / factors[0] * _climb(equation, rest, total_steps, since[-1])
+    ax.plot([*steps, step[-1]], [*rates, held[0]], color=POLICY, lw=1.5)
     ax.plot(step, lr, ".", color=POLICY, ms=5)
-    rest, factors = _envelope(equation, step[-1], total_steps - 1, total_steps)
-    held = lr[-1] * factors / factors[0]
     settled = len(rows) > 1 and total_steps - step[-1] < 1.5 * (step[-1] - step[-2])  # no decision comes any more
     lines = ax.plot(rest, held, "-" if settled else ":", color=POLICY, lw=1.5, label="rate if the level is held")
     return [] if settled else lines
 
 
-def _envelope(equation: ActionEquation, begin: int, end: int, total_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (n,) from `begin` to `end`, those around the envelope's bend among them, and their factors (n,)."""
-    bend = total_steps * (1 - equation.decay) - 0.5
-    steps = np.linspace(begin, end, POINTS)
-    steps = np.union1d(steps, [step for step in (np.floor(bend), np.ceil(bend)) if begin < step < end])
+def _climbs(rows: np.ndarray) -> list[int]:
+    """For each decision the step after which the latest warm-up began."""
+    begins = [int(step) for step, event in zip(rows["step"], rows["event"], strict=True) if event in SENT_BACK]
+    return [max((begin for begin in begins if begin <= step), default=int(rows["step"][0])) for step in rows["step"]]
+
+
+def _envelope(
+    equation: ActionEquation, begin: int, end: int, total_steps: int, since: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (n,) from `begin` to `end`, those around the bends of the rate among them, and their factors (n,)."""
+    bends = total_steps * (1 - equation.decay) - 0.5, since + total_steps * equation.warm_up - 0.5
+    around = [step for bend in bends for step in (np.floor(bend), np.ceil(bend)) if begin < step < end]
+    steps = np.union1d(np.linspace(begin, end, POINTS), around)
     return steps, np.array([equation.envelope(step, total_steps) for step in steps])
+
+
+def _climb(equation: ActionEquation, steps: np.ndarray, total_steps: int, since: int) -> np.ndarray:
+    """Factors (n,) at steps (n,) of a warm-up that began after `since` steps."""
+    climb = Climb(1, equation.warm_up, total_steps)
+    climb.start(np.ones(1, bool), since, total_steps)
+    return np.array([climb.factor(step) for step in steps])
 
 
 def _draw_loss(ax: Any, rows: np.ndarray) -> None:

@@ -36,6 +36,8 @@ WATCHED = 4  # decisions for which a rise can be undone
 RAISED = 1e-9  # decades; a smaller rise is rounding
 FURTHER = 0.5  # decades
 
+SENT_BACK = ("collapsed", "no_progress", "rise_undone")  # events of a training that goes back to a copy
+
 STATE = ("waiting", "watch", "way_back")
 
 

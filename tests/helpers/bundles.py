@@ -27,7 +27,7 @@ MANIFEST = Manifest(
     evaluation={},
     golden=Golden.of(np.zeros((1, len(NAMES))), np.zeros(1)),
 )
-FALLING = ActionEquation(decay=1.0)  # every step has a rate of its own, by which tests tell them apart
+FALLING = ActionEquation(decay=1.0, warm_up=0.0)  # every step has a rate of its own, by which tests tell them apart
 
 
 def write_bundle(

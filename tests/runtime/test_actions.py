@@ -19,7 +19,7 @@ def _one(*values: float) -> list[np.ndarray]:
 def test_the_equation_that_policies_are_made_in() -> None:
     assert asdict(ActionEquation()) == {
         "span": 2.5, "rise": 1.0, "fall": 1.5, "low": -4.0, "high": 3.0, "anchor": -1.0, "below_blowup": 2.0,
-        "above_lowest": 1.2, "calm": 1.0, "moves": True, "decay": 0.5,
+        "above_lowest": 1.2, "calm": 1.0, "moves": True, "decay": 0.5, "warm_up": 0.05,
     }  # fmt: skip
 
 

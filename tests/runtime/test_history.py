@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpilot import guard
+from lrpilot.climb import Climb
 from lrpilot.explain import EVENTS, findings, say
 from lrpilot.features import BY_NAME, CLIP, FEATURES, NAMES
 from lrpilot.history import METRICS, Decision, History
@@ -37,12 +38,16 @@ decisions = st.builds(
 def test_a_decision_names_the_rates_around_it(probe: bool) -> None:
     scheduler, used = training(probe)
     assert (scheduler.history[0].step > 0) == probe
+    first, equation = scheduler.history[0].step, scheduler.pilot.protocol.action
+    climb, envelope = Climb(1, equation.warm_up, STEPS), equation.envelope
+    climb.start(np.ones(1, bool), first, STEPS)
+    assert used[first] < 0.1 * scheduler.history[0].lr
     for decision in scheduler.history:
-        assert decision.lr == used[decision.step]
-    envelope = scheduler.pilot.protocol.action.envelope
+        assert decision.lr * climb.factor(decision.step) == pytest.approx(used[decision.step])
     for decision in scheduler.history[1:]:
         fallen = envelope(decision.step, STEPS) / envelope(decision.step - 1, STEPS)
-        assert decision.lr_before == pytest.approx(used[decision.step - 1] * fallen)
+        used_before = used[decision.step - 1] / climb.factor(decision.step - 1)
+        assert decision.lr_before == pytest.approx(used_before * fallen)
 
 
 def test_answers_and_what_the_guard_made_of_them() -> None:

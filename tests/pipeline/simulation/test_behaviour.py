@@ -17,7 +17,7 @@ from pipeline.simulation.simulate import simulate
 from tiny import world
 
 N, RUNS = 96, 6
-EQUATION = Protocol().action
+EQUATION = ActionEquation(warm_up=0.0)  # so that rates tell the levels
 FACTORS = np.array([EQUATION.envelope(step, N) for step in range(N)])
 FIXED = [name for name, schedule in SCHEDULES.items() if not schedule.random]
 
@@ -32,7 +32,7 @@ def behave(
     """A population of the tiny world under a behaviour, and what it left."""
     loaded = [load_policy(path) for path in policies]
     behaviour = Behaviour(weights, RUNS, N, np.random.default_rng(seed), loaded, exploration)
-    return behaviour, simulate(world(n_steps=N), range(RUNS), Protocol(), behaviour.act, probed=probed)
+    return behaviour, simulate(world(n_steps=N), range(RUNS), Protocol(action=EQUATION), behaviour.act, probed=probed)
 
 
 def bundle(folder: Path, action: float) -> Path:

@@ -1,0 +1,97 @@
+"""The warm-up: factors by hand, and how a pilot's rates climb after its probe, after a restart and across a save."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lrpilot.actions import ActionEquation
+from lrpilot.climb import Climb
+from lrpilot.pilot import Pilot, Protocol
+
+N = 200
+
+
+def pilot(runs: int = 1, share: float = 0.1, probed: bool = False, **options: Any) -> Pilot:
+    protocol = Protocol(action=ActionEquation(warm_up=share))
+    return Pilot(protocol, N, "adam", runs=runs, probed=probed, logs=False, **options)
+
+
+def hold(observation: np.ndarray) -> np.ndarray:
+    return np.zeros(len(observation))
+
+
+@pytest.mark.parametrize(
+    ("share", "begin", "steps", "factors"),
+    [
+        (0.04, 0, (0, 1, 3, 4, 99), [1 / 8, 3 / 8, 7 / 8, 1, 1]),
+        (0.04, 10, (10, 11, 13, 14), [1 / 8, 3 / 8, 7 / 8, 1]),
+        (0.025, 0, (0, 1, 2, 3), [1 / 5, 3 / 5, 1, 1]),  # two and a half steps
+        (0.001, 0, (0, 1), [1, 1]),  # less than one
+        (0.0, 0, (0, 1), [1, 1]),
+        (0.0, 10, (10, 11), [1, 1]),
+    ],
+)
+def test_factors_by_hand(share: float, begin: int, steps: tuple[int, ...], factors: list[float]) -> None:
+    climb = Climb(1, share, 100)
+    if begin:
+        climb.start(np.ones(1, bool), begin, 100)
+    np.testing.assert_allclose([climb.factor(step) for step in steps], factors)
+    np.testing.assert_array_equal(
+        [np.broadcast_to(climb.factors(step), 1)[0] for step in steps], [climb.factor(step) for step in steps]
+    )
+
+
+def test_only_the_runs_that_are_named_climb_again() -> None:
+    climb = Climb(3, 0.1, 40)
+    climb.start(np.array([False, True, False]), 8, 40)
+    np.testing.assert_allclose(climb.factors(9), [1, 3 / 8, 1])
+    assert climb.factors(12) == 1.0
+
+
+@pytest.mark.parametrize("probed", [False, True])
+def test_a_pilot_climbs_from_the_end_of_its_probe(probed: bool) -> None:
+    mine, rates = pilot(probed=probed), []
+    while mine.in_probe:
+        mine.advance_probe(1.0, 1.0)
+    mine.decide(hold)
+    begin, level = mine.step, 10.0 ** (mine.reference + mine.level[0])
+    for _ in range(25):
+        rates.append(mine.learning_rate())
+        assert mine.learning_rates()[0] == rates[-1]
+        mine.advance()
+    assert (begin > 0) == probed
+    np.testing.assert_allclose(rates[:20], level * (np.arange(20) + 0.5) / 20)
+    np.testing.assert_allclose(rates[20:], level)
+    assert mine.history[0].lr == level  # what the decision is about
+
+
+def test_limits_hold_in_a_warm_up() -> None:
+    mine = pilot(min_lr=1e-5, max_lr=2e-5)
+    mine.decide(hold)
+    assert mine.learning_rate() == 1e-5
+    mine.step = 10
+    assert mine.learning_rate() == 2e-5
+
+
+def test_a_longer_training_does_not_climb_again() -> None:
+    mine = pilot()
+    mine.decide(hold)
+    mine.step = 15
+    before = mine.learning_rate()
+    mine.extend(10 * N)
+    assert mine.learning_rate() == before
+    mine.step = 25
+    assert mine.learning_rate() == 10.0 ** (mine.reference + mine.level[0])
+
+
+@pytest.mark.parametrize("at", [3, 30])
+def test_a_saved_pilot_climbs_on(at: int) -> None:
+    first, second = pilot(runs=2), pilot(runs=2)
+    first.decide(hold)
+    first.step = at
+    second.load_state_dict(first.state_dict())
+    for step in (at, at + 1, at + 30):
+        first.step = second.step = step
+        np.testing.assert_array_equal(second.learning_rates(), first.learning_rates())
+        assert second.learning_rate() == first.learning_rate()
