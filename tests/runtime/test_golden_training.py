@@ -56,7 +56,7 @@ def test_every_event_is_on_file() -> None:
 
 
 def test_the_policy_is_the_same_file() -> None:
-    assert policy_hash() == GOLDEN["policy"] == "99bfd1cde993923cd12fd039846f96a0cc00eeff9692ad716505db7a54e47be8"
+    assert policy_hash() == GOLDEN["policy"] == "296b00a325cba747f66aca4b6afc5783216a55023317fd75ad2d1438a31d3482"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
