@@ -1,0 +1,148 @@
+"""What shape the shipped policy's rate should have: how long it climbs to its level, and when it begins to fall.
+
+    python -m experiments.policy.shapes    # a quarter of an hour, then cached; writes experiments/results/shapes.json,
+                                           # docs/experiments.md
+
+Copies of the shipped policy's file differ in `ActionEquation.warm_up` and `decay` alone, as SHAPES says. Each drives
+all runs of the selection split, with its later moves and with its first level held. The policy learned without a
+warm-up, and was not trained again. Figures, as <warm-up>.<decay>.<method>.<group>, for all tasks, weighted by the
+shares of their regimes, and for each regime: mean regrets of `policy` and `hold`. Also <warm-up>.<decay>.minus,
+minus_low and minus_high: the policy's regret minus that of the policy without a warm-up, and its 95 % interval, which
+resamples seeds within tasks; and tasks, seeds, policy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+
+from benchmarks import command, spread
+from lrpilot import load_policy
+from lrpilot.manifest import KEY
+from pipeline.config import load
+from pipeline.evaluation import aggregates, stats
+from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.oracle import oracles
+from pipeline.evaluation.regrets import add_regret
+from pipeline.paths import DEFAULT_MODEL
+from pipeline.reporting import markdown, scores, verdict
+from pipeline.workloads.base import REGIMES
+from policy import graph
+
+OUT, PAGE = Path("experiments/results/shapes.json"), Path("docs/experiments.md")
+SPLIT = "selection"
+PLAIN = (0.0, 0.5)  # the shape that it learned in
+SHAPES = (PLAIN, (0.02, 0.5), (0.05, 0.5), (0.1, 0.5), (0.05, 0.3), (0.05, 0.8))  # warm-up, decay
+ENDS = ("", "_low", "_high")
+METHODS = {"policy": None, "hold": "hold"}  # and their ablations
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All figures, flat."""
+    bench = spread.bench(SPLIT, quick)
+    with copies(DEFAULT_MODEL / "policy.onnx") as files:
+        rows = trained(bench, files)
+    weights, fixed = Weights(rows, bench.shares), {"quick": quick, "seeds": bench.seeds}
+    out = fixed | {"policy": load_policy("default").manifest.graph, "tasks": int(rows.task.nunique())}
+    plain = weights.table(rows, named(*PLAIN), "policy")
+    for shape in SHAPES:
+        for method in METHODS:
+            means = weights.means(weights.table(rows, named(*shape), method))
+            out |= {f"{named(*shape)}.{method}.{group}": value for group, value in means.items()}
+        gap = stats.difference_estimate(
+            weights.table(rows, named(*shape), "policy"), plain, n_resamples=load(Path()).evaluate.bootstrap,
+            rng=np.random.default_rng(0), weights=weights.of_task,
+        )  # fmt: skip
+        bounds = zip(ENDS, (gap.value, gap.low, gap.high), strict=True)
+        out |= {f"{named(*shape)}.minus{end}": value for end, value in bounds}
+    return out
+
+
+def named(warm_up: float, decay: float) -> str:
+    return f"{warm_up:g}.{decay:g}"
+
+
+@contextmanager
+def copies(policy: Path) -> Iterator[dict[str, str]]:
+    """Files of the policy in each of SHAPES, by its name."""
+    manifest = load_policy(policy).manifest
+    with TemporaryDirectory() as folder:
+        out = dict[str, str]()
+        for warm_up, decay in SHAPES:
+            action = replace(manifest.protocol.action, warm_up=warm_up, decay=decay)
+            changed = replace(manifest, protocol=replace(manifest.protocol, action=action))
+            path = Path(folder) / f"{named(warm_up, decay)}.onnx"
+            graph.save(onnx.load(policy), {KEY: changed.to_json()}, path)
+            out[named(warm_up, decay)] = str(path)
+        yield out
+
+
+def trained(bench: Bench, files: Mapping[str, str]) -> pd.DataFrame:
+    """Every run of every shape, with its regret: the column `shape` has the name of the shape."""
+    _, best = oracles(bench)
+    tuned = bench.compute(best, "oracle")
+    parts = list[pd.DataFrame]()
+    for shape, file in files.items():
+        methods = [Learned("policy", name, file, epochs=True, ablation=ablation) for name, ablation in METHODS.items()]
+        rows = bench.compute([run for task in bench.tasks for run in bench.runs(methods, task)], f"shape {shape}")
+        judged = add_regret(with_facts(pd.concat([rows, tuned], ignore_index=True), bench))
+        parts.append(judged[judged.kind == "policy"].assign(shape=shape))
+    return pd.concat(parts, ignore_index=True)
+
+
+class Weights:
+    """The tasks of rows, what each counts, and what regime it is of."""
+
+    def __init__(self, rows: pd.DataFrame, shares: Mapping[str, float]) -> None:
+        self._tasks = sorted(rows.task.unique())
+        regimes = aggregates.regimes(rows)
+        self._regime = np.array([regimes[task] for task in self._tasks])
+        self.of_task = aggregates.weights(self._tasks, rows, shares)
+
+    def table(self, rows: pd.DataFrame, shape: str, method: str) -> np.ndarray:
+        """Regrets (tasks, seeds)."""
+        mine = rows[(rows["shape"] == shape) & (rows.method == method)]
+        return mine.pivot_table(index="task", columns="seed", values="regret").loc[self._tasks].to_numpy()
+
+    def means(self, regrets: np.ndarray) -> dict[str, float]:
+        """Of regrets (tasks, seeds), over all tasks and over each regime's."""
+        of_task = regrets.mean(axis=1)
+        groups = {str(name): float(of_task[self._regime == name].mean()) for name in np.unique(self._regime)}
+        return {"all": float(of_task @ self.of_task)} | groups
+
+
+def render(r: Mapping[str, Any]) -> str:
+    """Markdown: a row of each shape; cells of the policy, and for all tasks of its first level held, too."""
+    groups = ["all", *(regime for regime in REGIMES if f"{named(*PLAIN)}.policy.{regime}" in r)]
+    rows = [
+        [
+            f"{warm_up:.0%}",
+            f"{decay:.0%}",
+            *(verdict.number(r[f"{(name := named(warm_up, decay))}.policy.{group}"]) for group in groups),
+            "–" if (warm_up, decay) == PLAIN else verdict.difference(*(r[f"{name}.minus{end}"] for end in ENDS)),
+            verdict.number(r[f"{name}.hold.all"]),
+        ]
+        for warm_up, decay in SHAPES
+    ]
+    titles = ["climbs for", "falls for", *(scores.REGIMES.get(group, group) for group in groups)]
+    scope = f"{r['tasks']} tasks of the {SPLIT} split, {r['seeds']} seeds. Policy `{r['policy'][:12]}`."
+    table = markdown.table([*titles, "minus the first row (95 %)", "all, first level held"], rows)
+    return f"{table}\n\n{scope}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command.run(argv, "The shape of the shipped policy's rate.", OUT, PAGE, measure, render, lambda _: [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
