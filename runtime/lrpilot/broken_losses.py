@@ -62,6 +62,14 @@ class BrokenLosses:
         blown = again & (z >= HARMLESS) & (self.repeats >= (1 if z >= SUSPICIOUS else 2))
         return blown, which & ~blown & (self.skips > SKIPS)
 
+    def message(self, evident: bool) -> str:
+        """What a person should know of the first run's probe, which has ended; empty if nothing."""
+        left_out = int((self.data_faults if evident else self.skips)[0])
+        said = f"probe: not finite, or above {WILD:g} times those before, was the loss of {left_out} steps"
+        fault = ": taken for the data's fault, and left out"
+        none = ": it has ended without evidence, and the training begins as one without a probe"
+        return said + (fault if evident else none) if left_out else ""
+
     def state_dict(self) -> dict[str, Any]:
         """The arrays as lists of numbers."""
         return {name: array.tolist() for name, array in vars(self).items()}

@@ -21,7 +21,6 @@ import numpy as np
 
 from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, reference
-from lrpilot.broken_losses import WILD
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.climb import Climb
 from lrpilot.explain import is_alarm
@@ -121,26 +120,22 @@ class Pilot:
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        rates = self._peak * self._envelope(self.step, self.total_steps) * self._climb.factors(self.step)
+        envelope, (low, high) = self._envelope(self.step, self.total_steps), self.limits
+        rates = self._peak * envelope * self._climb.factors(self.step)
         if self.step < self.cadence.probe_steps:
             z = levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
                 rates = np.where(self.probes.running, 10.0 ** (self.reference + z), rates)
-        return np.minimum(np.maximum(rates, self.limits[0]), self.limits[1])
+        return np.minimum(np.maximum(rates, low), high)
 
-    def learning_rate(self) -> float:
-        """The first run's learning rate, bit for bit that of `learning_rates()`; no numpy, so that steps stay cheap."""
-        if self.in_probe and self.probes.running[0]:
-            return self._limited(10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step)))
-        envelope = self._envelope(self.step, self.total_steps)
-        return self._limited(self._first_peak * envelope * self._climb.factor(self.step))
-
-    def _rate_of_level(self) -> float:
-        """What the first run's rate would be without a warm-up."""
-        return self._limited(self._first_peak * self._envelope(self.step, self.total_steps))
-
-    def _limited(self, lr: float) -> float:
+    def learning_rate(self, warm_up: bool = True) -> float:
+        """The first run's, to the last bit, without numpy: steps stay cheap. Without `warm_up`: that of its level."""
         low, high = self.limits
+        if self.in_probe and self.probes.running[0]:
+            lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
+        else:
+            lr = self._first_peak * self._envelope(self.step, self.total_steps)
+            lr = lr * self._climb.factor(self.step) if warm_up else lr
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -189,17 +184,10 @@ class Pilot:
 
     def _report_probe(self, evident: bool) -> None:
         """Say what went wrong in the first run's probe, if anything did."""
-        skips = self.probes.broken_losses.data_faults if evident else self.probes.broken_losses.skips
-        if not skips[0]:
-            return
-        message = f"probe: not finite, or above {WILD:g} times those before, was the loss of {skips[0]} steps"
-        if evident:
-            message += ": taken for the data's fault, and left out"
-        else:
-            message += ": it has ended without evidence, and the training begins as one without a probe"
-            if self.strict:
-                raise GuardError(message)
-        if self.logs:
+        message = self.probes.broken_losses.message(evident)
+        if message and self.strict and not evident:
+            raise GuardError(message)
+        if message and self.logs:
             LOG.warning(message)
 
     @property
@@ -302,7 +290,7 @@ class Pilot:
             action, events = self._second_chance(action, events)
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
-        before, level = self._rate_of_level(), self.level
+        before, level = self.learning_rate(warm_up=False), self.level
         self.act(action, which)
         self.rises = self._restart.note(level, self.level, self.restarts)
         if which is None or which[0]:
@@ -338,7 +326,7 @@ class Pilot:
     ) -> None:
         features = dict(zip(NAMES, observation[0].tolist(), strict=True))
         interval = {} if self.interval is None else {name: float(v[0]) for name, v in self.interval.items()}
-        lr = self._rate_of_level()
+        lr = self.learning_rate(warm_up=False)
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
         # A loop that reports no losses is told so once, not at each decision.
         repeated = event == "loss_missing" and any(past.event == event for past in self.history)
