@@ -126,8 +126,8 @@ def render(r: Mapping[str, Any]) -> str:
     groups = ["all", *(regime for regime in REGIMES if f"{named(*PLAIN)}.policy.{regime}" in r)]
     rows = [
         [
-            f"{warm_up:.0%}",
-            f"{decay:.0%}",
+            verdict.percent(warm_up),
+            verdict.percent(decay),
             *(verdict.number(r[f"{(name := named(warm_up, decay))}.policy.{group}"]) for group in groups),
             "–" if (warm_up, decay) == PLAIN else verdict.difference(*(r[f"{name}.minus{end}"] for end in ENDS)),
             verdict.number(r[f"{name}.hold.all"]),
