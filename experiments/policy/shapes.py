@@ -5,7 +5,7 @@
 
 Copies of the shipped policy's file differ in `ActionEquation.warm_up` and `decay` alone, as SHAPES says. Each drives
 all runs of the selection split, with its later moves and with its first level held. The policy learned without a
-warm-up, and was not trained again. Figures, as <warm-up>.<decay>.<method>.<group>, for all tasks, weighted by the
+warm-up, and was not trained again. Figures, as <group>.<warm-up>.<decay>.<method>, for all tasks, weighted by the
 shares of their regimes, and for each regime: mean regrets of `policy` and `hold`. Also <warm-up>.<decay>.minus,
 minus_low and minus_high: the policy's regret minus that of the policy without a warm-up, and its 95 % interval, which
 resamples seeds within tasks; and tasks, seeds, policy.
@@ -26,6 +26,8 @@ import onnx
 import pandas as pd
 
 from benchmarks import command, spread
+from experiments.policy import task_trainings
+from experiments.policy.task_trainings import SPLIT
 from lrpilot import load_policy
 from lrpilot.manifest import KEY
 from pipeline.config import load
@@ -40,7 +42,6 @@ from pipeline.workloads.base import REGIMES
 from policy import graph
 
 OUT, PAGE = Path("experiments/results/shapes.json"), Path("docs/experiments.md")
-SPLIT = "selection"
 PLAIN = (0.0, 0.5)  # the shape that it learned in
 SHAPES = (PLAIN, (0.02, 0.5), (0.05, 0.5), (0.1, 0.5), (0.05, 0.3), (0.05, 0.8))  # warm-up, decay
 ENDS = ("", "_low", "_high")
@@ -52,17 +53,14 @@ def measure(quick: bool) -> dict[str, Any]:
     bench = spread.bench(SPLIT, quick)
     with copies(DEFAULT_MODEL / "policy.onnx") as files:
         rows = trained(bench, files)
-    weights, fixed = Weights(rows, bench.shares), {"quick": quick, "seeds": bench.seeds}
-    out = fixed | {"policy": load_policy("default").manifest.graph, "tasks": int(rows.task.nunique())}
-    plain = weights.table(rows, named(*PLAIN), "policy")
+    out = {"quick": quick, "seeds": bench.seeds, "policy": load_policy("default").manifest.graph}
+    out |= {"tasks": int(rows.task.nunique())} | means(rows, bench.shares)
+    tasks, plain = by_task(rows, named(*PLAIN))
+    weights, resamples = aggregates.weights(tasks, rows, bench.shares), load(Path()).evaluate.bootstrap
     for shape in SHAPES:
-        for method in METHODS:
-            means = weights.means(weights.table(rows, named(*shape), method))
-            out |= {f"{named(*shape)}.{method}.{group}": value for group, value in means.items()}
         gap = stats.difference_estimate(
-            weights.table(rows, named(*shape), "policy"), plain, n_resamples=load(Path()).evaluate.bootstrap,
-            rng=np.random.default_rng(0), weights=weights.of_task,
-        )  # fmt: skip
+            by_task(rows, named(*shape))[1], plain, weights=weights, n_resamples=resamples, rng=np.random.default_rng(0)
+        )
         bounds = zip(ENDS, (gap.value, gap.low, gap.high), strict=True)
         out |= {f"{named(*shape)}.minus{end}": value for end, value in bounds}
     return out
@@ -100,37 +98,30 @@ def trained(bench: Bench, files: Mapping[str, str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-class Weights:
-    """The tasks of rows, what each counts, and what regime it is of."""
+def means(rows: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, float]:
+    """Mean regrets, as <group>.<shape>.<method>."""
+    named_rows = rows.assign(way=rows["shape"] + "." + rows.method)
+    table = named_rows.pivot_table(index=["task", "regime"], columns="way", values="regret").reset_index()
+    return task_trainings.means(table, shares)
 
-    def __init__(self, rows: pd.DataFrame, shares: Mapping[str, float]) -> None:
-        self._tasks = sorted(rows.task.unique())
-        regimes = aggregates.regimes(rows)
-        self._regime = np.array([regimes[task] for task in self._tasks])
-        self.of_task = aggregates.weights(self._tasks, rows, shares)
 
-    def table(self, rows: pd.DataFrame, shape: str, method: str) -> np.ndarray:
-        """Regrets (tasks, seeds)."""
-        mine = rows[(rows["shape"] == shape) & (rows.method == method)]
-        return mine.pivot_table(index="task", columns="seed", values="regret").loc[self._tasks].to_numpy()
-
-    def means(self, regrets: np.ndarray) -> dict[str, float]:
-        """Of regrets (tasks, seeds), over all tasks and over each regime's."""
-        of_task = regrets.mean(axis=1)
-        groups = {str(name): float(of_task[self._regime == name].mean()) for name in np.unique(self._regime)}
-        return {"all": float(of_task @ self.of_task)} | groups
+def by_task(rows: pd.DataFrame, shape: str) -> tuple[list[str], np.ndarray]:
+    """The tasks, and the policy's regrets (tasks, seeds) in this shape."""
+    mine = rows[(rows["shape"] == shape) & (rows.method == "policy")]
+    table = mine.pivot_table(index="task", columns="seed", values="regret")
+    return [*table.index], table.to_numpy()
 
 
 def render(r: Mapping[str, Any]) -> str:
     """Markdown: a row of each shape; cells of the policy, and for all tasks of its first level held, too."""
-    groups = ["all", *(regime for regime in REGIMES if f"{named(*PLAIN)}.policy.{regime}" in r)]
+    groups = ["all", *(regime for regime in REGIMES if f"{regime}.{named(*PLAIN)}.policy" in r)]
     rows = [
         [
             verdict.percent(warm_up),
             verdict.percent(decay),
-            *(verdict.number(r[f"{(name := named(warm_up, decay))}.policy.{group}"]) for group in groups),
+            *(verdict.number(r[f"{group}.{(name := named(warm_up, decay))}.policy"]) for group in groups),
             "–" if (warm_up, decay) == PLAIN else verdict.difference(*(r[f"{name}.minus{end}"] for end in ENDS)),
-            verdict.number(r[f"{name}.hold.all"]),
+            verdict.number(r[f"all.{name}.hold"]),
         ]
         for warm_up, decay in SHAPES
     ]

@@ -99,8 +99,9 @@ def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEqua
 
 def _climbs(rows: np.ndarray) -> list[int]:
     """For each decision the step after which the latest warm-up began."""
-    begins = [int(step) for step, event in zip(rows["step"], rows["event"], strict=True) if event in SENT_BACK]
-    return [max((begin for begin in begins if begin <= step), default=int(rows["step"][0])) for step in rows["step"]]
+    first = rows["step"][0]
+    begins = [step if event in SENT_BACK else first for step, event in zip(rows["step"], rows["event"], strict=True)]
+    return np.maximum.accumulate(begins).tolist()
 
 
 def _envelope(

@@ -29,7 +29,7 @@ def test_the_pilots_own_is_among_them() -> None:
     equation = ActionEquation()
     climb = Climb(1, equation.warm_up, 50)
     wanted = [equation.envelope(step, 50) * climb.factor(step) for step in range(50)]
-    assert any(np.allclose(envelope(50, *shares), wanted) for shares in ENVELOPES.values())
+    assert any(np.array_equal(envelope(50, *shares), wanted) for shares in ENVELOPES.values())
 
 
 @pytest.mark.parametrize("shares", ENVELOPES.values())

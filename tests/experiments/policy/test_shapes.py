@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.policy.shapes import PLAIN, SHAPES, Weights, copies, named, render
+from experiments.policy.shapes import PLAIN, SHAPES, by_task, copies, means, named, render
 from lrpilot import load_policy
 from pipeline.paths import DEFAULT_MODEL
 from quick import quick
@@ -40,10 +40,13 @@ def test_means_by_hand() -> None:
             for seed, regret in enumerate(regrets)
         ]
     )  # fmt: skip
-    weights = Weights(rows, {"ordinary": 0.6, "odd": 0.4})
-    table = weights.table(rows, "s", "policy")
+    tasks, table = by_task(rows, "s")
+    assert tasks == ["a", "b", "c"]
     np.testing.assert_array_equal(table, [[0.1, 0.3], [0.4, 0.4], [0.5, 0.9]])
-    assert weights.means(table) == pytest.approx({"all": 0.6 * 0.3 + 0.4 * 0.7, "ordinary": 0.3, "odd": 0.7})
+    wanted = {"all": 0.6 * 0.3 + 0.4 * 0.7, "ordinary": 0.3, "odd": 0.7}
+    assert means(rows, {"ordinary": 0.6, "odd": 0.4}) == pytest.approx(
+        {f"{group}.s.policy": value for group, value in wanted.items()}
+    )
 
 
 def test_a_task_from_end_to_end(tmp_path_factory: pytest.TempPathFactory) -> None:
