@@ -1,6 +1,6 @@
 """How often the guards fire on trainings that end well and on others, and what they cost and save.
 
-    python -m benchmarks.guards.thresholds    # half an hour; needs data/trajectories (collect stage)
+    python -m benchmarks.guards.thresholds    # 20 minutes; needs data/trajectories (collect stage)
 
 It writes two sections of benchmarks/results/guards.json and their tables in docs/guards.md. `recorded` is the guard on
 the recorded trainings of the training families, for several values of its thresholds. `driven` is the shipped policy,

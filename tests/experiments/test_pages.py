@@ -8,6 +8,7 @@ import pytest
 
 from experiments.original import page
 from experiments.policy import (
+    envelopes,
     explained_returns,
     guess_widths,
     inferred,
@@ -27,6 +28,7 @@ FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
+        envelopes,
         explained_returns,
         guess_widths,
         inferred,
