@@ -33,7 +33,7 @@ class BrokenLosses:
     def __init__(self, runs: int) -> None:
         self.skips = np.zeros(runs, np.int64)  # steps left out so far
         self.data_faults = np.zeros(runs, np.int64)  # those of them that turned out to be the data's fault
-        self.first_broken = np.full(runs, -1)  # step at which the loss broke first, where that is undecided; else -1
+        self.first_broken = np.full(runs, -1)  # column at which the loss broke first, where that is undecided; else -1
         self.repeats = np.zeros(runs, np.int64)  # times that it broke again, at weights that were trained a little
         self.since = np.zeros(runs, np.int64)  # good losses since the weights were put back
 
@@ -49,17 +49,18 @@ class BrokenLosses:
         self.data_faults[which] = self.skips[which]
         self.first_broken[which], self.repeats[which] = -1, 0
 
-    def add_broken(self, which: np.ndarray, step: int, z: float) -> tuple[np.ndarray, np.ndarray]:
-        """Leave `step`, of level z, of the runs `which` out.
+    def add_broken(self, which: np.ndarray, at: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Leave columns `at` (runs,), of levels z (runs,), of the runs `which` out.
 
-        Returns who has blown up at step `first_broken`, and who has left out too many steps, (runs,) bool each.
+        Returns who has blown up at column `first_broken`, and who has left out too many steps, (runs,) bool each.
         """
         again = which & (self.first_broken >= 0) & (self.since > 0)
-        self.first_broken[which & (self.first_broken < 0)] = step
+        first = which & (self.first_broken < 0)
+        self.first_broken[first] = at[first]
         self.repeats[again] += 1
         self.skips[which] += 1
         self.since[which] = 0
-        blown = again & (z >= HARMLESS) & (self.repeats >= (1 if z >= SUSPICIOUS else 2))
+        blown = again & (z >= HARMLESS) & (self.repeats >= np.where(z >= SUSPICIOUS, 1, 2))
         return blown, which & ~blown & (self.skips > SKIPS)
 
     def message(self, evident: bool) -> str:

@@ -31,6 +31,11 @@ class Climb:
         self._end = np.where(which, step + self._share * total_steps, self._end)
         self._note()
 
+    @property
+    def end(self) -> np.ndarray:
+        """(runs,) completed steps at which the latest climb ends, or has ended."""
+        return self._end
+
     def factors(self, step: int) -> np.ndarray | float:
         """(runs,), or 1.0 if nothing climbs, of the step that follows `step` completed ones."""
         if step >= self._until:

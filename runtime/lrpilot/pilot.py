@@ -29,8 +29,8 @@ from lrpilot.guard import Guard, GuardError
 from lrpilot.guess import GuessSpec
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
-from lrpilot.probe import Probes, levels
-from lrpilot.restart import Restart, weights_lost
+from lrpilot.probe import Probes
+from lrpilot.restart import DUE, VANISHED, WILD, Restart
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
@@ -84,6 +84,8 @@ class Pilot:
         self._envelope = protocol.action.envelope
         self.cadence = Cadence(protocol.cadence, total_steps, probed)
         self.limits = (min_lr, max_lr)
+        with np.errstate(divide="ignore"):
+            self._levels = np.log10(self.limits) - self.reference  # lowest and highest
         self.strict, self.guarded, self.logs = strict, guards, logs
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
         self._guard = Guard(runs, protocol.action)
@@ -92,14 +94,16 @@ class Pilot:
         self.restarts, self.rises = np.zeros((2, runs), bool)
         self.step = 0
         self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
-        self.level, self.anchor = np.full((2, runs), protocol.action.anchor)
+        self.anchor = np.full(runs, protocol.action.anchor)
+        self.level = self._bounded(self.anchor)
         self.planned = [total_steps]  # totals so far, the present one last
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
-        self.probes = Probes(runs, self.cadence.probe_steps)
+        self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
+        self._grad0 = np.full(runs, np.nan)  # gradient norm before training
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
-        self._lossless = False  # no loss was reported in the interval that ended last
+        self._losses = np.empty((0, runs))  # of the interval that ended last
         self.pending_validation = np.full(runs, np.nan)  # for the coming decision; nan: none was observed
         self._climb = Climb(runs, protocol.action.warm_up, total_steps)
         self._place()
@@ -120,19 +124,18 @@ class Pilot:
 
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
-        envelope, (low, high) = self._envelope(self.step, self.total_steps), self.limits
+        envelope, (low, high) = self._envelope(self.step, self.total_steps), self.limits  # levels are within them
         rates = self._peak * envelope * self._climb.factors(self.step)
         if self.step < self.cadence.probe_steps:
-            z = levels(self.cadence.probe_steps)[self.step]
             with np.errstate(over="ignore"):
-                rates = np.where(self.probes.running, 10.0 ** (self.reference + z), rates)
+                rates = np.where(self.probes.running, 10.0 ** (self.reference + self.probes.levels(self.step)), rates)
         return np.minimum(np.maximum(rates, low), high)
 
     def learning_rate(self, warm_up: bool = True) -> float:
         """The first run's, to the last bit, without numpy: steps stay cheap. Without `warm_up`: that of its level."""
         low, high = self.limits
         if self.in_probe and self.probes.running[0]:
-            lr = 10.0 ** (self.reference + levels(self.cadence.probe_steps).item(self.step))
+            lr = 10.0 ** (self.reference + self.probes.levels(self.step).item(0))
         else:
             lr = self._first_peak * self._envelope(self.step, self.total_steps)
             lr = lr * self._climb.factor(self.step) if warm_up else lr
@@ -174,6 +177,11 @@ class Pilot:
             return
         self._climb.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
+        early = self.cadence.probe_steps // 3 + 1
+        self._guard.losses.begin(evident, self.probes.climbed[:, :early])
+        norms = self.probes.grad_norm[:, :early]
+        for i in np.flatnonzero(evident):
+            self._grad0[i] = np.median(norms[i, np.isfinite(norms[i])])
         marks = self.probes.landmarks()
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
@@ -240,7 +248,8 @@ class Pilot:
         losses (n, runs): of the steps at which `wants_loss`, those that are known; sketch: the fields that
         `telemetry.Sketch.close` gave, each () or (runs,).
         """
-        self._lossless = not len(losses)
+        losses = telemetry.left_out(losses, np.isfinite(np.asarray(sketch["weight_norm"], np.float64)))
+        self._losses = losses
         fields = telemetry.summarise_losses(losses) | sketch | {"val_loss": self.pending_validation}
         values = np.empty((len(telemetry.INTERVAL), self.runs))
         for i, name in enumerate(telemetry.INTERVAL):
@@ -263,7 +272,7 @@ class Pilot:
     def act(self, action: np.ndarray, which: np.ndarray | None = None) -> None:
         """Apply actions (runs,) to the runs `which` (runs,) bool, all by default, and go on to the next decision."""
         first = self.interval is None
-        new = self.protocol.action.apply(self.level, self.anchor, action, first)
+        new = self._bounded(self.protocol.action.apply(self.level, self.anchor, action, first))
         move = np.zeros(self.runs) if first else new - self.level
         highest = np.maximum(self.highest, new)
         if which is not None and not which.all():
@@ -273,6 +282,10 @@ class Pilot:
         if not self.in_probe:
             self.decision += 1
         self._place()
+
+    def _bounded(self, level: np.ndarray) -> np.ndarray:
+        """Levels (runs,) within the limits."""
+        return np.minimum(np.maximum(level, self._levels[0]), self._levels[1])
 
     def decide(self, policy: Policy, which: np.ndarray | None = None) -> None:
         """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
@@ -284,10 +297,11 @@ class Pilot:
             action = self.protocol.guess.revised(answer, equation, self.anchor, self._guess, blown)
         if self.guarded:
             action, events = self._guard.check(
-                action, level=self.level, anchor=self.anchor, interval=self.interval, loss0=self.observer.loss0,
-                missing=self._lossless, failed=failed,
+                action, level=self.level, anchor=self.anchor, losses=None if self.interval is None else self._losses,
+                probed=np.isfinite(self.observer.loss0), failed=failed,
             )  # fmt: skip
-            action, events = self._second_chance(action, events)
+            if self.interval is not None:
+                action, events = self._second_chance(action, events, self.interval)
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before, level = self.learning_rate(warm_up=False), self.level
@@ -296,11 +310,20 @@ class Pilot:
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
 
-    def _second_chance(self, action: np.ndarray, events: list[str | None]) -> tuple[np.ndarray, list[str | None]]:
+    def _second_chance(
+        self, action: np.ndarray, events: list[str | None], interval: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, list[str | None]]:
         """Send ruined trainings back to their copies: sets `restarts`, which the caller sees to."""
-        losses, loss0, progress = self.observer.losses, self.observer.loss0, self.step / self.total_steps
-        lost = weights_lost(self.interval if any(events) else None, loss0)
-        sent = self._restart.judge(progress, losses, loss0, self.level, self.highest, self.anchor, lost)
+        losses, high = self._guard.losses, np.maximum(self.highest, self.anchor)
+        learned = losses.below_start()
+        vanished = interval["grad_norm"] < VANISHED * self._grad0
+        lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
+        lost |= losses.out_of_bounds(interval["loss_last"], WILD)
+        due = self._climb.end + DUE * (self.total_steps - self._climb.end)
+        above = np.array([event == "loss_runaway" for event in events])
+        if np.count_nonzero(vain := self._restart.in_vain(self.step, learned)):
+            self._guard.lift(vain, self._restart.level_before)
+        sent = self._restart.judge(self.step, due, learned, vanished | above, self.level, high, lost)
         self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & (lost | ~self._guard.exempt)
         if sent is None or not np.count_nonzero(back := self.restarts):
             return action, events
@@ -352,7 +375,8 @@ class Pilot:
             "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
-            "lossless": self._lossless,
+            "losses": self._losses.tolist(),
+            "grad0": self._grad0.tolist(),
             "validation": self.pending_validation.tolist(),
             "guard": self._guard.state_dict(),
             "restart": self._restart.state_dict(),
@@ -383,7 +407,9 @@ class Pilot:
         self._climb.load_state_dict(state["climb"])
         self.probes.load_state_dict(state["probes"])
         self.observer.load_state_dict(state["observer"])
-        self.step, self.decision, self._lossless = state["step"], state["decision"], state["lossless"]
+        self.step, self.decision = state["step"], state["decision"]
+        self._losses = np.array(state["losses"], np.float64).reshape(-1, self.runs)
+        self._grad0 = np.array(state["grad0"], np.float64)
         interval = state["interval"]
         self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
         self.observe(state["validation"])

@@ -1,13 +1,15 @@
 """The probe: a scripted range test on the training's own batches, rolled back afterwards.
 
-The learning rate climbs geometrically from far too low, one step per rate, until the smoothed loss has risen by half
-over its best or is not finite (after Smith 2017, arXiv:1506.01186, section 3.3). The caller then puts the weights and
+The learning rate climbs geometrically from far too low, one step per rate, until the smoothed loss has risen over its
+best, or all rates were tried (after Smith 2017, arXiv:1506.01186, section 3.3). The caller then puts the weights and
 the optimizer back where they were; what stays is a curve of loss and gradient norm against learning rate, and its
 landmarks. All arrays lead with the axis of runs: one training has one run.
 
-A loss that breaks without any announcement is left out, and the weights are put back at once (`broken_losses` says why,
-and how often). Before its last step a curve is nan there: a gap, over which smoothing and noise go on as if those steps
-had not been made.
+A rise is a suspicion, for one odd batch looks the same. The climb halts at the lowest rate while the losses of other
+batches decide (`lrpilot.verdicts`): the edge is where the loss rose, or the odd losses are left out and the climb goes
+on. A loss that breaks without any announcement is left out, and the weights are put back at once (`broken_losses` says
+why, and how often). Before its last step a curve is nan where a loss was left out: a gap, over which smoothing and
+scatter go on as if those steps had not been made.
 """
 
 from __future__ import annotations
@@ -19,16 +21,23 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot import evidence
 from lrpilot.broken_losses import FIRST, SKIPS, WILD, BrokenLosses
 
 LOW, HIGH = -2.5, 3.5  # level z of the first and of the last probed rate, decades
 SMOOTHING = 0.3  # decades over which the loss is averaged
-RISE = 0.5  # relative rise over the best smoothed loss that ends the probe
-NOISE = 4.0  # a rise below this many standard deviations of the smoothed batch noise is none
+RISE = 0.5  # relative rise over the best smoothed loss from which it is suspicious, but
+GIVEN_BACK = 0.25  # no less than this share of what the loss has fallen, and
+FAR = 20.0  # no more than so many times what it has fallen and scatters: the loss may have any origin
 LUCK = 2.0  # standard deviations by which the best smoothed loss counts as worse, lest a lucky draw be the best
-SETTLE = 4  # steps before a rise can end the probe
+SETTLE = 4  # losses before one can be suspicious
 FLAT = 1.0  # decades at the start whose mean loss is "the loss before training"
-
+ROUNDING = 1e-6  # of the loss: a smaller rise is none
+FEW = 10  # losses on the curve: below, it takes
+VOTES = 7, 5  # losses above a line, less those below, for an edge, else the second
+ENOUGH = 2  # the same where no more batches come, but a single one among the
+TOP = 4  # last levels, where a false edge costs little
+ACQUITTING = 2  # losses below a line that leave the odd ones out
 
 @cache
 def levels(probe_steps: int) -> np.ndarray:
@@ -67,11 +76,7 @@ def smooth_curve(loss: np.ndarray, keep: float) -> np.ndarray:
 
 def _noise(loss: np.ndarray) -> np.ndarray:
     """Standard deviation (runs,) of the batch loss from successive differences, blind to a trend."""
-    return _deviation(np.diff(loss, axis=1) ** 2)
-
-
-def _deviation(squares: np.ndarray) -> np.ndarray:
-    """The same from the squares of the differences (runs, n); np.mean would take longer than all the rest."""
+    squares = np.diff(loss, axis=1) ** 2
     return np.sqrt(np.add.reduce(squares, axis=1) / squares.shape[1] / 2)
 
 
@@ -84,14 +89,18 @@ def _widths(probe_steps: int) -> np.ndarray:
     return np.sqrt((1 - keep) / (1 + keep) * (1 + left) / (1 - left))
 
 
-def _has_risen(curve: np.ndarray, noise: np.ndarray, widths: np.ndarray, share: float = 1.0) -> np.ndarray:
-    """(runs,) bool: whether the end of a curve (runs, n) lies above its best by what ends a probe, or a share of it."""
+def _line(curve: np.ndarray, scatter: np.ndarray, widths: np.ndarray, share: float = 1.0) -> np.ndarray:
+    """(runs,) what the end of a curve (runs, n) has to exceed to be suspicious, or a share of the rise to there.
+
+    scatter (runs,): of a batch's loss, without the latest.
+    """
     n = curve.shape[1]
-    if n <= SETTLE:
-        return np.zeros(len(curve), bool)
-    spread = noise[:, None] * widths[:n]
+    spread = scatter[:, None] * widths[:n]
     best = np.minimum.reduce(curve + LUCK * spread, axis=1)
-    return curve[:, -1] > best + share * np.maximum(RISE * np.abs(best), NOISE * spread[:, -1])
+    fallen = np.maximum((curve[:, 0] + curve[:, 1]) / 2 - np.minimum.reduce(curve, axis=1), 0.0)
+    rise = np.minimum(RISE * np.abs(best), FAR * (fallen + scatter))
+    rise = np.maximum.reduce([rise, GIVEN_BACK * fallen, evidence.WIDTH * spread[:, -1], ROUNDING * np.abs(best)])
+    return best + share * rise
 
 
 def _alike(loss: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -103,19 +112,16 @@ def _alike(loss: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def blew_up(loss: np.ndarray, done: int) -> np.ndarray:
-    """(runs,) bool: whether the loss has blown up by step `done`; loss (runs, probe_steps), nan past `done`."""
+    """(runs,) bool: whether a curve that ends with step `done` ends with a blow-up; loss (runs, probe_steps)."""
     past, keep, widths = loss[:, :done], smoothing(loss.shape[1]), _widths(loss.shape[1])
     blown = ~np.isfinite(past[:, -1])
     with np.errstate(all="ignore"):
         for rows, columns, losses in _alike(past):
-            if len(columns) > SETTLE:
-                blown[rows] |= _has_risen(smooth_curve(losses, keep), _noise(losses[:, :-1]), widths)
+            if len(columns) > SETTLE and columns[-1] == done - 1:
+                curve = smooth_curve(losses, keep)
+                scatter = evidence.scatter(np.abs(np.diff(losses[:, :-1], axis=1)))
+                blown[rows] |= curve[:, -1] > _line(curve, scatter, widths)
     return blown
-
-
-def has_ended(loss: np.ndarray, done: int) -> np.ndarray:
-    """(runs,) bool: whether the probe is over after `done` steps: blown up, or all its levels seen."""
-    return blew_up(loss, done) | (done >= loss.shape[1])
 
 
 def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
@@ -155,28 +161,41 @@ def landmarks(loss: np.ndarray, steps: np.ndarray) -> Landmarks:
 class Probes:
     """The probes of `runs` trainings of `probe_steps` steps at most: their curves, and which of them still run.
 
-    `loss` and `grad_norm` (runs, probe_steps) are nan past the end of a run and at steps that were left out. A loss
-    that ended a probe stands there as it was, were it not finite. `steps` (runs,) counts the steps that a curve covers:
-    0 where a probe has ended without any evidence. `back` (runs,) bool says whose weights the latest step sends back to
-    where the probe began, in the middle of it.
+    `loss` and `grad_norm` (runs, probe_steps) have a column for each level of the climb. They are nan past the end of a
+    run and at steps that were left out. A loss that ended a probe stands there as it was, were it not finite. `steps`
+    (runs,) counts the columns that a curve covers: 0 where a probe has ended without any evidence. `back` (runs,) bool
+    says whose weights the latest step sends back to where the probe began, in the middle of it. `suspect` (runs,) is
+    the column whose loss is being checked, or -1. While there is one, the run trains at the lowest rate, its losses
+    are on no curve, and the climb stays where it is.
     """
 
-    def __init__(self, runs: int, probe_steps: int) -> None:
+    def __init__(self, runs: int, probe_steps: int, highest: float = np.inf) -> None:
+        """The climb ends with the first level that is not below `highest`."""
+        self.last = min(int(np.sum(levels(probe_steps) < highest)) + 1, probe_steps) if probe_steps else 0
         self.running = np.full(runs, probe_steps > 0)
         self.steps = np.zeros(runs, np.int64)
         self.loss = np.full((runs, probe_steps), np.nan)
         self.grad_norm = np.full((runs, probe_steps), np.nan)
         self.back = np.zeros(runs, bool)
         self.broken_losses = BrokenLosses(runs)
+        self.suspect = np.full(runs, -1)
+        self.line = np.full(runs, np.nan)  # that the losses of other batches are compared with
+        self.above, self.below = np.zeros((2, runs), np.int64)  # how many of them lie there
+        self.halted = np.zeros(runs, np.int64)  # steps that checks have taken
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
         self.total = np.zeros(runs)  # their exponential average, before the correction of its bias
         self.curve = np.full((runs, probe_steps), np.nan)  # smoothed
-        self.squares = np.full((runs, probe_steps), np.nan)  # of successive differences
+        self.moves = np.full((runs, probe_steps), np.nan)  # sizes of successive differences
+        self.climbed = np.full((runs, probe_steps), np.nan)  # losses of the climb, odd ones among them
         self.latest = np.full(runs, np.nan)
         self.least, self.largest = np.full((2, runs), np.nan)  # size of a loss, of all but the latest, and of all
         self.catch_up = np.full((3, runs), np.nan)  # of who was put back, see `_caught_up`
         self.broken = np.full((2, runs), np.nan)  # loss and gradient norm of the step whose loss broke first
+
+    def levels(self, step: int) -> np.ndarray:
+        """(runs,) level of 0-based `step`: that of the climb, or the lowest while it is halted."""
+        return np.where(self.suspect < 0, levels(self.loss.shape[1])[step - self.halted], LOW)
 
     def record(self, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
         """Note the loss and the gradient norm of 0-based `step`, each (runs,) or scalar; (runs,) bool: who has ended.
@@ -186,11 +205,16 @@ class Probes:
         running = self.running
         losses = np.empty(len(running))
         losses[:] = self.latest if loss is None else loss
-        self.steps[running] = step + 1
+        checked = running & (self.suspect >= 0)
+        climbing, ended = running & ~checked, np.zeros(len(running), bool)
+        if np.count_nonzero(checked):
+            ended = self._vote(checked, losses)
+        at = step - self.halted
+        self.steps = np.where(climbing, at + 1, self.steps)
         with np.errstate(all="ignore"):
             size = np.abs(losses)
-            broken = running & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
-            good, announced, anew = running & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
+            broken = climbing & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
+            good, announced, anew = climbing & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
             if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
                 announced = self._risen(self._groups(broken), 0.5)
                 good |= announced & np.isfinite(losses)
@@ -198,17 +222,26 @@ class Probes:
                 anew = good & (self.count <= SETTLE) & (np.maximum(size, np.abs(self.latest)) * FIRST < self.least)
                 self._start_anew(anew)  # it was the losses before these two that were wild
                 good &= ~anew
-            np.copyto(self.grad_norm[:, step], grad_norm, where=good)
-            ended = announced | self._risen(self._extend(good, step, losses))
+            self.grad_norm[good, at[good]] = np.broadcast_to(grad_norm, good.shape)[good]
+            risen = self._risen(self._extend(good, at, losses)) & ~announced
+            ended |= announced
+            if np.count_nonzero(risen):
+                self._suspect(risen, at)
         self.broken_losses.add_good(good)
-        if np.count_nonzero(ended):
-            self.broken_losses.blame_data(ended & good)  # the curve says where it has blown up
+        if np.count_nonzero(announced | risen):
+            self.broken_losses.blame_data((announced | risen) & good)  # the curve says where it has blown up
         self.back = anew
         if np.count_nonzero(unannounced := broken & ~announced):
-            ended |= self._leave_out(unannounced, step, losses, grad_norm)
-        if step + 1 >= self.loss.shape[1]:  # what is undecided by then broke at the highest levels
-            self._cut(running & ~ended & (self.broken_losses.first_broken >= 0))
-            ended = running
+            ended |= self._leave_out(unannounced, at, losses, grad_norm)
+        over = running & ~ended & ((step + 1 >= self.loss.shape[1]) | ((at + 1 >= self.last) & (self.suspect < 0)))
+        if np.count_nonzero(over):  # what is undecided by then broke, or rose, at the highest levels
+            self._cut(over & (self.broken_losses.first_broken >= 0))
+            late = over & (self.suspect >= 0)
+            top = self.suspect >= self.loss.shape[1] - TOP
+            believed = self.above - self.below >= np.where(top, 1, ENOUGH)
+            self._convict(late & believed)
+            self._acquit(late & ~believed)
+            ended |= over
         self.running = running & ~ended
         self.back = self.back & self.running
         return running & ended
@@ -217,8 +250,12 @@ class Probes:
         """Note that the loss was not finite and the loop made no step of it; (runs,) bool: who has ended."""
         with np.errstate(all="ignore"):
             ended = self.running & self._risen(self._groups(self.running), 0.5)
-        self.steps[ended] = step + 1
-        ended |= self._leave_out(self.running & ~ended, step, np.nan, np.nan)
+        at = step - self.halted
+        self.steps = np.where(ended, at + 1, self.steps)
+        checked = self.running & (self.suspect >= 0)
+        self._convict(checked)
+        ended |= checked
+        ended |= self._leave_out(self.running & ~ended, at, np.nan, np.nan)
         self.running = self.running & ~ended
         self.back &= self.running
         return ended
@@ -238,16 +275,64 @@ class Probes:
         return [(n, (which & (self.count == n)).nonzero()[0]) for n in counts]
 
     def _risen(self, groups: list[tuple[int, Any]], share: float = 1.0) -> np.ndarray:
-        """(runs,) bool: which runs of the groups have a curve that has risen by a share of what ends a probe."""
+        """(runs,) bool: which runs of the groups have a curve above its line; sets that of the runs."""
         out, widths = np.zeros(len(self.running), bool), _widths(self.loss.shape[1])
         for n, rows in groups:
             if n > SETTLE:
-                noise = _deviation(self.squares[rows, : n - 2])
-                out[rows] = _has_risen(self.curve[rows, :n], noise, widths, share)
+                self.line[rows] = _line(self.curve[rows, :n], evidence.scatter(self.moves[rows, : n - 2]), widths, share)
+                out[rows] = self.curve[rows, n - 1] > self.line[rows]
         return out
 
-    def _extend(self, which: np.ndarray, step: int, losses: np.ndarray) -> list[tuple[int, Any]]:
-        """Put losses (runs,) of the runs `which` on their curves; returns them by the number of losses there now."""
+    def _suspect(self, which: np.ndarray, at: np.ndarray) -> None:
+        """Halt the climb of the runs `which`, whose curves have risen at columns `at`, for other batches to decide."""
+        self.suspect[which], self.above[which], self.below[which] = at[which], 1, 0
+        for i in np.flatnonzero(which):
+            on = np.flatnonzero(np.isfinite(self.climbed[i, : at[i]]))
+            self.line[i] = evidence.line(self.climbed[i, on[: max(int(np.sum(on <= self._lowest(i))), evidence.RECENT)]])
+
+    def _lowest(self, run: int) -> int:
+        """The column at which the curve of one run was at its best."""
+        return int(np.flatnonzero(np.isfinite(self.loss[run]))[np.argmin(self.curve[run, : self.count[run]])])
+
+    def _vote(self, checked: np.ndarray, losses: np.ndarray) -> np.ndarray:
+        """Compare losses (runs,) of the runs `checked` with their lines; (runs,) bool: whose probe has ended."""
+        with np.errstate(invalid="ignore"):
+            above = ~(losses <= self.line)  # nan is
+        self.above += checked & above
+        self.below += checked & ~above
+        self.halted += checked
+        votes = self.above - self.below
+        convicted = checked & (~np.isfinite(losses) | (votes >= np.where(self.count < FEW, *VOTES)))
+        self._acquit(checked & ~convicted & (self.below >= ACQUITTING))
+        self._convict(convicted)
+        return convicted
+
+    def _convict(self, which: np.ndarray) -> None:
+        """Let the curves of the runs `which` end with the loss that is their edge."""
+        self.steps[which] = self.suspect[which] + 1
+
+    def _acquit(self, which: np.ndarray) -> None:
+        """Leave the odd losses of the runs `which` out: the suspect, and what is above the line since the curve's best."""
+        for i in np.flatnonzero(which):
+            late = np.arange(self._lowest(i) + 1, self.suspect[i] + 1)
+            odd = late[(self.loss[i, late] > self.line[i]) | (late == self.suspect[i])]
+            self.loss[i, odd] = self.grad_norm[i, odd] = np.nan
+            self._smooth_anew(i)
+            self.steps[i] = int(np.flatnonzero(np.isfinite(self.loss[i]))[-1]) + 1
+        self.suspect[which] = -1
+
+    def _smooth_anew(self, run: int) -> None:
+        """Work out again what the curve of one run comes to, after losses were left out."""
+        losses = self.loss[run][np.isfinite(self.loss[run])]
+        n, keep = len(losses), smoothing(self.loss.shape[1])
+        self.curve[run], self.moves[run] = np.nan, np.nan
+        self.curve[run, :n] = smooth_curve(losses[None], keep)[0]
+        self.moves[run, : n - 1] = np.abs(np.diff(losses))
+        self.count[run], self.latest[run] = n, losses[-1]
+        self.total[run] = self.curve[run, n - 1] * (1 - keep**n)
+
+    def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
+        """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns them by how many are there."""
         if np.count_nonzero(self.broken_losses.skips):
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
@@ -256,8 +341,9 @@ class Probes:
         for n, rows in groups:
             new = losses[rows]
             if n:
-                self.squares[rows, n - 1] = (new - self.latest[rows]) ** 2
-            self.loss[rows, step] = self.latest[rows] = new
+                self.moves[rows, n - 1] = np.abs(new - self.latest[rows])
+            every = np.arange(len(which))[rows]
+            self.loss[every, at[rows]] = self.climbed[every, at[rows]] = self.latest[rows] = new
             self.total[rows] = keep * self.total[rows] + (1 - keep) * new
             self.curve[rows, n] = self.total[rows] / (1 - keep ** (n + 1))
             self.count[rows] = n + 1
@@ -278,13 +364,13 @@ class Probes:
         self.catch_up[1:, which] = np.stack([np.maximum(np.minimum(best, average), held), average])[:, which]
         return out
 
-    def _leave_out(self, which: np.ndarray, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
-        """Leave `step` of the runs `which` out and send their weights back; (runs,) bool: who has ended by it."""
+    def _leave_out(self, which: np.ndarray, at: np.ndarray, loss: Any, grad_norm: Any) -> np.ndarray:
+        """Leave columns `at` of the runs `which` out and send their weights back; (runs,) bool: who has ended by it."""
         z = levels(self.loss.shape[1])
         first = which & (self.broken_losses.first_broken < 0)
         for array, values in zip(self.broken, (loss, grad_norm), strict=True):
             array[first] = np.broadcast_to(values, first.shape)[first]
-        blown, spent = self.broken_losses.add_broken(which, step, z[step])
+        blown, spent = self.broken_losses.add_broken(which, at, z[at])
         self._cut(blown)
         self.loss[spent] = self.grad_norm[spent] = np.nan
         self.steps[spent] = 0
@@ -307,19 +393,19 @@ class Probes:
         """Leave out what the runs `which` have on their curves, and the present step."""
         self.broken_losses.skips[which] += self.count[which] + 1
         self.broken_losses.blame_data(which)
-        for curve in (self.loss, self.grad_norm, self.curve, self.squares):
+        for curve in (self.loss, self.grad_norm, self.curve, self.moves, self.climbed):
             curve[which] = np.nan
         self.count[which], self.total[which] = 0, 0.0
         self.latest[which] = self.least[which] = self.largest[which] = self.catch_up[:, which] = np.nan
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays as nested lists of numbers."""
-        arrays = {name: array.tolist() for name, array in vars(self).items() if name != "broken_losses"}
+        arrays = {name: array.tolist() for name, array in vars(self).items() if name not in ("broken_losses", "last")}
         return arrays | {"broken_losses": self.broken_losses.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
         self.broken_losses.load_state_dict(state["broken_losses"])
         for name, array in vars(self).items():
-            if name != "broken_losses":
+            if name not in ("broken_losses", "last"):
                 setattr(self, name, np.array(state[name], array.dtype))

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ from lrpilot import distributed
 from lrpilot.actions import reference
 from lrpilot.calls import is_driven
 from lrpilot.optimizers import kind_of, own_step, unwrapped
-from lrpilot.probe import Probes, levels
+from lrpilot.probe import LOW, Probes, levels
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
 from lrpilot.suggestion import Suggestion, suggestion, wants_another
@@ -103,7 +104,7 @@ def _range_test(
 ) -> Probes:
     """One range test: one batch and one step per rate, until the loss blows up; still running where batches end."""
     probes, device = Probes(1, len(rates)), parameters(optimizer)[0].device
-    for step, (rate, batch) in enumerate(zip(rates.tolist(), batches, strict=False)):
+    for step, batch in enumerate(islice(batches, len(rates))):
         optimizer.zero_grad()
         loss = _checked(loss_fn(batch))
         (value,) = distributed.first([float(loss.detach())], device)
@@ -115,7 +116,7 @@ def _range_test(
             rollback.restore()
         else:
             loss.backward()
-            groups.write(rate)
+            groups.write(float(rates[0]) * 10 ** float(probes.levels(step)[0] - LOW))
             optimizer.step()
     return probes
 

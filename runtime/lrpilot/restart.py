@@ -8,12 +8,14 @@ There is one copy at a time, of one of two states:
 - *The state before a rise*, from the decision that raised the level of a training that has learned. It is kept for
   `WATCHED` decisions.
 
-A training has learned once its loss, the mean over the intervals that the observer remembers, lies a share `LEARNED`
-of the loss before training below that. One that has not when `DUE` of its steps are made is sent back to its start, if
-its level is near the highest so far and not below the anchor: a policy that has lowered the level has seen something,
-and where the level is low to begin with, going lower is no remedy. One whose weights are lost before it has learned,
-for they are not finite or far out, is sent back at once. It begins again at a tenth of its highest rate, but no lower
-than a probe would: below that no training learns anything. This happens once.
+A training has learned once nearly all of its latest losses lie below the median of those before training. Many healthy
+trainings learn nothing for long: a plateau is no reason to begin again. One that has not learned when `DUE` of the steps
+after its warm-up are made is sent back to its start only if its weights are damaged as well. They are where the loss is
+above that before training, or has been since it began, or where the gradient has nearly vanished. One whose weights are
+lost before it has learned, for they are not finite or its loss is out of all bounds, is sent back at once. It begins
+again at a tenth of its highest rate, but no lower than a probe would: below that no training learns anything. This
+happens once. If it has learned nothing after as many steps again, the rate was not the cause, and it gets its level
+back.
 
 After a rise, a training whose weights are lost is sent back to the level before the rise. Should it lose them again,
 it goes `FURTHER` below that. A loss that is merely high is the guards' business: its cause may not be the rate.
@@ -25,20 +27,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrpilot.broken_losses import WILD
 from lrpilot.probe import LOW
 
-DUE = 0.25  # share of the steps
-LEARNED = 0.03  # of the loss before training
+DUE = 0.25  # share of the steps after the warm-up
+VANISHED = 0.01  # of the gradient norm before training
 NEAR = 0.5  # decades below the highest level, and below the anchor
 LOWER = 1.0  # decades below the highest level
 WATCHED = 4  # decisions for which a rise can be undone
 RAISED = 1e-9  # decades; a smaller rise is rounding
 FURTHER = 0.5  # decades
+WILD = 1e4  # times what the loss scatters or has gained, by which a loss above its start is out of all bounds
 
 SENT_BACK = ("collapsed", "no_progress", "rise_undone")  # events of a training that goes back to a copy
 
-STATE = ("waiting", "watch", "way_back")
+STATE = ("waiting", "damaged", "watch", "way_back", "due_again", "level_before")
 
 
 class SentBack(NamedTuple):
@@ -49,25 +51,17 @@ class SentBack(NamedTuple):
     event: np.ndarray  # its name
 
 
-def weights_lost(interval: dict[str, np.ndarray] | None, loss0: np.ndarray) -> np.ndarray:
-    """(runs,) bool: whose weights are not finite, or whose loss is out of all bounds; `loss0` (runs,) was the first.
-
-    interval: the fields of `telemetry.INTERVAL`, each (runs,); None, before there is one: nobody's.
-    """
-    if interval is None:
-        return np.zeros(len(loss0), bool)
-    mean, last, weights = (interval[name] for name in ("loss_mean", "loss_last", "weight_norm"))
-    return ~(np.isfinite(last) | np.isfinite(weights)) | (mean > WILD * np.abs(loss0))
-
-
 class Restart:
     """Which of `runs` trainings may be sent back, and where to. `possible`: whether any copies are made."""
 
     def __init__(self, runs: int, possible: bool) -> None:
         self._possible = possible
         self.waiting = np.full(runs, possible)  # (runs,) those that have not learned yet: their start is to be kept
+        self.damaged = np.zeros(runs, bool)  # (runs,) those of them whose weights are damaged
         self.watch = np.zeros(runs)  # (runs,) decisions for which the copy from before a rise is to be kept
         self.way_back = np.full(runs, np.nan)  # (runs,) level to go back to from there
+        self.due_again = np.full(runs, np.inf)  # (runs,) step at which a second beginning has to have helped
+        self.level_before = np.full(runs, np.nan)  # (runs,) level before it
 
     @property
     def keeps_copy(self) -> np.ndarray:
@@ -76,48 +70,41 @@ class Restart:
 
     def judge(
         self,
-        progress: float,
-        losses: np.ndarray,
-        loss0: np.ndarray,
+        step: int,
+        due: np.ndarray,
+        learned: np.ndarray,
+        damaged: np.ndarray,
         level: np.ndarray,
-        highest: np.ndarray,
-        anchor: np.ndarray,
+        high: np.ndarray,
         lost: np.ndarray,
     ) -> SentBack | None:
         """Which trainings are to go back to their copies now; None where there is no copy to go back to.
 
-        progress: share of the steps made; losses (n, runs): mean losses of the last intervals, latest first, nan for
-        those before the training; loss0 (runs,): loss before training; level, highest, anchor (runs,): in decades;
-        lost (runs,) bool: whose weights are lost.
+        step: completed ones; due (runs,): the steps by which a training has to have learned; learned, damaged, lost
+        (runs,) bool: whether it has, and what is known of its weights; level, high (runs,): the present level, and the
+        highest so far or the anchor, if that is higher.
         """
         if not np.count_nonzero(self.keeps_copy):
             return None
-        begin = self._nothing_learned(progress, losses, loss0, level, np.maximum(highest, anchor), lost)
+        self.waiting = self.waiting & ~learned
+        self.damaged = self.waiting & (self.damaged | damaged)
+        late = self.waiting & (step >= due)
+        begin = self.waiting & (lost | (late & self.damaged & (level > high - NEAR)))
+        self.waiting = self.waiting & ~(late | begin)
+        self.due_again = np.where(begin, 2 * step, self.due_again)
+        self.level_before = np.where(begin, level, self.level_before)
         ruined = (self.watch > 0) & lost
-        lower = np.where(begin, np.maximum(highest - LOWER, LOW), self.way_back)
+        lower = np.where(begin, np.maximum(high - LOWER, LOW), self.way_back)
         event = np.where(ruined, "rise_undone", np.where(lost, "collapsed", "no_progress"))
         self.watch = np.where(ruined, WATCHED, np.maximum(self.watch - 1, 0))
         self.way_back = self.way_back - np.where(ruined, FURTHER, 0.0)
         return SentBack(begin | ruined, lower, event)
 
-    def _nothing_learned(
-        self,
-        progress: float,
-        losses: np.ndarray,
-        loss0: np.ndarray,
-        level: np.ndarray,
-        high: np.ndarray,
-        lost: np.ndarray,
-    ) -> np.ndarray:
-        """(runs,) bool: which trainings are to begin again; none does so twice."""
-        gained = loss0 - losses.mean(axis=0)  # nan until there are as many intervals
-        self.waiting = self.waiting & ~(gained >= LEARNED * np.abs(loss0))
-        back = self.waiting & lost
-        if progress >= DUE:
-            back |= self.waiting & np.isfinite(gained) & (level > high - NEAR)
-            self.waiting = np.zeros_like(back)
-        self.waiting = self.waiting & ~back
-        return back
+    def in_vain(self, step: int, learned: np.ndarray) -> np.ndarray:
+        """(runs,) bool: for which trainings a second beginning was in vain; (runs,) bool `learned`: who has."""
+        over = step >= self.due_again
+        self.due_again = np.where(over | learned, np.inf, self.due_again)
+        return over & ~learned
 
     def note(self, before: np.ndarray, after: np.ndarray, back: np.ndarray) -> np.ndarray:
         """(runs,) bool: whose state is to be copied now, for a decision has raised their level.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lrpilot.probe import LOW, NOISE, Landmarks, Probes, landmarks, smoothing
+from lrpilot import evidence
+from lrpilot.probe import LOW, Landmarks, Probes, landmarks, smoothing
 from lrpilot.style import PLAIN, POLICY, RC
 
 if TYPE_CHECKING:
@@ -173,4 +174,4 @@ def _falls(marks: Landmarks) -> bool:
     spread = marks.noise * np.abs(marks.loss0) * math.sqrt((1 - keep) / (1 + keep))
     best: np.ndarray = np.min(np.where(np.isfinite(marks.smooth), marks.smooth, np.inf), axis=1)
     noise = float(np.mean(spread)) / math.sqrt(len(spread))
-    return float(np.mean(marks.loss0 - best)) > max(NOISE * noise, LEAST * float(np.mean(np.abs(marks.loss0))))
+    return float(np.mean(marks.loss0 - best)) > max(evidence.WIDTH * noise, LEAST * float(np.mean(np.abs(marks.loss0))))

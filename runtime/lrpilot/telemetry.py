@@ -28,6 +28,7 @@ INTERVAL = (
     "val_loss",  # validation loss observed since the last decision
 )
 LAST = 8  # kept steps
+STUCK = 3  # kept steps; losses that are not finite in all of them are no slip of the loop's
 _VECDOT: Any = getattr(np, "vecdot", None)  # numpy 2 has it: one pass over memory
 
 
@@ -38,17 +39,40 @@ def sketch_coordinates(n_params: int, seed: int = 0) -> np.ndarray:
     return np.unique(np.random.default_rng(seed).integers(n_params, size=SKETCH))
 
 
+def left_out(losses: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Losses (kept, runs) of which those that say nothing are nan, and those that say the worst are inf.
+
+    A reported loss that is not finite says nothing where the weights are finite, `sound` () or (runs,) bool, unless
+    nearly all of the latest ones are like it.
+    """
+    finite = np.isfinite(losses)
+    if finite.all():
+        return losses
+    lasting = ~finite[-STUCK:].any(axis=0)
+    return np.where(finite, losses, np.where(sound & ~lasting, np.nan, np.inf))
+
+
 def summarise_losses(losses: np.ndarray) -> dict[str, np.ndarray]:
-    """Loss fields of `INTERVAL`, each (runs,), from the kept batch losses (kept, runs) float64; nan from none."""
+    """Loss fields of `INTERVAL`, each (runs,), from the kept batch losses (kept, runs) float64; nan from none.
+
+    Losses that are nan are left out.
+    """
     if not len(losses):
         return dict.fromkeys(("loss_mean", "loss_last", "loss_noise"), np.full(losses.shape[1:], np.nan))
+    mean = _known_mean if np.isnan(losses).any() else _mean
     with np.errstate(all="ignore"):
         steps = losses[1:] - losses[:-1]
         return {
-            "loss_mean": _mean(losses),
-            "loss_last": _mean(losses[-LAST:]),
-            "loss_noise": np.sqrt(_mean(steps * steps) / 2) if len(steps) else np.zeros(losses.shape[1]),
+            "loss_mean": mean(losses),
+            "loss_last": mean(losses[-LAST:]),
+            "loss_noise": np.sqrt(mean(steps * steps) / 2) if len(steps) else np.zeros(losses.shape[1]),
         }
+
+
+def _known_mean(x: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is not nan; nan of nothing."""
+    known = ~np.isnan(x)
+    return np.add.reduce(np.where(known, x, 0.0)) / np.add.reduce(known)
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
