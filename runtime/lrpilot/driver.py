@@ -26,6 +26,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
+from lrpilot.arguments import OPTIMIZER
 from lrpilot.bundle import Bundle
 from lrpilot.calls import attach, uncompiled
 from lrpilot.losses import LossBuffer
@@ -35,7 +36,7 @@ from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
-from lrpilot.start_line import OPTIMIZER, sentences
+from lrpilot.start_line import sentences
 from lrpilot.warm_up import warm_up
 
 
@@ -71,7 +72,7 @@ class Driver:
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()
         self._accuracy = mistaken.AccuracyWatch()
-        self._micro = MicroBatches(parameters(optimizer) if plan.depends_on_accumulation else ())
+        self._micro = MicroBatches(parameters(optimizer))
         self._rollback = RollBack(optimizer, model)  # to before the probe, or before a rise; see lrpilot.restart
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
@@ -252,6 +253,10 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
+        self._micro.close()
+        if self._micro.reported_early:
+            message = "step(loss) came before optimizer.step(); call optimizer.step() first, then scheduler.step(loss)"
+            self._announcer.warn("order", message)
         self._settle_accumulation()
         self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
@@ -262,7 +267,7 @@ class Driver:
 
     def _settle_accumulation(self) -> None:
         """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
-        passes = self._micro.close()
+        passes = self._micro.passes
         if not self.plan.depends_on_accumulation or passes < 2:
             return
         if self._micro.reports < passes - 1:

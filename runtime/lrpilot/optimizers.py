@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 KINDS = ("sgd", "adam", "adamw")  # that policies know
 
@@ -31,10 +32,15 @@ OWN_STEP = {
 
 def unwrapped(optimizer: Any) -> Optimizer:
     """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
+    if isinstance(optimizer, LRScheduler):
+        raise TypeError(f"optimizer: {type(optimizer).__name__}, want the optimizer itself; PilotLR takes its place")
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
+        raise TypeError(
+            f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer, "
+            "such as torch.optim.AdamW(model.parameters())"
+        )
     return optimizer
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lrpilot.arguments import OPTIMIZER
 from lrpilot.plan import Plan
 
-OPTIMIZER = "optimizer"  # a guess: the rate that it was built with
 UNKNOWN = (
     "epoch length and number of examples are not known, and the policy decides better if they are: pass data=loader"
 )
