@@ -23,7 +23,7 @@ OTHERS = {
 
 def shown(value: Any) -> str:
     """A value for an error: a number or a short text as it is, of anything else its type."""
-    plain = value is None or isinstance(value, bool | int | float | str | np.integer | np.floating)
+    plain = value is None or is_number(value) or isinstance(value, bool | str)
     return repr(value) if plain and len(repr(value)) <= 80 else type(value).__name__
 
 
@@ -97,15 +97,17 @@ def first_guess(guess: Any, optimizer: Optimizer) -> float | str | None:
     """A first guess that can be used."""
     if guess is None:
         return None
-    if isinstance(guess, str) and guess == OPTIMIZER:
+    named = isinstance(guess, str) and guess == OPTIMIZER  # of an array, the comparison would be one, too
+    if named:
         if not any(float(group["lr"]) > 0 for group in optimizer.param_groups):
             raise ValueError(f"guess: {guess!r}, but no group's lr is above 0; build it with one, or pass a rate")
         return guess
     if not is_number(guess):
         raise TypeError(f"guess: {shown(guess)}, want a learning rate, {OPTIMIZER!r}, or None")
-    if not 0 < guess < math.inf:
+    rate = float(cast(float, guess))
+    if not 0 < rate < math.inf:
         raise ValueError(f"guess: {guess!r}, want a learning rate above 0")
-    return float(guess)
+    return rate
 
 
 def state(state_dict: Any) -> None:

@@ -182,9 +182,10 @@ def load_policy(ref: str | os.PathLike[str] = "default") -> Bundle:
         TypeError: `ref` is no text and no path.
         BundleError: there is no such policy, or this version cannot use it. The message says what to do.
     """
-    if not isinstance(ref, str | os.PathLike):
+    given: Any = ref
+    if not isinstance(given, str | os.PathLike):
         raise TypeError(
-            f"policy: {reprlib.repr(ref)}, want 'default', the path of a policy.onnx, "
+            f"policy: {reprlib.repr(given)}, want 'default', the path of a policy.onnx, "
             "models:/name@alias or models:/name/3"
         )
     if str(ref) == "default":

@@ -21,6 +21,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, WeightedRandomSampler
 
 from lrpilot.arguments import positive, shown, whole
+from lrpilot.explain import counted
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ def plan(
         per_pass = steps / loader.passes
     if total is None:
         total = _length(epochs, steps, loader)
-    elif epochs is not None and steps is not None and total != math.ceil(epochs * steps):
+    elif epochs is not None and steps is not None and total != (made := math.ceil(epochs * steps)):
         raise ValueError(
-            f"total_steps: {total}, but epochs={epochs} of {steps:g} steps make {math.ceil(epochs * steps)}; leave one "
+            f"total_steps: {total}, but epochs={epochs} of {counted(f'{steps:g}', 'step')} make {made}; leave one "
             "out, or say accumulate= if an optimizer step takes several batches"
         )
     elif epochs is not None and steps is None:

@@ -22,11 +22,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import arguments, optimizers
+from lrpilot import arguments, listing, optimizers
 from lrpilot.announcer import Log
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.calls import called_by, uncompiled
 from lrpilot.driver import Driver
+from lrpilot.explain import counted
 from lrpilot.history import History
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan, plan
@@ -323,8 +324,14 @@ class PilotLR(LRScheduler):
 
     def __repr__(self) -> str:
         """What the scheduler assumes about the training, as in the start line."""
-        lines = "".join(f"\n  {sentence}" for sentence in self._driver.summary())
-        return f"{type(self).__name__}: after {self.last_epoch:,} steps{lines}"
+        return "\n  ".join([self._title(), *self._driver.summary()])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return listing.bullets(self._title(), self._driver.summary())
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}: after {counted(f'{self.last_epoch:,}', 'step')}"
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which have the optimizer and the model of their own; `watch` is to be called anew."""
