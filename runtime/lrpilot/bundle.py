@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Unless it is told so before it is imported, onnxruntime sends usage data, and writes them and an id below HOME.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
 from lrpilot import onnxfile
