@@ -31,7 +31,7 @@ from lrpilot.bundle import Bundle
 from lrpilot.calls import attach, uncompiled
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
-from lrpilot.micro_batches import MicroBatches
+from lrpilot.micro_batches import REPORTED_EARLY, MicroBatches
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
@@ -253,10 +253,6 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
-        self._micro.close()
-        if self._micro.reported_early:
-            message = "step(loss) came before optimizer.step(); call optimizer.step() first, then scheduler.step(loss)"
-            self._announcer.warn("order", message)
         self._settle_accumulation()
         self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
@@ -267,15 +263,14 @@ class Driver:
 
     def _settle_accumulation(self) -> None:
         """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
+        self._micro.close()
+        if self._micro.reported_early:
+            self._announcer.warn("order", REPORTED_EARLY)
         passes = self._micro.passes
         if not self.plan.depends_on_accumulation or passes < 2:
             return
         if self._micro.reports < passes - 1:
-            self._announcer.warn(
-                "accumulate",
-                f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
-                f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
-            )
+            self._announcer.warn("accumulate", self._micro.question)
             return
         self.plan = self.plan.accumulated(passes)
         self._replace_pilot(self.plan.total_steps, self._probe, self.pilot.pending_validation)

@@ -8,14 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from lrpilot.explain import counted, is_alarm
 
-if TYPE_CHECKING:
-    from lrpilot.history import Decision
-
 LATEST = 11  # decisions at the end, all of which are listed
+
+
+class Decision(Protocol):
+    """What a table shows of a `lrpilot.history.Decision`."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def event(self) -> str | None: ...
 
 
 class Row(NamedTuple):

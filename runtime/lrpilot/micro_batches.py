@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lrpilot.calls import uncompiled
 
+REPORTED_EARLY = "step(loss) came before optimizer.step(); call optimizer.step() first, then scheduler.step(loss)"
+
 
 class MicroBatches:
     """Counts backward passes that accumulate in the gradient of one parameter, and losses reported, until `close`.
@@ -35,6 +37,14 @@ class MicroBatches:
     def reported_early(self) -> bool:
         """Whether the loss of the last backward pass was reported before the optimizer step, not after it."""
         return 0 < self.passes <= self.reports
+
+    @property
+    def question(self) -> str:
+        """What to ask of a loop that made several backward passes and reported one loss."""
+        return (
+            f"{self.passes} backward passes made the first optimizer step; where these accumulate batches, pass "
+            f"accumulate={self.passes}, else accumulate=1, for the training's length and data follow from it"
+        )
 
     def _count(self, p: Tensor) -> None:
         gradient: Any = p.grad
