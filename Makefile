@@ -7,7 +7,7 @@
 PYTHON ?= python3
 READY := .venv/ready
 ROOT := $(if $(PROFILE),profiles/$(PROFILE),.)
-IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH" DVC_NO_ANALYTICS=1 ORT_DISABLE_TELEMETRY=1
 
 help: ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'

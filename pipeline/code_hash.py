@@ -27,6 +27,7 @@ INERT = {
     "lrpilot.announcer": "warnings, and a user's log of the decisions",
     "lrpilot.explain": "sentences about decisions",
     "lrpilot.history": "a log of the decisions, which no decision reads",
+    "lrpilot.listing": "tables of that log",
     "lrpilot.plot": "pictures of that log",
     "lrpilot.style": "colours of pictures",
     "lrpilot.range_test": "suggests a rate to people",

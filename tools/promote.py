@@ -55,12 +55,12 @@ def promote(paths: Paths, folder: Path) -> Path:
 def ship(content: bytes, card: str, folder: Path) -> Path:
     """Write a policy and its card below `folder`; returns the policy's path.
 
-    Raises BundleError for a policy that does not load, and leaves the folder as it was.
+    Raises BundleError for a policy that does not load, and OSError (a full disk), and leaves the folder as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / "policy.onnx.new"
-    fresh.write_bytes(content)
     try:
+        fresh.write_bytes(content)
         Bundle(fresh)  # what cannot be loaded must not replace what can
         policy = fresh.replace(folder / "policy.onnx")
     finally:

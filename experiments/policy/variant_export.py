@@ -42,8 +42,12 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
     manifest = Manifest(FORMAT, VERSION, NAMES, protocol, ("adam", "adamw", "sgd"), origin, {})
     network = graph.Masked(policy_of(trained, variant.choice(params)), mask(config.features))
-    graph.write(network, manifest, golden, folder / f"{name}.written", Factor(variant.later, FIRST))
-    (folder / f"{name}.written").replace(folder / f"{name}.onnx")
+    written = folder / f"{name}.written"
+    try:
+        graph.write(network, manifest, golden, written, Factor(variant.later, FIRST))
+        written.replace(folder / f"{name}.onnx")
+    finally:
+        written.unlink(missing_ok=True)
     return name
 
 

@@ -7,12 +7,16 @@ version does not know is refused, because a policy fed with other numbers than i
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Unless it is told so before it is imported, onnxruntime sends usage data, and writes them and an id below HOME.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
 from lrpilot import onnxfile
@@ -111,6 +115,8 @@ def _read(path: Path) -> bytes:
             f"{path}: no such file; give 'default', the path of a policy.onnx, or models:/name@alias"
         ) from error
     except OSError as error:
+        if path.is_dir():
+            raise BundleError(f"{path}: a folder; give the path of the policy.onnx in it") from error
         raise BundleError(f"{path}: not readable ({error})") from error
     raise BundleError(f"{path}: {path.stat().st_size} bytes, a policy has at most {MAX_BYTES}; is this another model?")
 
@@ -176,8 +182,15 @@ def load_policy(ref: str | os.PathLike[str] = "default") -> Bundle:
         The policy.
 
     Raises:
+        TypeError: `ref` is no text and no path.
         BundleError: there is no such policy, or this version cannot use it. The message says what to do.
     """
+    given: Any = ref
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(
+            f"policy: {reprlib.repr(given)}, want 'default', the path of a policy.onnx, "
+            "models:/name@alias or models:/name/3"
+        )
     if str(ref) == "default":
         return Bundle(DEFAULT)
     if str(ref).startswith("models:/"):

@@ -15,8 +15,10 @@ from typing import Any, cast
 
 import numpy as np
 
+import lrpilot
 from lrpilot import features
 from lrpilot.bundle import Bundle, BundleError, load_policy
+from lrpilot.explain import counted
 
 TOLERANCE = 5e-5  # of an action: float32 of one machine or batch size against another
 CLOSED = 141  # as a shell reports a program that ends by SIGPIPE
@@ -25,6 +27,7 @@ CLOSED = 141  # as a shell reports a program that ends by SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status. The reason of a failure goes to stderr, in one line."""
     parser = argparse.ArgumentParser("lrpilot", description="Look at a learning-rate policy.")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version of lrpilot and end")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("inspect", "print a policy's manifest"), ("verify", "check a policy's answers")):
         command = commands.add_parser(name, help=text, description=text)
@@ -35,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "inspect":
             print("\n".join(describe(bundle)))
         else:
-            difference = check(bundle)
+            difference, manifest = check(bundle), bundle.manifest
+            observed = counted(str(len(manifest.features)), "feature")
+            compared = counted(str(len(manifest.golden.actions)), "golden answer")
             print(
-                f"{args.ref}: fine ({bundle.path}, {len(bundle.manifest.features)} features; differs from "
-                f"{len(bundle.manifest.golden.actions)} golden answers by {difference:.2g}, {TOLERANCE:g} is allowed)"
+                f"{args.ref}: fine ({bundle.path}, {observed}; differs from {compared} by {difference:.2g}, "
+                f"{TOLERANCE:g} is allowed)"
             )
         sys.stdout.flush()
     except BundleError as error:
@@ -50,6 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class Version(argparse.Action):
+    """Prints the version. It is looked up only here, because a copy that was never installed has none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print("lrpilot", lrpilot.__version__)
+        parser.exit()
+
+
 def describe(bundle: Bundle) -> Iterator[str]:
     """The lines that `inspect` prints."""
     manifest, content = bundle.manifest, bundle.content
@@ -59,7 +72,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
         "size": f"{len(content)} bytes",
         "format": manifest.format,
         "graph": manifest.graph,
-        "golden": f"{len(manifest.golden.actions)} answers",
+        "golden": counted(str(len(manifest.golden.actions)), "answer"),
         "optimizers": manifest.optimizers,
         "licence": manifest.licence,
         "features": f"{len(manifest.features)}, version {manifest.features_version}",

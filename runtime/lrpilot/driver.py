@@ -26,16 +26,17 @@ from torch.utils.hooks import RemovableHandle
 
 from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
+from lrpilot.arguments import OPTIMIZER
 from lrpilot.bundle import Bundle
 from lrpilot.calls import attach, uncompiled
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
-from lrpilot.micro_batches import MicroBatches
+from lrpilot.micro_batches import REPORTED_EARLY, MicroBatches
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
-from lrpilot.start_line import OPTIMIZER, sentences
+from lrpilot.start_line import sentences
 from lrpilot.warm_up import warm_up
 
 
@@ -71,7 +72,7 @@ class Driver:
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()
         self._accuracy = mistaken.AccuracyWatch()
-        self._micro = MicroBatches(parameters(optimizer) if plan.depends_on_accumulation else ())
+        self._micro = MicroBatches(parameters(optimizer))
         self._rollback = RollBack(optimizer, model)  # to before the probe, or before a rise; see lrpilot.restart
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
@@ -262,15 +263,14 @@ class Driver:
 
     def _settle_accumulation(self) -> None:
         """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
-        passes = self._micro.close()
+        self._micro.close()
+        if self._micro.reported_early:
+            self._announcer.warn("order", REPORTED_EARLY)
+        passes = self._micro.passes
         if not self.plan.depends_on_accumulation or passes < 2:
             return
         if self._micro.reports < passes - 1:
-            self._announcer.warn(
-                "accumulate",
-                f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
-                f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
-            )
+            self._announcer.warn("accumulate", self._micro.question)
             return
         self.plan = self.plan.accumulated(passes)
         self._replace_pilot(self.plan.total_steps, self._probe, self.pilot.pending_validation)

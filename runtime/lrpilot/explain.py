@@ -27,6 +27,11 @@ EVENTS = {
 ROUTINE = ("recovery",)  # follows other events, and is none of its own: no alarm, no mark, no warning
 
 
+def counted(number: str, noun: str, nouns: str | None = None) -> str:
+    """A printed number and what it counts: "1 step", "0.5 steps", "2 passes" with `nouns`, which adds an s if None."""
+    return f"{number} {noun if number == '1' else nouns or f'{noun}s'}"
+
+
 def is_alarm(event: str | None) -> bool:
     """Whether a decision's event says that something went wrong."""
     return event is not None and event not in ROUTINE

@@ -72,7 +72,7 @@ FEATURES = (
     Feature("loss_slope", "loss", "loss {:.3g} times that of the interval before", 10, log=True, source="loss_mean"),
     Feature("loss_slope_4", "loss", "loss {:.3g} times that of four intervals before", 5, log=True, source="loss_mean"),
     Feature("loss_to_best", "loss", "loss {:.3g} times that of the best interval", 5, log=True, source="loss_mean"),
-    Feature("since_best", "loss", "{:.0f} decisions since the best interval", divisor=10),
+    Feature("since_best", "loss", "decisions since the best interval: {:.0f}", divisor=10),
     Feature("loss_noise", "loss", "the batch loss scatters by {:.2g} of its mean", 2, source="loss_mean"),
     Feature("grad_norm", "sketch", "gradient norm {:.3g} times the first interval's", log=True, source="grad_norm"),
     Feature("grad_cos", "sketch", "cosine {:+.2f} of successive gradients", 3, source="grad_norm"),

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from lrpilot.explain import EVENTS, findings, is_alarm, say
+from lrpilot import listing
+from lrpilot.explain import EVENTS, counted, findings, is_alarm, say
 
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingTypeStubs]
 
 LISTED = 6  # features that an explanation lists
-SHOWN = 12  # decisions that a repr lists
 METRICS = tuple(
     f"lrpilot/{name}"
     for name in (
@@ -82,7 +82,7 @@ class Decision:
         """
         names = findings(self.observation, self.telemetry, LISTED)
         odd = [name for name, value in self.telemetry.items() if name != "val_loss" and not math.isfinite(value)]
-        lines = [f"decision after {self.step} steps"]
+        lines = [f"decision after {counted(str(self.step), 'step')}"]
         if "progress" in self.observation:
             lines[0] += f", {(self.observation['progress'] + 1) / 2:.0%} of the training"
         largest = [f"{name:<17} {self.observation[name]:+6.2f}  {say(name, self.observation[name])}" for name in names]
@@ -113,7 +113,7 @@ SCALARS = FIELDS[:-2]
 class History(Sequence[Decision]):
     """The decisions of a training so far, oldest first: a sequence. A training of any length has about 44.
 
-    Printed, it is a table of the first decision and the latest ones.
+    Printed, it is a table of the first decision, those with a guard event, and the latest ones.
     """
 
     def __init__(self, decisions: Iterable[Decision] = ()) -> None:
@@ -181,18 +181,11 @@ class History(Sequence[Decision]):
         return cls(Decision(**decision) for decision in saved)
 
     def __repr__(self) -> str:
-        """A table: the first decision and the latest."""
-        events = sum(is_alarm(decision.event) for decision in self)
-        lines = [f"{len(self)} decisions, {events} with a guard event"]
-        if self:
-            lines.append(f"{'step':>9} {'lr':>9} {'level':>6}  event")
-        for at, d in enumerate(self):
-            if 0 < at < len(self) - SHOWN + 1:
-                if at == 1:
-                    lines.append(f"{'...':>9}")
-                continue
-            lines.append(f"{d.step:>9} {d.lr:>9.2e} {d.level:>+6.2f}  {d.event or ''}".rstrip())
-        return "\n".join(lines)
+        return listing.text(self)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return listing.html(self)
 
 
 def _block(title: str, lines: list[str]) -> list[str]:

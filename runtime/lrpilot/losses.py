@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lrpilot import distributed
+from lrpilot.arguments import scalar
 
 MICRO_BATCHES = 1024  # losses of one optimizer step, at most; the latest count
 
@@ -103,7 +104,11 @@ def _referent(loss: Any) -> Any:
 
 
 def value(loss: Any) -> float | Tensor:
-    """A loss to be stored: a number, or a copy of a tensor that lies on an accelerator, for which nobody waits."""
+    """A loss to be stored: a number, or a copy of a tensor that lies on an accelerator, for which nobody waits.
+
+    Raises TypeError for what is no number, ValueError for a tensor with more than one.
+    """
+    scalar("loss", loss)
     if isinstance(loss, Tensor):
         return loss.item() if loss.is_cpu else loss.detach().reshape(()).clone()
     return float(loss)

@@ -10,26 +10,41 @@ from torch import Tensor
 
 from lrpilot.calls import uncompiled
 
+REPORTED_EARLY = "step(loss) came before optimizer.step(); call optimizer.step() first, then scheduler.step(loss)"
+
 
 class MicroBatches:
-    """Counts the backward passes that accumulate in the gradient of one parameter, until `close`.
+    """Counts backward passes that accumulate in the gradient of one parameter, and losses reported, until `close`.
 
-    A gradient that was zeroed or replaced in between begins anew, as that of a step that a GradScaler skips does.
+    A gradient that was zeroed or replaced in between begins both counts anew, as that of a step that a GradScaler skips
+    does. Where none was noticed, as in an optimizer's closure, there are 0 passes.
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
-        self.reports = 0  # losses that the loop reported before its first optimizer step
-        self._passes = 0
+        self.reports = 0
+        self.passes = 0
         self._gradient: weakref.ref[Tensor] | None = None
         self._version = 0
         first: Any = next((p for p in params if p.requires_grad and p.is_leaf), None)
         self._hook: Any = None if first is None else first.register_post_accumulate_grad_hook(uncompiled(self._count))
 
-    def close(self) -> int:
-        """Stop counting; the backward passes behind the coming optimizer step, 0 where none was noticed."""
+    def close(self) -> None:
+        """Stop counting: what was counted belongs to the coming optimizer step."""
         if self._hook is not None:
             self._hook.remove()
-        return self._passes
+
+    @property
+    def reported_early(self) -> bool:
+        """Whether the loss of the last backward pass was reported before the optimizer step, not after it."""
+        return 0 < self.passes <= self.reports
+
+    @property
+    def question(self) -> str:
+        """What to ask of a loop that made several backward passes and reported one loss."""
+        return (
+            f"{self.passes} backward passes made the first optimizer step; where these accumulate batches, pass "
+            f"accumulate={self.passes}, else accumulate=1, for the training's length and data follow from it"
+        )
 
     def _count(self, p: Tensor) -> None:
         gradient: Any = p.grad
@@ -37,5 +52,10 @@ class MicroBatches:
             return
         # Accumulating is one change in place of the same tensor; zeroing it is another one, or makes a new tensor.
         same = self._gradient is not None and self._gradient() is gradient
-        self._passes = self._passes + 1 if same and gradient._version == self._version + 1 else 1
+        if same and gradient._version == self._version + 1:
+            self.passes += 1
+        else:
+            # A loop may report a loss before its backward pass: of the first one, that report counts.
+            self.reports = self.reports if self.passes == 0 else 0
+            self.passes = 1
         self._gradient, self._version = weakref.ref(gradient), gradient._version

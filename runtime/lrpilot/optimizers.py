@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 KINDS = ("sgd", "adam", "adamw")  # that policies know
 
@@ -31,10 +32,15 @@ OWN_STEP = {
 
 def unwrapped(optimizer: Any) -> Optimizer:
     """The torch optimizer inside Accelerate's or Lightning's wrapper; hooks must sit on the one that steps."""
+    if isinstance(optimizer, LRScheduler):
+        raise TypeError(f"optimizer: {type(optimizer).__name__}, want the optimizer itself; PilotLR takes its place")
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer")
+        raise TypeError(
+            f"optimizer: {type(optimizer).__name__}, want a torch.optim.Optimizer, "
+            "such as torch.optim.AdamW(model.parameters())"
+        )
     return optimizer
 
 
@@ -46,7 +52,7 @@ def accumulation(optimizer: Any) -> int | None:
 
 def kind_of(optimizer: Optimizer) -> str:
     """The kind a pilot takes it for: SGD is "sgd", AdamW "adamw", every other optimizer counts as "adam"."""
-    if isinstance(optimizer, torch.optim.SGD):
+    if _is_sgd(optimizer):
         return "sgd"
     return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
 
@@ -56,7 +62,20 @@ def is_foreign(optimizer: Optimizer) -> bool:
 
     The name is what tells Adam in bitsandbytes, Apex or DeepSpeed (AdamW8bit, FusedAdam) from others.
     """
-    return not any(FAMILIAR.fullmatch(name) for name in _names(optimizer))
+    return not _is_sgd(optimizer) and not any(FAMILIAR.fullmatch(name) for name in _names(optimizer))
+
+
+def _is_sgd(optimizer: Optimizer) -> bool:
+    """Whether a step is the rate times the gradient or its momentum, so that good rates are those of SGD.
+
+    Outside of torch, the name tells the fused and quantised ones. Name and momentum tell variants such as timm's SGDW.
+    A variant that takes the gradient's sign has steps like Adam's.
+    """
+    if isinstance(optimizer, torch.optim.SGD | torch.optim.ASGD):
+        return True
+    names = [name for name in _names(optimizer) if "sgd" in name and "sign" not in name]
+    momentum = all("momentum" in group for group in optimizer.param_groups)
+    return any(momentum or FAMILIAR.fullmatch(name) for name in names)
 
 
 def check(optimizer: Optimizer, kind: str | None) -> None:

@@ -18,8 +18,10 @@ from collections.abc import Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import numpy as np
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, WeightedRandomSampler
+
+from lrpilot.arguments import positive, shown, whole
+from lrpilot.explain import counted
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,16 @@ def plan(
         ValueError: an argument out of range, too few of them to know the length, or two that disagree.
     """
     total = None if total_steps is None else whole("total_steps", total_steps, "the number of optimizer steps")
-    _positive("epochs", epochs)
-    _positive("steps_per_epoch", steps_per_epoch)
+    for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+        if value is not None:
+            positive(name, value)
     if examples is not None:
         whole("examples", examples, "the number of training examples")
+        if steps_per_epoch is not None and examples < steps_per_epoch:
+            raise ValueError(
+                f"examples: {examples}, but steps_per_epoch={steps_per_epoch:g}; "
+                "an epoch has no more steps than examples; are they swapped?"
+            )
     batches_per_step = None if accumulate is None else whole("accumulate", accumulate, "batches per optimizer step")
     loader = None if data is None else size(data)
     steps: float | None = steps_per_epoch
@@ -90,9 +98,9 @@ def plan(
         per_pass = steps / loader.passes
     if total is None:
         total = _length(epochs, steps, loader)
-    elif epochs is not None and steps is not None and total != math.ceil(epochs * steps):
+    elif epochs is not None and steps is not None and total != (made := math.ceil(epochs * steps)):
         raise ValueError(
-            f"total_steps: {total}, but epochs={epochs} of {steps:g} steps make {math.ceil(epochs * steps)}; leave one "
+            f"total_steps: {total}, but epochs={epochs} of {counted(f'{steps:g}', 'step')} make {made}; leave one "
             "out, or say accumulate= if an optimizer step takes several batches"
         )
     elif epochs is not None and steps is None:
@@ -110,10 +118,8 @@ def size(data: object) -> LoaderSize:
     Raises TypeError for what is no collection of batches, ValueError for an empty one.
     """
     indexed = hasattr(data, "__getitem__") and type(data) not in (list, tuple, deque)  # as data sets and tensors are
-    if indexed or not hasattr(data, "__iter__"):
-        raise TypeError(
-            f"data: {type(data).__name__}, want the DataLoader (or a list) that yields the training's batches"
-        )
+    if indexed or not hasattr(data, "__iter__") or isinstance(data, type):
+        raise TypeError(f"data: {shown(data)}, want the DataLoader (or a list) that yields the training's batches")
     batches = _len(data)
     if batches == 0:
         raise ValueError("data: it yields no batch; give the loader of the training data (drop_last drops them all?)")
@@ -129,25 +135,6 @@ def size(data: object) -> LoaderSize:
     if isinstance(sampler, RandomSampler | WeightedRandomSampler):
         return LoaderSize(batches, examples, drawn / examples)
     return LoaderSize(batches, examples if isinstance(sampler, DistributedSampler) else min(drawn, examples))
-
-
-def whole(name: str, value: Any, meaning: str) -> int:
-    """`value` as an int; TypeError where it is none, ValueError below 1."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: {value!r}, want an int, {meaning}")
-    number = int(cast(int, value))
-    if number < 1:
-        raise ValueError(f"{name}: {number}, want at least 1")
-    return number
-
-
-def _positive(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}: {value!r}, want a number")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: {value!r}, want a number above 0")
 
 
 def _length(epochs: float | None, steps: float | None, loader: LoaderSize | None) -> int:

@@ -79,8 +79,12 @@ def _note(registry: str, ref: str) -> Path:
 
 
 def _write(target: Path, data: bytes) -> None:
-    """Write at once or not at all: several processes of one training may be at it."""
+    """Write at once or not at all: several processes of one training may be at it, and the disk may be full."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, target)
+    descriptor, name = tempfile.mkstemp(dir=target.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from lrpilot import distributed
 from lrpilot.actions import reference
 from lrpilot.calls import is_driven
+from lrpilot.explain import counted
 from lrpilot.optimizers import kind_of, own_step, unwrapped
 from lrpilot.probe import LOW, Probes, levels
 from lrpilot.rates import Rates
@@ -87,8 +88,9 @@ def suggest(
             elif tests:
                 break  # the data ended; what was tested before counts
             else:
+                made = counted(str(test.steps[0]), "batch", "batches")
                 raise ValueError(
-                    f"data: {test.steps[0]} batches, then no more, want {steps}, one for each step; "
+                    f"data: {made}, then no more, want {steps}, one for each step; "
                     "pass a DataLoader or a list, which is begun anew, or fewer steps"
                 )
         return suggestion(rates, tests, groups.of)

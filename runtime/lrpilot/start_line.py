@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lrpilot.arguments import OPTIMIZER
+from lrpilot.explain import counted
 from lrpilot.plan import Plan
 
-OPTIMIZER = "optimizer"  # a guess: the rate that it was built with
-UNKNOWN = (
-    "epoch length and number of examples are not known, and the policy decides better if they are: pass data=loader"
-)
+UNKNOWN = "epoch length and number of examples are not known, and the policy decides better if they are"
 
 
 def sentences(
@@ -28,7 +27,7 @@ def sentences(
     model.
     """
     return [
-        f"{total_steps:,} optimizer steps; {_data(plan, total_steps)}",
+        f"{counted(f'{total_steps:,}', 'optimizer step')}; {_data(plan, total_steps)}",
         *_probe(probe_steps, probed, model),
         _rates(rates, guess),
     ]
@@ -36,14 +35,17 @@ def sentences(
 
 def _data(plan: Plan, total_steps: int) -> str:
     """The data that are taken for granted."""
+    told = plan.loader is not None  # a loader that knows neither its length nor its data was given, too
     if plan.steps_per_epoch is None and plan.examples is None:
-        return UNKNOWN
-    examples = "an unknown number of" if plan.examples is None else f"{plan.examples:,}"
+        ask = "steps_per_epoch= and examples=, which data= does not tell" if told else "data=loader"
+        return f"{UNKNOWN}: pass {ask}"
+    examples = "an unknown number of examples" if plan.examples is None else counted(f"{plan.examples:,}", "example")
     if plan.steps_per_epoch is None:
-        return f"{examples} examples; epoch length is not known: pass data=loader or steps_per_epoch="
+        ask = "steps_per_epoch=, which data= does not tell" if told else "data=loader or steps_per_epoch="
+        return f"{examples}; epoch length is not known: pass {ask}"
     accumulated = "" if plan.accumulate in (None, 1) else f", {plan.accumulate} batches per step"
-    passes = total_steps / plan.steps_per_epoch
-    return f"{passes:.4g} passes over {examples} examples, {plan.steps_per_epoch:.6g} steps each{accumulated}"
+    passes = counted(f"{total_steps / plan.steps_per_epoch:.4g}", "pass", "passes")
+    return f"{passes} over {examples}, {counted(f'{plan.steps_per_epoch:.6g}', 'step')} each{accumulated}"
 
 
 def _probe(steps: int, probed: bool, model: bool) -> list[str]:

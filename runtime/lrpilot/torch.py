@@ -14,34 +14,24 @@ It is called after every optimizer step, once per micro-batch, or seldom: `lrpil
 
 from __future__ import annotations
 
-import math
 import os
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import optimizers
+from lrpilot import arguments, listing, optimizers
 from lrpilot.announcer import Log
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.calls import called_by, uncompiled
 from lrpilot.driver import Driver
+from lrpilot.explain import counted
 from lrpilot.history import History
 from lrpilot.pilot import Pilot
-from lrpilot.plan import Plan, plan, whole
+from lrpilot.plan import Plan, plan
 from lrpilot.range_test import suggest as suggest
-from lrpilot.start_line import OPTIMIZER
-
-# By an entry that no other scheduler's state has: whose state it is.
-OTHERS = {
-    "T_max": "CosineAnnealingLR", "T_0": "CosineAnnealingWarmRestarts", "step_size": "StepLR",
-    "milestones": "MultiStepLR", "lr_lambdas": "LambdaLR", "_schedulers": "SequentialLR or ChainedScheduler",
-    "_schedule_phases": "OneCycleLR", "end_factor": "LinearLR", "factor": "ReduceLROnPlateau or ConstantLR",
-    "power": "PolynomialLR", "gamma": "ExponentialLR",
-}  # fmt: skip
 
 
 class PilotLR(LRScheduler):
@@ -86,6 +76,8 @@ class PilotLR(LRScheduler):
             is called on rank 0, at every decision and at every step of the probe. `wandb.log` is one.
         kind: "sgd", "adam" or "adamw": how to treat the optimizer. The default follows from its class; any other class
             is treated as Adam, with a warning.
+        last_epoch: -1, as torch's schedulers have it for a new training. To go on with an earlier one, call
+            `load_state_dict`.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -115,18 +107,25 @@ class PilotLR(LRScheduler):
         guards: bool = True,
         log: Log | None = None,
         kind: str | None = None,
+        last_epoch: int = -1,
     ) -> None:
-        low, high = 0.0 if min_lr is None else min_lr, math.inf if max_lr is None else max_lr
-        if not 0 <= low <= high:
-            raise ValueError(f"min_lr, max_lr: {min_lr!r}, {max_lr!r}, want 0 <= min_lr <= max_lr")
+        arguments.fresh(last_epoch)
+        low, high = arguments.bounds(min_lr, max_lr)
+        for name, value in (("probe", probe), ("strict", strict), ("guards", guards)):
+            arguments.flag(name, value)
+        if model is not None:
+            arguments.module("model", model)
+        if log is not None:
+            arguments.log(log)
         if accumulate is None and data is not None:
             accumulate = optimizers.accumulation(optimizer)
         optimizer = optimizers.unwrapped(optimizer)
         optimizers.check(optimizer, kind)
         facts = plan(total_steps, epochs, data, accumulate, steps_per_epoch, examples)
+        guess = arguments.first_guess(guess, optimizer)
         options: dict[str, Any] = {
-            "kind": kind, "model": model, "guess": _checked(guess, optimizer), "probe": probe, "min_lr": low,
-            "max_lr": high, "strict": strict, "guards": guards, "log": log,
+            "kind": kind, "model": model, "guess": guess, "probe": probe, "min_lr": low, "max_lr": high,
+            "strict": strict, "guards": guards, "log": log,
         }  # fmt: skip
         self._build(optimizer, facts, policy if isinstance(policy, Bundle) else load_policy(policy), options)
 
@@ -149,11 +148,13 @@ class PilotLR(LRScheduler):
             metrics: a validation loss, as ReduceLROnPlateau takes it; the same as `observe(val_loss=metrics)`.
 
         Raises:
-            TypeError: the scheduler is part of a ChainedScheduler.
+            TypeError: the loss is no number, or the scheduler is part of a ChainedScheduler.
+            ValueError: the loss is a tensor with more than one number.
             GuardError: with `strict`, a guard would have acted.
         """
         self._step_count += 1
         if metrics is not None:
+            arguments.scalar("metrics", metrics)
             self._driver.observe(val_loss=metrics)
         if loss is None and called_by(ChainedScheduler.step):
             raise TypeError("PilotLR in a ChainedScheduler: it sets rates, it scales none; use it alone")
@@ -169,7 +170,14 @@ class PilotLR(LRScheduler):
             grad_norm: norm of all gradients of the optimizer step just made or about to be made. Pass the norm from
                 before clipping.
             loss: batch loss of that optimizer step. It counts if the `step()` that follows gets none.
+
+        Raises:
+            TypeError: one of them is no number.
+            ValueError: one of them is a tensor with more than one number.
         """
+        for name, value in (("val_loss", val_loss), ("grad_norm", grad_norm)):
+            if value is not None:
+                arguments.scalar(name, value)
         self._driver.observe(val_loss, grad_norm, loss)
 
     def watch(self, module: nn.Module) -> RemovableHandle:
@@ -182,7 +190,11 @@ class PilotLR(LRScheduler):
 
         Returns:
             A handle whose `remove()` ends it.
+
+        Raises:
+            TypeError: `module` is no module.
         """
+        arguments.module("module", module)
         return self._driver.watch(module)
 
     def extend(self, total_steps: int) -> None:
@@ -195,7 +207,7 @@ class PilotLR(LRScheduler):
             TypeError: `total_steps` is not an int.
             ValueError: no step would be left.
         """
-        self._driver.extend(whole("total_steps", total_steps, "the number of optimizer steps"))
+        self._driver.extend(arguments.whole("total_steps", total_steps, "the number of optimizer steps"))
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, if that was not known at construction.
@@ -203,7 +215,14 @@ class PilotLR(LRScheduler):
         Args:
             steps_per_epoch: number of optimizer steps per pass over the data.
             examples: number of training examples; None if it is not known.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: an argument is not above 0.
         """
+        arguments.positive("steps_per_epoch", steps_per_epoch)
+        if examples is not None:
+            arguments.whole("examples", examples, "the number of training examples")
         self._driver.set_data_size(steps_per_epoch, examples)
 
     # What may be read
@@ -295,22 +314,24 @@ class PilotLR(LRScheduler):
             state_dict: what `state_dict` returned. Load the states of model and optimizer as well.
 
         Raises:
+            TypeError: it is no dict.
             ValueError: the state belongs to another scheduler, optimizer kind, protocol or number of groups; or
                 `total_steps` lies behind it; or it is another rank's, with a copy of sharded parameters.
         """
-        if "pilot" not in state_dict:
-            name = next((other for entry, other in OTHERS.items() if entry in state_dict), "another scheduler")
-            raise ValueError(
-                f"state_dict: of {name} (entries {', '.join(sorted(map(str, state_dict)))}), want that of a PilotLR; "
-                "begin the training anew, or resume it under the scheduler that saved it"
-            )
+        arguments.state(state_dict)
         self._driver.load_state_dict(state_dict)
         self._step_count = state_dict["_step_count"]
 
     def __repr__(self) -> str:
         """What the scheduler assumes about the training, as in the start line."""
-        lines = "".join(f"\n  {sentence}" for sentence in self._driver.summary())
-        return f"{type(self).__name__}: after {self.last_epoch:,} steps{lines}"
+        return "\n  ".join([self._title(), *self._driver.summary()])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return listing.bullets(self._title(), self._driver.summary())
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}: after {counted(f'{self.last_epoch:,}', 'step')}"
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which have the optimizer and the model of their own; `watch` is to be called anew."""
@@ -340,18 +361,3 @@ class PilotLR(LRScheduler):
         self._placed = True
         self._step_count = 1
         self._driver.write()
-
-
-def _checked(guess: Any, optimizer: Optimizer) -> float | str | None:
-    """A first guess that can be used."""
-    if guess == OPTIMIZER:
-        if not any(float(group["lr"]) > 0 for group in optimizer.param_groups):
-            raise ValueError(f"guess: {guess!r}, but no group's lr is above 0; build it with one, or pass a rate")
-        return guess
-    if guess is None:
-        return None
-    if isinstance(guess, bool) or not isinstance(guess, int | float | np.integer | np.floating):
-        raise TypeError(f"guess: {guess!r}, want a learning rate, {OPTIMIZER!r}, or None")
-    if not 0 < guess < math.inf:
-        raise ValueError(f"guess: {guess!r}, want a learning rate above 0")
-    return float(cast(float, guess))

@@ -102,7 +102,7 @@ def plain(content: bytes, path: Path) -> None:
     "make, message",
     [
         (lambda p: None, "no such file; give 'default'"),
-        (lambda p: p.mkdir(), "not readable"),
+        (lambda p: p.mkdir(), "a folder; give the path"),
         (lambda p: plain(b"not a model at all", p), "not an ONNX model"),
         (lambda p: plain(b"", p), "not an ONNX model"),
         (lambda p: plain(b"\0" * (MAX_BYTES + 1), p), f"{MAX_BYTES + 1} bytes, a policy has at most {MAX_BYTES}"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import lrpilot
 from bundles import MANIFEST, linear, save, write_bundle
 from lrpilot import load_policy
 from lrpilot.cli import TOLERANCE, main
@@ -96,6 +97,12 @@ def test_a_wrong_command_line_is_status_2(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "usage: lrpilot" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"lrpilot {lrpilot.__version__}\n")
 
 
 def test_a_missing_file_is_one_line_and_status_1(tmp_path):

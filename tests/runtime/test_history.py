@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_every_event_has_words() -> None:
     [
         ("level", -0.6, "level -1.20 decades over the reference"),
         ("last_move", 0.5, "the last decision moved the level by +0.25 decades"),
-        ("since_best", 0.3, "3 decisions since the best interval"),
+        ("since_best", 0.3, "decisions since the best interval: 3"),
         ("loss_slope_4", 5.0, "loss 10 times that of four intervals before, or beyond"),
         ("loss_slope_4", -5.0, "loss 0.1 times that of four intervals before, or beyond"),
         ("loss_slope_4", 4.999, "loss 10 times that of four intervals before"),
@@ -257,6 +258,55 @@ def test_repr_is_a_short_table() -> None:
     recovers = replace(PLAIN, event="recovery")
     assert repr(History([PLAIN, recovers])).startswith("2 decisions, 0 with a guard event")
     assert "recovery: after a cut" in recovers.explain()
-    long = repr(History(replace(PLAIN, step=i) for i in range(44))).splitlines()
-    assert len(long) == 15 and long[3].strip() == "..." and long[-1].split()[0] == "43"
+    assert repr(History([PLAIN])).startswith("1 decision, 0 with a guard event")
     assert repr(History()) == "0 decisions, 0 with a guard event"
+
+
+def eventful(events: dict[int, str]) -> History:
+    """44 decisions, some of them with an event."""
+    return History(replace(PLAIN, step=i, event=events.get(i)) for i in range(44))
+
+
+LATEST = [*map(str, range(33, 44))]
+
+
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        ({}, ["0", "...", *LATEST]),
+        ({5: "spike", 20: "drift"}, ["0", "...", "5 spike", "...", "20 drift", "...", *LATEST]),
+        ({2: "spike"}, ["0", "1", "2 spike", "...", *LATEST]),  # where one is left out, dots are no shorter
+        ({31: "spike"}, ["0", "...", "31 spike", "32", *LATEST]),
+        ({5: "recovery"}, ["0", "...", *LATEST]),
+        ({4: "spike", 5: "spike"}, ["0", "...", "4 spike", "5 spike", "...", *LATEST]),
+        ({4: "spike", 5: "drift"}, ["0", "...", "4 spike", "5 drift", "...", *LATEST]),
+        (
+            dict.fromkeys(range(4, 10), "spike"),
+            ["0", "...", "4 spike", "... 4 more of spike", "9 spike", "...", *LATEST],
+        ),
+        (
+            dict.fromkeys(range(1, 44), "loss_missing"),
+            ["0", "1 loss_missing", "... 31 more of loss_missing", *(f"{step} loss_missing" for step in LATEST)],
+        ),
+    ],
+)
+def test_a_table_hides_no_guard_event(events: dict[int, str], shown: list[str]) -> None:
+    rows = [line.split() for line in repr(eventful(events)).splitlines()[2:]]
+    assert [" ".join(row[:1] + row[1 if row[0] == "..." else 3 :]) for row in rows] == shown
+
+
+def test_a_notebook_shows_the_same_table() -> None:
+    history = eventful({5: "spike", 20: "<b>", 21: "<b>", 22: "<b>", 23: "<b>"})
+    title, *rows = repr(history).splitlines()
+    shown = history._repr_html_()
+    root = ElementTree.fromstring(shown)
+    assert root.findtext("caption") == title
+    cells = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+    assert [" ".join(filter(None, row)) for row in cells] == [" ".join(row.split()) for row in rows]
+    assert [strong.text for strong in root.iter("strong")] == ["spike", "<b>", "<b>"]
+    assert "color" not in shown  # the page's own, light or dark
+    assert History()._repr_html_() == "<div>0 decisions, 0 with a guard event</div>"
+
+
+def test_a_decision_after_one_step() -> None:
+    assert replace(PLAIN, step=1).explain().startswith("decision after 1 step, ")

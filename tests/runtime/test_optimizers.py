@@ -53,6 +53,40 @@ WARNED: dict[str, Make] = {
         params, lr=1e-3, relative_step=False, scale_parameter=False
     ),
 }
+
+
+class Variant(torch.optim.Optimizer):
+    """An optimizer of a package that is not installed here, with its own options of a group."""
+
+    def __init__(self, params: list[nn.Parameter], **options: Any) -> None:
+        super().__init__(params, {"lr": 0.1, **options})
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.add_(p.grad, alpha=-group["lr"])
+
+
+def variant(name: str, **options: Any) -> Make:
+    return lambda params: type(name, (Variant,), {})(params, **options)
+
+
+MOMENTUM = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False}
+KINDS: dict[str, tuple[Make, str, bool]] = {  # the kind, and whether it is warned of
+    "ASGD of torch": (torch.optim.ASGD, "sgd", False),
+    "SGDW of timm": (variant("SGDW", **MOMENTUM), "sgd", False),
+    "SGDP of torch_optimizer": (variant("SGDP", **MOMENTUM, delta=0.1, wd_ratio=0.1), "sgd", False),
+    "FusedSGD of apex": (variant("FusedSGD", **MOMENTUM), "sgd", False),
+    "SGD8bit of bitsandbytes": (variant("SGD8bit", betas=(0.9, 0.0), eps=0.0), "sgd", False),
+    "SGDSaI of pytorch_optimizer": (variant("SGDSaI", momentum=0.9), "sgd", False),
+    "a class of one's own": (lambda params: type("Mine", (type("MySGD", (Variant,), {}),), {})(
+        params, momentum=0.0), "sgd", False),
+    "SignSGD, whose steps are like Adam's": (variant("SignSGD", momentum=0.9), "adam", True),
+    "VSGD, which divides by a second moment": (variant("VSGD", tau1=0.81, eps=1e-8), "adam", True),
+    "AdamSGD": (variant("AdamSGD", betas=(0.9, 0.999)), "adam", True),
+    "Lars": (variant("Lars", momentum=0.9), "adam", True),
+    "RMSprop, with momentum": (torch.optim.RMSprop, "adam", True),
+}  # fmt: skip
 QUIET: dict[str, Make] = {
     "SGD": torch.optim.SGD,
     "Adam": torch.optim.Adam,
@@ -113,3 +147,16 @@ def test_a_kind_counts(policy: Bundle) -> None:
     assert [scheduler.pilot.optimizer for scheduler in kinds] == ["sgd", "sgd", "adamw"]
     with pytest.raises(ValueError, match="kind: 'muon', want one of 'sgd', 'adam', 'adamw'"):
         PilotLR(torch.optim.SGD(parameters()), 20, policy, kind="muon")
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_variants_of_sgd_are_told_by_name_and_momentum(case: str, policy: Bundle) -> None:
+    make, kind, warned = KINDS[case]
+    optimizer = make(parameters())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scheduler = PilotLR(optimizer, 200, policy)
+    assert scheduler.pilot.optimizer == kind
+    assert ["is taken for Adam" in str(w.message) for w in caught] == [True] * warned
+    usual = (torch.optim.SGD if kind == "sgd" else torch.optim.Adam)(parameters())
+    assert scheduler.get_last_lr() == PilotLR(usual, 200, policy).get_last_lr()  # where the probe begins

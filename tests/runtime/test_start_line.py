@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from typing import Any
 
@@ -29,7 +30,28 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "examples": (
         {"steps_per_epoch": 20, "examples": 1200}, ["4 passes over 1,200 examples, 20 steps each"], ["not known"],
     ),
-    "examples alone": ({"examples": 1200}, ["1,200 examples; epoch length is not known"], ["passes"]),
+    "examples alone": (
+        {"examples": 1200},
+        ["1,200 examples; epoch length is not known: pass data=loader or steps_per_epoch="],
+        ["passes"],
+    ),
+    "data that tell nothing": (
+        {"data": iter(())}, ["are not known", "pass steps_per_epoch= and examples=, which data= does not tell"],
+        ["data=loader"],
+    ),
+    "data without a length": (
+        {"data": iter(()), "examples": 1200},
+        ["1,200 examples; epoch length is not known: pass steps_per_epoch=, which data= does not tell"],
+        ["data=loader"],
+    ),
+    "data without examples": (
+        {"data": [0] * 20}, ["4 passes over an unknown number of examples, 20 steps each"], ["data=loader"],
+    ),
+    "one of each": (
+        {"total_steps": 1, "steps_per_epoch": 1, "examples": 1},
+        ["1 optimizer step; 1 pass over 1 example, 1 step each", "no probe"],
+        ["1 steps", "1 passes", "1 examples"],
+    ),
     "a guess": (
         {"guess": 3e-4},
         ["0.0003 is a first guess beside what the policy names", "own learning rate, 0.5, is not used"],
@@ -45,7 +67,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
 
 
 def start_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if "optimizer steps" in r.getMessage() and r.levelname == "INFO"]
+    return [r.getMessage() for r in caplog.records if "optimizer step" in r.getMessage() and r.levelname == "INFO"]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -54,12 +76,15 @@ def test_a_training_begins_with_one_line(case: str, policy: Bundle, caplog: pyte
     caplog.set_level(logging.INFO, "lrpilot")
     training = Training(policy, **options)
     shown = repr(training.scheduler)
-    training.train(80)
+    steps = training.scheduler.planned_steps
+    training.train(steps)
     (line,) = start_lines(caplog)
     for text in present:
         assert text in line and text in shown
     assert not [text for text in absent if text in line or text in shown]
-    assert shown.startswith("PilotLR: after 0 steps\n") and repr(training.scheduler).startswith("PilotLR: after 80 ")
+    assert shown.startswith("PilotLR: after 0 steps\n") and repr(training.scheduler).startswith(
+        f"PilotLR: after {steps} step"
+    )
 
 
 def test_a_training_without_its_model_is_told_of_batch_norm(policy: Bundle, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,3 +108,25 @@ def test_a_resumed_training_is_not_announced_again(policy: Bundle, caplog: pytes
     second.resume(first.saved(), 40)
     second.train(80)
     assert start_lines(caplog) == [] and "the probe took" in repr(second.scheduler)
+
+
+def test_one_step_is_no_steps(policy: Bundle) -> None:
+    training = Training(policy)
+    for steps, title in ((1, "PilotLR: after 1 step"), (2, "PilotLR: after 2 steps")):
+        training.train(steps)
+        assert repr(training.scheduler).splitlines()[0] == title
+
+
+class Named(PilotLR):
+    """Of a name that HTML must escape."""
+
+
+Named.__name__ = "<Pilot & co>"
+
+
+def test_a_notebook_shows_the_same_sentences(policy: Bundle) -> None:
+    scheduler = Named(torch.optim.Adam([nn.Parameter(torch.ones(3))]), 80, policy)
+    title, *sentences = (html.escape(line.strip()) for line in repr(scheduler).splitlines())
+    shown = scheduler._repr_html_()
+    assert "&lt;Pilot &amp; co&gt;: after 0 steps" in title and "color" not in shown
+    assert shown == f"<div>{title}<ul>{''.join(f'<li>{sentence}</li>' for sentence in sentences)}</ul></div>"
