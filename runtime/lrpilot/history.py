@@ -38,6 +38,8 @@ class Decision:
         action: the policy's answer, usually in [-1, 1]; nan if it failed.
         applied: the action after a first guess and the guard.
         level: decades over the reference rate of the optimizer kind, before the envelope.
+        confidence: how clearly the loss fell in the probe, from 0, where it is mostly noise, to 1; nan at later
+            decisions and without a probe.
         event: the guard's event, or None.
         observation: features by name; `lrpilot.features` has their table.
         telemetry: measurements of the interval before the decision, by name; empty at the first decision.
@@ -49,6 +51,7 @@ class Decision:
     action: float
     applied: float
     level: float
+    confidence: float
     event: str | None
     observation: dict[str, float]
     telemetry: dict[str, float]
@@ -89,6 +92,8 @@ class Decision:
         lines += _block("saw", largest or ["nothing"])
         if odd:
             lines += _block("missed", wrap(f"not finite or not measured: {', '.join(odd)}", 88))
+        if self.confidence < 1:
+            lines += _block("doubted", [f"the probe saw much noise: confidence {self.confidence:.2g}, of 0 to 1"])
         lines += _block("answered", [f"{self.action:+.3g}, of -1 to 1"])
         rate = f"{self.lr:.3g}" if self.observation.get("first") else f"from {self.lr_before:.3g} to {self.lr:.3g}"
         lines += _block("did", [f"learning rate {rate}", f"level {self.level:+.2f} decades over the reference"])

@@ -12,6 +12,7 @@ The caller owns weights, gradients and losses. Per optimizer step it
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import telemetry
+from lrpilot import caution, telemetry
 from lrpilot.actions import ActionEquation, reference
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.climb import Climb
@@ -101,6 +102,7 @@ class Pilot:
         self.last_move = np.zeros(runs)
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
         self._grad0 = np.full(runs, np.nan)  # gradient norm before training
+        self.confidence, self._noise = np.full((2, runs), np.nan)  # of the probe's curve
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
@@ -182,6 +184,8 @@ class Pilot:
         norms = self.probes.grad_norm[:, :early]
         for i in np.flatnonzero(evident):
             self._grad0[i] = np.median(norms[i, np.isfinite(norms[i])])
+            curve = self.probes.loss[i, : self.probes.steps[i]]
+            self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)])
         marks = self.probes.landmarks()
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
@@ -293,8 +297,7 @@ class Pilot:
         answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs
         if self.interval is None:
-            blown, equation = self.observer.blown, self.protocol.action
-            action = self.protocol.guess.revised(answer, equation, self.anchor, self._guess, blown)
+            action = self._first_action(answer)
         if self.guarded:
             action, events = self._guard.check(
                 action, level=self.level, anchor=self.anchor, losses=None if self.interval is None else self._losses,
@@ -309,6 +312,18 @@ class Pilot:
         self.rises = self._restart.note(level, self.level, self.restarts)
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
+
+    def _first_action(self, answer: np.ndarray) -> np.ndarray:
+        """First actions (runs,) of a policy's answers, after caution and first guesses; what is no action stays."""
+        blown, equation, anchor = self.observer.blown, self.protocol.action, self.anchor
+        if self.guarded:
+            level = equation.apply(anchor, anchor, answer, True)
+            edge = np.minimum(np.where(blown, anchor + equation.below_blowup, np.inf), self.probes.shaken)
+            careful = caution.cautious(level, self.confidence, self._noise, edge)
+            lowered = (np.abs(answer) <= 1) & (careful < level)
+            answer = np.where(lowered, equation.invert(anchor, anchor, careful, True), answer)
+        sure = blown & ~(self.confidence < 1)
+        return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 
     def _second_chance(
         self, action: np.ndarray, events: list[str | None], interval: dict[str, np.ndarray]
@@ -353,7 +368,8 @@ class Pilot:
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
         # A loop that reports no losses is told so once, not at each decision.
         repeated = event == "loss_missing" and any(past.event == event for past in self.history)
-        self.history.append(Decision(self.step, before, lr, given, applied, level, event, features, interval))
+        sure = float(self.confidence[0]) if self.interval is None else math.nan
+        self.history.append(Decision(self.step, before, lr, given, applied, level, sure, event, features, interval))
         if event is not None and self.logs and not repeated:
             weight = logging.WARNING if is_alarm(event) else logging.DEBUG
             LOG.log(weight, "step %d: %s; the learning rate goes from %.3g to %.3g", self.step, event, before, lr)
@@ -376,7 +392,7 @@ class Pilot:
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
             "losses": self._losses.tolist(),
-            "grad0": self._grad0.tolist(),
+            "start": [self._grad0.tolist(), self.confidence.tolist(), self._noise.tolist()],
             "validation": self.pending_validation.tolist(),
             "guard": self._guard.state_dict(),
             "restart": self._restart.state_dict(),
@@ -409,7 +425,7 @@ class Pilot:
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]
         self._losses = np.array(state["losses"], np.float64).reshape(-1, self.runs)
-        self._grad0 = np.array(state["grad0"], np.float64)
+        self._grad0, self.confidence, self._noise = np.array(state["start"], np.float64)
         interval = state["interval"]
         self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
         self.observe(state["validation"])

@@ -34,8 +34,9 @@ SETTLE = 4  # losses before one can be suspicious
 FLAT = 1.0  # decades at the start whose mean loss is "the loss before training"
 ROUNDING = 1e-6  # of the loss: a smaller rise is none
 FEW = 10  # losses on the curve: below, it takes
-VOTES = 7, 5  # losses above a line, less those below, for an edge, else the second
-ENOUGH = 2  # the same where no more batches come, but a single one among the
+VOTES = 8, 7  # losses above a line, less those below, for an edge, else the second
+ENOUGH = 3  # the same where no more batches come, but a single one among the
+SEVERAL = 3  # losses above a line that are no edge, and yet a warning
 TOP = 4  # last levels, where a false edge costs little
 ACQUITTING = 2  # losses below a line that leave the odd ones out
 
@@ -182,6 +183,7 @@ class Probes:
         self.line = np.full(runs, np.nan)  # that the losses of other batches are compared with
         self.above, self.below = np.zeros((2, runs), np.int64)  # how many of them lie there
         self.halted = np.zeros(runs, np.int64)  # steps that checks have taken
+        self.shaken = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above a line
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
         self.total = np.zeros(runs)  # their exponential average, before the correction of its bias
@@ -318,6 +320,9 @@ class Probes:
             odd = late[(self.loss[i, late] > self.line[i]) | (late == self.suspect[i])]
             self.loss[i, odd] = self.grad_norm[i, odd] = np.nan
             self._smooth_anew(i)
+            if self.above[i] >= SEVERAL:
+                level = levels(self.loss.shape[1])[max(self.suspect[i] - 1, 0)]
+                self.shaken[i] = min(self.shaken[i], level)
             self.steps[i] = int(np.flatnonzero(np.isfinite(self.loss[i]))[-1]) + 1
         self.suspect[which] = -1
 
