@@ -41,7 +41,9 @@ class Case:
 
     def key(self) -> tuple[str, ...]:
         """All that the case says, as text that is the same in every process."""
-        return tuple(f"{f.name}={_text(getattr(self, f.name))}" for f in fields(self) if f.name not in ("kind", "floor"))
+        return tuple(
+            f"{f.name}={_text(getattr(self, f.name))}" for f in fields(self) if f.name not in ("kind", "floor")
+        )
 
 
 def _text(value: Any) -> str:

@@ -60,7 +60,7 @@ def surface(g: Generator) -> Callable[[Tensor], Tensor]:
 
 
 def near_waves(g: Generator) -> Sample:
-    """Half of the task of `networks.pretrained`, half of another one."""
+    """Half the targets of the task of `networks.pretrained`, plus those of another one."""
     old, new = surface(Generator().manual_seed(0)), surface(g)
 
     def sample(n: int, clean: bool) -> tuple[Tensor, Tensor]:
@@ -91,15 +91,15 @@ def product(g: Generator) -> Sample:
     return sample
 
 
-def uneven_noise(g: Generator, low: float = 0.02) -> Sample:
-    """`waves` with noise whose standard deviation rises from `low` to ten times that with x0. Clean data have it, too:
-    it is what a likelihood learns.
+def uneven_noise(g: Generator, low: float = 0.01) -> Sample:
+    """A wave (n, 1) of one feature, with noise whose standard deviation rises from `low` to three times that. Clean
+    data have it, too: it is what a likelihood learns.
     """
-    f = surface(g)
+    phase = 2 * math.pi * torch.rand(1, generator=g)
 
     def sample(n: int, clean: bool) -> tuple[Tensor, Tensor]:
-        x = torch.randn(n, FEATURES, generator=g)
-        return x, f(x) + low * 10 ** torch.sigmoid(2 * x[:, :1]) * torch.randn(n, 1, generator=g)
+        x = 4 * torch.rand(n, 1, generator=g) - 2
+        return x, torch.sin(1.5 * x + phase) + low * 3 ** torch.sigmoid(2 * x) * torch.randn(n, 1, generator=g)
 
     return sample
 
@@ -238,8 +238,8 @@ def digits(g: Generator, wrong: float = 0.0) -> Sample:
 
 @cache
 def _digits() -> tuple[Tensor, Tensor]:
-    data = load_digits()
-    return torch.from_numpy(data.images).float()[:, None] / 16, torch.from_numpy(data.target).long()
+    images, labels = load_digits(return_X_y=True)
+    return torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16, torch.tensor(labels, dtype=torch.long)
 
 
 def bars(g: Generator) -> Sample:

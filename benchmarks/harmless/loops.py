@@ -113,7 +113,7 @@ def _plain(training: Training) -> Any:
     case, model, params = training.case, training.model.train(), training.params
     optimizer = training.optimizer()
     loader = None if training.examples is None else training.loader()
-    scheduler = _pilot(training, optimizer, loader) if training.method in GUARDS else training.decay(optimizer)
+    scheduler: Any = _pilot(training, optimizer, loader) if training.method in GUARDS else training.decay(optimizer)
     for x, y in _batches(training, loader):
         loss = training.loss(x, y)
         optimizer.zero_grad()
@@ -188,9 +188,9 @@ class _WithLoss(nn.Module):
 
 
 def _lightning(training: Training) -> Any:
-    import lightning as L
+    from lightning import Callback, LightningModule, Trainer
 
-    class Module(L.LightningModule):
+    class Module(LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.model = training.model
@@ -210,13 +210,13 @@ def _lightning(training: Training) -> Any:
             total = self.trainer.estimated_stepping_batches
             return [optimizer], [PilotLR(optimizer, int(total), model=self, guards=GUARDS[training.method])]
 
-    callbacks: list[L.Callback] = []
+    callbacks: list[Callback] = []
     if training.method in GUARDS:
         from lrpilot.integrations.lightning import PilotCallback
 
         callbacks.append(PilotCallback())
     module, seen = Module(), [part[:SEEN] for part in training.validation]
-    trainer = L.Trainer(
+    trainer = Trainer(
         accelerator="cpu", max_epochs=training.case.length, callbacks=callbacks, gradient_clip_val=training.case.clip,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def squared(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.mse_loss(model(x), y)
+    return functional.mse_loss(model(x), y)
 
 
 def absolute(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.l1_loss(model(x), y)
+    return functional.l1_loss(model(x), y)
 
 
 def huber(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.huber_loss(model(x), y)
+    return functional.huber_loss(model(x), y)
 
 
 def quantile(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -32,35 +33,35 @@ def quantile(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Of classes, or of one class at each place of a sequence."""
     logits = model(x)
-    return F.cross_entropy(logits.flatten(0, -2), y.flatten())
+    return functional.cross_entropy(logits.flatten(0, -2), y.flatten())
 
 
 def smoothed(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(model(x), y, label_smoothing=0.1)
+    return functional.cross_entropy(model(x), y, label_smoothing=0.1)
 
 
 def binary(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(model(x), y)
+    return functional.binary_cross_entropy_with_logits(model(x), y)
 
 
 def weighted_binary(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Positives count twenty times."""
-    return F.binary_cross_entropy_with_logits(model(x), y, pos_weight=torch.tensor(20.0))
+    return functional.binary_cross_entropy_with_logits(model(x), y, pos_weight=torch.tensor(20.0))
 
 
 def focal(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Lin et al. 2017, with an exponent of 2."""
-    missed = F.binary_cross_entropy_with_logits(model(x), y, reduction="none")
+    missed = functional.binary_cross_entropy_with_logits(model(x), y, reduction="none")
     return ((1 - (-missed).exp()) ** 2 * missed).mean()
 
 
 def hinge(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Of a support vector machine, for targets 0 and 1."""
-    return F.relu(1 - (2 * y - 1) * model(x)).mean()
+    return functional.relu(1 - (2 * y - 1) * model(x)).mean()
 
 
 def margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.multi_margin_loss(model(x), y)
+    return functional.multi_margin_loss(model(x), y)
 
 
 def likelihood(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def likelihood(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def poisson(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return F.poisson_nll_loss(model(x), y)
+    return functional.poisson_nll_loss(model(x), y)
 
 
 def elbo(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -83,11 +84,12 @@ def elbo(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def reconstruction(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     images = x.flatten(1)
-    return F.mse_loss(model(images), images)
+    return functional.mse_loss(model(images), images)
 
 
 def contrast(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """InfoNCE of two views, within batches of 32, at a temperature of 0.1."""
-    one, other = (F.normalize(tower(view), dim=1) for tower, view in zip(model.towers, (x, y), strict=True))  # pyright: ignore
+    towers: Any = model.towers
+    one, other = (functional.normalize(tower(view), dim=1) for tower, view in zip(towers, (x, y), strict=True))
     parts = [a @ b.T / 0.1 for a, b in zip(one.split(32), other.split(32), strict=True)]
-    return torch.stack([F.cross_entropy(part, torch.arange(len(part))) for part in parts]).mean()
+    return torch.stack([functional.cross_entropy(part, torch.arange(len(part))) for part in parts]).mean()

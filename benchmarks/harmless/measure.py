@@ -80,10 +80,16 @@ def rows(names: Sequence[str], methods: Sequence[str], seeds: int, folder: Path)
     for case in map(BY_NAME.__getitem__, names):
         said = {"case": case.name, "kind": case.kind, "loop": case.loop, "steps": case.steps, "floor": case.floor}
         for seed in range(seeds):
-            of = {method: dict(ends[Job(case.name, seed, method)]) for method in wanted}
-            first = [result.pop("first") for result in of.values()][0]
-            out.append(said | {"seed": seed, "first": first} | of)
+            of = {method: ends[Job(case.name, seed, method)] for method in wanted}
+            first = of[RIVALS[0]]["first"]  # the same for all
+            out.append(
+                said | {"seed": seed, "first": first} | {method: _without_first(of[method]) for method in wanted}
+            )
     return out
+
+
+def _without_first(end: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in end.items() if name != "first"}
 
 
 def measure(quick: bool) -> dict[str, Any]:

@@ -11,12 +11,17 @@ from torch import Generator, Tensor, nn
 from benchmarks.harmless.data import FEATURES, surface
 
 
-def mlp(*widths: int, act: type[nn.Module] = nn.ReLU, norm: type[nn.Module] | None = None, drop: float = 0.0) -> nn.Module:
+def mlp(
+    *widths: int,
+    act: Callable[[], nn.Module] = nn.ReLU,
+    norm: Callable[[int], nn.Module] | None = None,
+    drop: float = 0.0,
+) -> nn.Module:
     """Linear layers; images are flattened first."""
     layers: list[nn.Module] = [nn.Flatten()]
     for a, b in pairwise(widths[:-1]):
         layers += [nn.Linear(a, b), *([norm(b)] if norm else []), act(), *([nn.Dropout(drop)] if drop else [])]
-    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 def convolutions(classes: int, side: int, norm: bool = False) -> nn.Module:
@@ -31,7 +36,9 @@ class Recurrent(nn.Module):
     each place.
     """
 
-    def __init__(self, cells: type[nn.LSTM | nn.GRU], features: int, out: int, vocabulary: int = 0, each: bool = False) -> None:
+    def __init__(
+        self, cells: type[nn.LSTM | nn.GRU], features: int, out: int, vocabulary: int = 0, each: bool = False
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, features) if vocabulary else None
         self.cells, self.head, self.each = cells(features, 32, batch_first=True), nn.Linear(32, out), each
@@ -45,7 +52,9 @@ class Recurrent(nn.Module):
 class Encoder(nn.Module):
     """Two layers of `nn.TransformerEncoderLayer` over tokens: logits of the mean, or at each place."""
 
-    def __init__(self, vocabulary: int, length: int, out: int, pre_norm: bool, each: bool = False, drop: float = 0.0) -> None:
+    def __init__(
+        self, vocabulary: int, length: int, out: int, pre_norm: bool, each: bool = False, drop: float = 0.0
+    ) -> None:
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, 32), nn.Parameter(0.02 * torch.randn(length, 32))
         self.layers = nn.Sequential(
@@ -113,7 +122,10 @@ class Factors(nn.Module):
 
 def pretrained() -> nn.Sequential:
     """An MLP that has learned the surface of generator 0, on fresh data."""
-    model, g = nn.Sequential(nn.Linear(FEATURES, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1)), Generator()
+    model, g = (
+        nn.Sequential(nn.Linear(FEATURES, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1)),
+        Generator(),
+    )
     f = surface(g.manual_seed(0))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(300):
