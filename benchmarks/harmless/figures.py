@@ -1,13 +1,12 @@
 """From the ends of trainings to regrets, and to what a method does to all of them.
 
-A row is one case and seed: case, kind, loop, steps, seed, first (loss), floor (of its loss), and for each method what
-`loops.run` returned of it.
+A row is one case and seed: case, kind, loop, steps, floor (of its loss), seed, first (loss), and for each method a
+dict: final (loss), and for a pilot level, anchor and events (the guard's, by name, with their numbers).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,12 +39,12 @@ def regret(row: Row, method: str) -> float:
 
 
 def alarms(row: Row, method: str) -> int:
-    return sum(map(is_alarm, row[method].get("events", ())))
+    return sum(n for name, n in row[method].get("events", {}).items() if is_alarm(name))
 
 
 def events(row: Row, method: str) -> str:
-    """The guard's events by name, with their numbers."""
-    return ", ".join(f"{name} {n}" for name, n in Counter(row[method].get("events", ())).items())
+    """The guard's events in words."""
+    return ", ".join(f"{name} {n}" for name, n in row[method].get("events", {}).items())
 
 
 def ruined(rows: Iterable[Row], method: str) -> list[Row]:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import command
 from benchmarks.harmless import page
 from benchmarks.harmless.figures import HEALTHY, health, summary
 from benchmarks.harmless.loops import GUARDS, METHODS, PILOT, RIVALS, run
@@ -30,6 +31,7 @@ from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation.run_cache import through
 from pipeline.paths import BENCHMARK_CACHE
+from pipeline.reporting import markdown
 
 OUT, PAGE = Path("benchmarks/results/harmless.json"), Path("docs/harmless.md")
 SEEDS = 5
@@ -75,21 +77,25 @@ def _train(job: Job) -> dict[Job, dict[str, Any]]:
 def rows(names: Sequence[str], methods: Sequence[str], seeds: int, folder: Path) -> list[dict[str, Any]]:
     """A row, as `figures` reads it, of each case and seed, with `methods` and all rivals."""
     wanted = list(dict.fromkeys((*methods, *RIVALS)))
-    ends = trained([Job(name, seed, method) for method in wanted for name in names for seed in range(seeds)], folder)
+    ends = trained([Job(name, seed, method) for seed in range(seeds) for name in names for method in wanted], folder)
     out = []
     for case in map(BY_NAME.__getitem__, names):
         said = {"case": case.name, "kind": case.kind, "loop": case.loop, "steps": case.steps, "floor": case.floor}
         for seed in range(seeds):
             of = {method: ends[Job(case.name, seed, method)] for method in wanted}
-            first = of[RIVALS[0]]["first"]  # the same for all
-            out.append(
-                said | {"seed": seed, "first": first} | {method: _without_first(of[method]) for method in wanted}
-            )
+            first = {"seed": seed, "first": _short(of[RIVALS[0]]["first"])}  # the same for all methods
+            out.append(said | first | {method: _written(end) for method, end in of.items()})
     return out
 
 
-def _without_first(end: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in end.items() if name != "first"}
+def _written(end: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row holds of a training."""
+    numbers = {name: _short(end[name]) for name in ("final", "level", "anchor") if name in end}
+    return numbers | ({"events": dict(Counter(end["events"]))} if "events" in end else {})
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -113,6 +119,14 @@ def missed(r: Mapping[str, Any]) -> list[str]:
     return out + [f"{name}, seed {seed}: no rival learns it, {share:.0%} of the way" for name, seed, share in ill]
 
 
+def write(r: Mapping[str, Any]) -> None:
+    """Write the results, a line of each row, and the part of the page."""
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in r["rows"])
+    head = json.dumps({name: value for name, value in r.items() if name != "rows"}, indent=1).removesuffix("\n}")
+    OUT.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    PAGE.write_text(markdown.fill(PAGE.read_text(encoding="utf-8"), OUT.stem, render(r)), encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Healthy small trainings, which a pilot must not ruin.")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is missed")
@@ -130,10 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(page.lines(rows(names, methods, 1 if args.quick else SEEDS, BENCHMARK_CACHE), methods))
         return 0
     r = measure(args.quick)
-    if args.quick:
-        print(render(r))
-    else:
-        command.write(r, render(r), OUT, PAGE)
+    print(render(r))
+    if not args.quick:
+        write(r)
     misses = missed(r)
     print(*(f"missed  {line}" for line in misses), sep="\n", file=sys.stderr)
     return int(args.check and bool(misses))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ def row(
 ) -> dict[str, Any]:
     """A training whose best rival ends at `best`, and the pilot at `final`."""
     ends: dict[str, Any] = {rival: {"final": best + i} for i, rival in enumerate(RIVALS)}
-    ends |= {method: {"final": final, "level": 0.5, "anchor": -0.25, "events": list(events)} for method in GUARDS}
+    ends |= {
+        method: {"final": final, "level": 0.5, "anchor": -0.25, "events": dict(Counter(events))} for method in GUARDS
+    }
     return {
         "case": "mine",
         "kind": "usual",
@@ -90,6 +94,18 @@ def test_the_page_shows_what_is_ruined_first() -> None:
 
 def test_lines_of_a_rival_have_no_level() -> None:
     assert trainings([row(0.2)], RIVALS[0]).endswith("| mine | 0 | linear 1e-3 | 1.2 | 0.2 | 0.2 | 0.00 |  |  | – |")
+
+
+def test_results_are_written_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n<!-- harmless -->\n<!-- /harmless -->\n")
+    monkeypatch.setattr(module, "OUT", tmp_path / "harmless.json")
+    monkeypatch.setattr(module, "PAGE", page)
+    r = result(row(0.2, ("spike",)), row(0.9, seed=1))
+    module.write(r)
+    text = module.OUT.read_text()
+    assert json.loads(text) == r and len(text.splitlines()) < 40
+    assert render(r) in page.read_text() and page.read_text().startswith("# Before")
 
 
 def test_keys_are_text_that_tells_all_trainings_apart() -> None:
