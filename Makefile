@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro behaviour original test browser mutants lint docs readability dist deps promote overhead guards \
-  benchmark experiment robust clean
+  harmless benchmark experiment robust clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -72,6 +72,9 @@ overhead: $(READY) ## measure what the scheduler costs, and say which bar it mis
 guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: 25 minutes
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.injected
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.thresholds
+
+harmless: $(READY) ## healthy small trainings, of which the pilot must ruin none: half an hour, then kept
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.harmless.measure --check
 
 benchmark: $(READY) artifacts/blind.onnx ## the shipped policy beside all rivals, on all held-out tasks: two hours, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.spread

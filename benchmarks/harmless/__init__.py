@@ -1,0 +1,1 @@
+"""Small healthy trainings that no pilot may ruin."""
