@@ -1,7 +1,7 @@
 """The first level where the probe has seen little: no higher than what people would have typed.
 
 A probe of few steps may see mostly noise. Its confidence is how clearly the smoothed loss fell: 0 where the fall is no
-larger than a lucky draw, 1 where it is `CLEAR` deviations. Where confidence lacks, a level above the prior of the
+larger than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence lacks, a level above the prior of the
 optimizer kind moves towards that prior:
 
     level <- prior + confidence (level - prior)        where level > prior
@@ -18,6 +18,7 @@ import numpy as np
 from lrpilot import evidence
 
 LUCKY, CLEAR = 0.5, 2.0  # deviations of a median by which the loss fell
+EDGELESS = 0.5
 WINDOW = 3  # losses of a median, and one in
 SHARE = 12  # of longer probes
 PRIOR = 0.25  # decades over the reference rate: between the rates that people type, 1e-3 and 3e-3 under Adam
@@ -25,8 +26,11 @@ NOISY, USUAL = 0.5, 0.4  # decades, and the noise above which the prior is lower
 BELOW_EDGE = 1.5  # decades
 
 
-def confidence(losses: np.ndarray) -> tuple[float, float]:
-    """Confidence, 0 to 1, and noise of a probe with these losses (n,), oldest first; 0 and nan of too few."""
+def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
+    """Confidence, 0 to 1, and noise of a probe with these losses (n,), oldest first; 0 and nan of too few.
+
+    edge: whether the probe has found one.
+    """
     if len(losses) < 2 * WINDOW:
         return 0.0, float("nan")
     width = max(WINDOW, len(losses) // SHARE)
@@ -36,14 +40,14 @@ def confidence(losses: np.ndarray) -> tuple[float, float]:
     fallen = start - float(np.median(windows, axis=1).min())
     deviations = fallen / max(scatter / width**0.5, 1e-12 * abs(start), 1e-300)
     sure = float(np.clip((deviations - LUCKY) / (CLEAR - LUCKY), 0.0, 1.0))
-    return sure, scatter / max(abs(start), 1e-300)
+    return sure if edge else EDGELESS * sure, scatter / max(abs(start), 1e-300)
 
 
-def cautious(level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, edge: np.ndarray) -> np.ndarray:
+def cautious(level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray) -> np.ndarray:
     """First levels (runs,) that take into account what a probe has seen.
 
-    confidence, noise (runs,): nan where there was no probe; edge (runs,): level at which the loss rose, else inf.
+    confidence, noise (runs,): nan where there was no probe; near_edge (runs,): highest level, or inf.
     """
     prior = PRIOR - NOISY * np.clip(np.nan_to_num(noise) - USUAL, 0.0, 1.0)
     towards = np.where((level > prior) & (confidence < 1), prior + confidence * (level - prior), level)
-    return np.minimum(towards, edge - BELOW_EDGE)
+    return np.minimum(towards, near_edge)

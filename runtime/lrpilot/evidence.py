@@ -40,8 +40,13 @@ def scatter(moves: np.ndarray) -> np.ndarray:
 
 
 def rise(reference: np.ndarray) -> float:
-    """How far above the median of `reference` (n,), n at least 2, oldest first, its line is."""
+    """How far above the median of `reference` (n,), n at least 2, oldest first, its line is.
+
+    A loss that never moves says nothing of how it moves: inf.
+    """
     moves = np.sort(np.abs(np.diff(reference)))
+    if not moves[-1]:
+        return math.inf
     usual = moves[len(moves) - 1 - int((1 - USUAL) * len(moves))]
     return float(max(WIDTH * (1 + DOUBT / len(moves)) * scatter(moves[None])[0], usual))
 

@@ -10,21 +10,20 @@ OTHER = Feature("of another version", "loss", sentence="")  # stands for a featu
 
 EVENTS = {
     "collapsed": "the weights were lost early; the training begins again, a decade lower",
-    "no_progress": "nothing was learned; the training begins again, a decade lower",
+    "no_progress": "nothing was learned, and the weights are damaged; the training begins again, a decade lower",
     "rise_undone": "the weights were lost after a rise; back to before it",
-    "loss_nonfinite": "the interval's loss is nan or inf",
-    "gradient_nonfinite": "the gradient norm is nan or inf",
+    "loss_nonfinite": "the loss is nan or inf to the end of the interval",
     "loss_missing": "no loss was reported in the interval",
-    "loss_runaway": "the loss is far above that before training",
-    "spike": "the last losses lie far above those of the intervals before",
-    "drift": "the loss has been rising for several intervals",
+    "loss_runaway": "nearly all of the latest losses lie above those before training",
+    "loss_rise": "the loss has given back half of what it had gained",
     "policy_failed": "the policy raised; the built-in schedule answers",
     "action_nonfinite": "the policy answered nan or inf; the built-in schedule answers",
     "action_out_of_bounds": "the policy answered outside [-1, 1]; the built-in schedule answers",
     "recovery": "after a cut the level climbs no faster than this, after a restart no higher",
+    "unearned": "no rise before the loss has fallen, and none too near the probe's edge",
 }
 
-ROUTINE = ("recovery",)  # follows other events, and is none of its own: no alarm, no mark, no warning
+ROUTINE = ("recovery", "unearned")  # part of a healthy training: no alarm, no mark, no warning
 
 
 def counted(number: str, noun: str, nouns: str | None = None) -> str:

@@ -14,6 +14,7 @@ device. Each decision of each run has at most one event; where several fit, the 
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
     recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
+    unearned              the policy raises the level before the loss has fallen, or too near the probe's edge: no rise
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the envelope; at decision 0 there is none to hold, and the range test's classical rule
@@ -81,6 +82,7 @@ class Guard:
         level: np.ndarray,
         anchor: np.ndarray,
         losses: np.ndarray | None,
+        earned: np.ndarray,
         probed: bool | np.ndarray = True,
         failed: bool = False,
     ) -> tuple[np.ndarray, list[str | None]]:
@@ -88,7 +90,7 @@ class Guard:
 
         answer (runs,): what the policy said; level, anchor (runs,): the present ones; losses (n, runs): those of the
         steps since the decision before, oldest first, n = 0 where none was reported, nan for one that is left out, None
-        at decision 0; probed, () or (runs,): whether decision 0 has a probe behind it; failed: the policy raised, and
+        at decision 0; earned (runs,): highest level that a rise may reach; probed, () or (runs,): whether decision 0 has a probe behind it; failed: the policy raised, and
         `answer` means nothing.
         """
         equation, first = self.equation, losses is None
@@ -103,11 +105,14 @@ class Guard:
                     loud = self._bounds() or _any(events)
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
-        if sane.all() and not (loud or failed):
+            unearned = equation.apply(level, anchor, answer, first) > np.maximum(earned, level) + 1e-9
+        if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
+        unearned &= ~held
+        safe = np.where(unearned, equation.invert(level, anchor, np.maximum(earned, level), first), safe)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
@@ -122,6 +127,7 @@ class Guard:
             "action_nonfinite": ~finite,
             "action_out_of_bounds": finite & ~sane,
             "recovery": over | (back & ~self.exempt & (wanted > level)),
+            "unearned": unearned,
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
 

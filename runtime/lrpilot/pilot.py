@@ -103,6 +103,8 @@ class Pilot:
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
         self._grad0 = np.full(runs, np.nan)  # gradient norm before training
         self.confidence, self._noise = np.full((2, runs), np.nan)  # of the probe's curve
+        self._near_edge = np.full(runs, np.inf)  # level that is too near the probe's edge
+        self.first = np.full(runs, np.nan)  # level that the first decision chose
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
@@ -179,14 +181,14 @@ class Pilot:
             return
         self._climb.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
+        marks = self.probes.landmarks()
         early = self.cadence.probe_steps // 3 + 1
         self._guard.losses.begin(evident, self.probes.climbed[:, :early])
         norms = self.probes.grad_norm[:, :early]
         for i in np.flatnonzero(evident):
             self._grad0[i] = np.median(norms[i, np.isfinite(norms[i])])
             curve = self.probes.loss[i, : self.probes.steps[i]]
-            self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)])
-        marks = self.probes.landmarks()
+            self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)], bool(marks.blown[i]))
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
@@ -283,6 +285,8 @@ class Pilot:
             new, move = np.where(which, new, self.level), np.where(which, move, self.last_move)
             highest = np.where(which, highest, self.highest)
         self.level, self.last_move, self.highest = new, move, highest
+        if first:
+            self.first = self.level.copy()
         if not self.in_probe:
             self.decision += 1
         self._place()
@@ -301,7 +305,7 @@ class Pilot:
         if self.guarded:
             action, events = self._guard.check(
                 action, level=self.level, anchor=self.anchor, losses=None if self.interval is None else self._losses,
-                probed=np.isfinite(self.observer.loss0), failed=failed,
+                earned=self._earned(), probed=np.isfinite(self.observer.loss0), failed=failed,
             )  # fmt: skip
             if self.interval is not None:
                 action, events = self._second_chance(action, events, self.interval)
@@ -319,11 +323,19 @@ class Pilot:
         if self.guarded:
             level = equation.apply(anchor, anchor, answer, True)
             edge = np.minimum(np.where(blown, anchor + equation.below_blowup, np.inf), self.probes.shaken)
-            careful = caution.cautious(level, self.confidence, self._noise, edge)
+            self._near_edge = edge - caution.BELOW_EDGE
+            careful = caution.cautious(level, self.confidence, self._noise, self._near_edge)
             lowered = (np.abs(answer) <= 1) & (careful < level)
             answer = np.where(lowered, equation.invert(anchor, anchor, careful, True), answer)
         sure = blown & ~(self.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
+
+    def _earned(self) -> np.ndarray:
+        """(runs,) highest level that a rise may reach."""
+        if self.interval is None:
+            return np.full(self.runs, np.inf)
+        limit = np.where(self._guard.losses.below_start(), self._near_edge, -np.inf)
+        return np.maximum(limit, self.first)
 
     def _second_chance(
         self, action: np.ndarray, events: list[str | None], interval: dict[str, np.ndarray]
@@ -392,7 +404,7 @@ class Pilot:
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
             "losses": self._losses.tolist(),
-            "start": [self._grad0.tolist(), self.confidence.tolist(), self._noise.tolist()],
+            "start": [values.tolist() for values in self._start()],
             "validation": self.pending_validation.tolist(),
             "guard": self._guard.state_dict(),
             "restart": self._restart.state_dict(),
@@ -425,7 +437,8 @@ class Pilot:
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]
         self._losses = np.array(state["losses"], np.float64).reshape(-1, self.runs)
-        self._grad0, self.confidence, self._noise = np.array(state["start"], np.float64)
+        for mine, values in zip(self._start(), state["start"], strict=True):
+            mine[:] = values
         interval = state["interval"]
         self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
         self.observe(state["validation"])
@@ -433,6 +446,10 @@ class Pilot:
         self._restart.load_state_dict(state["restart"])
         self.history = History.from_state(state["history"])
         self._place()
+
+    def _start(self) -> tuple[np.ndarray, ...]:
+        """What stays as it was at the first decision; each (runs,)."""
+        return self._grad0, self.confidence, self._noise, self._near_edge, self.first
 
     def _identity(self) -> dict[str, Any]:
         return {

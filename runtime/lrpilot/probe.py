@@ -33,8 +33,7 @@ LUCK = 2.0  # standard deviations by which the best smoothed loss counts as wors
 SETTLE = 4  # losses before one can be suspicious
 FLAT = 1.0  # decades at the start whose mean loss is "the loss before training"
 ROUNDING = 1e-6  # of the loss: a smaller rise is none
-FEW = 10  # losses on the curve: below, it takes
-VOTES = 8, 7  # losses above a line, less those below, for an edge, else the second
+VOTES = 8  # losses above a line, less those below, for an edge
 ENOUGH = 3  # the same where no more batches come, but a single one among the
 SEVERAL = 3  # losses above a line that are no edge, and yet a warning
 TOP = 4  # last levels, where a false edge costs little
@@ -304,7 +303,7 @@ class Probes:
         self.below += checked & ~above
         self.halted += checked
         votes = self.above - self.below
-        convicted = checked & (~np.isfinite(losses) | (votes >= np.where(self.count < FEW, *VOTES)))
+        convicted = checked & (~np.isfinite(losses) | (votes >= VOTES))
         self._acquit(checked & ~convicted & (self.below >= ACQUITTING))
         self._convict(convicted)
         return convicted
