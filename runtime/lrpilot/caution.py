@@ -24,6 +24,7 @@ SHARE = 12  # of longer probes
 PRIOR = 0.25  # decades over the reference rate: between the rates that people type, 1e-3 and 3e-3 under Adam
 NOISY, USUAL = 0.5, 0.4  # decades, and the noise above which the prior is lower
 BELOW_EDGE = 1.5  # decades
+TYPED = 0.5  # decades over the reference rate: the highest that people type; above it, a rise has to be earned
 LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to go lower
 
 

@@ -334,7 +334,7 @@ class Pilot:
         """(runs,) highest level that a rise may reach."""
         if self.interval is None:
             return np.full(self.runs, np.inf)
-        limit = np.where(self._guard.losses.below_start(), self._near_edge, -np.inf)
+        limit = np.where(self._guard.losses.below_start(), self._near_edge, np.minimum(caution.TYPED, self._near_edge))
         return np.maximum(limit, self.first)
 
     def _second_chance(
