@@ -1,8 +1,8 @@
 """The first level where the probe has seen little: no higher than what people would have typed.
 
-A probe of few steps may see mostly noise. Its confidence is how clearly the smoothed loss fell: 0 where the fall is no
-larger than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence lacks, a level above the prior of the
-optimizer kind moves towards that prior:
+A probe of few steps may see mostly noise. Its confidence is how clearly the loss fell: 0 where the fall is no larger
+than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence
+lacks, a level above the prior of the optimizer kind moves towards that prior:
 
     level <- prior + confidence (level - prior)        where level > prior
     prior  = PRIOR - NOISY * (noise - USUAL, from 0 to 1)

@@ -174,7 +174,7 @@ class Guard:
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss did: events in order of precedence, each (runs,) bool."""
-        missing = np.isnan(losses).all(axis=0) if len(losses) else np.ones(losses.shape[1:], bool)
+        missing: np.ndarray = np.all(np.isnan(losses), axis=0)  # true of none
         lost = ~missing & ~np.isfinite(_last(losses))
         self.losses.add(losses)
         above, risen = self.losses.above_start(), self.losses.given_back(GIVEN_BACK)

@@ -290,7 +290,7 @@ class Probes:
     def _suspect(self, which: np.ndarray, at: np.ndarray) -> None:
         """Halt the climb of the runs `which`, whose curves have risen at columns `at`, for other batches to decide."""
         self.suspect[which], self.above[which], self.below[which] = at[which], 1, 0
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             on = np.flatnonzero(np.isfinite(self.climbed[i, : at[i]]))
             self.line[i] = evidence.line(
                 self.climbed[i, on[: max(int(np.sum(on <= self._lowest(i))), evidence.RECENT)]]
@@ -318,9 +318,9 @@ class Probes:
         self.steps[which] = self.suspect[which] + 1
 
     def _acquit(self, which: np.ndarray) -> None:
-        """Leave the odd losses of the runs `which` out: the suspect, and what is above the line since the curve's best."""
-        for i in np.flatnonzero(which):
-            late = np.arange(self._lowest(i) + 1, self.suspect[i] + 1)
+        """Leave the odd losses of the runs `which` out: the suspect, and what is above the line since the best."""
+        for i in np.flatnonzero(which).tolist():
+            late = np.arange(self._lowest(i) + 1, int(self.suspect[i]) + 1)
             odd = late[(self.loss[i, late] > self.line[i]) | (late == self.suspect[i])]
             self.loss[i, odd] = self.grad_norm[i, odd] = np.nan
             self._smooth_anew(i)
@@ -341,7 +341,7 @@ class Probes:
         self.total[run] = self.curve[run, n - 1] * (1 - keep**n)
 
     def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
-        """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns them by how many are there."""
+        """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns the runs by their count."""
         if np.count_nonzero(self.broken_losses.skips):
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
