@@ -171,8 +171,8 @@ class Guard:
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss did: events in order of precedence, each (runs,) bool."""
-        missing = np.isnan(losses).all(axis=0) if len(losses) else np.ones(losses.shape[1:], bool)
-        lost = ~missing & ~np.isfinite(_last(losses))
+        missing = np.isnan(losses).all(axis=0)  # of none, all are
+        lost = ~missing & ~np.isfinite(_last(losses)) if len(losses) else ~missing
         self.losses.add(losses)
         above, risen = self.losses.above_start(), self.losses.given_back(GIVEN_BACK)
         return {
