@@ -40,6 +40,7 @@ def methods() -> list[Method]:
         Learned("policy", "policy_steps", policy),
         Learned("policy", "policy_val_steps", policy, validation=True),
         Learned("control", "hold", policy, epochs=True, ablation="hold"),
+        Learned("control", "unguarded", policy, epochs=True, guarded=False),
         Learned("control", "hold_steps", policy, ablation="hold"),
     ]
 

@@ -66,6 +66,7 @@ NAMES = {
     "control.mean_lr": "replay of the policy's mean curve",
     HOLD: "first level held",
     "control.hold_steps": "first level held, not told of the data",
+    "control.unguarded": "learned policy, without guards",
     "control.no_loss": "the policy without the loss",
 }
 

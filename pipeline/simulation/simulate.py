@@ -38,6 +38,7 @@ def simulate(
     act: Act,
     *,
     probed: bool = True,
+    guards: bool = True,
     val_examples: int = 128,
     show_validation: bool | np.ndarray = True,
     show_epochs: bool | np.ndarray = True,
@@ -53,14 +54,15 @@ def simulate(
     for all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of
     `val_examples`, and at the end on all. With `milestones`, in completed steps, it is measured and given there
     instead. `show_epochs`, () or (K,): whether the pilot knows the length of an epoch and the number of examples.
-    `guess` (K,) are first guesses of the rate, nan for none. With `kin`, runs train as one with their base until they
+    `guess` (K,) are first guesses of the rate, nan for none. `guards`: whether they
+    check what the pilot decides. With `kin`, runs train as one with their base until they
     depart from it; none of them may begin again.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
     sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     pilot = Pilot(
-        protocol, n, kind_of(workload), runs=k, probed=probed,
+        protocol, n, kind_of(workload), runs=k, probed=probed, guards=guards,
         steps_per_epoch=sizes[0], examples=sizes[1], guess=guess,
     )  # fmt: skip
     if kin is None:

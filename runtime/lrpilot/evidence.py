@@ -27,6 +27,7 @@ REFERENCE = 16  # losses that the latest are compared with, at most
 FEWEST = 5  # at least
 JUDGED = 10  # latest losses
 AGREE = 9  # of them have to lie on one side
+MOST = 19  # of REFERENCE + JUDGED: as unlikely by luck
 STATE = ("start", "best", "past", "fresh")
 
 
@@ -108,9 +109,10 @@ class Losses:
         return self._above(self.best) & ~(self.middle - _medians(self.best) < share * gained)
 
     def below_start(self) -> np.ndarray:
-        """(runs,) bool: whether the latest losses lie below the median of those before training."""
+        """(runs,) bool: whether the latest losses lie below the median of those before training, or most of many."""
         with np.errstate(invalid="ignore"):
-            return (self.past[:, -JUDGED:] < _medians(self.start)[:, None]).sum(axis=1) >= AGREE
+            below = self.past < _medians(self.start)[:, None]
+        return (below[:, -JUDGED:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:
         """(runs,) bool: whether a loss (runs,) lies above the start by so many times what it scatters or has gained."""

@@ -325,8 +325,8 @@ class Pilot:
             edge = np.minimum(np.where(blown, anchor + equation.below_blowup, np.inf), self.probes.shaken)
             self._near_edge = edge - caution.BELOW_EDGE
             careful = caution.cautious(level, self.confidence, self._noise, self._near_edge)
-            lowered = (np.abs(answer) <= 1) & (careful < level)
-            answer = np.where(lowered, equation.invert(anchor, anchor, careful, True), answer)
+            changed = (np.abs(answer) <= 1) & (careful != level)
+            answer = np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
         sure = blown & ~(self.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 

@@ -39,6 +39,7 @@ SEVERAL = 3  # losses above a line that are no edge, and yet a warning
 TOP = 4  # last levels, where a false edge costs little
 ACQUITTING = 2  # losses below a line that leave the odd ones out
 
+
 @cache
 def levels(probe_steps: int) -> np.ndarray:
     """(probe_steps,) level z of each probing step; not to be written to."""
@@ -280,7 +281,9 @@ class Probes:
         out, widths = np.zeros(len(self.running), bool), _widths(self.loss.shape[1])
         for n, rows in groups:
             if n > SETTLE:
-                self.line[rows] = _line(self.curve[rows, :n], evidence.scatter(self.moves[rows, : n - 2]), widths, share)
+                self.line[rows] = _line(
+                    self.curve[rows, :n], evidence.scatter(self.moves[rows, : n - 2]), widths, share
+                )
                 out[rows] = self.curve[rows, n - 1] > self.line[rows]
         return out
 
@@ -289,7 +292,9 @@ class Probes:
         self.suspect[which], self.above[which], self.below[which] = at[which], 1, 0
         for i in np.flatnonzero(which):
             on = np.flatnonzero(np.isfinite(self.climbed[i, : at[i]]))
-            self.line[i] = evidence.line(self.climbed[i, on[: max(int(np.sum(on <= self._lowest(i))), evidence.RECENT)]])
+            self.line[i] = evidence.line(
+                self.climbed[i, on[: max(int(np.sum(on <= self._lowest(i))), evidence.RECENT)]]
+            )
 
     def _lowest(self, run: int) -> int:
         """The column at which the curve of one run was at its best."""

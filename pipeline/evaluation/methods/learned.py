@@ -26,6 +26,7 @@ class Learned(Method):
     validation: bool = False  # the validation loss, at the milestones
     epochs: bool = False  # how long an epoch is, and how many examples there are
     unprobed: bool = False  # it begins without a probe
+    guarded: bool = True  # guards check its answers
     guess: float | None = None  # a first guess of the rate
     ablation: str | None = None  # one of ABLATIONS
 
@@ -33,7 +34,7 @@ class Learned(Method):
         return super().content() | {"policy": policy_content(self.policy)}
 
     def together(self) -> tuple[Hashable, ...]:
-        return ("policies", policy_content(self.policy)[1], self.unprobed)
+        return ("policies", policy_content(self.policy)[1], self.unprobed, self.guarded)
 
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
@@ -42,7 +43,7 @@ class Learned(Method):
         act = follow_policy(side_by_side([made[m.policy, m.ablation] for m in methods]))
         return simulate(
             workload, seeds, bundles[methods[0].policy].protocol, act,
-            probed=not methods[0].unprobed, val_examples=VAL_EXAMPLES,
+            probed=not methods[0].unprobed, guards=methods[0].guarded, val_examples=VAL_EXAMPLES,
             show_validation=np.array([method.validation for method in methods]),
             show_epochs=np.array([method.epochs for method in methods]),
             guess=np.array([np.nan if method.guess is None else method.guess for method in methods]),
