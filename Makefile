@@ -69,9 +69,8 @@ promote: $(READY) ## make the policy of the last repro (of PROFILE=name) the one
 overhead: $(READY) ## measure what the scheduler costs, and say which bar it misses: 12 minutes on an idle machine
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.overhead.measure --check
 
-guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: 25 minutes
+guards: $(READY) ## inject faults into trainings, with guards and without, and write docs/guards.md: a minute
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.injected
-	$(IN_VENV) PYTHONPATH=. python -m benchmarks.guards.thresholds
 
 harmless: $(READY) ## healthy small trainings, of which the pilot must ruin none: half an hour, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.harmless.measure --check

@@ -4,7 +4,7 @@
 
 `lrpilot.torch.PilotLR` drives the trainings with the shipped policy, or with a faulty one made of it. The result of a
 training is its final loss on clean validation data. A training that stopped, or ended without a finite loss, counts as
-failed. The results of `benchmarks.guards.thresholds` in the same file are kept.
+failed.
 """
 
 from __future__ import annotations
@@ -103,46 +103,9 @@ def faults_table(rows: list[dict[str, Any]]) -> str:
     return markdown.table(head, lines, "l" * len(head))
 
 
-def recorded_table(rows: list[dict[str, float]]) -> str:
-    """How often the guards fire on recorded trainings, in Markdown."""
-    head = ("`SPIKE`", "`DRIFT`", "`SHARE`", "`spike`", "`drift`", "`loss_runaway`", "ended well", "rose",
-            "diverged late")  # fmt: skip
-    lines = []
-    for row in rows:
-        thresholds = [f"{row[name]:g}" for name in ("spike", "drift", "share")]
-        rates = [f"{row[f'{name}_per_decision']:.2f} %" for name in ("spike", "drift", "loss_runaway")]
-        alarmed = [f"{row[f'{name}_alarmed']:.1f} %" for name in ("well", "rose", "late")]
-        lines.append([*thresholds, *rates, *alarmed])
-    return markdown.table(head, lines, "l" * len(head))
-
-
-def driven_table(rows: list[dict[str, Any]]) -> str:
-    """What the guards cost and save on the pipeline's own trainings, in Markdown."""
-    head = ("decades too high", "trainings", "decades gained", "equal", "better", "worse",
-            "events of one training per task")  # fmt: skip
-    lines = []
-    for row in rows:
-        gained = f"{row['gained']:+.3f} ± {row['gained_se']:.3f}"
-        counts = [str(row[name]) for name in ("equal", "better", "worse")]
-        lines.append([f"{row['error']:g}", str(row["runs"]), gained, *counts, _events(row["events"])])
-    return markdown.table(head, lines, "l" * len(head))
-
-
-TABLES = {"faults": faults_table, "recorded": recorded_table, "driven": driven_table}
-
-
 def render(page: str, results: dict[str, Any]) -> str:
-    """The page with each section's table between its marks. All other text stays."""
-    for name, table in TABLES.items():
-        page = markdown.fill(page, name, table(results[name]))
-    return page
-
-
-def write(sections: dict[str, Any]) -> None:
-    """Replace sections of the results, and render the page."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    RESULTS.write_text(json.dumps(known | sections, indent=1) + "\n")
-    PAGE.write_text(render(PAGE.read_text(), known | sections))
+    """The page with the table between its marks. All other text stays."""
+    return markdown.fill(page, "faults", faults_table(results["faults"]))
 
 
 def main() -> None:
@@ -150,7 +113,9 @@ def main() -> None:
     logging.getLogger("lrpilot").setLevel(logging.CRITICAL)  # every event is a warning
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write({"faults": [run(fault) for fault in FAULTS]})
+        results = {"faults": [run(fault) for fault in FAULTS]}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    PAGE.write_text(render(PAGE.read_text(), results))
 
 
 if __name__ == "__main__":

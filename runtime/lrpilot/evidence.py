@@ -128,6 +128,7 @@ class Losses:
         latest = np.full(self.best.shape, np.nan)
         latest[:, -JUDGED:] = self.past[:, -JUDGED:]
         self.best[best], self.start[start] = latest[best], latest[start]
+        self.past[best | start, :-JUDGED] = np.nan  # lest what was better before be the best time again
         self.fresh[best | start] = 0.0
 
     def accept(self, which: np.ndarray) -> None:

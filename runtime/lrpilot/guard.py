@@ -72,7 +72,7 @@ class Guard:
         self.strikes = np.zeros(runs)  # times that the level `struck` was lowered for a finite loss
         self.struck = np.full(runs, np.inf)
         self.high = np.full(runs, np.nan)  # the loss that raised an alarm last
-        self.doubted = np.zeros(runs)  # 1 where the level was cut for a loss that was not finite
+        self.doubted = np.zeros(runs)  # 1 where the event before was a loss that was not finite
         self._calm = True  # whether no level is bounded, and no event counted
 
     def check(
@@ -174,8 +174,8 @@ class Guard:
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss did: events in order of precedence, each (runs,) bool."""
-        missing: np.ndarray = np.all(np.isnan(losses), axis=0)  # true of none
-        lost = ~missing & ~np.isfinite(_last(losses))
+        missing: np.ndarray = np.all(np.isnan(losses), axis=0)  # of none, all are
+        lost = ~missing & ~np.isfinite(_last(losses)) if len(losses) else ~missing
         self.losses.add(losses)
         above, risen = self.losses.above_start(), self.losses.given_back(GIVEN_BACK)
         return {
@@ -208,7 +208,7 @@ class Guard:
         # A loss that was not finite, and is again at once, was none of the rate's doing.
         clear = (self.doubted > 0) & ~(event | missing)
         self.restore_to = np.where(clear & (self.restore_to > -np.inf), self.release, self.restore_to)
-        self.doubted = np.where(event | clear, (lowered & wild).astype(float), self.doubted)
+        self.doubted = np.where(event | clear, wild.astype(float), self.doubted)
         risen = self.lid + np.where(event | missing, 0.0, RECOVER)
         self.lid = np.where(lowered, lower, np.where((risen < self.release) & ~clear, risen, np.inf))
         return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)

@@ -14,8 +14,8 @@ steps after its warm-up are made is sent back to its start only if its weights a
 loss is above that before training, or has been since it began, or where the gradient has nearly vanished. One whose
 weights are lost before it has learned, for they are not finite or its loss is out of all bounds, is sent back at once.
 It begins again at a tenth of its highest rate, but no lower than a probe would: below that no training learns anything.
-This happens once. If it has learned nothing after as many steps again, the rate was not the cause, and it gets its
-level back.
+This happens once. If it has learned nothing in as many steps as it had for that, the rate was not the cause, and it
+gets its level back.
 
 After a rise, a training whose weights are lost is sent back to the level before the rise. Should it lose them again,
 it goes `FURTHER` below that. A loss that is merely high is the guards' business: its cause may not be the rate.
@@ -91,7 +91,7 @@ class Restart:
         late = self.waiting & (step >= due)
         begin = self.waiting & (lost | (late & self.damaged & (level > high - NEAR)))
         self.waiting = self.waiting & ~(late | begin)
-        self.due_again = np.where(begin, 2 * step, self.due_again)
+        self.due_again = np.where(begin, step + due, self.due_again)
         self.level_before = np.where(begin, level, self.level_before)
         ruined = (self.watch > 0) & lost
         lower = np.where(begin, np.maximum(high - LOWER, LOW), self.way_back)
