@@ -186,7 +186,8 @@ class Pilot:
         self._guard.losses.begin(evident, self.probes.climbed[:, :early])
         norms = self.probes.grad_norm[:, :early]
         for i in np.flatnonzero(evident):
-            self._grad0[i] = np.median(norms[i, np.isfinite(norms[i])])
+            known = norms[i, np.isfinite(norms[i])]
+            self._grad0[i] = np.median(known) if len(known) else np.nan
             curve = self.probes.loss[i, : self.probes.steps[i]]
             self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)], bool(marks.blown[i]))
         edge = self.protocol.action.edge(marks)

@@ -112,11 +112,17 @@ def _alike(loss: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
         yield rows, columns, np.ascontiguousarray(loss[np.ix_(rows, columns)])  # the order decides how sums round
 
 
+def _broken(losses: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """(runs,) bool: which of losses (runs,) are not finite, or wild beside the largest (runs,) on their curve."""
+    return ~(np.isfinite(losses) & ~((np.abs(losses) > WILD * largest) & (largest > 0)))
+
+
 def blew_up(loss: np.ndarray, done: int) -> np.ndarray:
     """(runs,) bool: whether a curve that ends with step `done` ends with a blow-up; loss (runs, probe_steps)."""
     past, keep, widths = loss[:, :done], smoothing(loss.shape[1]), _widths(loss.shape[1])
-    blown = ~np.isfinite(past[:, -1])
     with np.errstate(all="ignore"):
+        largest = np.fmax.reduce(np.abs(np.where(np.isfinite(past), past, np.nan))[:, :-1], axis=1, initial=0.0)
+        blown = _broken(past[:, -1], largest)
         for rows, columns, losses in _alike(past):
             if len(columns) > SETTLE and columns[-1] == done - 1:
                 curve = smooth_curve(losses, keep)
@@ -210,12 +216,14 @@ class Probes:
         checked = running & (self.suspect >= 0)
         climbing, ended = running & ~checked, np.zeros(len(running), bool)
         if np.count_nonzero(checked):
-            ended = self._vote(checked, losses)
+            self.halted += checked
+            if loss is not None:  # one that is repeated is no other batch's
+                ended = self._vote(checked, losses)
         at = step - self.halted
         self.steps = np.where(climbing, at + 1, self.steps)
         with np.errstate(all="ignore"):
             size = np.abs(losses)
-            broken = climbing & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
+            broken = climbing & _broken(losses, self.largest)
             good, announced, anew = climbing & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
             if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
                 announced = self._risen(self._groups(broken), 0.5)
@@ -303,10 +311,11 @@ class Probes:
     def _vote(self, checked: np.ndarray, losses: np.ndarray) -> np.ndarray:
         """Compare losses (runs,) of the runs `checked` with their lines; (runs,) bool: whose probe has ended."""
         with np.errstate(invalid="ignore"):
+            if np.count_nonzero(self.broken_losses.skips):
+                losses = self._caught_up(checked, losses)
             above = ~(losses <= self.line)  # nan is
         self.above += checked & above
         self.below += checked & ~above
-        self.halted += checked
         votes = self.above - self.below
         convicted = checked & (~np.isfinite(losses) | (votes >= VOTES))
         self._acquit(checked & ~convicted & (self.below >= ACQUITTING))
@@ -337,8 +346,9 @@ class Probes:
         self.curve[run], self.moves[run] = np.nan, np.nan
         self.curve[run, :n] = smooth_curve(losses[None], keep)[0]
         self.moves[run, : n - 1] = np.abs(np.diff(losses))
-        self.count[run], self.latest[run] = n, losses[-1]
-        self.total[run] = self.curve[run, n - 1] * (1 - keep**n)
+        self.count[run], self.latest[run], self.total[run] = n, losses[-1], 0.0
+        for loss in losses:
+            self.total[run] = keep * self.total[run] + (1 - keep) * loss
 
     def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
         """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns the runs by their count."""
