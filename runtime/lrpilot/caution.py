@@ -24,7 +24,7 @@ SHARE = 12  # of longer probes
 PRIOR = 0.25  # decades over the reference rate: between the rates that people type, 1e-3 and 3e-3 under Adam
 NOISY, USUAL = 0.5, 0.4  # decades, and the noise above which the prior is lower
 BELOW_EDGE = 1.5  # decades
-TYPED = 0.5  # decades over the reference rate: the highest that people type; above it, a rise has to be earned
+STRIDE = 0.006  # of the norm of the weights: to steps longer than that no rise leads
 LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to go lower
 
 
@@ -49,12 +49,13 @@ def _prior(noise: np.ndarray) -> np.ndarray:
     return PRIOR - NOISY * np.clip(np.nan_to_num(noise) - USUAL, 0.0, 1.0)
 
 
-def cautious(level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray) -> np.ndarray:
+def cautious(level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray, blown: np.ndarray) -> np.ndarray:
     """First levels (runs,) that take into account what a probe has seen.
 
-    confidence, noise (runs,): nan where there was no probe; near_edge (runs,): highest level, or inf.
+    confidence, noise (runs,): nan where there was no probe; near_edge (runs,): highest level, or inf; blown
+    (runs,) bool: whether an edge was found.
     """
     prior = _prior(noise)
     towards = np.where((level > prior) & (confidence < 1), prior + confidence * (level - prior), level)
-    groundless = (confidence < 1) & np.isinf(near_edge)
+    groundless = (confidence < 1) & ~blown
     return np.minimum(np.where(groundless, np.maximum(towards, prior - LOWEST), towards), near_edge)

@@ -325,7 +325,7 @@ class Pilot:
             level = equation.apply(anchor, anchor, answer, True)
             edge = np.minimum(np.where(blown, anchor + equation.below_blowup, np.inf), self.probes.shaken)
             self._near_edge = edge - caution.BELOW_EDGE
-            careful = caution.cautious(level, self.confidence, self._noise, self._near_edge)
+            careful = caution.cautious(level, self.confidence, self._noise, self._near_edge, blown)
             changed = (np.abs(answer) <= 1) & (careful != level)
             answer = np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
         sure = blown & ~(self.confidence < 1)
@@ -335,7 +335,11 @@ class Pilot:
         """(runs,) highest level that a rise may reach."""
         if self.interval is None:
             return np.full(self.runs, np.inf)
-        limit = np.where(self._guard.losses.below_start(), self._near_edge, np.minimum(caution.TYPED, self._near_edge))
+        with np.errstate(all="ignore"):
+            stride = self.interval["update_norm"] / self.interval["weight_norm"] / self._climb.factors(self.step)
+            long = self.level + np.log10(caution.STRIDE / stride)  # level at which a step would be that long
+        limit = np.minimum(np.where(np.isnan(long), np.inf, long), self._near_edge)
+        limit = np.where(self._guard.losses.below_start(), limit, np.minimum(limit, caution.PRIOR))
         return np.maximum(limit, self.first)
 
     def _second_chance(
