@@ -45,6 +45,15 @@ def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
     return sure if edge else EDGELESS * sure, scatter / max(abs(start), 1e-300)
 
 
+def near_edge(edge: np.ndarray, shaken: np.ndarray) -> np.ndarray:
+    """Levels (runs,) that are as near the probe's edge as they may be.
+
+    edge (runs,): inf where none was found; shaken (runs,): level of a rise that was no edge and yet a warning, or inf.
+    It counts above the prior alone.
+    """
+    return np.minimum(edge - BELOW_EDGE, np.maximum(shaken - BELOW_EDGE, PRIOR))
+
+
 def _prior(noise: np.ndarray) -> np.ndarray:
     return PRIOR - NOISY * np.clip(np.nan_to_num(noise) - USUAL, 0.0, 1.0)
 

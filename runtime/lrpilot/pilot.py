@@ -323,8 +323,8 @@ class Pilot:
         blown, equation, anchor = self.observer.blown, self.protocol.action, self.anchor
         if self.guarded:
             level = equation.apply(anchor, anchor, answer, True)
-            edge = np.minimum(np.where(blown, anchor + equation.below_blowup, np.inf), self.probes.shaken)
-            self._near_edge = edge - caution.BELOW_EDGE
+            edge = np.where(blown, anchor + equation.below_blowup, np.inf)
+            self._near_edge = caution.near_edge(edge, self.probes.shaken)
             careful = caution.cautious(level, self.confidence, self._noise, self._near_edge, blown)
             changed = (np.abs(answer) <= 1) & (careful != level)
             answer = np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
