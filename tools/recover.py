@@ -40,11 +40,11 @@ def recover(top: Path = Path(".")) -> list[str]:
         torn = [lock for lock in (top / "dvc.lock", *top.glob("profiles/*/dvc.lock")) if is_torn(lock)]
         for lock in torn:
             lock.replace(lock.with_suffix(".lock.torn"))
-        told = [f"{lock} was cut short; it is {lock.name}.torn now, and DVC makes a new one" for lock in torn]
+        messages = [f"{lock} was cut short; it is {lock.name}.torn now, and DVC makes a new one" for lock in torn]
         if is_stale(working / "rwlock"):
             (working / "rwlock").unlink()
-            told.append(f"{working / 'rwlock'} of a DVC that was killed is removed")
-    return told
+            messages.append(f"{working / 'rwlock'} of a DVC that was killed is removed")
+    return messages
 
 
 def is_torn(lock: Path) -> bool:
