@@ -9,7 +9,7 @@ group is killed with signal 9. Then the same command is called again, with no fi
 these calls runs to its end, and all that it made is compared with a run that nothing disturbed. The others end when
 they have gone on: when they recorded a task that the killed call had not recorded, or began a later stage than it. A
 task is recorded after the stores, locks and caches of the set-up are open. Rows are kept in `.benchmark_cache`, so a
-study that ended early goes on where it was. Keys:
+study that ended early goes on where it was, unless a file of the repository has changed since. Keys:
 
     kills, every_s                        how many, and the time between two of them
     before, making, recording, later      kills before the first stage began; in it, before MLflow's database was whole;
@@ -24,7 +24,6 @@ and quick, processor.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -53,14 +52,12 @@ PROFILE = "tiny"
 ROOT = Path("profiles") / PROFILE
 EVERY = 0.5  # s between two moments of a kill
 COMPLETED = 10  # one in so many calls after a kill runs to its end
-CODE = ("Makefile", "dvc.yaml", "params.yaml", f"params/{PROFILE}.yaml")
-CODE += ("tools", "experiments", "pipeline", "policy", "runtime")
 FIRST, PHASES = "collect", ("before", "making", "recording", "later")
 LIMIT = 1800  # s in which a call must go on
 UNDISTURBED = 0.0  # in place of the moment of a kill
 # They state how long something took.
 TIMED = {str(ROOT / artefact.path) for artefact in (Paths.collect_metrics, Paths.evaluation, Paths.report)}
-DATE = "2020-01-01T00:00:00Z"  # of the commit, whose hash then follows from its files; policies state it
+DATE = "2020-01-01T00:00:00Z"  # of the commit, whose hash, which policies state, then follows from its files
 
 
 @dataclass(frozen=True)
@@ -82,19 +79,17 @@ class Call:
 
 
 def prepare(clone: Path) -> str:
-    """Make `clone` a committed copy of the working tree; returns what names the code of `make repro` in it."""
+    """Make `clone` a committed copy of the working tree; returns the commit's hash."""
     listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in subprocess.check_output(listed, text=True).split("\0"):
         if Path(name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, clone / name)
-    commit(clone)
-    words = ("git", "rev-parse", *(f"HEAD:{name}" for name in CODE))
-    return hashlib.sha256(subprocess.check_output(words, cwd=clone)).hexdigest()
+    return commit(clone)
 
 
-def commit(clone: Path) -> None:
-    """Commit all files of a folder, and give it this environment as `.venv`."""
+def commit(clone: Path) -> str:
+    """Commit all files of a folder, and give it this environment as `.venv`; returns the commit's hash."""
     env = os.environ | {"GIT_AUTHOR_DATE": DATE, "GIT_COMMITTER_DATE": DATE}
     author = ("-c", "user.name=kills", "-c", "user.email=kills@example.org")
     for words in (("init", "-q"), ("add", "-A"), (*author, "commit", "-qm", "all")):
@@ -105,6 +100,7 @@ def commit(clone: Path) -> None:
         if path.name != "ready":
             (venv / path.name).symlink_to(path)
     (venv / "ready").touch()  # newer than what it is made from, so that make sets up nothing
+    return subprocess.check_output(("git", "rev-parse", "HEAD"), cwd=clone, text=True).strip()
 
 
 @contextmanager
@@ -188,8 +184,8 @@ def measure(quick: bool) -> dict[str, Any]:
     whole = {UNDISTURBED, *moments[COMPLETED - 1 :: COMPLETED]}
     with tempfile.TemporaryDirectory(prefix="kills-") as made:
         source = Path(made, "source")
-        code = prepare(source)
-        keys = {moment: ("kills", code, moment) for moment in (UNDISTURBED, *moments)}
+        revision = prepare(source)
+        keys = {moment: ("kills", revision, moment) for moment in (UNDISTURBED, *moments)}
         return figures(through(BENCHMARK_CACHE, keys, partial(rows, whole=whole, source=source))) | {"quick": quick}
 
 
