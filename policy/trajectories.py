@@ -67,11 +67,11 @@ SCHEMA = pa.schema(
         ("weight_norm", pa.float64()),
         ("val_loss", pa.float64()),
         ("val_error", pa.float64()),
-        ("probe_loss", pa.list_(pa.float64())),  # decision 0 of probed runs, else null
+        ("probe_loss", pa.list_(pa.float64())),  # by level of the climb; decision 0 of probed runs, else null
         ("probe_grad", pa.list_(pa.float64())),
         ("probe_cos", pa.list_(pa.float64())),
         ("probe_moved", pa.list_(pa.float64())),
-        ("probe_used", pa.int64()),
+        ("probe_used", pa.int64()),  # levels that the curves cover
         ("probe_start", pa.float64()),  # norm of the weights before it
         ("terminated", pa.bool_()),
         ("truncated", pa.bool_()),

@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ def by_regime(r: Mapping[str, Any]) -> list[Worth]:
         ]
         return Worth(title, *values)
 
-    return [of("", "selection, all"), *(of(f"{name}_", f"selection, {title}") for name, title in REGIMES.items())]
+    return [of("", "selection, all"), *(of(f"{name}_", f"selection, {name}") for name in REGIMES)]
 
 
 def by_kind(rows: Sequence[Mapping[str, Any]]) -> list[Worth]:

@@ -17,13 +17,13 @@ Scores = tuple[np.ndarray, np.ndarray]  # losses (K,), error rates (K,)
 
 
 class ProbeRecording(NamedTuple):
-    """The recorded probes of K runs, as (K, probe steps); nan past the end of a run's probe."""
+    """The recorded probes of K runs, by level of the climb (K, probe steps); nan past the end of a run's curves."""
 
     loss: np.ndarray
     grad: np.ndarray  # gradient norm
     cos: np.ndarray  # as in `trail.Trail`, and the next one
     moved: np.ndarray
-    used: np.ndarray  # (K,) int: steps
+    used: np.ndarray  # (K,) int: levels that the curves cover
     start: np.ndarray  # (K,) norm of the weights before
 
 

@@ -122,7 +122,9 @@ def simulate(
             gradient = sample(population.gradient)
             parts = sketch.norm(gradient), *trail.follow(gradient, sample(population.state.weights))
             loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
-            cosines[:, step], moved[:, step] = np.where(pilot.probes.running, more, np.nan)
+            climbing = np.flatnonzero(pilot.probes.running & (pilot.probes.suspect < 0))
+            at = step - pilot.probes.halted[climbing]
+            cosines[climbing, at], moved[climbing, at] = (values[climbing] for values in more)
             ended = pilot.advance_probe(loss, norm)
             if (back := ended | pilot.put_back).any():
                 population.state.restore(saved, back[population.members])
@@ -170,6 +172,8 @@ def simulate(
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
         probes = pilot.probes
+        past = np.arange(pilot.cadence.probe_steps) >= probes.steps[:, None]
+        cosines[past] = moved[past] = np.nan
         record.probe = ProbeRecording(probes.loss, probes.grad_norm, cosines, moved, probes.steps, begin)
     record.anchor = pilot.anchor
     return recorder.finish()

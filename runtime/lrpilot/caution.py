@@ -1,8 +1,8 @@
 """The first level where the probe has seen little: no higher than what people would have typed.
 
-A probe of few steps may see mostly noise. Its confidence is how clearly the smoothed loss fell: 0 where the fall is no
-larger than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence lacks, a level above the prior of the
-optimizer kind moves towards that prior:
+A probe of few steps may see mostly noise. Its confidence is how clearly the loss fell: 0 where the fall is no larger
+than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence
+lacks, a level above the prior of the optimizer kind moves towards that prior:
 
     level <- prior + confidence (level - prior)        where level > prior
     prior  = PRIOR - NOISY * (noise - USUAL, from 0 to 1)
@@ -24,6 +24,7 @@ SHARE = 12  # of longer probes
 PRIOR = 0.25  # decades over the reference rate: between the rates that people type, 1e-3 and 3e-3 under Adam
 NOISY, USUAL = 0.5, 0.4  # decades, and the noise above which the prior is lower
 BELOW_EDGE = 1.5  # decades
+TYPED = 0.5  # decades over the reference rate: the highest that people type; above it, a rise has to be earned
 LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to go lower
 
 

@@ -48,7 +48,7 @@ def rise(reference: np.ndarray) -> float:
     moves = np.sort(np.abs(np.diff(reference)))
     if not moves[-1]:
         return math.inf
-    usual = moves[len(moves) - 1 - int((1 - USUAL) * len(moves))]
+    usual = moves[math.ceil(USUAL * len(moves)) - 1]
     return float(max(WIDTH * (1 + DOUBT / len(moves)) * scatter(moves[None])[0], usual))
 
 

@@ -20,7 +20,7 @@ EVENTS = {
     "action_nonfinite": "the policy answered nan or inf; the built-in schedule answers",
     "action_out_of_bounds": "the policy answered outside [-1, 1]; the built-in schedule answers",
     "recovery": "after a cut the level climbs no faster than this, after a restart no higher",
-    "unearned": "no rise before the loss has fallen, and none too near the probe's edge",
+    "unearned": "no high level before the loss has fallen, and none too near the probe's edge",
 }
 
 ROUTINE = ("recovery", "unearned")  # part of a healthy training: no alarm, no mark, no warning

@@ -13,8 +13,8 @@ device. Each decision of each run has at most one event; where several fit, the 
     policy_failed         the policy raised: the built-in schedule
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
-    recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
     unearned              the policy raises the level before the loss has fallen, or too near the probe's edge: no rise
+    recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the envelope; at decision 0 there is none to hold, and the range test's classical rule
@@ -112,7 +112,10 @@ class Guard:
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
-        safe = np.where(unearned, equation.invert(level, anchor, np.maximum(earned, level), first), safe)
+        if np.count_nonzero(unearned):  # the level that it decided on is not lost, for it may hold from now on
+            wish = equation.apply(level, anchor, answer, first)
+            self.restore_to, self._calm = np.where(unearned, np.maximum(self.restore_to, wish), self.restore_to), False
+        cap = np.minimum(cap, np.maximum(earned, level))
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
@@ -126,8 +129,8 @@ class Guard:
             "policy_failed": np.full(level.shape, failed),
             "action_nonfinite": ~finite,
             "action_out_of_bounds": finite & ~sane,
+            "unearned": unearned & over,
             "recovery": over | (back & ~self.exempt & (wanted > level)),
-            "unearned": unearned,
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
 
@@ -171,7 +174,7 @@ class Guard:
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss did: events in order of precedence, each (runs,) bool."""
-        missing = np.isnan(losses).all(axis=0)  # of none, all are
+        missing: np.ndarray = np.all(np.isnan(losses), axis=0)  # of none, all are
         lost = ~missing & ~np.isfinite(_last(losses)) if len(losses) else ~missing
         self.losses.add(losses)
         above, risen = self.losses.above_start(), self.losses.given_back(GIVEN_BACK)

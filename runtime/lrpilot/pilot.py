@@ -186,7 +186,8 @@ class Pilot:
         self._guard.losses.begin(evident, self.probes.climbed[:, :early])
         norms = self.probes.grad_norm[:, :early]
         for i in np.flatnonzero(evident):
-            self._grad0[i] = np.median(norms[i, np.isfinite(norms[i])])
+            known = norms[i, np.isfinite(norms[i])]
+            self._grad0[i] = np.median(known) if len(known) else np.nan
             curve = self.probes.loss[i, : self.probes.steps[i]]
             self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)], bool(marks.blown[i]))
         edge = self.protocol.action.edge(marks)
@@ -334,7 +335,7 @@ class Pilot:
         """(runs,) highest level that a rise may reach."""
         if self.interval is None:
             return np.full(self.runs, np.inf)
-        limit = np.where(self._guard.losses.below_start(), self._near_edge, -np.inf)
+        limit = np.where(self._guard.losses.below_start(), self._near_edge, np.minimum(caution.TYPED, self._near_edge))
         return np.maximum(limit, self.first)
 
     def _second_chance(

@@ -112,11 +112,17 @@ def _alike(loss: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
         yield rows, columns, np.ascontiguousarray(loss[np.ix_(rows, columns)])  # the order decides how sums round
 
 
+def _broken(losses: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """(runs,) bool: which of losses (runs,) are not finite, or wild beside the largest (runs,) on their curve."""
+    return ~(np.isfinite(losses) & ~((np.abs(losses) > WILD * largest) & (largest > 0)))
+
+
 def blew_up(loss: np.ndarray, done: int) -> np.ndarray:
     """(runs,) bool: whether a curve that ends with step `done` ends with a blow-up; loss (runs, probe_steps)."""
     past, keep, widths = loss[:, :done], smoothing(loss.shape[1]), _widths(loss.shape[1])
-    blown = ~np.isfinite(past[:, -1])
     with np.errstate(all="ignore"):
+        largest = np.fmax.reduce(np.abs(np.where(np.isfinite(past), past, np.nan))[:, :-1], axis=1, initial=0.0)
+        blown = _broken(past[:, -1], largest)
         for rows, columns, losses in _alike(past):
             if len(columns) > SETTLE and columns[-1] == done - 1:
                 curve = smooth_curve(losses, keep)
@@ -210,12 +216,14 @@ class Probes:
         checked = running & (self.suspect >= 0)
         climbing, ended = running & ~checked, np.zeros(len(running), bool)
         if np.count_nonzero(checked):
-            ended = self._vote(checked, losses)
+            self.halted += checked
+            if loss is not None:  # one that is repeated is no other batch's
+                ended = self._vote(checked, losses)
         at = step - self.halted
         self.steps = np.where(climbing, at + 1, self.steps)
         with np.errstate(all="ignore"):
             size = np.abs(losses)
-            broken = climbing & ~(np.isfinite(losses) & ~((size > WILD * self.largest) & (self.largest > 0)))
+            broken = climbing & _broken(losses, self.largest)
             good, announced, anew = climbing & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
             if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
                 announced = self._risen(self._groups(broken), 0.5)
@@ -290,7 +298,7 @@ class Probes:
     def _suspect(self, which: np.ndarray, at: np.ndarray) -> None:
         """Halt the climb of the runs `which`, whose curves have risen at columns `at`, for other batches to decide."""
         self.suspect[which], self.above[which], self.below[which] = at[which], 1, 0
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             on = np.flatnonzero(np.isfinite(self.climbed[i, : at[i]]))
             self.line[i] = evidence.line(
                 self.climbed[i, on[: max(int(np.sum(on <= self._lowest(i))), evidence.RECENT)]]
@@ -303,10 +311,11 @@ class Probes:
     def _vote(self, checked: np.ndarray, losses: np.ndarray) -> np.ndarray:
         """Compare losses (runs,) of the runs `checked` with their lines; (runs,) bool: whose probe has ended."""
         with np.errstate(invalid="ignore"):
+            if np.count_nonzero(self.broken_losses.skips):
+                losses = self._caught_up(checked, losses)
             above = ~(losses <= self.line)  # nan is
         self.above += checked & above
         self.below += checked & ~above
-        self.halted += checked
         votes = self.above - self.below
         convicted = checked & (~np.isfinite(losses) | (votes >= VOTES))
         self._acquit(checked & ~convicted & (self.below >= ACQUITTING))
@@ -318,9 +327,9 @@ class Probes:
         self.steps[which] = self.suspect[which] + 1
 
     def _acquit(self, which: np.ndarray) -> None:
-        """Leave the odd losses of the runs `which` out: the suspect, and what is above the line since the curve's best."""
-        for i in np.flatnonzero(which):
-            late = np.arange(self._lowest(i) + 1, self.suspect[i] + 1)
+        """Leave the odd losses of the runs `which` out: the suspect, and what is above the line since the best."""
+        for i in np.flatnonzero(which).tolist():
+            late = np.arange(self._lowest(i) + 1, int(self.suspect[i]) + 1)
             odd = late[(self.loss[i, late] > self.line[i]) | (late == self.suspect[i])]
             self.loss[i, odd] = self.grad_norm[i, odd] = np.nan
             self._smooth_anew(i)
@@ -337,11 +346,12 @@ class Probes:
         self.curve[run], self.moves[run] = np.nan, np.nan
         self.curve[run, :n] = smooth_curve(losses[None], keep)[0]
         self.moves[run, : n - 1] = np.abs(np.diff(losses))
-        self.count[run], self.latest[run] = n, losses[-1]
-        self.total[run] = self.curve[run, n - 1] * (1 - keep**n)
+        self.count[run], self.latest[run], self.total[run] = n, losses[-1], 0.0
+        for loss in losses:
+            self.total[run] = keep * self.total[run] + (1 - keep) * loss
 
     def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
-        """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns them by how many are there."""
+        """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns the runs by their count."""
         if np.count_nonzero(self.broken_losses.skips):
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)

@@ -9,13 +9,13 @@ There is one copy at a time, of one of two states:
   `WATCHED` decisions.
 
 A training has learned once nearly all of its latest losses lie below the median of those before training. Many healthy
-trainings learn nothing for long: a plateau is no reason to begin again. One that has not learned when `DUE` of the steps
-after its warm-up are made is sent back to its start only if its weights are damaged as well. They are where the loss is
-above that before training, or has been since it began, or where the gradient has nearly vanished. One whose weights are
-lost before it has learned, for they are not finite or its loss is out of all bounds, is sent back at once. It begins
-again at a tenth of its highest rate, but no lower than a probe would: below that no training learns anything. This
-happens once. If it has learned nothing in as many steps as it had for that, the rate was not the cause, and it gets its
-level back.
+trainings learn nothing for long: a plateau is no reason to begin again. One that has not learned when `DUE` of the
+steps after its warm-up are made is sent back to its start only if its weights are damaged as well. They are where the
+loss is above that before training, or has been since it began, or where the gradient has nearly vanished. One whose
+weights are lost before it has learned, for they are not finite or its loss is out of all bounds, is sent back at once.
+It begins again at a tenth of its highest rate, but no lower than a probe would: below that no training learns anything.
+This happens once. If it has learned nothing in as many steps as it had for that, the rate was not the cause, and it
+gets its level back.
 
 After a rise, a training whose weights are lost is sent back to the level before the rise. Should it lose them again,
 it goes `FURTHER` below that. A loss that is merely high is the guards' business: its cause may not be the rate.

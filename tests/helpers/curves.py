@@ -1,4 +1,4 @@
-"""Loss curves of a probe of 40 steps, written by hand."""
+"""Loss curves of a probe of 40 steps, written by hand, and probes that climb along such curves."""
 
 import numpy as np
 
@@ -8,14 +8,26 @@ STEPS = 40
 Z = probe.levels(STEPS)
 
 
-def ends(curve: np.ndarray) -> tuple[int, probe.Landmarks]:
-    """Feed one curve step by step, as a pilot does: steps used and landmarks."""
-    loss = np.full((1, STEPS), np.nan)
-    for done in range(1, STEPS + 1):
-        loss[0, done - 1] = curve[done - 1]
-        if probe.has_ended(loss, done)[0]:
-            return done, probe.landmarks(loss, np.array([done]))
+def climb(loss: np.ndarray, others: np.ndarray | None = None, highest: float = np.inf) -> tuple[probe.Probes, int]:
+    """Feed a probe step by step, as a pilot does, until it ends: the probe of one run, and the steps that it took.
+
+    loss (probe_steps,) belongs to the levels of the climb. While the climb halts at the lowest level, other batches
+    have the losses `others` (probe_steps,) of the suspicious level: by default the same one.
+    """
+    others, probes = loss if others is None else others, probe.Probes(1, len(loss), highest)
+    for step in range(len(loss)):
+        checked, level = int(probes.suspect[0]), probes.levels(step)[0]
+        at = int(np.flatnonzero(probe.levels(len(loss)) == level)[0])
+        assert checked < 0 or at == 0
+        if probes.record(step, others[checked] if checked >= 0 else loss[at], 10.0**level)[0]:
+            return probes, step + 1
     raise AssertionError("a probe ends with its last step at the latest")
+
+
+def ends(curve: np.ndarray) -> tuple[int, probe.Landmarks]:
+    """Of a curve (STEPS,) whose blow-up every batch confirms: the levels that the probe's curve covers, and landmarks."""
+    probes, _ = climb(curve)
+    return int(probes.steps[0]), probes.landmarks()
 
 
 def bump(at: int, descent: float = 0.8) -> np.ndarray:

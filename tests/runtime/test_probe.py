@@ -43,7 +43,6 @@ def test_the_edge_of_a_blowup_by_hand(probe_steps: int, losses: list[float], cal
     loss = np.full((2, probe_steps), math.nan)
     loss[:, :done] = [[*losses, calm], [*losses, blown]]
     assert probe.blew_up(loss, done).tolist() == [False, True]
-    assert probe.has_ended(loss, done).tolist() == [False, True]
 
 
 def test_a_probe_ends_with_its_last_level() -> None:
