@@ -420,11 +420,12 @@ class Probes:
     def state_dict(self) -> dict[str, Any]:
         """The arrays as nested lists of numbers."""
         arrays = {name: array.tolist() for name, array in vars(self).items() if name not in ("broken_losses", "last")}
-        return arrays | {"broken_losses": self.broken_losses.state_dict()}
+        return arrays | {"broken_losses": self.broken_losses.state_dict(), "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
         self.broken_losses.load_state_dict(state["broken_losses"])
+        self.last = state["last"]  # of a training that was made shorter meanwhile it is that of the longer one
         for name, array in vars(self).items():
             if name not in ("broken_losses", "last"):
                 setattr(self, name, np.array(state[name], array.dtype))
