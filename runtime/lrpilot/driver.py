@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
 from lrpilot.bundle import Bundle
 from lrpilot.calls import attach, uncompiled
+from lrpilot.guard import GuardError
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
 from lrpilot.micro_batches import MicroBatches
@@ -113,7 +115,7 @@ class Driver:
             (latest,) = distributed.first([0.0 if latest is None else float(latest)], self._meter.device)
             if not math.isfinite(latest):
                 self._losses.take()
-                self._after_probing(self.pilot.miss_probe_step()[0])
+                self._after_probing(self.pilot.miss_probe_step)
                 self.write()
 
     def observe(self, val_loss: Any = None, grad_norm: Any = None, loss: Any = None) -> None:
@@ -157,6 +159,19 @@ class Driver:
         if self.pilot.step == 0 and self.pilot.decision and not self._pending and distributed.alone():
             self._decide_first(self.pilot.observer.vals[0])
 
+    def end_probe(self) -> bool:
+        """Put everything back and let the probe be over, as `PilotLR.end_probe` says; whether one was under way.
+
+        No collective call, for an exception may have come to this rank alone. So decision 0 waits for the next step.
+        """
+        pilot = self.pilot
+        if not pilot.in_probe or not (pilot.step or self._pending):
+            return False
+        self._rollback.end_probe(pilot.step + self._pending)
+        pilot.end_probe()
+        self.write()
+        return True
+
     def summary(self) -> list[str]:
         """What the training is taken for, and what is done to it, in sentences."""
         pilot = self.pilot
@@ -178,9 +193,10 @@ class Driver:
         self._rates.write(self.pilot.learning_rate())
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values and, while there is a snapshot, its tensors."""
+        """Plain Python values and, while there is a snapshot, its tensors; "probing" is for readers of a file."""
         return {
             "policy": self._policy_hash,
+            "probing": self.pilot.in_probe,
             "total_steps": self.pilot.total_steps,
             "probe": self.pilot.cadence.probe,
             "steps_per_epoch": self.plan.steps_per_epoch,
@@ -241,6 +257,9 @@ class Driver:
             self._complete()
         if self.pilot.step == 0:
             self._before_first_step()
+        elif not (self.pilot.decision or self.pilot.in_probe):  # somebody has ended the probe
+            self._decide(cautiously=True)
+            self.write()
         elif self._rates.differ():
             if self._rates.disturbed():
                 message = "other code changed the groups' rates; PilotLR's are absolute, and put back"
@@ -328,12 +347,20 @@ class Driver:
         if self._announcer.logs:
             self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
         if known or self.pilot.step:
-            self._after_probing(self.pilot.advance_probe(value if known else None, norm)[0])
+            self._after_probing(lambda: self.pilot.advance_probe(value if known else None, norm))
         else:
             self._leave_out_probe()
 
-    def _after_probing(self, ended: bool) -> None:
-        """See to what a step of the probe asks for: the end, or a new beginning after a loss that was the data's."""
+    def _after_probing(self, note: Callable[[], np.ndarray]) -> None:
+        """`note` a step of the probe, and see to what it asks for: the end, or, where the data broke a loss, the start.
+
+        An error, which `strict` may raise at the probe's end, leaves no weights of the probe behind.
+        """
+        try:
+            (ended,) = note()
+        except GuardError:
+            self._rollback.restore()
+            raise
         if ended:
             self._rollback.end_probe(self.pilot.step)
             self._decide()
@@ -368,19 +395,20 @@ class Driver:
 
     # Decisions
 
-    def _decide(self) -> None:
-        self._ask()
+    def _decide(self, cautiously: bool = False) -> None:
+        self._ask(cautiously)
         pilot = self.pilot
         back, anew, keep = (bool(asked[0]) for asked in (pilot.restarts, pilot.rises, pilot.keeps_copy))
         self._rollback.follow(back=back, anew=anew, keep=keep)
         self._announce()
 
-    def _ask(self) -> None:
+    def _ask(self, cautiously: bool = False) -> None:
         pilot, device = self.pilot, self._meter.device
         if pilot.decision == 0:  # later, a validation loss is agreed on along with the interval's telemetry
             (validation,) = distributed.first([pilot.pending_validation[0]], device)
             pilot.observe(validation)
-        pilot.decide(self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device))
+        policy = self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device)
+        pilot.decide(policy, cautiously=cautiously)
 
     def _announce(self) -> None:
         """Tell the user of the last decision."""

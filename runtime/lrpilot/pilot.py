@@ -164,6 +164,14 @@ class Pilot:
         self._end_probes(ended)
         return ended
 
+    def end_probe(self) -> None:
+        """End the probes that run, as ones without evidence; roll their weights back, and `decide` cautiously."""
+        probes, ended = self.probes, self.probes.running.copy()
+        probes.loss[ended] = probes.grad_norm[ended] = np.nan
+        probes.steps[ended], probes.running[ended], probes.back[ended] = 0, False, False
+        self._climb.start(ended, self.step, self.total_steps)
+        self._place()
+
     @property
     def put_back(self) -> np.ndarray:
         """(runs,) bool: whose weights the latest step of the probes sends back to where they began, to go on there."""
@@ -274,8 +282,11 @@ class Pilot:
             self.decision += 1
         self._place()
 
-    def decide(self, policy: Policy, which: np.ndarray | None = None) -> None:
-        """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
+    def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
+        """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer.
+
+        `cautiously`: a first level is not above the textbook's rate, and no guess brings it above the policy's.
+        """
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs
@@ -288,6 +299,9 @@ class Pilot:
                 missing=self._lossless, failed=failed,
             )  # fmt: skip
             action, events = self._second_chance(action, events)
+        if cautiously:
+            textbook = self.protocol.action.invert(self.level, self.anchor, np.zeros(self.runs), True)
+            action = np.minimum(action, np.where(np.abs(answer) <= 1, np.minimum(answer, textbook), textbook))
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before, level = self.learning_rate(warm_up=False), self.level
