@@ -77,6 +77,10 @@ class PilotCallback(TrainerCallback):
 
     `create_pilot` adds it. Add it yourself if you pass a `PilotLR` in `optimizers=`.
 
+    It keeps the probe apart: no evaluation takes place within it, and no epoch's end there writes a checkpoint. If
+    another checkpoint is written within the probe, or the training stops or fails there, `PilotLR.end_probe` is called
+    first.
+
     Args:
         trainer: the Trainer to which the callback is added.
 
@@ -91,8 +95,9 @@ class PilotCallback(TrainerCallback):
         self._accelerator: Any = None  # whose clipping reports
         self._steps = 0  # that the pilot has completed
         self._loss: Tensor | None = None  # of the present optimizer step, the micro-batches so far
-        self._training_step = trainer.training_step
-        trainer.training_step = self._reporting_step
+        self._methods = {name: getattr(trainer, name) for name in ("training_step", "train", "save_model")}
+        trainer.training_step, trainer.train = self._reporting_step, self._leaving_train
+        trainer.save_model = self._saving_sound_model
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -135,10 +140,34 @@ class PilotCallback(TrainerCallback):
         self._watch_clipping(self._trainer.accelerator)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Trainer steps no scheduler after a step that a GradScaler skipped, but a loss that is nan ends the probe."""
+        """Complete the step, and let no evaluation see the probe's weights.
+
+        Trainer steps no scheduler after a step that a GradScaler skipped, but a loss that is nan ends the probe.
+        """
         if self._pilot.last_epoch == self._steps:
             self._pilot.step()
         self._steps, self._loss = self._pilot.last_epoch, None
+        if control.should_training_stop:
+            self._pilot.end_probe()
+        elif control.should_save:
+            self._end_probe_for_checkpoint()
+        elif self._pilot.probing:
+            control.should_evaluate = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave out what is due at the end of an epoch within the probe, unless the training ends with it."""
+        if control.should_training_stop:
+            self._pilot.end_probe()
+        elif self._pilot.probing:
+            control.should_evaluate = control.should_save = False
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End the probe, if the training was stopped within it."""
+        self._pilot.end_probe()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Of several evaluation sets the first one's loss counts."""
@@ -152,6 +181,10 @@ class PilotCallback(TrainerCallback):
     def _pilot(self) -> PilotLR:
         return self._trainer.lr_scheduler
 
+    @property
+    def _has_pilot(self) -> bool:
+        return isinstance(self._trainer.lr_scheduler, PilotLR)
+
     def _tell_data_size(self, loader: Any, accumulate: int) -> None:
         """Say how many steps a pass over the data takes, and how many examples they are, where the loader says so."""
         if isinstance(loader, DataLoader):
@@ -161,12 +194,35 @@ class PilotCallback(TrainerCallback):
 
     def _reporting_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Trainer.training_step: a micro-batch's share of the loss; the shares of an optimizer step add up to it."""
-        share = self._training_step(*args, **kwargs)
+        share = self._methods["training_step"](*args, **kwargs)
         loss = share.detach()
         self._loss = loss if self._loss is None else self._loss + loss
         if self._trainer.accelerator.sync_gradients:  # the last one
             self._pilot.observe(loss=self._loss)
         return share
+
+    def _leaving_train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer.train: an exception that passes within the probe ends it. Trainer has no event for exceptions."""
+        try:
+            return self._methods["train"](*args, **kwargs)
+        except BaseException:
+            if self._has_pilot:  # not yet, where a check fails
+                self._pilot.end_probe()
+            raise
+
+    def _saving_sound_model(self, *args: Any, **kwargs: Any) -> None:
+        """Trainer.save_model, with which Trainer begins each checkpoint, on every process."""
+        if self._has_pilot and (kwargs.get("_internal_call") or self._trainer.args.world_size == 1):
+            self._end_probe_for_checkpoint()
+        self._methods["save_model"](*args, **kwargs)
+
+    def _end_probe_for_checkpoint(self) -> None:
+        if self._pilot.end_probe():
+            warnings.warn(
+                "PilotLR: the probe was ended for a checkpoint, and the pilot goes on without what it would have "
+                "shown; save the first one after it",
+                stacklevel=2,
+            )
 
     def _watch_clipping(self, accelerator: Any) -> None:
         """Report the norm that Accelerator.clip_grad_norm_ finds before it clips. A search makes new accelerators."""
