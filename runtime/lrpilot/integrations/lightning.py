@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -25,12 +25,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.exceptions import _TunerExitException  # pyright: ignore[reportPrivateUsage]
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lrpilot import range_test
 from lrpilot.integrations.loaders import epoch_of
+from lrpilot.losses import inside
 from lrpilot.plan import steps_of_epoch
+from lrpilot.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 
 
@@ -228,3 +233,82 @@ def _norm(optimizer: Optimizer) -> Tensor | None:
 
 def _whole(norm: Any) -> Tensor:
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def suggest(
+    trainer: Trainer,
+    module: LightningModule,
+    train_dataloaders: Any = None,
+    *,
+    datamodule: Any = None,
+    steps: int = 100,
+) -> Suggestion:
+    """Suggest a peak learning rate for a schedule of your own, as `lrpilot.suggest` does, for what Lightning would fit.
+
+    It begins a fit and runs range tests where the first epoch would start: with the Trainer's device, precision and
+    gradient clipping, the optimizer of `configure_optimizers`, and the losses of `training_step`. Then everything is
+    put back, so `trainer.fit` may follow. Nothing is logged, no callback of the Trainer is called, and each step takes
+    one batch, whatever `accumulate_grad_batches` is.
+
+    Args:
+        trainer: a Trainer that is not fitting.
+        module: a module with automatic optimization, and without a `PilotLR`.
+        train_dataloaders: as for `trainer.fit`: one loader.
+        datamodule: a LightningDataModule, in its place.
+        steps: number of optimizer steps of one test, each on one batch; at least 30.
+
+    Returns:
+        The suggestion; its `lr` is None if the tests give none.
+
+    Raises:
+        MisconfigurationException: the module optimizes manually, or there are several loaders.
+        TypeError, ValueError: as `lrpilot.suggest` does.
+    """
+    held, test = cast(Any, trainer), _RangeTest(steps)
+    callbacks, loggers, own = held.callbacks, held.loggers, {*vars(module)}
+    held.callbacks, held.loggers = [test], []
+    for name in ("log", "log_dict"):  # training_step calls them, and no loop is there to take what it logs
+        setattr(module, name, _silent)
+    try:
+        with isolate_rng():
+            held.fit(module, train_dataloaders, datamodule=datamodule)
+    finally:
+        held.callbacks, held.loggers = callbacks, loggers
+        for name in {"log", "log_dict"} - own:
+            delattr(module, name)
+    return test.suggestion
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    pass
+
+
+class _RangeTest(Callback):
+    """Runs range tests where a fit would begin, and leaves it there."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.suggestion: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not pl_module.automatic_optimization:
+            raise MisconfigurationException(
+                "suggest: the module optimizes manually; call lrpilot.suggest with its optimizer, batches and losses"
+            )
+        held, module = cast(Any, trainer), cast(Any, pl_module)
+        held.fit_loop.setup_data()
+        loader, optimizer = held.train_dataloader, held.optimizers[0]
+        if isinstance(loader, list | tuple | dict):
+            raise MisconfigurationException("suggest: several training loaders, want one")
+
+        def loss_fn(batch: Any) -> Any:
+            module.train()
+            batch = module._on_before_batch_transfer(held.precision_plugin.convert_input(batch))
+            return inside(held.strategy.training_step(held.strategy.batch_to_device(batch), 0))
+
+        def clip(*_: Any) -> None:
+            module.configure_gradient_clipping(optimizer, held.gradient_clip_val, held.gradient_clip_algorithm)
+
+        optimizer.register_step_pre_hook(clip)
+        self.suggestion = range_test.suggest(optimizer, loader, loss_fn, model=pl_module, steps=self.steps)
+        raise _TunerExitException  # as Lightning's own LearningRateFinder leaves a fit

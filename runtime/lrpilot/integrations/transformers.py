@@ -16,13 +16,16 @@ import os
 import warnings
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lrpilot import range_test
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.optimizers import unwrapped
 from lrpilot.plan import plan
+from lrpilot.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
@@ -70,6 +73,49 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
     given = [name for name in IGNORED if getattr(trainer.args, name, None) not in DEFAULTS]
     if given:
         warnings.warn(f"create_pilot: ignored {', '.join(given)}; a pilot plans the whole schedule", stacklevel=2)
+
+
+def suggest(trainer: Trainer, *, steps: int = 100) -> Suggestion:
+    """Suggest a peak learning rate for a schedule of your own, as `lrpilot.suggest` does, for what Trainer would train.
+
+    The range tests take the Trainer's model, its optimizer or the one that its arguments name, its training loader, its
+    losses (label smoothing and loss functions included), `max_grad_norm`, and bf16. Then everything is put back. Each
+    step takes one batch of the loader, whatever `gradient_accumulation_steps` is.
+
+    Args:
+        trainer: a Trainer that is not training, in one process.
+        steps: number of optimizer steps of one test, each on one batch; at least 30.
+
+    Returns:
+        The suggestion; its `lr`, for `TrainingArguments(learning_rate=...)`, is None if the tests give none.
+
+    Raises:
+        ValueError: Trainer shares the training among processes, or as `lrpilot.suggest` does.
+        TypeError: as `lrpilot.suggest` does.
+    """
+    held: Any = trainer
+    if held.args.world_size > 1 or held.is_deepspeed_enabled or held.is_fsdp_enabled:
+        raise ValueError("trainer: it shares the training among processes; call suggest() in one process without")
+    model, args, own = held.model, held.args, held.optimizer
+
+    def loss_fn(batch: Any) -> Tensor:
+        model.train()
+        (batch,), items = held.get_batch_samples(iter([batch]), 1, args.device)
+        with held.accelerator.autocast():
+            loss = held.compute_loss(model, batch, num_items_in_batch=items)
+        return loss.mean()  # over the devices of DataParallel
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+
+    optimizer = unwrapped(held.create_optimizer())
+    clipping = optimizer.register_step_pre_hook(clip) if args.max_grad_norm else None
+    try:
+        return range_test.suggest(optimizer, held.get_train_dataloader(), loss_fn, model=model, steps=steps)
+    finally:
+        held.optimizer = own
+        if clipping is not None:
+            clipping.remove()
 
 
 class PilotCallback(TrainerCallback):
