@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -28,7 +26,7 @@ from torch.utils.hooks import RemovableHandle
 from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
 from lrpilot.bundle import Bundle
-from lrpilot.calls import attach, uncompiled
+from lrpilot.calls import attach
 from lrpilot.guard import GuardError
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
@@ -131,20 +129,13 @@ class Driver:
 
     def watch(self, module: nn.Module) -> RemovableHandle:
         """Observe the training loss that a module puts out, as long as there is this driver."""
-        reference = weakref.ref(self)
+        return losses.watch(module, self, Driver._take_output)
 
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            driver = reference()
-            if driver is None or not module.training or not torch.is_grad_enabled():
-                return
-            loss = losses.inside(output)
-            if loss is not None:
-                driver.observe(loss=loss)
-            else:
-                name = type(module).__name__
-                driver._announcer.warn("watch", f"{name} puts out no loss; watch a module that does")
-
-        return module.register_forward_hook(uncompiled(hook))
+    def _take_output(self, module: nn.Module, loss: Any) -> None:
+        if loss is not None:
+            self.observe(loss=loss)
+        else:
+            self._announcer.warn("watch", f"{type(module).__name__} puts out no loss; watch a module that does")
 
     def extend(self, total_steps: int) -> None:
         """Change the training's length. Raises ValueError where none of the steps would be left."""
@@ -160,10 +151,8 @@ class Driver:
             self._decide_first(self.pilot.observer.vals[0])
 
     def end_probe(self) -> bool:
-        """Put everything back and let the probe be over, as `PilotLR.end_probe` says; whether one was under way.
-
-        No collective call, for an exception may have come to this rank alone. So decision 0 waits for the next step.
-        """
+        """Put everything back and let the probe be over, as `PilotLR.end_probe` says; whether one was under way."""
+        # No collective call: an exception may have come to this rank alone. So decision 0 waits for the next step.
         pilot = self.pilot
         if not pilot.in_probe or not (pilot.step or self._pending):
             return False
@@ -271,29 +260,16 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
-        self._settle_accumulation()
+        if (plan := self._micro.settled(self.plan, self._announcer)) is not None:
+            self.plan = plan
+            self._replace_pilot(plan.total_steps, self._probe, self.pilot.pending_validation)
+            self._begin()
         self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
         self._announcer.start(self.summary())
         if self._unannounced:
             self._announce()
         self.write()
-
-    def _settle_accumulation(self) -> None:
-        """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
-        passes = self._micro.close()
-        if not self.plan.depends_on_accumulation or passes < 2:
-            return
-        if self._micro.reports < passes - 1:
-            self._announcer.warn(
-                "accumulate",
-                f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
-                f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
-            )
-            return
-        self.plan = self.plan.accumulated(passes)
-        self._replace_pilot(self.plan.total_steps, self._probe, self.pilot.pending_validation)
-        self._begin()
 
     def _decide_anew(self) -> None:
         """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
@@ -352,13 +328,10 @@ class Driver:
             self._leave_out_probe()
 
     def _after_probing(self, note: Callable[[], np.ndarray]) -> None:
-        """`note` a step of the probe, and see to what it asks for: the end, or, where the data broke a loss, the start.
-
-        An error, which `strict` may raise at the probe's end, leaves no weights of the probe behind.
-        """
+        """`note` a step of the probe, and see to what it asks for: the end, or its start after a broken loss."""
         try:
             (ended,) = note()
-        except GuardError:
+        except GuardError:  # with `strict`, at the probe's end
             self._rollback.restore()
             raise
         if ended:

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lrpilot.announcer import Announcer
 from lrpilot.calls import uncompiled
+from lrpilot.plan import Plan
 
 
 class MicroBatches:
@@ -30,6 +32,23 @@ class MicroBatches:
         if self._hook is not None:
             self._hook.remove()
         return self._passes
+
+    def settled(self, plan: Plan, announcer: Announcer) -> Plan | None:
+        """The plan that follows where the loop reports each batch: those of its first optimizer step make every one.
+
+        None where that is no news. A loop that does not is asked for the number.
+        """
+        passes = self.close()
+        if not plan.depends_on_accumulation or passes < 2:
+            return None
+        if self.reports >= passes - 1:
+            return plan.accumulated(passes)
+        announcer.warn(
+            "accumulate",
+            f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
+            f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
+        )
+        return None
 
     def _count(self, p: Tensor) -> None:
         gradient: Any = p.grad

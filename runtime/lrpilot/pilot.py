@@ -165,10 +165,9 @@ class Pilot:
         return ended
 
     def end_probe(self) -> None:
-        """End the probes that run, as ones without evidence; roll their weights back, and `decide` cautiously."""
-        probes, ended = self.probes, self.probes.running.copy()
-        probes.loss[ended] = probes.grad_norm[ended] = np.nan
-        probes.steps[ended], probes.running[ended], probes.back[ended] = 0, False, False
+        """End the probes under way without any evidence; roll the weights back, and `decide` cautiously."""
+        ended, self.probes = self.probes.running, Probes(self.runs, self.cadence.probe_steps)
+        self.probes.running = np.zeros(self.runs, bool)
         self._climb.start(ended, self.step, self.total_steps)
         self._place()
 
@@ -187,13 +186,8 @@ class Pilot:
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
         self._place()
-        if ended[0]:
-            self._report_probe(bool(evident[0]))
-
-    def _report_probe(self, evident: bool) -> None:
-        """Say what went wrong in the first run's probe, if anything did."""
-        message = self.probes.broken_losses.message(evident)
-        if message and self.strict and not evident:
+        message = self.probes.broken_losses.message(bool(evident[0])) if ended[0] else ""
+        if message and self.strict and not evident[0]:
             raise GuardError(message)
         if message and self.logs:
             LOG.warning(message)
@@ -225,8 +219,7 @@ class Pilot:
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
-        self.pending_validation = np.empty(self.runs)
-        self.pending_validation[:] = val_loss
+        self.pending_validation = np.full(self.runs, val_loss, np.float64)
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known at construction."""
@@ -283,10 +276,7 @@ class Pilot:
         self._place()
 
     def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
-        """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer.
-
-        `cautiously`: a first level is not above the textbook's rate, and no guess brings it above the policy's.
-        """
+        """Observe, ask the policy (nan if it fails), guard the answer, act on it or, `cautiously`, on its cautious form."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs
@@ -299,9 +289,7 @@ class Pilot:
                 missing=self._lossless, failed=failed,
             )  # fmt: skip
             action, events = self._second_chance(action, events)
-        if cautiously:
-            textbook = self.protocol.action.invert(self.level, self.anchor, np.zeros(self.runs), True)
-            action = np.minimum(action, np.where(np.abs(answer) <= 1, np.minimum(answer, textbook), textbook))
+        action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before, level = self.learning_rate(warm_up=False), self.level
@@ -407,8 +395,4 @@ class Pilot:
         self._place()
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.optimizer,
-            "runs": self.runs,
-            "protocol": asdict(self.protocol),
-        }
+        return {"optimizer": self.optimizer, "runs": self.runs, "protocol": asdict(self.protocol)}
