@@ -276,7 +276,7 @@ class Pilot:
         self._place()
 
     def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
-        """Observe, ask the policy (nan if it fails), guard the answer, act on it or, `cautiously`, on its cautious form."""
+        """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs

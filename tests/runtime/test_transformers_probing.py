@@ -25,7 +25,7 @@ BEST: dict[str, Any] = {
 
 
 def evaluated(trainer: Trainer) -> list[int]:
-    return [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    return [int(entry["step"]) for entry in trainer.state.log_history if "eval_loss" in entry]
 
 
 def begun() -> dict[str, Any]:
