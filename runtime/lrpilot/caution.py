@@ -58,7 +58,9 @@ def _prior(noise: np.ndarray) -> np.ndarray:
     return PRIOR - NOISY * np.clip(np.nan_to_num(noise) - USUAL, 0.0, 1.0)
 
 
-def cautious(level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray, blown: np.ndarray) -> np.ndarray:
+def cautious(
+    level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray, blown: np.ndarray
+) -> np.ndarray:
     """First levels (runs,) that take into account what a probe has seen.
 
     confidence, noise (runs,): nan where there was no probe; near_edge (runs,): highest level, or inf; blown

@@ -171,6 +171,13 @@ class Pilot:
         self._end_probes(ended)
         return ended
 
+    def end_probe(self) -> None:
+        """End the probes under way without any evidence; roll the weights back, and `decide` cautiously."""
+        ended, self.probes = self.probes.running, Probes(self.runs, self.cadence.probe_steps, self._levels[1])
+        self.probes.running = np.zeros(self.runs, bool)
+        self._climb.start(ended, self.step, self.total_steps)
+        self._place()
+
     @property
     def put_back(self) -> np.ndarray:
         """(runs,) bool: whose weights the latest step of the probes sends back to where they began, to go on there."""
@@ -194,13 +201,8 @@ class Pilot:
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
         self._place()
-        if ended[0]:
-            self._report_probe(bool(evident[0]))
-
-    def _report_probe(self, evident: bool) -> None:
-        """Say what went wrong in the first run's probe, if anything did."""
-        message = self.probes.broken_losses.message(evident)
-        if message and self.strict and not evident:
+        message = self.probes.broken_losses.message(bool(evident[0])) if ended[0] else ""
+        if message and self.strict and not evident[0]:
             raise GuardError(message)
         if message and self.logs:
             LOG.warning(message)
@@ -232,8 +234,7 @@ class Pilot:
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
-        self.pending_validation = np.empty(self.runs)
-        self.pending_validation[:] = val_loss
+        self.pending_validation = np.full(self.runs, val_loss, np.float64)
 
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known at construction."""
@@ -296,8 +297,8 @@ class Pilot:
         """Levels (runs,) within the limits."""
         return np.minimum(np.maximum(level, self._levels[0]), self._levels[1])
 
-    def decide(self, policy: Policy, which: np.ndarray | None = None) -> None:
-        """Observe, ask the policy, guard its answer and act on it; a policy that fails counts as a nan answer."""
+    def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
+        """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
         action, events = answer, [None] * self.runs
@@ -310,6 +311,7 @@ class Pilot:
             )  # fmt: skip
             if self.interval is not None:
                 action, events = self._second_chance(action, events, self.interval)
+        action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before, level = self.learning_rate(warm_up=False), self.level
@@ -457,8 +459,4 @@ class Pilot:
         return self._grad0, self.confidence, self._noise, self._near_edge, self.first
 
     def _identity(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.optimizer,
-            "runs": self.runs,
-            "protocol": asdict(self.protocol),
-        }
+        return {"optimizer": self.optimizer, "runs": self.runs, "protocol": asdict(self.protocol)}
