@@ -15,19 +15,23 @@ help: ## list what there is
 repro: $(READY) ## run the pipeline: data, policy, evaluation, report (PROFILE=name: as params/name.yaml says)
 ifdef PROFILE
 	$(IN_VENV) python -m tools.profile "$(PROFILE)"
+	$(IN_VENV) python -m tools.recover
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro "$(ROOT)/dvc.yaml"
 else
+	$(IN_VENV) python -m tools.recover
 	$(IN_VENV) dvc repro
 endif
 
 behaviour: $(READY) ## make the behaviour policy that the collection starts from: three rounds, 50 minutes
 	$(IN_VENV) sh -ec 'for round in round0 round1 round2; do \
 	  python -m tools.profile $$round; \
+	  python -m tools.recover; \
 	  DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/$$round/dvc.yaml:export; \
 	  cp profiles/$$round/artifacts/policy.onnx policy/behaviour/initial.onnx; done'
 
 original: $(READY) ## the plan that lrpilot came from, at a size for two cores, and docs/original-experiment.md: an hour
 	$(IN_VENV) python -m tools.profile plan-mid
+	$(IN_VENV) python -m tools.recover
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/plan-mid/dvc.yaml
 	$(IN_VENV) PYTHONPATH=. python -m experiments.original.page
 
@@ -94,6 +98,7 @@ clean: ## remove builds and caches; data, results and .venv stay
 
 # The state-blind control of the benchmark, asked for first: without it, the benchmark would fail after its grids.
 artifacts/blind.onnx: | $(READY)
+	$(IN_VENV) python -m tools.recover
 	$(IN_VENV) dvc repro export
 
 # A lock, so that two calls of make at once do not install into each other; what builds the project first, because

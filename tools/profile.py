@@ -89,7 +89,10 @@ def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:
 
 
 def _dump(content: dict[str, Any], path: Path) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    """Write the file as a whole or not at all: a DVC of any profile reads all of them."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    partial.replace(path)
 
 
 def main() -> None:

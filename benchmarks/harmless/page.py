@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def trainings(rows: Iterable[Row], *methods: str) -> str:
             of = row[method]
             levels = [f"{of[name]:+.2f}" if name in of else "" for name in ("level", "anchor")]
             losses = [f"{value:.4g}" for value in (row["first"], best(row), of["final"])]
-            cells = [row["case"], str(row["seed"]), method, *losses, f"{regret(row, method):.2f}", *levels]
+            cells = [row["case"], str(row["seed"]), method, *losses, _regret(regret(row, method)), *levels]
             lines.append([*cells, events(row, method) or "–"])
     return markdown.table(head, lines, "lrl" + "r" * 6 + "l")
 
@@ -47,7 +48,7 @@ def _methods(rows: Sequence[Row]) -> str:
     for method in METHODS:
         of = summary(rows, method)
         raised = [str(of[name]) if name in of else "–" for name in ("alarmed", "alarms")]
-        lines.append([method, str(of["ruined"]), verdict.number(of["regret"]), f"{of['worst']:.2f}", *raised])
+        lines.append([method, str(of["ruined"]), verdict.number(of["regret"]), _regret(of["worst"]), *raised])
     return markdown.table(head, lines)
 
 
@@ -64,17 +65,20 @@ def _kinds(rows: Sequence[Row]) -> str:
 
 def _cases(rows: Sequence[Row]) -> str:
     head = ["training", "loop", "steps", "loss before", "best rival", "pilot's regret", "worst", "ruined", "alarms",
-            "unguarded", "best rival's regret"]  # fmt: skip
+            "unguarded", *RIVALS[:2]]  # fmt: skip
     lines = []
     for name in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == name]
         of = {method: summary(mine, method) for method in METHODS}
         means = [f"{sum(values) / len(mine):.4g}" for values in ([row["first"] for row in mine], map(best, mine))]
-        cells = [name, mine[0]["loop"], str(mine[0]["steps"]), *means, verdict.number(of[PILOT]["regret"], 2)]
-        cells += [f"{of[PILOT]['worst']:.2f}", str(of[PILOT]["ruined"]), str(of[PILOT]["alarms"])]
-        cells += [verdict.number(of[UNGUARDED]["regret"], 2)]
-        lines.append([*cells, verdict.number(min(of[rival]["regret"] for rival in RIVALS), 2)])
-    return markdown.table(head, lines, "ll" + "r" * 9)
+        cells = [name, mine[0]["loop"], str(mine[0]["steps"]), *means, _regret(of[PILOT]["regret"])]
+        cells += [_regret(of[PILOT]["worst"]), str(of[PILOT]["ruined"]), str(of[PILOT]["alarms"])]
+        lines.append([*cells, *(_regret(of[method]["regret"]) for method in (UNGUARDED, *RIVALS[:2]))])
+    return markdown.table(head, lines, "ll" + "r" * 10)
+
+
+def _regret(value: float) -> str:
+    return verdict.number(value, 2) if math.isfinite(value) else "lost"
 
 
 def lines(rows: Iterable[Row], methods: Sequence[str]) -> str:

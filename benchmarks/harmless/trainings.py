@@ -130,7 +130,7 @@ CASES = (
     Case("digits, two fifths wrong", WRONG, partial(data.digits, wrong=0.4), partial(mlp, 64, 64, 10, drop=0.2),
          losses.cross_entropy, 8, 1200),
     #
-    Case("64 examples", FEW, waves(), partial(mlp, 8, 32, 1, act=nn.Tanh), losses.squared, 40, 64, 16),
+    Case("64 examples", FEW, data.line, partial(mlp, 8, 32, 1, act=nn.Tanh), losses.squared, 40, 64, 16),
     Case("100 digits", FEW, data.digits, partial(mlp, 64, 64, 10), losses.cross_entropy, 40, 100, 16),
     Case("200 digits, half dropped", FEW, data.digits, partial(mlp, 64, 128, 10, drop=0.5), losses.cross_entropy, 30,
          200, 16),
@@ -138,7 +138,7 @@ CASES = (
     Case("batches of 4, regression", FEW, waves(), small, losses.squared, 2, 1024, 4, told="steps"),
     Case("batches of 8, convolutions", FEW, data.digits, partial(networks.convolutions, 10, 8), losses.cross_entropy, 3,
          1200, 8),
-    Case("200 ratings an epoch", FEW, data.ratings, networks.Factors, losses.squared, 8, 2000, 32),
+    Case("ratings", FEW, data.ratings, networks.Factors, losses.squared, 8, 2000, 32),
     #
     Case("digits, convolutions", USUAL, data.digits, partial(networks.convolutions, 10, 8), losses.cross_entropy, 8,
          1200),

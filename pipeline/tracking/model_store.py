@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline.tracking import model_files
+from pipeline.tracking import local_database, model_files
+from pipeline.tracking.local_database import SQLITE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT = "lrpilot"
-SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"  # tag that MLflow's pages show as the description of an experiment or a run
 # Tags of a new experiment. MLflow has two kinds of them, and takes one that does not say for generative AI.
 ABOUT = {
@@ -87,19 +87,23 @@ class Store:
 def open_store(root: Path) -> Store:
     """The store that MLFLOW_TRACKING_URI names, else ROOT/mlflow.db, which is created if needed."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root.resolve()}/mlflow.db"
+    _quieten()
     if not uri.startswith(SQLITE):
         return _opened(uri, None)
     database = Path(uri.removeprefix(SQLITE)).resolve()
     database.parent.mkdir(parents=True, exist_ok=True)
+    artifacts = (database.parent / "mlartifacts").as_uri()  # MLflow's own default is the working directory
     # Without the lock, processes that meet at a new database race in its migrations, and all but one die.
     with FileLock(f"{database}.lock"):
-        # MLflow's own default for artefacts is the working directory.
-        return _opened(uri, (database.parent / "mlartifacts").as_uri())
+        local_database.ensure(database, artifacts)
+        return _opened(uri, artifacts)
 
 
 def _opened(uri: str, artifacts: str | None) -> Store:
     """A store with our experiment. `artifacts` is where a new experiment stores files (None: the server decides)."""
-    client = _quiet_client(uri)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return Store(client, uri, client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=ABOUT))
@@ -110,11 +114,11 @@ def _opened(uri: str, artifacts: str | None) -> Store:
     return Store(client, uri, experiment.experiment_id)
 
 
-def _quiet_client(uri: str) -> MlflowClient:
+def _quieten() -> None:
+    """Keep MLflow, from its import on, from sending usage data, drawing bars and logging steps."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import; "false" sends usage data
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401 (it sets the levels of its loggers)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # an error is raised as well
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -90,6 +90,11 @@ class ActionEquation:
         away = wanted - level
         return _between(away / np.where(away > 0, self.rise, self.fall), -1.0, 1.0)
 
+    def cautious(self, action: np.ndarray, answer: np.ndarray, anchor: np.ndarray) -> np.ndarray:
+        """First actions (runs,) to level 0 at most, and not above that of a policy's `answer` (runs,), if it is one."""
+        textbook = self.invert(anchor, anchor, np.zeros(len(anchor)), True)
+        return np.minimum(action, np.where(np.abs(answer) <= 1, np.minimum(answer, textbook), textbook))
+
 
 def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """np.clip, at a third of its cost on few numbers; nan stays nan."""

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -28,10 +27,11 @@ from lrpilot import distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
 from lrpilot.arguments import OPTIMIZER
 from lrpilot.bundle import Bundle
-from lrpilot.calls import attach, uncompiled
+from lrpilot.calls import attach
+from lrpilot.guard import GuardError
 from lrpilot.losses import LossBuffer
 from lrpilot.meter import Meter
-from lrpilot.micro_batches import REPORTED_EARLY, MicroBatches
+from lrpilot.micro_batches import MicroBatches
 from lrpilot.pilot import Pilot
 from lrpilot.plan import Plan
 from lrpilot.rates import Rates
@@ -114,7 +114,7 @@ class Driver:
             (latest,) = distributed.first([0.0 if latest is None else float(latest)], self._meter.device)
             if not math.isfinite(latest):
                 self._losses.take()
-                self._after_probing(self.pilot.miss_probe_step()[0])
+                self._after_probing(self.pilot.miss_probe_step)
                 self.write()
 
     def observe(self, val_loss: Any = None, grad_norm: Any = None, loss: Any = None) -> None:
@@ -130,20 +130,13 @@ class Driver:
 
     def watch(self, module: nn.Module) -> RemovableHandle:
         """Observe the training loss that a module puts out, as long as there is this driver."""
-        reference = weakref.ref(self)
+        return losses.watch(module, self, Driver._take_output)
 
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            driver = reference()
-            if driver is None or not module.training or not torch.is_grad_enabled():
-                return
-            loss = losses.inside(output)
-            if loss is not None:
-                driver.observe(loss=loss)
-            else:
-                name = type(module).__name__
-                driver._announcer.warn("watch", f"{name} puts out no loss; watch a module that does")
-
-        return module.register_forward_hook(uncompiled(hook))
+    def _take_output(self, module: nn.Module, loss: Any) -> None:
+        if loss is not None:
+            self.observe(loss=loss)
+        else:
+            self._announcer.warn("watch", f"{type(module).__name__} puts out no loss; watch a module that does")
 
     def extend(self, total_steps: int) -> None:
         """Change the training's length. Raises ValueError where none of the steps would be left."""
@@ -157,6 +150,17 @@ class Driver:
         self.pilot.set_data_size(steps_per_epoch, examples)
         if self.pilot.step == 0 and self.pilot.decision and not self._pending and distributed.alone():
             self._decide_first(self.pilot.observer.vals[0])
+
+    def end_probe(self) -> bool:
+        """Put everything back and let the probe be over, as `PilotLR.end_probe` says; whether one was under way."""
+        # No collective call: an exception may have come to this rank alone. So decision 0 waits for the next step.
+        pilot = self.pilot
+        if not pilot.in_probe or not (pilot.step or self._pending):
+            return False
+        self._rollback.end_probe(pilot.step + self._pending)
+        pilot.end_probe()
+        self.write()
+        return True
 
     def summary(self) -> list[str]:
         """What the training is taken for, and what is done to it, in sentences."""
@@ -179,9 +183,10 @@ class Driver:
         self._rates.write(self.pilot.learning_rate())
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python values and, while there is a snapshot, its tensors."""
+        """Plain Python values and, while there is a snapshot, its tensors; "probing" is for readers of a file."""
         return {
             "policy": self._policy_hash,
+            "probing": self.pilot.in_probe,
             "total_steps": self.pilot.total_steps,
             "probe": self.pilot.cadence.probe,
             "steps_per_epoch": self.plan.steps_per_epoch,
@@ -242,6 +247,9 @@ class Driver:
             self._complete()
         if self.pilot.step == 0:
             self._before_first_step()
+        elif not (self.pilot.decision or self.pilot.in_probe):  # somebody has ended the probe
+            self._decide(cautiously=True)
+            self.write()
         elif self._rates.differ():
             if self._rates.disturbed():
                 message = "other code changed the groups' rates; PilotLR's are absolute, and put back"
@@ -253,28 +261,16 @@ class Driver:
     def _before_first_step(self) -> None:
         """What was done at construction may no longer hold: weights may have been loaded, sharded, or validated."""
         self._meter.follow()
-        self._settle_accumulation()
+        if (plan := self._micro.settled(self.plan, self._announcer)) is not None:
+            self.plan = plan
+            self._replace_pilot(plan.total_steps, self._probe, self.pilot.pending_validation)
+            self._begin()
         self._rollback.renew()  # buffers have met one batch by now
         self._decide_anew()
         self._announcer.start(self.summary())
         if self._unannounced:
             self._announce()
         self.write()
-
-    def _settle_accumulation(self) -> None:
-        """Take the batches of the first optimizer step for those of every one, where the loop reports each."""
-        self._micro.close()
-        if self._micro.reported_early:
-            self._announcer.warn("order", REPORTED_EARLY)
-        passes = self._micro.passes
-        if not self.plan.depends_on_accumulation or passes < 2:
-            return
-        if self._micro.reports < passes - 1:
-            self._announcer.warn("accumulate", self._micro.question)
-            return
-        self.plan = self.plan.accumulated(passes)
-        self._replace_pilot(self.plan.total_steps, self._probe, self.pilot.pending_validation)
-        self._begin()
 
     def _decide_anew(self) -> None:
         """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
@@ -328,12 +324,17 @@ class Driver:
         if self._announcer.logs:
             self._announcer.announce_probe(self.pilot.step, self.pilot.learning_rate(), value)
         if known or self.pilot.step:
-            self._after_probing(self.pilot.advance_probe(value if known else None, norm)[0])
+            self._after_probing(lambda: self.pilot.advance_probe(value if known else None, norm))
         else:
             self._leave_out_probe()
 
-    def _after_probing(self, ended: bool) -> None:
-        """See to what a step of the probe asks for: the end, or a new beginning after a loss that was the data's."""
+    def _after_probing(self, note: Callable[[], np.ndarray]) -> None:
+        """`note` a step of the probe, and see to what it asks for: the end, or its start after a broken loss."""
+        try:
+            (ended,) = note()
+        except GuardError:  # with `strict`, at the probe's end
+            self._rollback.restore()
+            raise
         if ended:
             self._rollback.end_probe(self.pilot.step)
             self._decide()
@@ -368,19 +369,20 @@ class Driver:
 
     # Decisions
 
-    def _decide(self) -> None:
-        self._ask()
+    def _decide(self, cautiously: bool = False) -> None:
+        self._ask(cautiously)
         pilot = self.pilot
         back, anew, keep = (bool(asked[0]) for asked in (pilot.restarts, pilot.rises, pilot.keeps_copy))
         self._rollback.follow(back=back, anew=anew, keep=keep)
         self._announce()
 
-    def _ask(self) -> None:
+    def _ask(self, cautiously: bool = False) -> None:
         pilot, device = self.pilot, self._meter.device
         if pilot.decision == 0:  # later, a validation loss is agreed on along with the interval's telemetry
             (validation,) = distributed.first([pilot.pending_validation[0]], device)
             pilot.observe(validation)
-        pilot.decide(self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device))
+        policy = self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device)
+        pilot.decide(policy, cautiously=cautiously)
 
     def _announce(self) -> None:
         """Tell the user of the last decision."""

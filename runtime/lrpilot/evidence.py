@@ -115,12 +115,16 @@ class Losses:
         return (below[:, -JUDGED:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:
-        """(runs,) bool: whether a loss (runs,) lies above the start by so many times what it scatters or has gained."""
+        """(runs,) bool: by so many times what it scatters, has gained, or was, a loss (runs,) lies above the start.
+
+        Some losses hardly scatter at first. That they rise far for their scatter does not say that weights are lost.
+        """
         out = np.zeros(len(loss), bool)
         for i in np.flatnonzero(np.isfinite(loss) & np.isfinite(self.start).any(axis=1)):
             start, best = _known(self.start[i]), _known(self.best[i])
-            unit = max(rise(start) / WIDTH, np.median(start) - np.median(best) if len(best) else 0.0)
-            out[i] = loss[i] - np.median(start) > times * unit
+            before = np.median(start)
+            unit = max(rise(start) / WIDTH, before - np.median(best) if len(best) else 0.0, abs(before))
+            out[i] = loss[i] - before > times * unit
         return out
 
     def refer(self, best: np.ndarray, start: np.ndarray) -> None:

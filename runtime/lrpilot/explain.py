@@ -10,7 +10,7 @@ OTHER = Feature("of another version", "loss", sentence="")  # stands for a featu
 
 EVENTS = {
     "collapsed": "the weights were lost early; the training begins again, a decade lower",
-    "no_progress": "nothing was learned, and the weights are damaged; the training begins again, a decade lower",
+    "no_progress": "nothing learned, weights damaged; the training begins again, a decade lower",
     "rise_undone": "the weights were lost after a rise; back to before it",
     "loss_nonfinite": "the loss is nan or inf to the end of the interval",
     "loss_missing": "no loss was reported in the interval",

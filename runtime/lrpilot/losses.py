@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lrpilot import distributed
 from lrpilot.arguments import scalar
+from lrpilot.calls import uncompiled
 
+T = TypeVar("T")
 MICRO_BATCHES = 1024  # losses of one optimizer step, at most; the latest count
 
 
@@ -121,6 +124,18 @@ def inside(output: Any) -> Any:
     fields: Mapping[str, Any] = cast(Any, output) if isinstance(output, Mapping) else {}
     loss: Any = fields.get("loss", getattr(cast(Any, output), "loss", None))
     return loss if isinstance(loss, Tensor) and loss.numel() == 1 else None
+
+
+def watch(module: nn.Module, listener: T, take: Callable[[T, nn.Module, Any], None]) -> RemovableHandle:
+    """Call `take(listener, module, loss)` for each output of a module that trains, as long as there is the listener."""
+    reference = weakref.ref(listener)
+
+    def hook(module: nn.Module, _: Any, output: Any) -> None:
+        alive = reference()
+        if alive is not None and module.training and torch.is_grad_enabled():
+            take(alive, module, inside(output))
+
+    return module.register_forward_hook(uncompiled(hook))
 
 
 def mean(losses: Sequence[Any]) -> Any:

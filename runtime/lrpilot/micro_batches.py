@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lrpilot.announcer import Announcer
 from lrpilot.calls import uncompiled
+from lrpilot.plan import Plan
 
 REPORTED_EARLY = "step(loss) came before optimizer.step(); call optimizer.step() first, then scheduler.step(loss)"
 
@@ -38,13 +40,25 @@ class MicroBatches:
         """Whether the loss of the last backward pass was reported before the optimizer step, not after it."""
         return 0 < self.passes <= self.reports
 
-    @property
-    def question(self) -> str:
-        """What to ask of a loop that made several backward passes and reported one loss."""
-        return (
-            f"{self.passes} backward passes made the first optimizer step; where these accumulate batches, pass "
-            f"accumulate={self.passes}, else accumulate=1, for the training's length and data follow from it"
+    def settled(self, plan: Plan, announcer: Announcer) -> Plan | None:
+        """The plan that follows where the loop reports each batch: those of its first optimizer step make every one.
+
+        None where that is no news. A loop that does not is asked for the number.
+        """
+        self.close()
+        if self.reported_early:
+            announcer.warn("order", REPORTED_EARLY)
+        passes = self.passes
+        if not plan.depends_on_accumulation or passes < 2:
+            return None
+        if self.reports >= passes - 1:
+            return plan.accumulated(passes)
+        announcer.warn(
+            "accumulate",
+            f"{passes} backward passes made the first optimizer step; where these accumulate batches, pass "
+            f"accumulate={passes}, else accumulate=1, for the training's length and data follow from it",
         )
+        return None
 
     def _count(self, p: Tensor) -> None:
         gradient: Any = p.grad

@@ -15,7 +15,7 @@ It is called after every optimizer step, once per micro-batch, or seldom: `lrpil
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -209,6 +209,30 @@ class PilotLR(LRScheduler):
         """
         self._driver.extend(arguments.whole("total_steps", total_steps, "the number of optimizer steps"))
 
+    @uncompiled
+    def end_probe(self) -> bool:
+        """End the probe if it is under way: put everything back, and go on at a cautious level.
+
+        Parameters, optimizer state and, with `model`, buffers are again as they were before the training. What the
+        probe has seen so far does not count. The next step takes the first decision, as in a training without a probe;
+        its level is at most that of the textbook's rate (1e-3, for SGD 0.1). Before the first optimizer step and after
+        the probe the call does nothing. In a distributed training every rank makes it.
+
+        `with scheduler:` around the whole loop makes this call when the loop is left, by whatever way.
+
+        Returns:
+            Whether a probe was under way.
+        """
+        return self._driver.end_probe()
+
+    def __enter__(self) -> Self:
+        """The scheduler; the block is the whole training."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the probe if the block is left within it; exceptions pass."""
+        self.end_probe()
+
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, if that was not known at construction.
 
@@ -301,6 +325,9 @@ class PilotLR(LRScheduler):
         It holds plain Python values and, as long as the copy of the parameters is kept, its tensors.
         `torch.load(..., weights_only=True)` reads it. In a distributed training, rank 0's state is that of all ranks.
         The exception is a copy of sharded parameters: then each rank must save and load its own state.
+
+        The entry "probing" tells readers of a checkpoint whether the probe was under way. Then the weights saved beside
+        it are the probe's: good for resuming the training, not for use. `end_probe()` before saving leaves sound ones.
         """
         return self._driver.state_dict() | {"last_epoch": self.last_epoch, "_step_count": self._step_count}
 

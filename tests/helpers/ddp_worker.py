@@ -167,6 +167,30 @@ def killed(folder: Path, at: int, pending: bool) -> dict[str, Any]:
     return other.record()
 
 
+def left(folder: Path, ranks: tuple[int, ...]) -> dict[str, Any]:
+    """Left within the probe by an exception, of `ranks` or else by a call; both ranks go on."""
+    loop = Loop(policy(folder, dist.get_rank()))
+    before, after = loop.everything(), None
+    try:
+        with loop.scheduler as scheduler:
+            loop.train(9)
+            if dist.get_rank() in ranks:
+                raise KeyboardInterrupt
+            dist.barrier()
+            scheduler.end_probe()
+    except KeyboardInterrupt:
+        after = loop.everything()  # alone: the other rank is not waited for
+        dist.barrier()
+    try:
+        torch.testing.assert_close(after or loop.everything(), before, rtol=0, atol=0)
+        unlike = ""
+    except AssertionError as error:
+        unlike = str(error)
+    loop.scheduler.observe(val_loss=1.0 + dist.get_rank())
+    loop.train(N)
+    return loop.record() | {"unlike": unlike}
+
+
 def skipping(folder: Path, rank: int, factor: dict[int, float], silent: bool = False) -> dict[str, Any]:
     """A GradScaler skips what overflows on one rank on both of them; with `silent`, rank 0 alone reports losses."""
     loop, mine = Loop(policy(folder, 0), scaler=True), dist.get_rank() == rank
@@ -190,6 +214,9 @@ def scenarios() -> dict[str, Callable[[Path], dict[str, Any]]]:
         "extended": extended,
         "skips": lambda f: skipping(f, 1, {3: inf, 20: inf, 21: inf}),
         "skips silently": lambda f: skipping(f, 1, {3: inf, 20: inf, 21: inf}, silent=True),
+        "left": lambda f: left(f, ()),
+        "left by an exception": lambda f: left(f, (0, 1)),
+        "left by an exception on one rank": lambda f: left(f, (1,)),
         "blows up": lambda f: skipping(f, 0, {6: 1e3}, silent=True),
     }
     for at, pending in ((7, False), (9, True), (37, False), (37, True), (50, True)):

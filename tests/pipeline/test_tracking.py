@@ -3,8 +3,12 @@
 import json
 import math
 import os
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +17,7 @@ import pytest
 
 from pipeline import tracking
 from pipeline.paths import Paths
+from pipeline.tracking import local_database
 from pipeline.tracking.repro_run import is_repro
 from repository import TOP
 
@@ -26,6 +31,21 @@ OPEN = """
 from pathlib import Path
 from pipeline import tracking
 print(tracking.open_store(Path(".")).experiment)
+"""
+
+# python -c KILLED N: ends in its Nth SQL statement
+KILLED = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from sqlalchemy import Engine, event
+from pipeline import tracking
+numbers = count(1)
+@event.listens_for(Engine, "after_cursor_execute")
+def die(*_):
+    if next(numbers) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+tracking.open_store(Path("."))
 """
 
 # python stage.py NAME SEED...: a stage that runs once per seed
@@ -214,3 +234,57 @@ def test_first_use_by_two_processes_at_once(tmp_path):
     ]
     answers = {process.communicate()[0].strip() for process in started}
     assert len(answers) == 1 and answers != {""}
+
+
+@pytest.mark.parametrize("statements", [60, 720, 1640])  # of about 1,700
+def test_a_kill_while_the_database_is_made(tmp_path, statements):
+    """There is none then. One that MLflow was making in place stays half made. Both are made anew."""
+    command = [sys.executable, "-c", KILLED, str(statements)]
+    assert subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT).returncode == -signal.SIGKILL
+    database = tmp_path / "mlflow.db"
+    left = list(tmp_path.glob("mlflow.db.partial*"))
+    assert left and not database.exists()
+    for path in left:  # as MLflow leaves them
+        shutil.copy(path, tmp_path / path.name.replace(".partial", ""))
+    assert local_database.half_made(database)
+
+    store = tracking.open_store(tmp_path)
+    store.client.create_run(store.experiment)
+    assert not local_database.half_made(database)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "rows", "half_made"),
+    [
+        (["experiments"], [], True),
+        (
+            ["runs", "_alembic_tmp_experiments", "alembic_version", "workspaces"],
+            ["alembic_version", "workspaces"],
+            True,
+        ),
+        (["experiments", "runs"], ["experiments"], False),
+        (["experiments", "registered_models"], ["registered_models"], False),
+        (["customers"], [], False),
+        (["customers", "runs"], ["customers"], False),
+        ([], [], True),
+    ],
+)
+def test_what_counts_as_half_made(tmp_path, tables, rows, half_made):
+    """Never what holds anything of somebody."""
+    path = tmp_path / "some.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in tables:
+            connection.execute(f"CREATE TABLE {table} (name TEXT)")
+        for table in rows:
+            connection.execute(f"INSERT INTO {table} VALUES ('x')")
+    assert local_database.half_made(path) is half_made
+
+
+def test_what_is_no_database_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "mine.db"
+    path.write_bytes(b"no database at all" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    with pytest.raises(Exception, match="not a database"):
+        tracking.open_store(tmp_path)
+    assert path.read_bytes() == b"no database at all" * 100

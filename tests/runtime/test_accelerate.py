@@ -21,6 +21,7 @@ from accelerated import BATCH, Loop, N
 from bundles import write_bundle
 from lrpilot.bundle import Bundle
 from lrpilot.features import NAMES
+from lrpilot.integrations.accelerate import end_probe_on_save
 from lrpilot.torch import PilotLR
 from repository import TOP
 
@@ -89,6 +90,23 @@ def test_resumed_is_as_if_never_stopped(tmp_path: Path, policy: Bundle, prepared
         resumed.accelerator.load_state(folder)
         assert resumed.train(step).rates == whole.rates[step:]
         assert resumed.pilot.history == whole.pilot.history
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_state_that_is_saved_in_the_probe_can_be_a_sound_one(tmp_path: Path, policy: Bundle, prepared: bool) -> None:
+    whole = Loop(Accelerator(cpu=True), policy, prepared)
+    begun = [p.detach().clone() for p in whole.model.parameters()]
+    with pytest.raises(TypeError, match="scheduler: AcceleratedScheduler, want the PilotLR"):
+        end_probe_on_save(whole.accelerator, Accelerator(cpu=True).prepare(whole.pilot))
+    end_probe_on_save(whole.accelerator, whole.pilot)
+    whole.train(save={7: str(tmp_path)})
+    assert whole.pilot.history[0].step == 7
+    resumed = Loop(Accelerator(cpu=True), policy, prepared)
+    resumed.accelerator.load_state(str(tmp_path))
+    assert not resumed.pilot.probing
+    assert all(torch.equal(p, q) for p, q in zip(resumed.model.parameters(), begun, strict=True))
+    assert resumed.train(7).rates == whole.rates[7:]
+    assert resumed.pilot.history == whole.pilot.history
 
 
 def test_skipped_steps_of_a_nan_loss_end_the_probe(policy: Bundle) -> None:

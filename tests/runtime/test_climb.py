@@ -67,11 +67,12 @@ def test_a_pilot_climbs_from_the_end_of_its_probe(probed: bool) -> None:
 
 
 def test_limits_hold_in_a_warm_up() -> None:
+    """The lower one is a floor of the rate, the upper one what it climbs to."""
     mine = pilot(min_lr=1e-5, max_lr=2e-5)
     mine.decide(hold)
-    assert mine.learning_rate() == 1e-5
-    mine.step = 10
-    assert mine.learning_rate() == 2e-5
+    for step, rate in ((0, 1e-5), (9, 1e-5), (10, 1.05e-5), (19, 1.95e-5), (20, 2e-5)):
+        mine.step = step
+        assert mine.learning_rate() == pytest.approx(rate) == mine.learning_rates()[0]
 
 
 def test_a_longer_training_does_not_climb_again() -> None:

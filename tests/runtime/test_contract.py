@@ -63,14 +63,14 @@ def test_metrics_is_a_validation_loss(policy: Bundle) -> None:
     """ReduceLROnPlateau's habit: once per epoch, by keyword."""
     curves = []
     for keyword in (True, False):
-        training = Training(policy)
+        training = Training(policy, guards=False)
         for step in range(N):
             loss, val = training.update(), {"metrics": 2.0 - step / N} if step % 10 == 9 else {}
             if val and not keyword:
                 training.scheduler.observe(val_loss=val.pop("metrics"))
             training.scheduler.step(loss, **val)
         curves.append(training.rates)
-    assert curves[0] == curves[1] != Training(policy).train(N)
+    assert curves[0] == curves[1] != Training(policy, guards=False).train(N)
 
 
 EXTENSIONS = {

@@ -64,7 +64,8 @@ def of(decisions: list[dict[str, Any]], name: str, part: str = "telemetry") -> l
 ALIKE = [
     "plain", "observed", "other policy", "other policy, unprobed", "fails on 0", "fails on 1", "losses on 0",
     "losses on 1", "no losses", "extended", "skips", "skips silently", "blows up", "killed 7 False", "killed 9 True",
-    "killed 37 False", "killed 37 True", "killed 50 True",
+    "killed 37 False", "killed 37 True", "killed 50 True", "left", "left by an exception",
+    "left by an exception on one rank",
 ]  # fmt: skip
 
 
@@ -84,6 +85,15 @@ def test_the_probe_is_rolled_back_on_every_rank(ddp: Ranks) -> None:
     for record in ddp["plain"]:
         assert record["unlike"] == ""
     assert 4 < ddp["plain"][0]["history"][0]["step"] <= PROBE
+
+
+@pytest.mark.parametrize("name", [name for name in ALIKE if name.startswith("left")])
+def test_a_probe_that_is_left_is_rolled_back_on_every_rank(ddp: Ranks, name: str) -> None:
+    """No rank waits for the other meanwhile; rank 0 decides with the next step."""
+    for record in ddp[name]:
+        first = record["history"][0]
+        assert record["unlike"] == "" and (first["step"], record["step"]) == (9, N)
+        assert first["level"] <= 0 and first["observation"]["probed"] == 0
 
 
 def test_rank_0_alone_logs(ddp: Ranks) -> None:

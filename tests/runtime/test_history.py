@@ -23,13 +23,15 @@ from lrpilot.telemetry import INTERVAL
 from recorded_training import STEPS, training
 
 pytestmark = pytest.mark.filterwarnings("ignore:PilotLR. step.. got no loss")
-PLAIN = Decision(7, 1e-3, 5e-4, 0.25, 0.25, -0.3, None, {"progress": 0.0, "loss_slope": -1.0}, {"loss_mean": 2.0})
+PLAIN = Decision(
+    7, 1e-3, 5e-4, 0.25, 0.25, -0.3, math.nan, None, {"progress": 0.0, "loss_slope": -1.0}, {"loss_mean": 2.0}
+)
 
 values = st.floats(allow_nan=True, allow_infinity=True)
 decisions = st.builds(
     Decision,
     step=st.integers(0, 10**9), lr_before=values, lr=values, action=values, applied=values, level=st.floats(-4, 3),
-    event=st.sampled_from([None, *EVENTS]),
+    confidence=st.just(math.nan) | st.floats(0, 1), event=st.sampled_from([None, *EVENTS]),
     observation=st.dictionaries(st.sampled_from(NAMES), st.floats(-CLIP, CLIP), max_size=8),
     telemetry=st.dictionaries(st.sampled_from(INTERVAL), values),
 )  # fmt: skip
@@ -54,8 +56,11 @@ def test_a_decision_names_the_rates_around_it(probe: bool) -> None:
 def test_answers_and_what_the_guard_made_of_them() -> None:
     history = training()[0].history
     assert {d.event for d in history} > {None, "loss_missing", "loss_nonfinite"}
-    assert all(d.applied == d.action for d in history if d.event is None)
-    assert any(d.applied != d.action for d in history)
+    first, *later = history
+    assert first.confidence < 1 and first.applied != first.action  # caution
+    assert all(d.applied == d.action for d in later if d.event is None)
+    assert any(d.applied != d.action for d in later)
+    assert all(math.isnan(d.confidence) for d in later) and math.isnan(training(False)[0].history[0].confidence)
 
 
 # in words
@@ -151,8 +156,11 @@ def test_explain() -> None:
         "  guard    action_nonfinite: the policy answered nan or inf; the built-in schedule answers",
         "           applied -0.5 in place of the answer",
     ]
+    doubtful = replace(PLAIN, confidence=0.254).explain().splitlines()
+    assert doubtful[2] == "  doubted  the probe saw much noise: confidence 0.25, of 0 to 1"
+    assert replace(PLAIN, confidence=1.0).explain() == PLAIN.explain()
     # A guard may find the answer low enough.
-    assert replace(PLAIN, event="spike").explain().splitlines()[-1].startswith("  guard    spike: the last losses")
+    assert replace(PLAIN, event="loss_rise").explain().splitlines()[-1].startswith("  guard    loss_rise: the loss has")
 
 
 def test_explain_tells_of_the_probe_first_and_of_the_training_later() -> None:
@@ -186,7 +194,7 @@ def test_each_feature_is_explained_in_a_line(name: str) -> None:
 def test_metrics_are_finite_numbers_of_known_names(decision: Decision) -> None:
     metrics = decision.metrics()
     assert set(metrics) <= set(METRICS) and all(type(v) is float and math.isfinite(v) for v in metrics.values())
-    assert metrics["lrpilot/guard"] == (decision.event not in (None, "recovery"))
+    assert metrics["lrpilot/guard"] == (decision.event not in (None, "recovery", "unearned"))
 
 
 def test_metrics() -> None:
@@ -255,9 +263,10 @@ def test_repr_is_a_short_table() -> None:
         "        7  5.00e-04  -0.30",
         "        9  5.00e-04  -0.30  loss_missing",
     ]
-    recovers = replace(PLAIN, event="recovery")
-    assert repr(History([PLAIN, recovers])).startswith("2 decisions, 0 with a guard event")
-    assert "recovery: after a cut" in recovers.explain()
+    for event, words in (("recovery", "recovery: after a cut"), ("unearned", "unearned: no rise before")):
+        routine = replace(PLAIN, event=event)
+        assert repr(History([PLAIN, routine])).startswith("2 decisions, 0 with a guard event")
+        assert words in routine.explain()
     assert repr(History([PLAIN])).startswith("1 decision, 0 with a guard event")
     assert repr(History()) == "0 decisions, 0 with a guard event"
 
@@ -274,15 +283,15 @@ LATEST = [*map(str, range(33, 44))]
     ("events", "shown"),
     [
         ({}, ["0", "...", *LATEST]),
-        ({5: "spike", 20: "drift"}, ["0", "...", "5 spike", "...", "20 drift", "...", *LATEST]),
-        ({2: "spike"}, ["0", "1", "2 spike", "...", *LATEST]),  # where one is left out, dots are no shorter
-        ({31: "spike"}, ["0", "...", "31 spike", "32", *LATEST]),
-        ({5: "recovery"}, ["0", "...", *LATEST]),
-        ({4: "spike", 5: "spike"}, ["0", "...", "4 spike", "5 spike", "...", *LATEST]),
-        ({4: "spike", 5: "drift"}, ["0", "...", "4 spike", "5 drift", "...", *LATEST]),
+        ({5: "loss_rise", 20: "loss_runaway"}, ["0", "...", "5 loss_rise", "...", "20 loss_runaway", "...", *LATEST]),
+        ({2: "loss_rise"}, ["0", "1", "2 loss_rise", "...", *LATEST]),  # where one is left out, dots are no shorter
+        ({31: "loss_rise"}, ["0", "...", "31 loss_rise", "32", *LATEST]),
+        ({5: "recovery", 9: "unearned"}, ["0", "...", *LATEST]),
+        ({4: "loss_rise", 5: "loss_rise"}, ["0", "...", "4 loss_rise", "5 loss_rise", "...", *LATEST]),
+        ({4: "loss_rise", 5: "loss_runaway"}, ["0", "...", "4 loss_rise", "5 loss_runaway", "...", *LATEST]),
         (
-            dict.fromkeys(range(4, 10), "spike"),
-            ["0", "...", "4 spike", "... 4 more of spike", "9 spike", "...", *LATEST],
+            dict.fromkeys(range(4, 10), "loss_rise"),
+            ["0", "...", "4 loss_rise", "... 4 more of loss_rise", "9 loss_rise", "...", *LATEST],
         ),
         (
             dict.fromkeys(range(1, 44), "loss_missing"),
@@ -296,14 +305,14 @@ def test_a_table_hides_no_guard_event(events: dict[int, str], shown: list[str]) 
 
 
 def test_a_notebook_shows_the_same_table() -> None:
-    history = eventful({5: "spike", 20: "<b>", 21: "<b>", 22: "<b>", 23: "<b>"})
+    history = eventful({5: "loss_rise", 20: "<b>", 21: "<b>", 22: "<b>", 23: "<b>"})
     title, *rows = repr(history).splitlines()
     shown = history._repr_html_()
     root = ElementTree.fromstring(shown)
     assert root.findtext("caption") == title
     cells = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
     assert [" ".join(filter(None, row)) for row in cells] == [" ".join(row.split()) for row in rows]
-    assert [strong.text for strong in root.iter("strong")] == ["spike", "<b>", "<b>"]
+    assert [strong.text for strong in root.iter("strong")] == ["loss_rise", "<b>", "<b>"]
     assert "color" not in shown  # the page's own, light or dark
     assert History()._repr_html_() == "<div>0 decisions, 0 with a guard event</div>"
 

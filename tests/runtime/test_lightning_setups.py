@@ -37,20 +37,29 @@ from repository import TOP
 pytestmark = IGNORED
 
 
+class Saving(Callback):
+    """Saves after some steps, none of them in the probe: that would end it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step in (17, 50, 53):
+            trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(policy: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Module, Path]:
-    """A training, and a folder of its checkpoints: one per step, and one per validation."""
+    """A training, and a folder of its checkpoints: of some steps, and one per validation."""
     folder, module = tmp_path_factory.mktemp("checkpoints"), Module(policy)
-    each = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     validated = ModelCheckpoint(folder, "validated-{step}", save_top_k=-1, save_on_train_epoch_end=False)
-    fit(module, each, validated, val=Batches(3, seed=1), num_sanity_val_steps=-1)
+    fit(module, Saving(folder), validated, val=Batches(3, seed=1), num_sanity_val_steps=-1)
     return module, folder
 
 
 @pytest.mark.parametrize(
     "name, at, copied",
     [
-        ("step=5", 5, True),  # in the middle of the probe
         ("step=17", 17, True),  # the loss has not fallen yet
         ("step=50", 50, True),  # in the middle of an epoch, and within four decisions after a rise
         ("step=53", 53, True),

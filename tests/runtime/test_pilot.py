@@ -61,7 +61,7 @@ def test_runs_in_lock_step_equal_single_runs(probed: bool) -> None:
     solo = Pilot(Protocol(), n, "sgd", probed=probed)
     alone, _ = quadratic(solo, wavy, n)
     np.testing.assert_array_equal(np.stack(rates)[:, 0], np.stack(alone)[:, 0])
-    assert solo.history[0].step == solo.probes.steps[0]
+    assert solo.history[0].step == solo.probes.steps[0] + solo.probes.halted[0]
     assert [d.step for d in solo.history[1:]] == solo.cadence.bounds[1:-1].tolist()
 
 

@@ -50,15 +50,37 @@ def test_the_sizes_of_a_sketch_are_those_of_the_recorded_data() -> None:
         ([[5.0]], [5.0], [5.0], [0.0]),
         ([[5.0, 6.0]], [5.0, 6.0], [5.0, 6.0], [0.0, 0.0]),
         ([[1.0, 4.0], [3.0, 4.0], [2.0, 4.0]], [2.0, 4.0], [2.0, 4.0], [math.sqrt((4 + 1) / 2 / 2), 0.0]),
-        ([[1.0, 1.0], [nan, inf]], [nan, inf], [nan, inf], [nan, inf]),
+        ([[1.0, 1.0], [nan, inf]], [1.0, inf], [1.0, inf], [nan, inf]),  # nan is left out
+        ([[1.0, nan], [nan, nan], [3.0, nan], [4.0, nan]], [8 / 3, nan], [8 / 3, nan], [math.sqrt(0.5), nan]),
         (np.empty((0, 2)), [nan, nan], [nan, nan], [nan, nan]),
     ],
-    ids=["ten", "eight", "one", "one of two runs", "two runs", "not finite", "none"],
+    ids=["ten", "eight", "one", "one of two runs", "two runs", "not finite", "left out", "none"],
 )
 def test_losses_by_hand(losses: Any, mean: list[float], last: list[float], noise: list[float]) -> None:
     fields = summarise_losses(np.asarray(losses, np.float64))
     np.testing.assert_allclose([fields[n] for n in ("loss_mean", "loss_last", "loss_noise")], [mean, last, noise])
     assert set(fields) < set(INTERVAL)
+
+
+@pytest.mark.parametrize(
+    ("losses", "sound", "want"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], False, [1.0, 2.0, 3.0, 4.0]),
+        ([nan, 2.0, inf, 4.0], True, [nan, 2.0, nan, 4.0]),
+        ([nan, 2.0, -inf, 4.0], False, [inf, 2.0, inf, 4.0]),
+        ([1.0, 2.0, nan, inf], True, [1.0, 2.0, nan, nan]),  # two are a slip
+        ([nan, nan, inf, nan], True, [inf, inf, inf, inf]),  # three to the end are not
+        ([nan, 2.0, nan, nan, nan], True, [inf, 2.0, inf, inf, inf]),
+        ([nan, nan, nan, 4.0], True, [nan, nan, nan, 4.0]),
+        ([nan], True, [inf]),
+        ([], True, []),
+    ],
+)
+def test_losses_that_say_nothing_are_left_out(losses: list[float], sound: bool, want: list[float]) -> None:
+    """Those of sound weights; each run for itself."""
+    calm, shape = [1.0] * len(losses), (2, len(losses))
+    left = telemetry.left_out(np.reshape([losses, calm], shape).T, np.array([sound, True]))
+    np.testing.assert_array_equal(left, np.reshape([want, calm], shape).T)
 
 
 def plain(fields: dict[str, Any]) -> dict[str, list[float]]:

@@ -131,15 +131,15 @@ def test_skipped_steps_of_a_nan_loss_end_the_probe(tmp_path: Path, policy: Bundl
 
 
 def test_resumed_is_as_if_never_stopped(tmp_path: Path, policy: Bundle) -> None:
-    """Bit for bit: rates, history and weights, from checkpoints in the probe, in an interval and near the end."""
+    """Bit for bit: rates, history and weights, from checkpoints after the probe, in an interval and near the end."""
     often: dict[str, Any] = {
-        "eval_strategy": "steps", "eval_steps": 10, "save_strategy": "steps", "save_steps": 11,
+        "eval_strategy": "steps", "eval_steps": 10, "save_strategy": "steps", "save_steps": 19,
         "gradient_accumulation_steps": 2, "bf16": True,
     }  # fmt: skip
     whole, rates = make(tmp_path, **often)
     create_pilot(whole, policy)
     whole.train()
-    for step, copied in ((11, True), (44, True), (77, False)):  # copies of the start, of the state before a rise, none
+    for step, copied in ((19, True), (38, True), (76, False)):  # copies of the start, of the state before a rise, none
         file = tmp_path / f"checkpoint-{step}" / "scheduler.pt"
         state = torch.load(file, weights_only=True)
         assert (state["snapshot"] is not None) == copied

@@ -122,22 +122,6 @@ def test_a_training_begins_with_one_line(tmp_path: Path, policy: Bundle, caplog:
     assert line.startswith("90 optimizer steps; 30 passes over 72 examples, 3 steps each")
 
 
-def test_a_delayed_evaluation_misses_the_probe(tmp_path: Path, policy: Bundle) -> None:
-    """So the best checkpoint is none of the probe's, though the probe's weights were saved."""
-    often: dict[str, Any] = {
-        "eval_strategy": "steps", "eval_steps": 4, "eval_delay": 16, "save_strategy": "steps", "save_steps": 4,
-        "load_best_model_at_end": True,
-    }  # fmt: skip
-    trainer, _ = make(tmp_path, **often)
-    create_pilot(trainer, policy)
-    trainer.train()
-    pilot: Any = trainer.lr_scheduler
-    evaluated = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    assert evaluated[0] >= pilot.pilot.probes.steps[0] > 4
-    assert trainer.state.best_global_step in evaluated
-    assert (tmp_path / "checkpoint-4").exists()
-
-
 def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
     """Of 72 examples in batches of 8 each takes 5 batches; the first one says once what begins."""
     want = [(10, 5, 72), (6, 3, 72), (12, 2, 72)]

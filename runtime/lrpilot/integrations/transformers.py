@@ -16,13 +16,16 @@ import os
 import warnings
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lrpilot import range_test
 from lrpilot.bundle import Bundle, load_policy
 from lrpilot.optimizers import unwrapped
 from lrpilot.plan import plan
+from lrpilot.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
@@ -72,10 +75,57 @@ def create_pilot(trainer: Trainer, policy: str | os.PathLike[str] | Bundle = "de
         warnings.warn(f"create_pilot: ignored {', '.join(given)}; a pilot plans the whole schedule", stacklevel=2)
 
 
+def suggest(trainer: Trainer, *, steps: int = 100) -> Suggestion:
+    """Suggest a peak learning rate for a schedule of your own, as `lrpilot.suggest` does, for what Trainer would train.
+
+    The range tests take the Trainer's model, its optimizer or the one that its arguments name, its training loader, its
+    losses (label smoothing and loss functions included), `max_grad_norm`, and bf16. Then everything is put back. Each
+    step takes one batch of the loader, whatever `gradient_accumulation_steps` is.
+
+    Args:
+        trainer: a Trainer that is not training, in one process.
+        steps: number of optimizer steps of one test, each on one batch; at least 30.
+
+    Returns:
+        The suggestion; its `lr`, for `TrainingArguments(learning_rate=...)`, is None if the tests give none.
+
+    Raises:
+        ValueError: Trainer shares the training among processes, or as `lrpilot.suggest` does.
+        TypeError: as `lrpilot.suggest` does.
+    """
+    held: Any = trainer
+    if held.args.world_size > 1 or held.is_deepspeed_enabled or held.is_fsdp_enabled:
+        raise ValueError("trainer: it shares the training among processes; call suggest() in one process without")
+    model, args, own = held.model, held.args, held.optimizer
+
+    def loss_fn(batch: Any) -> Tensor:
+        model.train()
+        (batch,), items = held.get_batch_samples(iter([batch]), 1, args.device)
+        with held.accelerator.autocast():
+            loss = held.compute_loss(model, batch, num_items_in_batch=items)
+        return loss.mean()  # over the devices of DataParallel
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+
+    optimizer = unwrapped(held.create_optimizer())
+    clipping = optimizer.register_step_pre_hook(clip) if args.max_grad_norm else None
+    try:
+        return range_test.suggest(optimizer, held.get_train_dataloader(), loss_fn, model=model, steps=steps)
+    finally:
+        held.optimizer = own
+        if clipping is not None:
+            clipping.remove()
+
+
 class PilotCallback(TrainerCallback):
     """A Trainer callback that feeds the `PilotLR` of that Trainer.
 
     `create_pilot` adds it. Add it yourself if you pass a `PilotLR` in `optimizers=`.
+
+    It keeps the probe apart: no evaluation takes place within it, and no epoch's end there writes a checkpoint. If
+    another checkpoint is written within the probe, or the training stops or fails there, `PilotLR.end_probe` is called
+    first.
 
     Args:
         trainer: the Trainer to which the callback is added.
@@ -91,8 +141,9 @@ class PilotCallback(TrainerCallback):
         self._accelerator: Any = None  # whose clipping reports
         self._steps = 0  # that the pilot has completed
         self._loss: Tensor | None = None  # of the present optimizer step, the micro-batches so far
-        self._training_step = trainer.training_step
-        trainer.training_step = self._reporting_step
+        self._methods = {name: getattr(trainer, name) for name in ("training_step", "train", "save_model")}
+        trainer.training_step, trainer.train = self._reporting_step, self._leaving_train
+        trainer.save_model = self._saving_sound_model
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -135,10 +186,34 @@ class PilotCallback(TrainerCallback):
         self._watch_clipping(self._trainer.accelerator)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Trainer steps no scheduler after a step that a GradScaler skipped, but a loss that is nan ends the probe."""
+        """Complete the step, and let no evaluation see the probe's weights.
+
+        Trainer steps no scheduler after a step that a GradScaler skipped, but a loss that is nan ends the probe.
+        """
         if self._pilot.last_epoch == self._steps:
             self._pilot.step()
         self._steps, self._loss = self._pilot.last_epoch, None
+        if control.should_training_stop:
+            self._pilot.end_probe()
+        elif control.should_save:
+            self._end_probe_for_checkpoint()
+        elif self._pilot.probing:
+            control.should_evaluate = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave out what is due at the end of an epoch within the probe, unless the training ends with it."""
+        if control.should_training_stop:
+            self._pilot.end_probe()
+        elif self._pilot.probing:
+            control.should_evaluate = control.should_save = False
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End the probe, if the training was stopped within it."""
+        self._pilot.end_probe()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Of several evaluation sets the first one's loss counts."""
@@ -152,6 +227,10 @@ class PilotCallback(TrainerCallback):
     def _pilot(self) -> PilotLR:
         return self._trainer.lr_scheduler
 
+    @property
+    def _has_pilot(self) -> bool:
+        return isinstance(self._trainer.lr_scheduler, PilotLR)
+
     def _tell_data_size(self, loader: Any, accumulate: int) -> None:
         """Say how many steps a pass over the data takes, and how many examples they are, where the loader says so."""
         if isinstance(loader, DataLoader):
@@ -161,12 +240,35 @@ class PilotCallback(TrainerCallback):
 
     def _reporting_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Trainer.training_step: a micro-batch's share of the loss; the shares of an optimizer step add up to it."""
-        share = self._training_step(*args, **kwargs)
+        share = self._methods["training_step"](*args, **kwargs)
         loss = share.detach()
         self._loss = loss if self._loss is None else self._loss + loss
         if self._trainer.accelerator.sync_gradients:  # the last one
             self._pilot.observe(loss=self._loss)
         return share
+
+    def _leaving_train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer.train: an exception that passes within the probe ends it. Trainer has no event for exceptions."""
+        try:
+            return self._methods["train"](*args, **kwargs)
+        except BaseException:
+            if self._has_pilot:  # not yet, where a check fails
+                self._pilot.end_probe()
+            raise
+
+    def _saving_sound_model(self, *args: Any, **kwargs: Any) -> None:
+        """Trainer.save_model, with which Trainer begins each checkpoint, on every process."""
+        if self._has_pilot and (kwargs.get("_internal_call") or self._trainer.args.world_size == 1):
+            self._end_probe_for_checkpoint()
+        self._methods["save_model"](*args, **kwargs)
+
+    def _end_probe_for_checkpoint(self) -> None:
+        if self._pilot.end_probe():
+            warnings.warn(
+                "PilotLR: the probe was ended for a checkpoint, and the pilot goes on without what it would have "
+                "shown; save the first one after it",
+                stacklevel=2,
+            )
 
     def _watch_clipping(self, accelerator: Any) -> None:
         """Report the norm that Accelerator.clip_grad_norm_ finds before it clips. A search makes new accelerators."""

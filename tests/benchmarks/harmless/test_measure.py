@@ -88,8 +88,12 @@ def test_the_page_shows_what_is_ruined_first() -> None:
     assert line in ruined and line not in others.split("## All together")[0]
     assert "| mine | 4 | pilot | 1.2 | 0.2 | 0.3 | 0.10 | +0.50 | -0.25 | – |" in others
     assert "| pilot | 1 | 0.400 | 0.70 | 1 | 2 |" in others
-    assert "| mine | plain | 64 | 1.2 | 0.2 | 0.40 | 0.70 | 1 | 2 | 0.40 | 0.00 |" in others
+    assert "| mine | plain | 64 | 1.2 | 0.2 | 0.40 | 0.70 | 1 | 2 | 0.40 | 0.00 | 1.00 |" in others
     assert render(result(row(0.2))).startswith("## Ruined\n\nNone.")
+
+
+def test_a_lost_network_has_no_regret_to_show() -> None:
+    assert "| nan | lost |" in render(result(row(math.nan)))
 
 
 def test_lines_of_a_rival_have_no_level() -> None:

@@ -90,7 +90,7 @@ def test_a_plain_loop_may_tell_the_number_of_steps_alone() -> None:
 def test_scale_and_offset_are_of_training_alone() -> None:
     plain, changed = (Training(short("plain", **change), 0, PILOT) for change in ({}, {"scale": 10.0, "offset": 5.0}))
     batch = plain.validation
-    assert float(changed.loss(*batch)) == pytest.approx(10 * float(plain.loss(*batch)) + 5)
+    assert changed.loss(*batch).item() == pytest.approx(10 * plain.loss(*batch).item() + 5)
     assert changed.validation_loss() == plain.validation_loss()
 
 
