@@ -10,20 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.evidence import (
-    AGREE,
-    DOUBT,
-    FEWEST,
-    JUDGED,
-    MOST,
-    NORMAL,
-    REFERENCE,
-    WIDTH,
-    Losses,
-    line,
-    rise,
-    scatter,
-)  # fmt: skip
+from lrpilot.evidence import AGREE, DOUBT, FEWEST, JUDGED, MOST, NORMAL, REFERENCE, WIDTH, Losses, line, rise, scatter
 from lrpilot.guard import GIVEN_BACK
 from stationary import DRAWS
 
@@ -191,12 +178,17 @@ def test_below_the_start_by_hand(intervals: list[list[float]], below: bool) -> N
 @pytest.mark.parametrize(
     ("start", "intervals", "loss", "out"),
     [
-        # nothing gained: ten times UNIT above the median of the start
-        (START, [], 10.5 + 10 * UNIT + 0.01, True),
-        (START, [], 10.5 + 10 * UNIT - 0.01, False),
-        # gained 8.45, which is more than UNIT
-        (START, [[*BEST, *BEST]], 95.1, True),
-        (START, [[*BEST, *BEST]], 94.9, False),
+        # nothing gained: ten times the median of the start above that
+        (START, [], 115.6, True),
+        (START, [], 115.4, False),
+        # the same around nothing: ten times UNIT
+        ([-0.5, 0.5] * 4, [], 10 * UNIT + 0.01, True),
+        ([-0.5, 0.5] * 4, [], 10 * UNIT - 0.01, False),
+        # gained 8.45, which is less than the start, and from -1.5 to -9.95, which is more
+        (START, [[*BEST, *BEST]], 115.6, True),
+        (START, [[*BEST, *BEST]], 115.4, False),
+        ([loss - 12 for loss in START], [[loss - 12 for loss in (*BEST, *BEST)]], 83.1, True),
+        ([loss - 12 for loss in START], [[loss - 12 for loss in (*BEST, *BEST)]], 82.9, False),
         (START, [], nan, False),
         (START, [], inf, False),
         (None, [], 1e9, False),
@@ -294,22 +286,25 @@ worlds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 @given(worlds, st.integers(-60, 60), st.integers(-1000, 1000))
 @settings(max_examples=40, deadline=None)
 def test_unit_and_origin_of_the_loss_change_no_verdict(rng: np.random.Generator, exponent: int, constant: int) -> None:
-    """Losses are multiples of 2^-20, so that sums with the constant are exact."""
+    """Losses are multiples of 2^-20, so that sums with the constant are exact. Bounds count from a loss of 0."""
     intervals = [int(n) for n in rng.integers(1, 20, 6)]
     draw, level = DRAWS[rng.choice([*DRAWS])], np.repeat(rng.normal(0, 5, 7), [8, *intervals])
     losses = np.round((draw(rng, (len(level), 4)) * rng.uniform(0.1, 1) + level[:, None]) * 2.0**20) / 2.0**20
-    changed = (losses + constant) * 2.0**exponent
-    both = []
-    for rows in (losses, changed):
-        verdicts, seen = [], Losses(4)
+    verdicts, wild = [], []
+    for rows in (losses, losses * 2.0**exponent, (losses + constant) * 2.0**exponent):
+        seen, said, out = Losses(4), [], []
         seen.begin(np.ones(4, bool), rows[:8].T)
         for new in np.split(rows[8:], np.cumsum(intervals)[:-1]):
             seen.add(new)
             above, back = seen.above_start(), seen.given_back(GIVEN_BACK)
-            verdicts += [above, back, seen.below_start(), seen.out_of_bounds(new[-1], 3.0)]
+            said += [above, back, seen.below_start()]
+            out.append(seen.out_of_bounds(new[-1], 0.5))
             seen.refer(above | back, above)
-        both.append(np.array(verdicts))
-    np.testing.assert_array_equal(*both)
+        verdicts.append(said)
+        wild.append(out)
+    np.testing.assert_array_equal(verdicts[1], verdicts[0])
+    np.testing.assert_array_equal(verdicts[2], verdicts[0])
+    np.testing.assert_array_equal(wild[1], wild[0])
 
 
 @given(worlds, st.integers(2, 30), st.integers(-60, 60), st.integers(-1000, 1000))
