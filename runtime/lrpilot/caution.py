@@ -13,6 +13,8 @@ below the probe's edge: a step that blows the loss up at once is no longer neede
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lrpilot import evidence
@@ -45,28 +47,50 @@ def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
     return sure if edge else EDGELESS * sure, scatter / max(abs(start), 1e-300)
 
 
-def near_edge(edge: np.ndarray, shaken: np.ndarray) -> np.ndarray:
-    """Levels (runs,) that are as near the probe's edge as they may be.
+class Caution:
+    """What the probes of `runs` trainings allow their levels to be; the arrays are (runs,).
 
-    edge (runs,): inf where none was found; shaken (runs,): level of a rise that was no edge and yet a warning, or inf.
-    It counts above the prior alone.
+    `confidence` and `noise` of the probe's curve, nan without one; `near_edge`, the level that is as near the probe's
+    edge as it may be, or inf; `first`, the level that the first decision chose.
     """
-    return np.minimum(edge - BELOW_EDGE, np.maximum(shaken - BELOW_EDGE, PRIOR))
 
+    def __init__(self, runs: int) -> None:
+        self.confidence, self.noise, self.first = np.full((3, runs), np.nan)
+        self.near_edge = np.full(runs, np.inf)
 
-def _prior(noise: np.ndarray) -> np.ndarray:
-    return PRIOR - NOISY * np.clip(np.nan_to_num(noise) - USUAL, 0.0, 1.0)
+    def take(self, run: int, curve: np.ndarray, edge: bool) -> None:
+        """Take in the losses (n,) of one run's probe, nan where one is left out, and whether it has an edge."""
+        self.confidence[run], self.noise[run] = confidence(curve[np.isfinite(curve)], edge)
 
+    def careful(self, level: np.ndarray, edge: np.ndarray, shaken: np.ndarray) -> np.ndarray:
+        """First levels (runs,) in place of `level` (runs,).
 
-def cautious(
-    level: np.ndarray, confidence: np.ndarray, noise: np.ndarray, near_edge: np.ndarray, blown: np.ndarray
-) -> np.ndarray:
-    """First levels (runs,) that take into account what a probe has seen.
+        edge (runs,): inf where none was found; shaken (runs,): level of a rise that was no edge and yet a warning, or
+        inf. It counts above the prior alone.
+        """
+        self.near_edge = np.minimum(edge - BELOW_EDGE, np.maximum(shaken - BELOW_EDGE, PRIOR))
+        prior = PRIOR - NOISY * np.clip(np.nan_to_num(self.noise) - USUAL, 0.0, 1.0)
+        unsure = self.confidence < 1  # nan is not
+        towards = np.where(unsure & (level > prior), prior + self.confidence * (level - prior), level)
+        towards = np.where(unsure & np.isinf(edge), np.maximum(towards, prior - LOWEST), towards)
+        return np.minimum(towards, self.near_edge)
 
-    confidence, noise (runs,): nan where there was no probe; near_edge (runs,): highest level, or inf; blown
-    (runs,) bool: whether an edge was found.
-    """
-    prior = _prior(noise)
-    towards = np.where((level > prior) & (confidence < 1), prior + confidence * (level - prior), level)
-    groundless = (confidence < 1) & ~blown
-    return np.minimum(np.where(groundless, np.maximum(towards, prior - LOWEST), towards), near_edge)
+    def earned(self, level: np.ndarray, stride: np.ndarray, learned: np.ndarray) -> np.ndarray:
+        """Highest levels (runs,) that a rise may reach.
+
+        level (runs,): the present ones; stride (runs,): length of a step there, over the norm of the weights; learned
+        (runs,) bool: whose loss has fallen.
+        """
+        with np.errstate(all="ignore"):
+            long = level + np.log10(STRIDE / stride)
+        limit = np.minimum(np.where(np.isnan(long), np.inf, long), self.near_edge)
+        return np.maximum(np.where(learned, limit, np.minimum(limit, PRIOR)), self.first)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The arrays as lists of floats, nan and inf among them."""
+        return {name: array.tolist() for name, array in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the arrays of a `state_dict` of as many runs."""
+        for name in vars(self):
+            setattr(self, name, np.array(state[name], np.float64))

@@ -119,7 +119,7 @@ class Losses:
         return (below[:, -JUDGED:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:
-        """(runs,) bool: whether a loss (runs,) lies above the start by so many times what it scatters, has gained, or was.
+        """(runs,) bool: by so many times what it scatters, has gained, or was, a loss (runs,) lies above the start.
 
         Some losses hardly scatter at first. That they rise far for their scatter does not say that weights are lost.
         """

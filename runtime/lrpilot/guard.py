@@ -48,7 +48,8 @@ STRIKES = 2  # alarms of a level, or of one less than RECOVER below it, after wh
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
 STATE = (
-    "streak", "lid", "release", "ceiling", "tries", "exempt_below", "restore_to", "strikes", "struck", "high", "doubted",
+    "streak", "lid", "release", "ceiling", "tries", "exempt_below", "restore_to", "strikes", "struck", "high",
+    "doubted",
 )  # fmt: skip
 
 
@@ -90,8 +91,8 @@ class Guard:
 
         answer (runs,): what the policy said; level, anchor (runs,): the present ones; losses (n, runs): those of the
         steps since the decision before, oldest first, n = 0 where none was reported, nan for one that is left out, None
-        at decision 0; earned (runs,): highest level that a rise may reach; probed, () or (runs,): whether decision 0 has a probe behind it; failed: the policy raised, and
-        `answer` means nothing.
+        at decision 0; earned (runs,): highest level that a rise may reach; probed, () or (runs,): whether decision 0
+        has a probe behind it; failed: the policy raised, and `answer` means nothing.
         """
         equation, first = self.equation, losses is None
         events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import caution, telemetry
+from lrpilot import telemetry
 from lrpilot.actions import ActionEquation, reference
 from lrpilot.cadence import Cadence, CadenceSpec
+from lrpilot.caution import Caution
 from lrpilot.climb import Climb
 from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
@@ -101,10 +102,7 @@ class Pilot:
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
-        self._grad0 = np.full(runs, np.nan)  # gradient norm before training
-        self.confidence, self._noise = np.full((2, runs), np.nan)  # of the probe's curve
-        self._near_edge = np.full(runs, np.inf)  # level that is too near the probe's edge
-        self.first = np.full(runs, np.nan)  # level that the first decision chose
+        self.caution = Caution(runs)
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
@@ -191,12 +189,9 @@ class Pilot:
         marks = self.probes.landmarks()
         early = self.cadence.probe_steps // 3 + 1
         self._guard.losses.begin(evident, self.probes.climbed[:, :early])
-        norms = self.probes.grad_norm[:, :early]
-        for i in np.flatnonzero(evident):
-            known = norms[i, np.isfinite(norms[i])]
-            self._grad0[i] = np.median(known) if len(known) else np.nan
-            curve = self.probes.loss[i, : self.probes.steps[i]]
-            self.confidence[i], self._noise[i] = caution.confidence(curve[np.isfinite(curve)], bool(marks.blown[i]))
+        self._restart.begin(evident, self.probes.grad_norm[:, :early])
+        for i in np.flatnonzero(evident).tolist():
+            self.caution.take(i, self.probes.loss[i, : self.probes.steps[i]], bool(marks.blown[i]))
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
@@ -288,7 +283,7 @@ class Pilot:
             highest = np.where(which, highest, self.highest)
         self.level, self.last_move, self.highest = new, move, highest
         if first:
-            self.first = self.level.copy()
+            self.caution.first = self.level.copy()
         if not self.in_probe:
             self.decision += 1
         self._place()
@@ -326,11 +321,10 @@ class Pilot:
         if self.guarded:
             level = equation.apply(anchor, anchor, answer, True)
             edge = np.where(blown, anchor + equation.below_blowup, np.inf)
-            self._near_edge = caution.near_edge(edge, self.probes.shaken)
-            careful = caution.cautious(level, self.confidence, self._noise, self._near_edge, blown)
+            careful = self.caution.careful(level, edge, self.probes.shaken)
             changed = (np.abs(answer) <= 1) & (careful != level)
             answer = np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
-        sure = blown & ~(self.confidence < 1)
+        sure = blown & ~(self.caution.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 
     def _earned(self) -> np.ndarray:
@@ -339,10 +333,7 @@ class Pilot:
             return np.full(self.runs, np.inf)
         with np.errstate(all="ignore"):
             stride = self.interval["update_norm"] / self.interval["weight_norm"] / self._climb.factors(self.step)
-            long = self.level + np.log10(caution.STRIDE / stride)  # level at which a step would be that long
-        limit = np.minimum(np.where(np.isnan(long), np.inf, long), self._near_edge)
-        limit = np.where(self._guard.losses.below_start(), limit, np.minimum(limit, caution.PRIOR))
-        return np.maximum(limit, self.first)
+        return self.caution.earned(self.level, stride, self._guard.losses.below_start())
 
     def _second_chance(
         self, action: np.ndarray, events: list[str | None], interval: dict[str, np.ndarray]
@@ -350,7 +341,7 @@ class Pilot:
         """Send ruined trainings back to their copies: sets `restarts`, which the caller sees to."""
         losses, high = self._guard.losses, np.maximum(self.highest, self.anchor)
         learned = losses.below_start()
-        vanished = interval["grad_norm"] < VANISHED * self._grad0
+        vanished = interval["grad_norm"] < VANISHED * self._restart.grad0
         lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
         lost |= losses.out_of_bounds(interval["loss_last"], WILD)
         due = self._climb.end + DUE * (self.total_steps - self._climb.end)
@@ -387,7 +378,7 @@ class Pilot:
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
         # A loop that reports no losses is told so once, not at each decision.
         repeated = event == "loss_missing" and any(past.event == event for past in self.history)
-        sure = float(self.confidence[0]) if self.interval is None else math.nan
+        sure = float(self.caution.confidence[0]) if self.interval is None else math.nan
         self.history.append(Decision(self.step, before, lr, given, applied, level, sure, event, features, interval))
         if event is not None and self.logs and not repeated:
             weight = logging.WARNING if is_alarm(event) else logging.DEBUG
@@ -411,7 +402,7 @@ class Pilot:
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
             "losses": self._losses.tolist(),
-            "start": [values.tolist() for values in self._start()],
+            "caution": self.caution.state_dict(),
             "validation": self.pending_validation.tolist(),
             "guard": self._guard.state_dict(),
             "restart": self._restart.state_dict(),
@@ -444,8 +435,7 @@ class Pilot:
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]
         self._losses = np.array(state["losses"], np.float64).reshape(-1, self.runs)
-        for mine, values in zip(self._start(), state["start"], strict=True):
-            mine[:] = values
+        self.caution.load_state_dict(state["caution"])
         interval = state["interval"]
         self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
         self.observe(state["validation"])
@@ -453,10 +443,6 @@ class Pilot:
         self._restart.load_state_dict(state["restart"])
         self.history = History.from_state(state["history"])
         self._place()
-
-    def _start(self) -> tuple[np.ndarray, ...]:
-        """What stays as it was at the first decision; each (runs,)."""
-        return self._grad0, self.confidence, self._noise, self._near_edge, self.first
 
     def _identity(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer, "runs": self.runs, "protocol": asdict(self.protocol)}

@@ -188,7 +188,7 @@ class Probes:
         self.suspect = np.full(runs, -1)
         self.line = np.full(runs, np.nan)  # that the losses of other batches are compared with
         self.above, self.below = np.zeros((2, runs), np.int64)  # how many of them lie there
-        self.halted = np.zeros(runs, np.int64)  # steps that checks have taken
+        self.halted: np.ndarray = np.zeros(runs, np.int64)  # steps that checks have taken
         self.shaken = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above a line
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
@@ -216,7 +216,7 @@ class Probes:
         checked = running & (self.suspect >= 0)
         climbing, ended = running & ~checked, np.zeros(len(running), bool)
         if np.count_nonzero(checked):
-            self.halted += checked
+            self.halted = self.halted + checked
             if loss is not None:  # one that is repeated is no other batch's
                 ended = self._vote(checked, losses)
         at = step - self.halted

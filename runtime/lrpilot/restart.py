@@ -40,7 +40,7 @@ WILD = 1e4  # times what the loss scatters or has gained, by which a loss above 
 
 SENT_BACK = ("collapsed", "no_progress", "rise_undone")  # events of a training that goes back to a copy
 
-STATE = ("waiting", "damaged", "watch", "way_back", "due_again", "level_before")
+STATE = ("waiting", "damaged", "watch", "way_back", "due_again", "level_before", "grad0")
 
 
 class SentBack(NamedTuple):
@@ -62,6 +62,13 @@ class Restart:
         self.way_back = np.full(runs, np.nan)  # (runs,) level to go back to from there
         self.due_again = np.full(runs, np.inf)  # (runs,) step at which a second beginning has to have helped
         self.level_before = np.full(runs, np.nan)  # (runs,) level before it
+        self.grad0 = np.full(runs, np.nan)  # (runs,) gradient norm before training
+
+    def begin(self, which: np.ndarray, norms: np.ndarray) -> None:
+        """Take norms (runs, n), nan for none, for those of the gradients before training, of the runs `which`."""
+        for i in np.flatnonzero(which).tolist():
+            known = norms[i, np.isfinite(norms[i])]
+            self.grad0[i] = np.median(known) if len(known) else np.nan
 
     @property
     def keeps_copy(self) -> np.ndarray:
