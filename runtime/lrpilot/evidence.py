@@ -28,7 +28,7 @@ FEWEST = 5  # at least
 JUDGED = 10  # latest losses
 AGREE = 9  # of them have to lie on one side
 MOST = 19  # of REFERENCE + JUDGED: as unlikely by luck
-STATE = ("start", "best", "past", "fresh")
+STATE = ("start", "best", "past", "earlier", "fresh")
 
 
 def scatter(moves: np.ndarray) -> np.ndarray:
@@ -61,11 +61,13 @@ class Losses:
     """What `runs` trainings have reported: the latest losses against those at the start and at the best time.
 
     `start`, `best` (runs, REFERENCE) and `past` (runs, REFERENCE + JUDGED) hold losses, latest last, nan where there
-    are none yet. `fresh` (runs,) counts those since the last alarm: no loss is judged twice.
+    are none yet. `earlier` (runs, REFERENCE) are those before the latest interval, and before the losses that are
+    judged: whatever happens now does not widen the line that it is compared with. `fresh` (runs,) counts losses since
+    the last alarm: none is judged twice.
     """
 
     def __init__(self, runs: int) -> None:
-        self.start, self.best = np.full((2, runs, REFERENCE), np.nan)
+        self.start, self.best, self.earlier = np.full((3, runs, REFERENCE), np.nan)
         self.past = np.full((runs, REFERENCE + JUDGED), np.nan)
         self.fresh = np.zeros(runs)
 
@@ -76,14 +78,16 @@ class Losses:
 
     def begin_again(self, which: np.ndarray) -> None:
         """Forget what the runs `which` (runs,) bool have done since their start."""
-        self.best[which] = self.past[which] = np.nan
+        self.best[which] = self.past[which] = self.earlier[which] = np.nan
         self.fresh[which] = 0.0
 
     def add(self, losses: np.ndarray) -> None:
         """Take in the losses (n, runs) of an interval, oldest first; what is not finite is left out."""
         for i, new in enumerate(losses.T):
             new = new[np.isfinite(new)]
-            self.past[i] = _latest(np.concatenate([self.past[i], new]), self.past.shape[1])
+            every = np.concatenate([self.past[i], new])
+            self.past[i] = _latest(every, self.past.shape[1])
+            self.earlier[i] = _latest(every[: len(every) - max(len(new), JUDGED)], REFERENCE)
             self.fresh[i] += len(new)
             earlier = _known(self.past[i, :REFERENCE])
             if len(earlier) < FEWEST:
@@ -142,7 +146,7 @@ class Losses:
     def _above(self, references: np.ndarray) -> np.ndarray:
         out = np.zeros(len(references), bool)
         for i in np.flatnonzero(self.fresh >= JUDGED):
-            reference, earlier = _known(references[i]), _known(self.past[i, :REFERENCE])
+            reference, earlier = _known(references[i]), _known(self.earlier[i])
             if len(reference) >= FEWEST:
                 away = max(rise(reference), rise(earlier) if len(earlier) >= FEWEST else 0.0)
                 out[i] = np.count_nonzero(self.past[i, -JUDGED:] > np.median(reference) + away) >= AGREE

@@ -42,6 +42,8 @@ FAR = around(1000.0, 16)  # 998 above it
         # the lower of what is seen lately widens the line as well: 2 + 48
         (NEAR, [*CALM, around(2.0, 16, scatter=10.0), high(49.9)], None),
         (NEAR, [*CALM, around(2.0, 16, scatter=10.0), high(50.1)], "loss_rise"),
+        # but not what is seen now
+        (START, [*CALM, around(99.0, 26, scatter=40.0)], "loss_runaway"),
         # ten losses have to come, five to compare them with; of five, 2.364 + 4 (1 + 3 / 4)
         (START, [[99.0] * 9], None),
         (START, [[99.0] * 9, [99.0]], "loss_runaway"),
@@ -152,7 +154,7 @@ def test_rises_that_are_not_earned(earned: float, wish: float, level: float, eve
 
 @pytest.mark.parametrize(
     ("earned", "level", "event"),
-    [(-0.4, -0.4, "unearned"), (-0.25, -0.25, "unearned"), (-0.1, -0.25, "recovery"), (0.5, -0.25, "recovery")],
+    [(-0.4, -0.4, "unearned"), (-0.25, -0.25, "unearned"), (-0.1, -0.25, "unearned"), (0.5, -0.25, "recovery")],
 )
 def test_of_two_bounds_the_lower_one_counts(earned: float, level: float, event: str) -> None:
     """Half a decade below where the loss rose, a quarter is allowed."""

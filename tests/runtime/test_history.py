@@ -263,7 +263,7 @@ def test_repr_is_a_short_table() -> None:
         "        7  5.00e-04  -0.30",
         "        9  5.00e-04  -0.30  loss_missing",
     ]
-    for event, words in (("recovery", "recovery: after a cut"), ("unearned", "unearned: no rise before")):
+    for event, words in (("recovery", "recovery: after a cut"), ("unearned", "unearned: no high level before")):
         routine = replace(PLAIN, event=event)
         assert repr(History([PLAIN, routine])).startswith("2 decisions, 0 with a guard event")
         assert words in routine.explain()
