@@ -45,7 +45,8 @@ class PilotLR(LRScheduler):
     The training begins with the probe, a short range test on its own batches. Afterwards parameters, optimizer state
     and, with `model`, buffers are put back. (A GradScaler's scale is not; it adapts by itself.) There is no probe with
     `probe=False`, in trainings of fewer than 64 steps, and where `step()` gets no loss. If nothing is learned in the
-    first quarter of the training, everything is put back once more, and it begins again at a tenth of its rate.
+    first quarter of the training and its weights are damaged, everything is put back once more, and it begins again at
+    a tenth of its rate.
 
     In a distributed training every rank builds a scheduler and makes the same calls. Rank 0 decides.
 
@@ -66,10 +67,10 @@ class PilotLR(LRScheduler):
         guess: the learning rate that you would try first, or "optimizer" for the rate that the optimizer was built
             with. It is weighed against the policy's choice: a near guess shifts the first level, a guess that is
             decades off does not. With several param groups it is the rate of the reference group.
-        probe: whether to begin with the probe. A copy of the parameters lies in host memory until the loss has fallen
-            by 3 % after it.
+        probe: whether to begin with the probe. A copy of the parameters lies in host memory until the loss has
+            clearly fallen after it.
         min_lr: lower bound of the pilot's rate, in the optimizer's unit.
-        max_lr: upper bound of the pilot's rate.
+        max_lr: upper bound of the level. Below it the rate decays to zero as it does without a bound.
         strict: raise an error wherever a guard would act or a fallback would be taken with a warning.
         guards: whether guards check the policy's answers.
         log: a callable `log(metrics, step)`: a dict of finite numbers, and the number of completed optimizer steps. It
