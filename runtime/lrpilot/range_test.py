@@ -88,7 +88,7 @@ def suggest(
             elif tests:
                 break  # the data ended; what was tested before counts
             else:
-                made = counted(str(test.steps[0]), "batch", "batches")
+                made = counted(str(test.steps[0] + test.halted[0]), "batch", "batches")
                 raise ValueError(
                     f"data: {made}, then no more, want {steps}, one for each step; "
                     "pass a DataLoader or a list, which is begun anew, or fewer steps"

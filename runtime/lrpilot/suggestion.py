@@ -33,7 +33,7 @@ class Curve:
 
     Attributes:
         rate: learning rates, (points,).
-        loss: loss of the batch that follows the step with that rate, (points,).
+        loss: loss of the batch that follows the step with that rate, (points,); nan where it was left out as odd.
         smoothed: the same, averaged over 0.3 decades, (points,).
     """
 

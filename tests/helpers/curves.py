@@ -25,7 +25,7 @@ def climb(loss: np.ndarray, others: np.ndarray | None = None, highest: float = n
 
 
 def ends(curve: np.ndarray) -> tuple[int, probe.Landmarks]:
-    """Of a curve (STEPS,) whose blow-up every batch confirms: the levels that the probe's curve covers, and landmarks."""
+    """Of a curve (STEPS,) whose blow-up every batch confirms: the number of levels that it covers, and landmarks."""
     probes, _ = climb(curve)
     return int(probes.steps[0]), probes.landmarks()
 

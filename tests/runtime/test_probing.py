@@ -56,7 +56,7 @@ def test_what_prunes_at_a_rise_sees_none_of_the_probe(policy: Bundle) -> None:
     """A pruner that ends a trial whose loss is half above its best would end this one within the probe."""
 
     def reported(whole: bool) -> list[float]:
-        training, losses = Training(policy, max_lr=1e-2), []
+        training, losses = Training(policy), []
         for _ in range(60):
             loss = training.update()
             if whole or not training.scheduler.probing:

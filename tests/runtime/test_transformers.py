@@ -220,7 +220,8 @@ def test_a_pilot_in_optimizers_is_the_same(tmp_path: Path, policy: Bundle) -> No
         first, second = (group["lr"] for group in steps.param_groups)
         assert second == pytest.approx(0.1 * first)
         used.append(rates.used)
-    assert used[0] == used[1] and len(set(used[0])) == N
+    halted = made.lr_scheduler.pilot.probes.halted[0]  # steps at the lowest rate, besides the first
+    assert used[0] == used[1] and len(set(used[0])) == N - halted
 
 
 def scheduler_alone(trainer: Trainer, policy: Bundle) -> None:
