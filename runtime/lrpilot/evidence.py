@@ -72,8 +72,11 @@ class Losses:
         self.fresh = np.zeros(runs)
 
     def begin(self, which: np.ndarray, losses: np.ndarray) -> None:
-        """Take losses (runs, n), nan for none, for those before training, of the runs `which` (runs,) bool."""
-        for i in np.flatnonzero(which):
+        """Take losses (runs, n), nan for none, for those before training, of the runs `which` (runs,) bool.
+
+        Of a run with too few the first losses of the training will stand for them.
+        """
+        for i in np.flatnonzero(which & (np.isfinite(losses).sum(axis=1) >= FEWEST)):
             self.start[i] = _latest(losses[i], REFERENCE)
 
     def begin_again(self, which: np.ndarray) -> None:

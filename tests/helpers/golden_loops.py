@@ -232,15 +232,23 @@ class Swelling(Training):
         return loss if self.interval else 1.0 + 0.05 * max(self.done - 8, 0) + 0.05 * loss
 
 
-class Hopeless(Training):
+class Plateau(Training):
     """Weights that move, and a loss that stays where it is."""
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         return 1.0 + 1e-3 * torch.tanh(self.model(x)).mean() * (-1) ** self.done
 
 
-class Lost(Hopeless):
-    """The same; soon after the probe the weights become nan."""
+class Hopeless(Plateau):
+    """The same; after the probe the gradient has vanished."""
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = super().loss(x, y)
+        return loss.detach() + 1e-4 * (loss - loss.detach()) if self.interval else loss
+
+
+class Lost(Plateau):
+    """The same, but soon after the probe the weights become nan."""
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         return super().loss(x, y) * (math.nan if self.interval == 4 else 1.0)

@@ -148,13 +148,22 @@ def test_without_a_probe_the_first_losses_are_the_start() -> None:
 
 
 def test_a_probe_says_what_it_can() -> None:
-    """The latest sixteen losses; gaps are left out, and fewer than five are no reference."""
+    """The latest sixteen losses; gaps are left out. Of fewer than five the training's own take the place."""
     losses = begun([nan, *range(20), nan])
     assert losses.start[0].tolist() == [*range(4, 20)]
-    few = begun([nan, 1.0, 2.0, 1.0, 2.0, nan], [90.0] * JUDGED)
-    assert not few.above_start()[0]
-    few.begin(~ONE, np.array([START]))
-    assert few.start[0, -4:].tolist() == [1.0, 2.0, 1.0, 2.0]
+    losses.begin(~ONE, np.array([START]))
+    assert losses.start[0].tolist() == [*range(4, 20)]
+    few = begun([nan, 1.0, 2.0, 1.0, 2.0, nan])
+    assert np.isnan(few.start).all()
+    few.add(np.array([[4.0, 5.0] * 3 + [90.0] * JUDGED]).T)
+    assert few.start[0, -6:].tolist() == [4.0, 5.0] * 3 and few.above_start()[0]
+
+
+def test_what_is_judged_does_not_widen_the_line() -> None:
+    """However many losses of an interval lie that high, and scatter that much."""
+    for n in (JUDGED, 20, 64):
+        losses = begun(START, START, [80.0, 120.0] * (n // 2))
+        assert losses.above_start()[0], n
 
 
 @pytest.mark.parametrize(
@@ -337,4 +346,4 @@ def test_the_state_goes_through_json(rng: np.random.Generator, stop: int) -> Non
             losses.refer(losses.above_start(), np.zeros(3, bool))
     for name, array in vars(whole).items():
         np.testing.assert_array_equal(getattr(resumed, name), array, strict=True)
-    assert sum(np.size(value) for value in whole.state_dict().values()) == 3 * (3 * REFERENCE + JUDGED + 1)
+    assert sum(np.size(value) for value in whole.state_dict().values()) == 3 * (4 * REFERENCE + JUDGED + 1)

@@ -50,7 +50,10 @@ FAR = around(1000.0, 16)  # 998 above it
         (None, [around(2.0, 4), [99.0] * 10], None),
         (None, [around(2.0, 5), [9.36] * 10], None),
         (None, [around(2.0, 5), [9.37] * 10], "loss_runaway"),
-        (around(20.0, 4), [*CALM, high(99.0)], "loss_rise"),
+        # of fewer before training the first ones of the training take the place: 3 + 4 (1 + 3 / 5)
+        (around(20.0, 4), [*CALM, high(9.41)], "loss_runaway"),
+        (around(20.0, 4), [*CALM, high(9.39)], "loss_rise"),
+        (around(20.0, 5), [*CALM, high(19.9)], "loss_rise"),
         # a loss that never moves says nothing of how it moves
         (START, [[2.0] * 16, [2.0] * 16, high(19.0)], None),
         # after an alarm ten new losses have to come; the line is that of the ten which raised it, 12 + 5.33

@@ -1,9 +1,13 @@
 """The groups' learning rates: ratios, bounds, tensors, and the kinds of optimizers."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from bundles import write_bundle
 from lrpilot.bundle import Bundle
 from lrpilot.optimizers import kind_of
 from lrpilot.torch import PilotLR
@@ -101,6 +105,32 @@ def test_a_resumed_training_has_the_reference_of_the_saved_one(policy: Bundle) -
 def test_bounds_hold(policy: Bundle) -> None:
     rates = Training(policy, min_lr=1e-4, max_lr=2e-3).train(N)
     assert min(rates) == 1e-4 and max(rates) == 2e-3
+
+
+@pytest.mark.parametrize("guards", [True, False], ids=["guarded", "unguarded"])
+@pytest.mark.parametrize("cap", [2e-3, 1e-4, 1e-6])
+def test_a_cap_bounds_the_level_and_the_rate_falls_from_there(tmp_path: Path, cap: float, guards: bool) -> None:
+    """A policy that wants the highest level, always. The lowest cap lies below the probe's first level."""
+    greedy = Bundle(write_bundle(tmp_path / "policy.onnx", bias=3.0))
+    training = Training(greedy, max_lr=cap, guards=guards)
+    rates, first = training.train(N), training.scheduler.history[0].step
+    levels = [decision.level for decision in training.scheduler.history]
+    # The climb ends where it gets to the cap.
+    assert max(rates) == max(rates[:first]) == cap and (first < 16) == (cap < 1.0)
+    highest = math.log10(cap) + 3.0
+    assert max(levels) <= highest and levels[-1] == pytest.approx(highest)
+    falls = [cap * greedy.protocol.action.envelope(step, N) for step in range(N)]
+    assert rates[-20:] == pytest.approx(falls[-20:]) and rates[-1] < 0.01 * cap
+
+
+@pytest.mark.parametrize("guards", [True, False], ids=["guarded", "unguarded"])
+def test_a_floor_bounds_the_level_and_every_rate(tmp_path: Path, guards: bool) -> None:
+    """A policy that wants the lowest level, always."""
+    shy = Bundle(write_bundle(tmp_path / "policy.onnx", bias=-3.0))
+    training = Training(shy, min_lr=1e-3, guards=guards)
+    rates, first = training.train(N), training.scheduler.history[0].step
+    assert {decision.level for decision in training.scheduler.history[1:]} == {0.0}
+    assert min(rates) == 1e-3 and rates[-20:] == [1e-3] * 20 and len(rates) > first
 
 
 @pytest.mark.parametrize(

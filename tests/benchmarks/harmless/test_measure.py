@@ -57,7 +57,12 @@ def test_the_best_rival_is_one_that_is_not_lost() -> None:
 
 
 def test_sums_by_hand() -> None:
-    rows = [row(0.2), row(0.7, ("spike", "recovery", "recovery")), row(math.nan, ("drift", "spike")), row(-8.8)]
+    rows = [
+        row(0.2),
+        row(0.7, ("loss_rise", "recovery", "recovery")),
+        row(math.nan, ("loss_runaway", "loss_rise")),
+        row(-8.8),
+    ]
     assert [alarms(r, PILOT) for r in rows] == [0, 1, 2, 0]
     assert summary(rows, PILOT) == pytest.approx(
         {"ruined": 2, "regret": (0 + 0.5 + 2 - 1) / 4, "worst": 2.0, "alarmed": 2, "alarms": 3}
@@ -69,8 +74,8 @@ def test_sums_by_hand() -> None:
     ("rows", "lines"),
     [
         ([row(0.2)] * 50, []),
-        ([row(0.2)] * 49 + [row(0.2, ("spike",))], []),
-        ([row(0.2)] * 48 + [row(0.2, ("spike",))] * 2, ["2 of 50 trainings had an alarm, the bar is 2%"]),
+        ([row(0.2)] * 49 + [row(0.2, ("loss_rise",))], []),
+        ([row(0.2)] * 48 + [row(0.2, ("loss_rise",))] * 2, ["2 of 50 trainings had an alarm, the bar is 2%"]),
         ([row(0.2, ("recovery",))] * 50, []),
         ([row(0.2)] * 49 + [row(0.61)], ["the pilot ruined 1 of 50 trainings"]),
         ([row(0.26)] * 50, ["the pilot's mean regret is 0.060, the bar is 0.05"]),
@@ -82,9 +87,9 @@ def test_bars(rows: list[dict[str, Any]], lines: list[str]) -> None:
 
 
 def test_the_page_shows_what_is_ruined_first() -> None:
-    page = render(result(row(0.9, ("spike", "recovery", "spike"), seed=3), row(0.3, seed=4)))
+    page = render(result(row(0.9, ("loss_rise", "recovery", "loss_rise"), seed=3), row(0.3, seed=4)))
     ruined, others = page.split("## The 10 worst of the others")
-    line = "| mine | 3 | pilot | 1.2 | 0.2 | 0.9 | 0.70 | +0.50 | -0.25 | spike 2, recovery 1 |"
+    line = "| mine | 3 | pilot | 1.2 | 0.2 | 0.9 | 0.70 | +0.50 | -0.25 | loss_rise 2, recovery 1 |"
     assert line in ruined and line not in others.split("## All together")[0]
     assert "| mine | 4 | pilot | 1.2 | 0.2 | 0.3 | 0.10 | +0.50 | -0.25 | – |" in others
     assert "| pilot | 1 | 0.400 | 0.70 | 1 | 2 |" in others
@@ -105,7 +110,7 @@ def test_results_are_written_and_read_again(tmp_path: Path, monkeypatch: pytest.
     page.write_text("# Before\n<!-- harmless -->\n<!-- /harmless -->\n")
     monkeypatch.setattr(module, "OUT", tmp_path / "harmless.json")
     monkeypatch.setattr(module, "PAGE", page)
-    r = result(row(0.2, ("spike",)), row(0.9, seed=1))
+    r = result(row(0.2, ("loss_rise",)), row(0.9, seed=1))
     module.write(r)
     text = module.OUT.read_text()
     assert json.loads(text) == r and len(text.splitlines()) < 40
