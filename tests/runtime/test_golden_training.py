@@ -13,8 +13,8 @@ from golden_training import TRAININGS, interrupted, policy_hash, processor, read
 
 GOLDEN = read()
 EVENTS = {
-    "collapsed", "no_progress", "rise_undone", "loss_nonfinite", "gradient_nonfinite", "loss_missing", "loss_runaway",
-    "spike", "drift", "policy_failed", "action_nonfinite", "action_out_of_bounds", "recovery",
+    "collapsed", "no_progress", "rise_undone", "loss_nonfinite", "loss_missing", "loss_runaway", "loss_rise",
+    "policy_failed", "action_nonfinite", "action_out_of_bounds", "unearned", "recovery",
 }  # fmt: skip
 RESUMED = {
     "plain": 20, "untold": 20, "watched": 20, "sudden": 30, "failing": 6, "hopeless": 12, "lost": 12, "raised": 21,
