@@ -151,7 +151,8 @@ def test_what_overflows_on_one_rank_counts_on_none(ddp: Ranks, name: str) -> Non
 
 def test_a_probe_that_one_rank_blows_up_ends_on_all(ddp: Ranks) -> None:
     for record in ddp["blows up"]:
-        assert record["history"][0]["step"] == 7 and record["step"] == 40
+        # The seventh loss, and those of seven other batches.
+        assert record["history"][0]["step"] == 14 and record["step"] == 40
 
 
 def test_longer_intervals_after_extend(ddp: Ranks) -> None:
@@ -180,7 +181,11 @@ def test_sharded_ranks_hold_the_same_rates_and_decisions(fsdp: Ranks) -> None:
 def test_gradient_norms_are_those_of_the_whole(fsdp: Ranks) -> None:
     for record in fsdp["sharded"]:
         used, probed = record["norms"], record["history"][0]["step"]
-        np.testing.assert_allclose(record["probed"][:probed], used[:probed], rtol=1e-6)
+        on_curve = np.isfinite(record["probed"][:probed])
+        assert on_curve.sum() >= 12  # the last batches may have been a check
+        np.testing.assert_allclose(
+            np.array(record["probed"][:probed])[on_curve], np.array(used[:probed])[on_curve], rtol=1e-6
+        )
         steps = [d["step"] for d in record["history"]]
         for d, begin, end in zip(record["history"][1:], steps, steps[1:], strict=False):
             want = np.mean(used[max(begin, PROBE, end - 4) : end])
