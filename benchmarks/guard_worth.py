@@ -1,7 +1,7 @@
 """What guards are worth: the policy with them minus the policy without, wherever both were measured.
 
-    python -m benchmarks.guards.worth          # a second; writes its table of docs/guards.md
-    python -m benchmarks.guards.worth --check  # and fails where guards cost something
+    python -m benchmarks.guard_worth          # a second; writes its table of docs/guards.md
+    python -m benchmarks.guard_worth --check  # and fails where guards cost something
 
 It trains nothing: it reads the results of `benchmarks.shipped` (the selection split, by regime), of
 `benchmarks.harmless.measure` (healthy trainings, by kind) and of `benchmarks.guards.injected` (faults). Differences are
