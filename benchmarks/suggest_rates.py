@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import command
 from benchmarks.small_training import NETWORKS, OPTIMIZERS, Setting, Training
 from lrpilot.actions import reference
-from lrpilot.probe import HIGH
+from lrpilot.probe_curve import HIGH
 from lrpilot.suggestion import Suggestion
 from lrpilot.torch import suggest
 from pipeline.engines import engine, progress, results

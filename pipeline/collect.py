@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lrpilot import BundleError, load_policy
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 from pipeline import recorded_facts, tracking
 from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrpilot import features, load_policy
 from lrpilot.manifest import FORMAT, Manifest
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 from pipeline import tracking
 from pipeline.config import arguments
 from pipeline.paths import AGENT, BLIND_AGENT

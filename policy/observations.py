@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from lrpilot import probe
+from lrpilot import probe_curve
 from lrpilot.actions import ActionEquation
 from lrpilot.features import GROUPS, NAMES
 from lrpilot.observer import Observer
@@ -81,7 +81,7 @@ def observations(
     step, level, anchor = (column(n) for n in ("step", "level", "anchor"))
     if task.probed:
         loss, grad = (np.tile(a, (copies, 1)) for a in (task.probe_loss, task.probe_grad))
-        marks = probe.landmarks(loss, np.tile(task.probe_used, copies))
+        marks = probe_curve.landmarks(loss, np.tile(task.probe_used, copies))
         edge = equation.edge(marks)
         observer.add_probe(marks, grad, edge, np.tile(task.probe_used, copies) > 0)
     out, still = [], np.zeros(runs)

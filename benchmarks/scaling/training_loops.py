@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrpilot import probe
+from lrpilot import probe_curve
 from lrpilot.actions import reference
 from lrpilot.optimizers import KINDS
 from pipeline.workloads.base import OPTIMIZERS
@@ -44,7 +44,7 @@ def measure(task: TaskRecording, run: int, edge: float) -> dict[str, np.ndarray]
         return float(task.fact(name)[run])
 
     used, norm, weights = int(task.probe_used[run]), fact("probe_start"), fact("weights")
-    z = probe.levels(task.probe_loss.shape[1])[:used]
+    z = probe_curve.levels(task.probe_loss.shape[1])[:used]
     cosines, moved = (np.array(task.fact(name)[run], float)[:used] for name in ("probe_cos", "probe_moved"))
     loss, gradient = _first(task.probe_loss[run]), _first(task.probe_grad[run])
     kind = task.optimizer if task.optimizer in KINDS else "adam"
@@ -76,7 +76,7 @@ def _cosines(z: np.ndarray, cosines: np.ndarray, edge: float) -> np.ndarray:
     there are none.
     """
     known = np.isfinite(cosines) & (np.arange(len(z)) > 0)
-    near = [z <= probe.LOW + probe.FLAT, *(np.abs(z - edge - at) <= NEAR for at in READ)]
+    near = [z <= probe_curve.LOW + probe_curve.FLAT, *(np.abs(z - edge - at) <= NEAR for at in READ)]
     return np.array([cosines[known & which].mean() if (known & which).any() else 0.0 for which in near])
 
 

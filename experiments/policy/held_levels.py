@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from experiments.policy import candidates
-from lrpilot import load_policy, probe
+from lrpilot import load_policy, probe_curve
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES
 from policy import mdp, trajectories
@@ -74,7 +74,7 @@ def _first(task: TaskRecording, equation: ActionEquation) -> np.ndarray:
 def _shipped(task: TaskRecording, run: int, anchor: float) -> tuple[float, float]:
     """Levels that the shipped policy names in its own decision process, relative to the anchor of the recorded one."""
     policy = load_policy("default")
-    equation, marks = policy.protocol.action, probe.landmarks(task.probe_loss, task.probe_used)
+    equation, marks = policy.protocol.action, probe_curve.landmarks(task.probe_loss, task.probe_used)
     own = equation.edge(marks) - equation.below_blowup
     named = (equation.apply(own, own, policy(first), True)[run] for first in _first(task, equation))
     told, untold = (float(level) - anchor for level in named)

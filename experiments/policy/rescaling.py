@@ -15,7 +15,7 @@ import numpy as np
 
 from lrpilot.actions import ActionEquation
 from lrpilot.features import BY_NAME, CLIP
-from lrpilot.probe import HIGH
+from lrpilot.probe_curve import HIGH
 from policy.store import DECISION, RUN
 
 

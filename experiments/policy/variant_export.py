@@ -14,7 +14,7 @@ from lrpilot.actions import ActionEquation
 from lrpilot.cadence import CadenceSpec
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import FORMAT, Manifest
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 from pipeline import agent_cache
 from pipeline.config import Params, TrainConfig
 from policy import agents, graph

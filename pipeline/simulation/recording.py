@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lrpilot import load_policy, telemetry
 from lrpilot.bundle import Bundle
 from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.branching import NEVER, Branches, Groups

@@ -13,7 +13,8 @@ import torch
 
 from lrpilot import telemetry
 from lrpilot.optimizers import KINDS
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
 from pipeline.simulation.trail import Trail
 from pipeline.simulation.twins import Twins

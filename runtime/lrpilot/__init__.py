@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lrpilot.bundle import Bundle, BundleError, load_policy
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 
 __all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrpilot.probe import HIGH, Landmarks
+from lrpilot.probe_curve import HIGH, Landmarks
 
 REFERENCE = {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}  # log10 of the textbook learning rate
 

@@ -22,7 +22,7 @@ import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 from lrpilot import onnxfile
 from lrpilot.features import NAMES
 from lrpilot.manifest import FORMAT, KEY, BundleError, Manifest
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 
 ort: Any = onnxruntime  # it comes without types
 

@@ -379,8 +379,7 @@ class Driver:
     def _ask(self, cautiously: bool = False) -> None:
         pilot, device = self.pilot, self._meter.device
         if pilot.decision == 0:  # later, a validation loss is agreed on along with the interval's telemetry
-            (validation,) = distributed.first([pilot.pending_validation[0]], device)
-            pilot.observe(validation)
+            pilot.observe(distributed.first([pilot.pending_validation[0]], device)[0])
         policy = self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device)
         pilot.decide(policy, cautiously=cautiously)
 

@@ -13,7 +13,7 @@ from lrpilot import features
 from lrpilot.actions import ActionEquation
 from lrpilot.cadence import CadenceSpec
 from lrpilot.guess import GuessSpec
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 
 FORMAT = 5
 KEY = "lrpilot"  # metadata key of the manifest

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrpilot.features import BY_NAME, CLIP, LEAST, NAMES, PROBE_GRAD, PROBE_LOSS, PROBE_NAMES
-from lrpilot.probe import Landmarks, levels
+from lrpilot.probe_curve import Landmarks, levels
 
 MEMORY = 4  # decisions that slopes look back
 STATE = ("loss0", "losses", "best", "since", "grad0", "weight0", "val0", "vals", "val_best", "probe")

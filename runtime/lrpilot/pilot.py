@@ -14,38 +14,26 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from lrpilot import telemetry
-from lrpilot.actions import ActionEquation, reference
-from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.caution import Caution
+from lrpilot.actions import reference
+from lrpilot.cadence import Cadence
 from lrpilot.climb import Climb
 from lrpilot.explain import is_alarm
 from lrpilot.features import NAMES
-from lrpilot.guard import Guard, GuardError
-from lrpilot.guess import GuessSpec
+from lrpilot.guard import GuardError
 from lrpilot.history import Decision, History
 from lrpilot.observer import Observer
 from lrpilot.probe import Probes
-from lrpilot.restart import DUE, VANISHED, WILD, Restart
+from lrpilot.protocol import Policy, Protocol
+from lrpilot.safety import Safety, Situation
 
-Policy = Callable[[np.ndarray], np.ndarray]  # observations (runs, F) float32 -> actions (runs,) in [-1, 1]
 LOG = logging.getLogger("lrpilot")
 STATE = ("level", "anchor", "highest", "last_move")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """The decision process that a policy was trained in; part of the policy's manifest."""
-
-    cadence: CadenceSpec = field(default_factory=CadenceSpec)
-    action: ActionEquation = field(default_factory=ActionEquation)
-    guess: GuessSpec = field(default_factory=GuessSpec)
 
 
 class Pilot:
@@ -53,9 +41,7 @@ class Pilot:
 
     Its attributes are for reading. `step` and `decision` count completed steps and decisions. `level`, `anchor` and
     `highest` (runs,) are decades. `probes` has the probes' curves. `interval` is the telemetry of the last interval
-    (None before). `restarts` and `rises` (runs,) bool mark the runs whose weights the last decision sends back to
-    their copy, and those of which it asks for a new one; `keeps_copy` those whose copy may still be needed.
-    A training without a probe has the level and the anchor of one whose probe ended without evidence.
+    (None before). A training without a probe has the level and the anchor of one whose probe ended without evidence.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
     """
@@ -90,23 +76,19 @@ class Pilot:
             self._levels = np.log10(self.limits) - self.reference  # lowest and highest
         self.strict, self.guarded, self.logs = strict, guards, logs
         self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
-        self._guard = Guard(runs, protocol.action)
         self._guess = np.log10(np.full(runs, np.nan if guess is None else guess)) - self.reference  # (runs,) levels
-        self._restart = Restart(runs, probed and guards and self.cadence.probe_steps > 0)
-        self.restarts, self.rises = np.zeros((2, runs), bool)
-        self.step = 0
-        self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
+        self.safety = Safety(runs, protocol.action, probed and guards and self.cadence.probe_steps > 0)
+        self.step = self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended
         self.anchor = np.full(runs, protocol.action.anchor)
         self.level = self._bounded(self.anchor)
         self.planned = [total_steps]  # totals so far, the present one last
         self.highest = np.full(runs, -np.inf)
         self.last_move = np.zeros(runs)
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
-        self.caution = Caution(runs)
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
-        self.pending_validation = np.full(runs, np.nan)  # for the coming decision; nan: none was observed
+        self.observe(np.nan)
         self._climb = Climb(runs, protocol.action.warm_up, total_steps)
         self._place()
 
@@ -177,6 +159,16 @@ class Pilot:
         self._place()
 
     @property
+    def restarts(self) -> np.ndarray:
+        """(runs,) bool: whose weights the last decision sends back to their copy."""
+        return self.safety.restarts
+
+    @property
+    def rises(self) -> np.ndarray:
+        """(runs,) bool: of whose weights the last decision asks for a copy."""
+        return self.safety.rises
+
+    @property
     def put_back(self) -> np.ndarray:
         """(runs,) bool: whose weights the latest step of the probes sends back to where they began, to go on there."""
         return self.probes.back
@@ -187,11 +179,7 @@ class Pilot:
         self._climb.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
         marks = self.probes.landmarks()
-        early = self.cadence.probe_steps // 3 + 1
-        self._guard.losses.begin(evident, self.probes.climbed[:, :early])
-        self._restart.begin(evident, self.probes.grad_norm[:, :early])
-        for i in np.flatnonzero(evident).tolist():
-            self.caution.take(i, self.probes.loss[i, : self.probes.steps[i]], bool(marks.blown[i]))
+        self.safety.begin(evident, self.probes, marks.blown)
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)
@@ -225,7 +213,7 @@ class Pilot:
     @property
     def keeps_copy(self) -> np.ndarray:
         """(runs,) bool: whose copy is still to be kept, for a later decision may send them back there."""
-        return self._restart.keeps_copy
+        return self.safety.restart.keeps_copy
 
     def observe(self, val_loss: Any) -> None:
         """Note a validation loss, () or (runs,), for the coming decision; nan: there is none."""
@@ -283,7 +271,7 @@ class Pilot:
             highest = np.where(which, highest, self.highest)
         self.level, self.last_move, self.highest = new, move, highest
         if first:
-            self.caution.first = self.level.copy()
+            self.safety.caution.first = self.level.copy()
         if not self.in_probe:
             self.decision += 1
         self._place()
@@ -300,18 +288,16 @@ class Pilot:
         if self.interval is None:
             action = self._first_action(answer)
         if self.guarded:
-            action, events = self._guard.check(
-                action, level=self.level, anchor=self.anchor, losses=None if self.interval is None else self._losses,
-                earned=self._earned(), probed=np.isfinite(self.observer.loss0), failed=failed,
-            )  # fmt: skip
-            if self.interval is not None:
-                action, events = self._second_chance(action, events, self.interval)
+            action, events = self.safety.check(action, self._situation(), np.isfinite(self.observer.loss0), failed)
+            if np.count_nonzero(back := self.restarts):
+                self._climb.start(back, self.step, self.total_steps)
+                self.observer.begin_again(back)
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")
         before, level = self.learning_rate(warm_up=False), self.level
         self.act(action, which)
-        self.rises = self._restart.note(level, self.level, self.restarts)
+        self.safety.note(level, self.level)
         if which is None or which[0]:
             self._record(observation, answer, action, events[0], before)
 
@@ -319,44 +305,14 @@ class Pilot:
         """First actions (runs,) of a policy's answers, after caution and first guesses; what is no action stays."""
         blown, equation, anchor = self.observer.blown, self.protocol.action, self.anchor
         if self.guarded:
-            level = equation.apply(anchor, anchor, answer, True)
-            edge = np.where(blown, anchor + equation.below_blowup, np.inf)
-            careful = self.caution.careful(level, edge, self.probes.shaken)
-            changed = (np.abs(answer) <= 1) & (careful != level)
-            answer = np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
-        sure = blown & ~(self.caution.confidence < 1)
+            answer = self.safety.first_actions(answer, anchor, blown, self.probes.shaken)
+        sure = blown & ~(self.safety.caution.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 
-    def _earned(self) -> np.ndarray:
-        """(runs,) highest level that a rise may reach."""
-        if self.interval is None:
-            return np.full(self.runs, np.inf)
-        with np.errstate(all="ignore"):
-            stride = self.interval["update_norm"] / self.interval["weight_norm"] / self._climb.factors(self.step)
-        return self.caution.earned(self.level, stride, self._guard.losses.below_start())
-
-    def _second_chance(
-        self, action: np.ndarray, events: list[str | None], interval: dict[str, np.ndarray]
-    ) -> tuple[np.ndarray, list[str | None]]:
-        """Send ruined trainings back to their copies: sets `restarts`, which the caller sees to."""
-        losses, high = self._guard.losses, np.maximum(self.highest, self.anchor)
-        learned = losses.below_start()
-        vanished = interval["grad_norm"] < VANISHED * self._restart.grad0
-        lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
-        lost |= losses.out_of_bounds(interval["loss_last"], WILD)
-        due = self._climb.end + DUE * (self.total_steps - self._climb.end)
-        above = np.array([event == "loss_runaway" for event in events])
-        if np.count_nonzero(vain := self._restart.in_vain(self.step, learned)):
-            self._guard.lift(vain, self._restart.level_before)
-        sent = self._restart.judge(self.step, due, learned, vanished | above, self.level, high, lost)
-        self.restarts = np.zeros(self.runs, bool) if sent is None else sent.which & (lost | ~self._guard.exempt)
-        if sent is None or not np.count_nonzero(back := self.restarts):
-            return action, events
-        self._climb.start(back, self.step, self.total_steps)
-        self._guard.begin_again(back, sent.level)
-        self.observer.begin_again(back)
-        events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]
-        return np.where(back, self.protocol.action.invert(self.level, self.anchor, sent.level, False), action), events
+    def _situation(self) -> Situation:
+        return Situation(
+            self.step, self.total_steps, self.level, self.anchor, self.highest, self._climb, self._losses, self.interval
+        )
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""
@@ -378,7 +334,7 @@ class Pilot:
         given, applied, level = (float(values[0]) for values in (answer, action, self.level))
         # A loop that reports no losses is told so once, not at each decision.
         repeated = event == "loss_missing" and any(past.event == event for past in self.history)
-        sure = float(self.caution.confidence[0]) if self.interval is None else math.nan
+        sure = float(self.safety.caution.confidence[0]) if self.interval is None else math.nan
         self.history.append(Decision(self.step, before, lr, given, applied, level, sure, event, features, interval))
         if event is not None and self.logs and not repeated:
             weight = logging.WARNING if is_alarm(event) else logging.DEBUG
@@ -402,10 +358,8 @@ class Pilot:
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
             "losses": self._losses.tolist(),
-            "caution": self.caution.state_dict(),
             "validation": self.pending_validation.tolist(),
-            "guard": self._guard.state_dict(),
-            "restart": self._restart.state_dict(),
+            "safety": self.safety.state_dict(),
             "history": self.history.state(),
         }
 
@@ -423,7 +377,7 @@ class Pilot:
                 f"total_steps: the saved state has {state['planned'][-1]!r}, this one {self.total_steps!r}; "
                 "make them equal, and call extend() afterwards to change it"
             )
-        self.planned = list(state["planned"])
+        self.planned = [*state["planned"]]
         self.total_steps = self.observer.total_steps = self.planned[-1]
         self.cadence = Cadence(
             self.protocol.cadence, self.total_steps, state["probed"], tuple(state["passed"]), state["changed_at"]
@@ -435,12 +389,10 @@ class Pilot:
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]
         self._losses = np.array(state["losses"], np.float64).reshape(-1, self.runs)
-        self.caution.load_state_dict(state["caution"])
         interval = state["interval"]
         self.interval = None if interval is None else {k: np.array(v, np.float64) for k, v in interval.items()}
         self.observe(state["validation"])
-        self._guard.load_state_dict(state["guard"])
-        self._restart.load_state_dict(state["restart"])
+        self.safety.load_state_dict(state["safety"])
         self.history = History.from_state(state["history"])
         self._place()
 

@@ -24,7 +24,8 @@ from lrpilot.actions import reference
 from lrpilot.calls import is_driven
 from lrpilot.explain import counted
 from lrpilot.optimizers import kind_of, own_step, unwrapped
-from lrpilot.probe import LOW, Probes, levels
+from lrpilot.probe import Probes
+from lrpilot.probe_curve import LOW, levels
 from lrpilot.rates import Rates
 from lrpilot.rollback import RollBack, parameters
 from lrpilot.suggestion import Suggestion, suggestion, wants_another

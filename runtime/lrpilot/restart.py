@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrpilot.probe import LOW
+from lrpilot.probe_curve import LOW
 
 DUE = 0.25  # share of the steps after the warm-up
 VANISHED = 0.01  # of the gradient norm before training

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lrpilot import evidence
-from lrpilot.probe import LOW, Landmarks, Probes, landmarks, smoothing
+from lrpilot.probe import Probes
+from lrpilot.probe_curve import LOW, Landmarks, landmarks, smoothing
 from lrpilot.style import PLAIN, POLICY, RC
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from lrpilot.telemetry import INTERVAL
 
 STEPS = 100  # enough for a probe and two decisions

@@ -15,7 +15,7 @@ from lrpilot.actions import ActionEquation
 from lrpilot.bundle import INPUT, OUTPUT
 from lrpilot.features import NAMES, VERSION
 from lrpilot.manifest import CHECKSUM, FORMAT, KEY, Golden, Manifest
-from lrpilot.pilot import Protocol
+from lrpilot.protocol import Protocol
 
 MANIFEST = Manifest(
     format=FORMAT,

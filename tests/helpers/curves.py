@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lrpilot import probe
+from lrpilot import probe, probe_curve
 
 STEPS = 40
-Z = probe.levels(STEPS)
+Z = probe_curve.levels(STEPS)
 
 
 def climb(loss: np.ndarray, others: np.ndarray | None = None, highest: float = np.inf) -> tuple[probe.Probes, int]:
@@ -17,14 +17,14 @@ def climb(loss: np.ndarray, others: np.ndarray | None = None, highest: float = n
     others, probes = loss if others is None else others, probe.Probes(1, len(loss), highest)
     for step in range(len(loss)):
         checked, level = int(probes.suspect[0]), probes.levels(step)[0]
-        at = int(np.flatnonzero(probe.levels(len(loss)) == level)[0])
+        at = int(np.flatnonzero(probe_curve.levels(len(loss)) == level)[0])
         assert checked < 0 or at == 0
         if probes.record(step, others[checked] if checked >= 0 else loss[at], 10.0**level)[0]:
             return probes, step + 1
     raise AssertionError("a probe ends with its last step at the latest")
 
 
-def ends(curve: np.ndarray) -> tuple[int, probe.Landmarks]:
+def ends(curve: np.ndarray) -> tuple[int, probe_curve.Landmarks]:
     """Of a curve (STEPS,) whose blow-up every batch confirms: the number of levels that it covers, and landmarks."""
     probes, _ = climb(curve)
     return int(probes.steps[0]), probes.landmarks()

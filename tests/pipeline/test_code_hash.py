@@ -40,7 +40,7 @@ TEXTS = {
         ),
         (RECORDING, {"policy.trajectories", "lrpilot.bundle", "lrpilot.onnxfile"}),
         (AGENT, {f"policy.{name}" for name in ("agents", "mdp", "observations", "store", "trajectories")}),
-        (AGENT, {"lrpilot.actions", "lrpilot.features", "lrpilot.probe", "lrpilot.telemetry"}),
+        (AGENT, {"lrpilot.actions", "lrpilot.features", "lrpilot.probe_curve", "lrpilot.telemetry"}),
         ("pipeline.simulation.follow", TRAINING),
         ("pipeline.evaluation.methods.pilot_loop", PILOT | {"lrpilot.torch", "lrpilot.rates", "lrpilot.rollback"}),
         ("experiments.original.loop", PILOT | {"lrpilot.torch", "experiments.original.drivers"}),

@@ -34,7 +34,7 @@ NEEDED = (
 SCRIPT = """
 import json
 import numpy as np
-from lrpilot import probe
+from lrpilot import probe_curve
 from lrpilot.explain import findings, say
 from lrpilot.features import GROUPS, NAMES
 from lrpilot.observer import Observer
@@ -45,7 +45,7 @@ from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store
 
 observer = Observer(1, 100, is_sgd=False)
 one = np.ones(1)
-marks = probe.Landmarks(one, one, one > 0, 0.5 * one, -1.5 * one, one, np.ones((1, 7)))
+marks = probe_curve.Landmarks(one, one, one > 0, 0.5 * one, -1.5 * one, one, np.ones((1, 7)))
 observer.add_probe(marks, np.ones((1, 7)), marks.blowup, one > 0)
 for loss in (4.0, 10.0, 2.0, 40.0):
     interval = dict.fromkeys(INTERVAL, one) | {"loss_mean": loss * one}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrpilot.actions import ActionEquation, reference
-from lrpilot.probe import HIGH, Landmarks
+from lrpilot.probe_curve import HIGH, Landmarks
 
 
 def _one(*values: float) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from lrpilot.guard import GuardError
-from lrpilot.probe import landmarks
+from lrpilot.probe_curve import landmarks
 from lrpilot.torch import PilotLR
 
 STEPS, BATCH, TRAINED = 500, 32, 1200

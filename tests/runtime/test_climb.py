@@ -7,7 +7,8 @@ import pytest
 
 from lrpilot.actions import ActionEquation
 from lrpilot.climb import Climb
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 
 N = 200
 

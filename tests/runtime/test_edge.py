@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curves import STEPS, Z, bump, climb
-from lrpilot import probe
+from lrpilot import probe, probe_curve
 from lrpilot.probe import ACQUITTING, ENOUGH, SEVERAL, TOP, VOTES
 from stationary import DRAWS
 
@@ -52,7 +52,7 @@ def test_an_outlier_costs_two_steps(at: int, size: float) -> None:
     probes, took = climb(loss, others=CALM)
     marks, covered = probes.landmarks(), STEPS - ACQUITTING
     assert (took, probes.steps[0], probes.halted[0]) == (STEPS, covered, ACQUITTING)
-    assert (marks.blown[0], marks.blowup[0]) == (False, probe.HIGH)
+    assert (marks.blown[0], marks.blowup[0]) == (False, probe_curve.HIGH)
     assert np.flatnonzero(np.isnan(probes.loss[0, :covered])).tolist() == [at]
     assert math.isnan(probes.grad_norm[0, at]) and math.isinf(probes.shaken[0])
     np.testing.assert_array_equal(np.delete(probes.loss[0, :covered], at), np.delete(CALM[:covered], at))
@@ -105,10 +105,10 @@ def test_other_batches_decide_by_hand(checks: str, convicted: bool, shaken: bool
     at, n = 20, len(checks)
     probes, levels = halted(with_odd(at), checks)
     climbed = [] if convicted else Z[at + 1 : STEPS - n].tolist()
-    assert levels == [*Z[: at + 1].tolist(), *[probe.LOW] * n, *climbed]
+    assert levels == [*Z[: at + 1].tolist(), *[probe_curve.LOW] * n, *climbed]
     assert probes.halted[0] == n and probes.landmarks().blown[0] == convicted
     assert probes.steps[0] == (at + 1 if convicted else STEPS - n)
-    assert probes.landmarks().blowup[0] == (Z[at - 1] if convicted else probe.HIGH)
+    assert probes.landmarks().blowup[0] == (Z[at - 1] if convicted else probe_curve.HIGH)
     assert probes.shaken[0] == (Z[at - 1] if shaken else math.inf)
 
 
@@ -132,7 +132,7 @@ def test_a_suspicion_at_the_end_of_the_steps_by_hand(before: int, at: int, check
     probes, levels = halted(with_odd(*[5] * before, at), "BB" * before + checks)
     assert len(levels) == STEPS == at + 1 + ACQUITTING * before + len(checks)
     marks = probes.landmarks()
-    assert (marks.blown[0], marks.blowup[0]) == ((True, Z[at - 1]) if blown else (False, probe.HIGH))
+    assert (marks.blown[0], marks.blowup[0]) == ((True, Z[at - 1]) if blown else (False, probe_curve.HIGH))
     assert probes.steps[0] == (at + 1 if blown else at)
 
 
@@ -140,7 +140,7 @@ def test_a_suspicion_at_the_end_of_the_steps_by_hand(before: int, at: int, check
 def test_a_suspicion_at_the_highest_level_is_checked_beyond_it(checks: str, blown: bool) -> None:
     last = int(np.sum(Z < 0.0))  # the first that is not below
     probes, levels = halted(with_odd(last), checks, highest=0.0)
-    assert levels == [*Z[: last + 1].tolist(), *[probe.LOW] * len(checks)]
+    assert levels == [*Z[: last + 1].tolist(), *[probe_curve.LOW] * len(checks)]
     assert probes.landmarks().blown[0] == blown and probes.steps[0] == last + blown
 
 
@@ -151,7 +151,7 @@ def test_a_loss_that_is_repeated_is_no_other_batch() -> None:
         probes.record(step, with_odd(8)[step], 1.0)
     for step in range(9, 9 + 2 * VOTES):
         assert not probes.record(step, None, 1.0)[0] and probes.suspect[0] == 8
-        assert (probes.above[0], probes.below[0], probes.levels(step + 1)[0]) == (1, 0, probe.LOW)
+        assert (probes.above[0], probes.below[0], probes.levels(step + 1)[0]) == (1, 0, probe_curve.LOW)
     for step in range(9 + 2 * VOTES, 9 + 2 * VOTES + ACQUITTING):
         probes.record(step, 1.9, 1.0)
     assert probes.suspect[0] < 0 and probes.levels(9 + 2 * VOTES + ACQUITTING)[0] == Z[9]

@@ -14,7 +14,8 @@ from bundles import write_bundle
 from lrpilot.actions import reference
 from lrpilot.bundle import Bundle
 from lrpilot.guess import RANGE, GuessSpec
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from lrpilot.torch import PilotLR
 from user_training import Training
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curves import STEPS, Z, bump, ends
-from lrpilot import probe, telemetry
+from lrpilot import probe_curve, telemetry
 from lrpilot.features import CLIP, FEATURES, GROUPS, NAMES
 from lrpilot.observer import MEMORY, STATE, Observer
 
@@ -240,11 +240,11 @@ def test_an_interval_has_one_step_unless_its_length_is_given() -> None:
 # the probe
 
 
-def marks(runs: int, **changes: Any) -> probe.Landmarks:
+def marks(runs: int, **changes: Any) -> probe_curve.Landmarks:
     """Landmarks of equal probes of seven steps, at the levels -2.5, -1.5, ... 3.5."""
     one = {"loss0": 2.0, "blowup": 0.5, "blown": True, "lowest": -0.5, "steepest": -1.5, "noise": 0.25,
            "smooth": [2.0, 2.0, 1.0, 0.5, 4.0, nan, nan]}  # fmt: skip
-    return probe.Landmarks(**{name: np.array([value] * runs) for name, value in (one | changes).items()})
+    return probe_curve.Landmarks(**{name: np.array([value] * runs) for name, value in (one | changes).items()})
 
 
 GRADIENTS = np.array([[2.0, 2.0, 20.0, 200.0, nan, nan, nan]])
@@ -304,7 +304,7 @@ def test_a_probe_that_ends_later_leaves_the_others_alone() -> None:
 def test_a_recorded_curve_is_read_from_its_blow_up() -> None:
     loss = bump(30)[None]
     used = np.array([ends(loss[0])[0]])
-    landmarks = probe.landmarks(loss, used)
+    landmarks = probe_curve.landmarks(loss, used)
     observer = Observer(1, 1000, is_sgd=False)
     grad = np.where(np.arange(STEPS) < used, 10.0 ** (Z - Z[0]) / 10, nan)[None]
     observer.add_probe(landmarks, grad, landmarks.blowup, ONE)
@@ -341,7 +341,7 @@ def test_observations_are_finite_clipped_and_independent(
         observer = Observer(k, 100, is_sgd=False, steps_per_epoch=epochs)
         if probed:
             loss, used = probes[0, which], np.array([16, 9, 1])[which]
-            landmarks = probe.landmarks(loss, used)
+            landmarks = probe_curve.landmarks(loss, used)
             observer.add_probe(landmarks, probes[1, which], landmarks.blowup, np.array([True, False, True])[which])
         rows, z = [], np.array([-1.0, 0.5, 2.0])[which]
         for d in range(ROWS):

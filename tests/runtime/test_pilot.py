@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lrpilot import telemetry
 from lrpilot.cadence import CadenceSpec
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 
 
 def quadratic(pilot: Pilot, answer: Any, n: int, at: int = 0, stop: int | None = None, state: Any = None) -> list:

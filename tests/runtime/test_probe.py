@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curves import STEPS, Z, bump, climb, ends
-from lrpilot import evidence, probe
+from lrpilot import evidence, probe, probe_curve
 from lrpilot.broken_losses import WILD
 
 
 def test_levels_and_memory_of_the_average_by_hand() -> None:
-    np.testing.assert_allclose(probe.levels(7), [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(probe_curve.levels(7), [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5])
     # exp of minus a step in units of 0.3 decades: a tenth, a whole decade, the six of two steps and of one
     for steps, keep in ((61, 0.7165313), (7, 0.0356740), (2, 2.0611536e-9), (1, 2.0611536e-9)):
-        assert probe.smoothing(steps) == pytest.approx(keep, rel=1e-6)
+        assert probe_curve.smoothing(steps) == pytest.approx(keep, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -25,22 +25,22 @@ def test_levels_and_memory_of_the_average_by_hand() -> None:
     [
         # `before`: the average of the losses before the latest, which weighs `weight`. Of six losses it weighs .9643 at
         # a memory of k = .0357, and .2835 / (1 - k^6) = .3278 at k = .7165. A loss that never moves may not rise.
-        (7, [1.0] * 5, 1.0, 0.964326, 1 + probe.ROUNDING),
-        (7, [1.0] * 4, 1.0, 0.964326, 1 + probe.ROUNDING),
-        (7, [-2.0] * 5, -2.0, 0.964326, -2 + 2 * probe.ROUNDING),
-        (61, [1.0] * 5, 1.0, 0.327832, 1 + probe.ROUNDING),
+        (7, [1.0] * 5, 1.0, 0.964326, 1 + probe_curve.ROUNDING),
+        (7, [1.0] * 4, 1.0, 0.964326, 1 + probe_curve.ROUNDING),
+        (7, [-2.0] * 5, -2.0, 0.964326, -2 + 2 * probe_curve.ROUNDING),
+        (61, [1.0] * 5, 1.0, 0.327832, 1 + probe_curve.ROUNDING),
         # Three of the four moves are none: no scatter. The average falls by .9643, to the best, 9.0357, ...
-        (7, [10.0] * 4 + [9.0], 9.035674, 0.964326, 9.035674 * (1 + probe.RISE)),
+        (7, [10.0] * 4 + [9.0], 9.035674, 0.964326, 9.035674 * (1 + probe_curve.RISE)),
         # ... of a loss with an offset, to 999.0357, of which a half is far more than what it falls.
-        (7, [1000.0] * 4 + [999.0], 999.035674, 0.964326, 999.035674 + probe.FAR * 0.964326),
+        (7, [1000.0] * 4 + [999.0], 999.035674, 0.964326, 999.035674 + probe_curve.FAR * 0.964326),
         # One of seven moves is left out as large: no scatter. The loss falls by 8, to near nothing (k = .1889).
-        (13, [8.0] * 3 + [0.0] * 5, 0.001910, 0.811124, 0.001910 + probe.GIVEN_BACK * (8 - 0.001910)),
+        (13, [8.0] * 3 + [0.0] * 5, 0.001910, 0.811124, 0.001910 + probe_curve.GIVEN_BACK * (8 - 0.001910)),
         # Moves of 2: a deviation of the average of .9649 * 2 / .728, twice for luck at the best, and then the width.
         (7, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0], -0.931109, 0.964326,
-         -0.931109 + (probe.LUCK + evidence.WIDTH) * 0.964939 * 2 / evidence.NORMAL),
+         -0.931109 + (probe_curve.LUCK + evidence.WIDTH) * 0.964939 * 2 / evidence.NORMAL),
         # The latest loss counts in no scatter: the moves before it are 1.
         (7, [1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 0.034445, 0.964326,
-         0.034445 + (probe.LUCK + evidence.WIDTH) * 0.964939 / evidence.NORMAL),
+         0.034445 + (probe_curve.LUCK + evidence.WIDTH) * 0.964939 / evidence.NORMAL),
     ],
 )  # fmt: skip
 def test_the_line_of_a_suspicious_rise_by_hand(
@@ -50,14 +50,14 @@ def test_the_line_of_a_suspicious_rise_by_hand(
     slack = 1e-3 * (edge - before)
     loss = np.full((2, probe_steps), math.nan)
     loss[:, :done] = [[*losses, edge - slack], [*losses, edge + slack]]
-    assert probe.blew_up(loss, done).tolist() == [False, True]
+    assert probe_curve.blew_up(loss, done).tolist() == [False, True]
 
 
 def test_after_four_losses_the_fifth_can_have_risen() -> None:
     for calm in (3, 4):
         loss = np.full((1, 7), math.nan)
         loss[0, : calm + 1] = [1.0] * calm + [9.0]
-        assert probe.blew_up(loss, calm + 1)[0] == (calm >= probe.SETTLE)
+        assert probe_curve.blew_up(loss, calm + 1)[0] == (calm >= probe_curve.SETTLE)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_probe_ends_with_its_last_level(highest: float, steps: int) -> None:
     probes, took = climb(np.ones(7), highest=highest)
     assert took == probes.steps[0] == np.isfinite(probes.loss).sum() == steps
     marks = probes.landmarks()
-    assert (marks.blown.tolist(), marks.blowup.tolist()) == ([False], [probe.HIGH])
+    assert (marks.blown.tolist(), marks.blowup.tolist()) == ([False], [probe_curve.HIGH])
 
 
 def test_landmarks_by_hand() -> None:
@@ -84,7 +84,7 @@ def test_landmarks_by_hand() -> None:
         [2, 1, 3, 3, 3, 3, 3],
         [4, 4, 3, 1, 5, 1.5, 1.5],
     ])  # fmt: skip
-    marks, nan = probe.landmarks(loss, np.array([7, 5, 7, 7])), math.nan
+    marks, nan = probe_curve.landmarks(loss, np.array([7, 5, 7, 7])), math.nan
     assert marks.blown.tolist() == [True, True, False, False]
     assert marks.blowup.tolist() == [2.5, 0.5, 3.5, 3.5]
     assert marks.lowest.tolist() == [-0.5, -0.5, -2.5, -0.5]
@@ -104,7 +104,7 @@ def test_landmarks_by_hand() -> None:
     ],
 )
 def test_the_loss_before_training_is_that_of_the_first_decade(probe_steps: int, loss0: float, noise: float) -> None:
-    marks = probe.landmarks(2.0 ** np.arange(probe_steps)[None], np.array([probe_steps]))
+    marks = probe_curve.landmarks(2.0 ** np.arange(probe_steps)[None], np.array([probe_steps]))
     assert (marks.loss0, marks.noise) == (pytest.approx(loss0), pytest.approx(noise))
 
 
@@ -139,7 +139,7 @@ def test_a_curve_that_ends_with_a_broken_loss_has_blown_up(at: int, bad: float) 
     """However few losses there were before."""
     curve = np.ones((1, STEPS))
     curve[0, at] = bad
-    marks = probe.landmarks(curve, np.array([at + 1]))
+    marks = probe_curve.landmarks(curve, np.array([at + 1]))
     assert marks.blown[0] and marks.blowup[0] == Z[at - 1]
 
 
@@ -148,7 +148,7 @@ def test_a_curve_that_ends_with_a_broken_loss_has_blown_up(at: int, bad: float) 
 )
 def test_a_calm_curve_is_probed_to_its_end(curve: np.ndarray) -> None:
     used, marks = ends(curve)
-    assert used == STEPS and not marks.blown[0] and marks.blowup[0] == probe.HIGH
+    assert used == STEPS and not marks.blown[0] and marks.blowup[0] == probe_curve.HIGH
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -161,14 +161,14 @@ def test_a_blowup_is_found_through_noise(seed: int) -> None:
 def test_loss_of_a_step_judges_the_rate_before_it() -> None:
     curve = np.linspace(2.0, 1.0, STEPS)
     _, marks = ends(curve)
-    keep = probe.smoothing(STEPS)
-    np.testing.assert_allclose(marks.smooth[0, :-1], probe.smooth_curve(curve[None], keep)[0, 1:])
+    keep = probe_curve.smoothing(STEPS)
+    np.testing.assert_allclose(marks.smooth[0, :-1], probe_curve.smooth_curve(curve[None], keep)[0, 1:])
     assert np.isnan(marks.smooth[0, -1])
 
 
 def test_smoothing_by_hand() -> None:
     np.testing.assert_allclose(
-        probe.smooth_curve(np.array([[1.0, 3.0, np.nan, 1.0]]), 0.5), [[1.0, 7 / 3, np.nan, np.nan]]
+        probe_curve.smooth_curve(np.array([[1.0, 3.0, np.nan, 1.0]]), 0.5), [[1.0, 7 / 3, np.nan, np.nan]]
     )
 
 
@@ -253,7 +253,7 @@ def test_streamed_probes_equal_recomputed_ones(
         assert whole["blown"][i] == (together.suspect[i] >= 0 or ends_broken(covered))
         if together.steps[i] and together.broken_losses.first_broken[i] < 0:  # else its end was taken back
             on_curve = together.loss[i][np.isfinite(together.loss[i])]
-            curve = probe.smooth_curve(on_curve[None], probe.smoothing(probe_steps))
+            curve = probe_curve.smooth_curve(on_curve[None], probe_curve.smoothing(probe_steps))
             np.testing.assert_array_equal(together.curve[i, : len(on_curve)], curve[0])
 
 
@@ -263,15 +263,15 @@ def test_gaps_are_no_part_of_a_curve() -> None:
     gapped = loss.copy()
     gapped[gaps] = math.nan
     rest = np.delete(loss, gaps)
-    marks = probe.landmarks(np.stack([gapped, loss]), np.array([33, 33]))
-    keep, columns = probe.smoothing(STEPS), np.delete(np.arange(33), gaps)
-    curve = probe.smooth_curve(rest[None, : len(columns)], keep)[0]
+    marks = probe_curve.landmarks(np.stack([gapped, loss]), np.array([33, 33]))
+    keep, columns = probe_curve.smoothing(STEPS), np.delete(np.arange(33), gaps)
+    curve = probe_curve.smooth_curve(rest[None, : len(columns)], keep)[0]
     np.testing.assert_array_equal(marks.smooth[0, columns[:-1]], curve[1:])
     assert np.isnan(np.delete(marks.smooth[0], columns[:-1])).all()
     assert marks.blown.tolist() == [True, True] and marks.blowup.tolist() == [Z[31], Z[31]]
     assert marks.lowest[0] == Z[columns[np.argmin(curve[1:])]] and marks.loss0.tolist() == [2.0, 2.0]
-    empty = probe.landmarks(np.full((1, STEPS), math.nan), np.array([0]))
-    assert (empty.blown[0], empty.blowup[0]) == (False, probe.HIGH) and math.isnan(empty.loss0[0])
+    empty = probe_curve.landmarks(np.full((1, STEPS), math.nan), np.array([0]))
+    assert (empty.blown[0], empty.blowup[0]) == (False, probe_curve.HIGH) and math.isnan(empty.loss0[0])
 
 
 @pytest.mark.parametrize(

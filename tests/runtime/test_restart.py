@@ -317,7 +317,7 @@ class Climbs(Hopeless):
 
 
 def exempt(training: Training) -> bool:
-    return bool(training.scheduler.pilot._guard.exempt[0])  # pyright: ignore[reportPrivateUsage]
+    return bool(training.scheduler.pilot.safety.guard.exempt[0])
 
 
 def test_lost_weights_come_back_where_the_rate_is_not_why_the_loss_climbs(holds: Bundle) -> None:

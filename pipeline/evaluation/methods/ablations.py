@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lrpilot.features import GROUPS, NAMES
-from lrpilot.pilot import Policy
+from lrpilot.protocol import Policy
 from policy.observations import mask
 
 FIRST = NAMES.index("first")

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from lrpilot import load_policy
-from lrpilot.pilot import Policy
+from lrpilot.protocol import Policy
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES, PROBE_NAMES
-from lrpilot.pilot import Policy, Protocol
+from lrpilot.protocol import Policy, Protocol
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.methods.policies import side_by_side
 from pipeline.simulation.recorder import Recording

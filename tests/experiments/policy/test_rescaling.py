@@ -8,7 +8,7 @@ import pytest
 from experiments.policy.rescaling import rescale
 from lrpilot.actions import ActionEquation
 from lrpilot.features import NAMES
-from lrpilot.probe import HIGH
+from lrpilot.probe_curve import HIGH
 from pipeline.simulation.recording import Spec, record
 from policy import mdp, trajectories
 from policy.observations import TaskRecording, observations

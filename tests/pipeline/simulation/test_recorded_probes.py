@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from lrpilot.actions import reference
-from lrpilot.pilot import Protocol
-from lrpilot.probe import LOW, levels
+from lrpilot.probe_curve import LOW, levels
+from lrpilot.protocol import Protocol
 from pipeline.simulation.simulate import hold_level, simulate
 from pipeline.workloads.base import Data, Workload
 

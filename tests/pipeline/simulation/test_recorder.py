@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from pipeline.evaluation import loops
 from pipeline.evaluation.loop_driver import of_scheduler
 from pipeline.simulation.follow import follow

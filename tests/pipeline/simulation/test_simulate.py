@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
@@ -34,7 +35,7 @@ def act(pilot: Pilot, which: np.ndarray) -> None:
     """One of the tame ones goes back to an earlier state late, when the wild ones have diverged."""
     pilot.act(np.where(WILD, 1.0, -1.0), which)
     last = np.array([False, False, False, True])
-    pilot.rises, pilot.restarts = last & (pilot.decision == 38), last & (pilot.decision == 40)
+    pilot.safety.rises, pilot.safety.restarts = last & (pilot.decision == 38), last & (pilot.decision == 40)
 
 
 def members(record: Recording, which: np.ndarray) -> list[np.ndarray]:

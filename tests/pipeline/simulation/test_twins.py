@@ -11,7 +11,8 @@ from torch import nn
 
 from lrpilot.actions import ActionEquation
 from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.pilot import Pilot, Protocol
+from lrpilot.pilot import Pilot
+from lrpilot.protocol import Protocol
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import Act, Kin, simulate
 from pipeline.simulation.twins import Twins

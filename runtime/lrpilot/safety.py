@@ -1,0 +1,120 @@
+"""What stands between a policy's answers and `runs` trainings: caution at first, guards, and a second chance.
+
+`lrpilot.caution`, `lrpilot.guard` and `lrpilot.restart` say what each of them does. Here they meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrpilot.actions import ActionEquation
+from lrpilot.caution import Caution
+from lrpilot.climb import Climb
+from lrpilot.guard import Guard
+from lrpilot.probe import Probes
+from lrpilot.restart import DUE, VANISHED, WILD, Restart
+
+
+class Situation(NamedTuple):
+    """Where trainings stand when a decision is due; the arrays are (runs,), levels are decades."""
+
+    step: int  # completed ones
+    total_steps: int
+    level: np.ndarray
+    anchor: np.ndarray
+    highest: np.ndarray  # level so far
+    climb: Climb  # their warm-up
+    losses: np.ndarray  # (n, runs) of the interval that has ended
+    interval: dict[str, np.ndarray] | None  # all its telemetry, None at the first decision
+
+
+class Safety:
+    """The guards of `runs` trainings. `restarts` and `rises` (runs,) bool are as `lrpilot.pilot.Pilot` has them.
+
+    `possible`: whether the caller makes the copies that a training can be sent back to.
+    """
+
+    def __init__(self, runs: int, equation: ActionEquation, possible: bool) -> None:
+        self.equation = equation
+        self.guard, self.restart, self.caution = Guard(runs, equation), Restart(runs, possible), Caution(runs)
+        self.restarts, self.rises = np.zeros((2, runs), bool)
+
+    def begin(self, which: np.ndarray, probes: Probes, blown: np.ndarray) -> None:
+        """Take in the probes of the runs `which` (runs,) bool, and whether they blew up, `blown` (runs,) bool."""
+        early = probes.loss.shape[1] // 3 + 1
+        self.guard.losses.begin(which, probes.climbed[:, :early])
+        self.restart.begin(which, probes.grad_norm[:, :early])
+        for i in np.flatnonzero(which).tolist():
+            self.caution.take(i, probes.loss[i, : probes.steps[i]], bool(blown[i]))
+
+    def first_actions(
+        self, answer: np.ndarray, anchor: np.ndarray, blown: np.ndarray, shaken: np.ndarray
+    ) -> np.ndarray:
+        """First actions (runs,) in place of a policy's answers (runs,); what is no action stays.
+
+        anchor, shaken (runs,): levels; blown (runs,) bool: whose probe found an edge.
+        """
+        equation = self.equation
+        level = equation.apply(anchor, anchor, answer, True)
+        edge = np.where(blown, anchor + equation.below_blowup, np.inf)
+        careful = self.caution.careful(level, edge, shaken)
+        changed = (np.abs(answer) <= 1) & (careful != level)
+        return np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
+
+    def check(
+        self, action: np.ndarray, at: Situation, probed: np.ndarray, failed: bool
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """Actions (runs,) that may be applied, and each run's event; sets `restarts`, which the caller sees to.
+
+        probed (runs,) bool: whose first decision has a probe behind it; failed: the policy gave no answer.
+        """
+        first = at.interval is None
+        action, events = self.guard.check(
+            action, level=at.level, anchor=at.anchor, losses=None if first else at.losses, earned=self._earned(at),
+            probed=probed, failed=failed,
+        )  # fmt: skip
+        return (action, events) if at.interval is None else self._second_chance(action, events, at, at.interval)
+
+    def _earned(self, at: Situation) -> np.ndarray:
+        """(runs,) highest level that a rise may reach."""
+        if at.interval is None:
+            return np.full(len(at.level), np.inf)
+        with np.errstate(all="ignore"):
+            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
+        return self.caution.earned(at.level, stride, self.guard.losses.below_start())
+
+    def _second_chance(
+        self, action: np.ndarray, events: list[str | None], at: Situation, interval: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, list[str | None]]:
+        """Send ruined trainings back to their copies."""
+        losses, high = self.guard.losses, np.maximum(at.highest, at.anchor)
+        learned = losses.below_start()
+        vanished = interval["grad_norm"] < VANISHED * self.restart.grad0
+        lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
+        lost |= losses.out_of_bounds(interval["loss_last"], WILD)
+        due = at.climb.end + DUE * (at.total_steps - at.climb.end)
+        above = np.array([event == "loss_runaway" for event in events])
+        if np.count_nonzero(vain := self.restart.in_vain(at.step, learned)):
+            self.guard.lift(vain, self.restart.level_before)
+        sent = self.restart.judge(at.step, due, learned, vanished | above, at.level, high, lost)
+        self.restarts = np.zeros_like(lost) if sent is None else sent.which & (lost | ~self.guard.exempt)
+        if sent is None or not np.count_nonzero(back := self.restarts):
+            return action, events
+        self.guard.begin_again(back, sent.level)
+        events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]
+        return np.where(back, self.equation.invert(at.level, at.anchor, sent.level, False), action), events
+
+    def note(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Set `rises` where a decision has raised a level (runs,) from `before` to `after`."""
+        self.rises = self.restart.note(before, after, self.restarts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes, as plain Python values."""
+        return {name: getattr(self, name).state_dict() for name in ("guard", "restart", "caution")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the state of as many runs."""
+        for name in ("guard", "restart", "caution"):
+            getattr(self, name).load_state_dict(state[name])
