@@ -7,8 +7,10 @@ lacks, a level above the prior of the optimizer kind moves towards that prior:
     level <- prior + confidence (level - prior)        where level > prior
     prior  = PRIOR - NOISY * (noise - USUAL, from 0 to 1)
 
-`noise` is the scatter of a batch's loss over its size. Whatever the confidence, the level stays `BELOW_EDGE` decades
-below the probe's edge: a step that blows the loss up at once is no longer needed where thousands follow.
+`noise` is the scatter of a batch's loss over its size. A loss that falls by more than its size has no natural zero, as
+that of a likelihood. The policy's features are ratios to that size, so there the level is the prior. Whatever the
+confidence, the level stays `BELOW_EDGE` decades below the probe's edge: a step that blows the loss up at once is no
+longer needed where thousands follow.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to
 def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
     """Confidence, 0 to 1, and noise of a probe with these losses (n,), oldest first; 0 and nan of too few.
 
-    edge: whether the probe has found one.
+    edge: whether the probe has found one. The noise is -inf of a loss without a natural zero.
     """
     if len(losses) < 2 * WINDOW:
         return 0.0, float("nan")
@@ -44,6 +46,8 @@ def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
     fallen = start - float(np.median(windows, axis=1).min())
     deviations = fallen / max(scatter / width**0.5, 1e-12 * abs(start), 1e-300)
     sure = float(np.clip((deviations - LUCKY) / (CLEAR - LUCKY), 0.0, 1.0))
+    if fallen > abs(start):
+        return 0.0, -np.inf
     return sure if edge else EDGELESS * sure, scatter / max(abs(start), 1e-300)
 
 
@@ -69,10 +73,11 @@ class Caution:
         inf. It counts above the prior alone.
         """
         self.near_edge = np.minimum(edge - BELOW_EDGE, np.maximum(shaken - BELOW_EDGE, PRIOR))
-        prior = PRIOR - NOISY * np.clip(np.nan_to_num(self.noise) - USUAL, 0.0, 1.0)
+        prior = PRIOR - NOISY * np.clip(np.nan_to_num(self.noise, neginf=0.0) - USUAL, 0.0, 1.0)
         unsure = self.confidence < 1  # nan is not
         towards = np.where(unsure & (level > prior), prior + self.confidence * (level - prior), level)
         towards = np.where(unsure & np.isinf(edge), np.maximum(towards, prior - LOWEST), towards)
+        towards = np.where(np.isneginf(self.noise), prior, towards)
         return np.minimum(towards, self.near_edge)
 
     def earned(self, level: np.ndarray, stride: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01
 After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks. A policy that holds,
 by an answer of 0, holds the level that it decided on, not the one that it was brought down to: it is led back as fast,
-to where it was after a back-off, and to `BACK_OFF` below that after a cut. A move of its own ends that. A level that
-has raised an alarm twice is not led back to again.
+to where it was after a back-off, and to `BACK_OFF` below that after a cut. A move down of its own ends that. A level
+that has raised an alarm twice is not led back to again.
 
 A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
 two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the training is
@@ -113,25 +113,23 @@ class Guard:
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
-        if np.count_nonzero(unearned):  # the level that it decided on is not lost, for it may hold from now on
-            wish = equation.apply(level, anchor, answer, first)
-            self.restore_to, self._calm = np.where(unearned, np.maximum(self.restore_to, wish), self.restore_to), False
         cap = np.minimum(cap, np.maximum(earned, level))
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
-        holds = answer == 0
-        self.restore_to = np.where(self.exempt | holds | held | over, self.restore_to, -np.inf)
+        lowers = answer < 0
+        self.restore_to = np.where(lowers & ~(self.exempt | held | over), -np.inf, self.restore_to)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
-        wanted = np.minimum(self.restore_to, cap)
-        safe = np.where(back, np.maximum(safe, equation.invert(level, anchor, wanted, first)), safe)
+        way = equation.invert(level, anchor, np.minimum(self.restore_to, cap), first)
+        back &= way > safe
+        safe = np.where(back, way, safe)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
             "action_nonfinite": ~finite,
             "action_out_of_bounds": finite & ~sane,
             "unearned": unearned & over,
-            "recovery": over | (back & ~self.exempt & (wanted > level)),
+            "recovery": over | (back & ~self.exempt),
         }
         return safe, [str(name) or None for name in np.select([*events.values()], [*events], "")]
 

@@ -104,7 +104,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("pipeline/evaluate.py", "\nimport ", "\nCHANGED = True\nimport ", set()),
         ("runtime/lrpilot/features.py", "CLIP = 5.0", "CLIP = 5.5", PILOTED | {"agent"}),
         ("runtime/lrpilot/observer.py", "MEMORY = 4", "MEMORY = 5", PILOTED | {"agent"}),
-        ("runtime/lrpilot/guard.py", "SPIKE = 4.0", "SPIKE = 4.5", PILOTED),
+        ("runtime/lrpilot/guard.py", "BACK_OFF = 0.5", "BACK_OFF = 0.6", PILOTED),
         ("runtime/lrpilot/rates.py", "\nclass Rates", "\nCHANGED = True\n\n\nclass Rates", {"pilot"}),
         ("policy/mdp.py", "WORST = 1.5", "WORST = 2.0", {"agent"}),
         ("policy/trajectories.py", "FORMAT = 6", "FORMAT = 7", RECORDED | {"agent"}),

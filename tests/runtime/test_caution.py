@@ -54,7 +54,10 @@ DEVIATIONS = NORMAL * 3**0.5  # by which the median of three has fallen, for eac
         ([5.0] * 8 + [4.999] * 8, 1.0, 0.0),
         ([5.0] * 8 + [5.0 - 1e-12] * 8, 0.0, 0.0),
         # a negative loss
-        ([-4.0, -5.0] * 4 + [-9.0, -10.0] * 4, 1.0, 0.25 / NORMAL),
+        ([-40.0, -50.0] * 4 + [-60.0, -70.0] * 4, 1.0, 0.25 / NORMAL),
+        # one that falls by more than its size: of 5 by 6, and from below zero
+        ([5.0] * 8 + [-1.0] * 8, 0.0, -inf),
+        ([-4.0, -5.0] * 4 + [-9.0, -10.0] * 4, 0.0, -inf),
     ],
 )
 def test_confidence_by_hand(losses: list[float], sure: float, noise: float) -> None:
@@ -108,6 +111,10 @@ def of(sure: float, noise: float) -> Caution:
         (LOW, 1.0, 0.0, inf, LOW),
         (LOW, nan, nan, inf, LOW),
         (LOW, 0.0, 0.0, PRIOR, LOW),
+        # the size of the loss says nothing
+        (LOW, 0.0, -inf, PRIOR + 1.0, PRIOR),
+        (PRIOR + 1.0, 0.0, -inf, inf, PRIOR),
+        (LOW, 0.0, -inf, PRIOR - 1.0, PRIOR - 1.0),
     ],
 )
 def test_first_levels_by_hand(level: float, sure: float, noise: float, near_edge: float, first: float) -> None:

@@ -178,8 +178,13 @@ def test_a_ceiling_is_never_exceeded_again() -> None:
 
 
 def test_a_ceiling_that_is_lifted_gives_the_level_back() -> None:
-    """To a policy that holds; another one may go where it likes."""
-    for answer, events, levels in ((0.0, ["recovery", None], [0.2, 0.2]), (0.6, [None] * 2, [0.1, 0.4])):
+    """To a policy that holds or asks for less; one that lowers it may go where it likes."""
+    cases = (
+        (0.0, ["recovery", None], [0.2, 0.2]),
+        (0.6, ["recovery", None], [0.2, 0.5]),
+        (-0.4, [None] * 2, [-0.8, -1.4]),
+    )
+    for answer, events, levels in cases:
         watch = watching(START)
         watch.begin_again(np.array([True]), np.array([-0.2]))
         assert play([SOUND], wish=-0.2, level=-0.2, watch=watch) == ([None], [-0.2])

@@ -36,11 +36,6 @@ def test_names_are_nouns(name: str) -> None:
     assert sum(counts.values()) <= MOST_VAGUE, {path: count for path, count in counts.items() if count}
 
 
-def test_no_two_modules_share_a_name() -> None:
-    stems = Counter(path.stem for path in FILES if path.stem != "__init__")
-    assert [stem for stem, count in stems.items() if count > 1] == []
-
-
 def test_no_imports_go_in_circles() -> None:
     """Imports for type checkers alone count, too, which the import linter leaves out."""
     graph = grimp.build_graph(*(Path(package).name for package in PACKAGES), cache_dir=None)
