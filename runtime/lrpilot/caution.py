@@ -1,8 +1,8 @@
 """The first level where the probe has seen little: no higher than what people would have typed.
 
 A probe of few steps may see mostly noise. Its confidence is how clearly the loss fell: 0 where the fall is no larger
-than a lucky draw, 1 where it is `CLEAR` deviations, and `EDGELESS` of that where no edge was found. Where confidence
-lacks, a level above the prior of the optimizer kind moves towards that prior:
+than a lucky draw, 1 where it is `CLEAR` deviations. Where confidence lacks, a level above the prior of the optimizer
+kind moves towards that prior:
 
     level <- prior + confidence (level - prior)        where level > prior
     prior  = PRIOR - NOISY * (noise - USUAL, from 0 to 1)
@@ -22,20 +22,19 @@ import numpy as np
 from lrpilot import evidence
 
 LUCKY, CLEAR = 0.5, 2.0  # deviations of a median by which the loss fell
-EDGELESS = 0.5
 WINDOW = 3  # losses of a median, and one in
 SHARE = 12  # of longer probes
 PRIOR = 0.25  # decades over the reference rate: between the rates that people type, 1e-3 and 3e-3 under Adam
 NOISY, USUAL = 0.5, 0.4  # decades, and the noise above which the prior is lower
-BELOW_EDGE = 1.5  # decades
-STRIDE = 0.006  # of the norm of the weights: to steps longer than that no rise leads
+BELOW_EDGE = 1.2  # decades
+STRIDE = 0.012  # of the norm of the weights: to steps longer than that no rise leads
 LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to go lower
 
 
-def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
+def confidence(losses: np.ndarray) -> tuple[float, float]:
     """Confidence, 0 to 1, and noise of a probe with these losses (n,), oldest first; 0 and nan of too few.
 
-    edge: whether the probe has found one. The noise is -inf of a loss without a natural zero.
+    The noise is -inf of a loss without a natural zero.
     """
     if len(losses) < 2 * WINDOW:
         return 0.0, float("nan")
@@ -48,7 +47,7 @@ def confidence(losses: np.ndarray, edge: bool) -> tuple[float, float]:
     sure = float(np.clip((deviations - LUCKY) / (CLEAR - LUCKY), 0.0, 1.0))
     if fallen > abs(start):
         return 0.0, -np.inf
-    return sure if edge else EDGELESS * sure, scatter / max(abs(start), 1e-300)
+    return sure, scatter / max(abs(start), 1e-300)
 
 
 class Caution:
@@ -62,9 +61,9 @@ class Caution:
         self.confidence, self.noise, self.first = np.full((3, runs), np.nan)
         self.near_edge = np.full(runs, np.inf)
 
-    def take(self, run: int, curve: np.ndarray, edge: bool) -> None:
-        """Take in the losses (n,) of one run's probe, nan where one is left out, and whether it has an edge."""
-        self.confidence[run], self.noise[run] = confidence(curve[np.isfinite(curve)], edge)
+    def take(self, run: int, curve: np.ndarray) -> None:
+        """Take in the losses (n,) of one run's probe, nan where one is left out."""
+        self.confidence[run], self.noise[run] = confidence(curve[np.isfinite(curve)])
 
     def careful(self, level: np.ndarray, edge: np.ndarray, shaken: np.ndarray) -> np.ndarray:
         """First levels (runs,) in place of `level` (runs,).

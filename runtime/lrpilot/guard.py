@@ -13,7 +13,8 @@ device. Each decision of each run has at most one event; where several fit, the 
     policy_failed         the policy raised: the built-in schedule
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
-    unearned              the policy raises the level before the loss has fallen, or too near the probe's edge: no rise
+    unearned              the policy raises the level before the loss has fallen (the rise waits for that), to long
+                          steps, or too near the probe's edge: no rise
     recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
@@ -49,7 +50,7 @@ SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
 STATE = (
     "streak", "lid", "release", "ceiling", "tries", "exempt_below", "restore_to", "strikes", "struck", "high",
-    "doubted",
+    "doubted", "promised",
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ class Guard:
         self.struck = np.full(runs, np.inf)
         self.high = np.full(runs, np.nan)  # the loss that raised an alarm last
         self.doubted = np.zeros(runs)  # 1 where the event before was a loss that was not finite
+        self.promised = np.zeros(runs)  # 1 where a rise was refused because the loss had not fallen yet
         self._calm = True  # whether no level is bounded, and no event counted
 
     def check(
@@ -96,6 +98,8 @@ class Guard:
         """
         equation, first = self.equation, losses is None
         events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False
+        due = self.promised > 0
+        due &= self.losses.below_start() if np.count_nonzero(due) else False  # as it was when `earned` was worked out
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if losses is not None:
@@ -113,6 +117,11 @@ class Guard:
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
+        early = unearned & ~self.losses.below_start() if np.count_nonzero(unearned) else unearned
+        if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
+            wish = equation.apply(level, anchor, answer, first)
+            self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
+            self.promised, self._calm = np.where(early, 1.0, self.promised), False
         cap = np.minimum(cap, np.maximum(earned, level))
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
@@ -123,6 +132,9 @@ class Guard:
         way = equation.invert(level, anchor, np.minimum(self.restore_to, cap), first)
         back &= way > safe
         safe = np.where(back, way, safe)
+        if np.count_nonzero(due):  # that was its chance
+            self.restore_to = np.where(due & np.isinf(self.lid), -np.inf, self.restore_to)
+            self.promised = np.where(due, 0.0, self.promised)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
@@ -161,7 +173,7 @@ class Guard:
     def begin_again(self, which: np.ndarray, level: np.ndarray) -> None:
         """Forget the trainings `which` (runs,) bool, and allow them no level above `level` (runs,) from now on."""
         self.losses.begin_again(which)
-        self.streak[which] = self.tries[which] = self.strikes[which] = self.doubted[which] = 0.0
+        self.streak[which] = self.tries[which] = self.strikes[which] = self.doubted[which] = self.promised[which] = 0.0
         self.lid[which] = self.release[which] = self.struck[which] = np.inf
         self.restore_to[which] = self.exempt_below[which] = -np.inf
         self.ceiling, self._calm = np.where(which, np.minimum(self.ceiling, level), self.ceiling), False

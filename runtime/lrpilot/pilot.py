@@ -178,8 +178,8 @@ class Pilot:
             return
         self._climb.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
+        self.safety.begin(evident, self.probes)
         marks = self.probes.landmarks()
-        self.safety.begin(evident, self.probes, marks.blown)
         edge = self.protocol.action.edge(marks)
         self.observer.add_probe(marks, self.probes.grad_norm, edge, evident)
         self.anchor = np.where(evident, edge - self.protocol.action.below_blowup, self.anchor)

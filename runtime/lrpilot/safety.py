@@ -41,13 +41,13 @@ class Safety:
         self.guard, self.restart, self.caution = Guard(runs, equation), Restart(runs, possible), Caution(runs)
         self.restarts, self.rises = np.zeros((2, runs), bool)
 
-    def begin(self, which: np.ndarray, probes: Probes, blown: np.ndarray) -> None:
-        """Take in the probes of the runs `which` (runs,) bool, and whether they blew up, `blown` (runs,) bool."""
+    def begin(self, which: np.ndarray, probes: Probes) -> None:
+        """Take in the probes of the runs `which` (runs,) bool."""
         early = probes.loss.shape[1] // 3 + 1
         self.guard.losses.begin(which, probes.climbed[:, :early])
         self.restart.begin(which, probes.grad_norm[:, :early])
         for i in np.flatnonzero(which).tolist():
-            self.caution.take(i, probes.loss[i, : probes.steps[i]], bool(blown[i]))
+            self.caution.take(i, probes.loss[i, : probes.steps[i]])
 
     def first_actions(
         self, answer: np.ndarray, anchor: np.ndarray, blown: np.ndarray, shaken: np.ndarray

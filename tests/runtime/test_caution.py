@@ -9,7 +9,6 @@ import pytest
 from lrpilot.caution import (
     BELOW_EDGE,
     CLEAR,
-    EDGELESS,
     LOWEST,
     LUCKY,
     NOISY,
@@ -62,8 +61,7 @@ DEVIATIONS = NORMAL * 3**0.5  # by which the median of three has fallen, for eac
 )
 def test_confidence_by_hand(losses: list[float], sure: float, noise: float) -> None:
     with np.errstate(all="raise"):
-        for edge, share in ((True, 1.0), (False, EDGELESS)):
-            assert confidence(np.array(losses), edge) == pytest.approx((share * sure, noise), nan_ok=True)
+        assert confidence(np.array(losses)) == pytest.approx((sure, noise), nan_ok=True)
 
 
 def test_long_probes_have_wider_medians() -> None:
@@ -74,7 +72,7 @@ def test_long_probes_have_wider_medians() -> None:
     losses = np.array([10.0, 9.0] * 60 + [0.0])
     losses[50:53] = 5.0
     deviations = 0.5 * 10**0.5 / (88 / 90 / NORMAL)
-    assert confidence(losses, True)[0] == pytest.approx((deviations - LUCKY) / (CLEAR - LUCKY))
+    assert confidence(losses)[0] == pytest.approx((deviations - LUCKY) / (CLEAR - LUCKY))
 
 
 HALF_NOISY = PRIOR - NOISY / 2  # the prior where noise is half above the usual
@@ -166,8 +164,8 @@ def test_levels_that_are_earned_by_hand(
 def test_a_curve_is_taken_in_without_its_gaps() -> None:
     losses = np.array(falls(1.25))
     caution = Caution(2)
-    caution.take(1, np.insert(losses, [0, 3, 3, 16], nan), False)
-    assert (caution.confidence[1], caution.noise[1]) == confidence(losses, False)
+    caution.take(1, np.insert(losses, [0, 3, 3, 16], nan))
+    assert (caution.confidence[1], caution.noise[1]) == confidence(losses)
     assert np.isnan([caution.confidence[0], caution.noise[0]]).all()
 
 

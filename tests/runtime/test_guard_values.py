@@ -12,6 +12,7 @@ from lrpilot.guard import Guard
 nan, inf = math.nan, math.inf
 NEAR = around(6.0, 16)  # before training: 4 above the best time, so that half of the gain is less than the line allows
 FAR = around(1000.0, 16)  # 998 above it
+FLAT = around(20.0, 16)  # as before training
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,33 @@ def test_a_ceiling_that_is_lifted_gives_the_level_back() -> None:
         assert play([SOUND], wish=-0.2, level=-0.2, watch=watch) == ([None], [-0.2])
         watch.lift(np.array([True]), np.array([0.2]))
         assert play([row(SOUND, answer=answer)] * 2, level=-0.2, watch=watch) == (events, pytest.approx(levels))
+
+
+@pytest.mark.parametrize(
+    ("rows", "events", "levels"),
+    [
+        # the loss of the first interval has not fallen; from the third decision on that is known, and 0.3 are earned
+        ([(FLAT, 0.4, 0.0), (SOUND, 0.0, 0.0), (SOUND, 0.0, 0.3)], ["unearned", None, "recovery"], [0.0, 0.0, 0.3]),
+        # what that chance did not give is not given later
+        (
+            [(FLAT, 0.4, 0.0), (SOUND, 0.0, 0.0), (SOUND, 0.0, 0.3), (SOUND, 0.0, 1.0)],
+            ["unearned", None, "recovery", None], [0.0, 0.0, 0.3, 0.3],
+        ),
+        # a policy that lowers the level has changed its mind
+        ([(FLAT, 0.4, 0.0), (SOUND, -0.1, 0.0), (SOUND, 0.0, 1.0)], ["unearned", None, None], [0.0, -0.1, -0.1]),
+        # a rise that was refused although the loss had fallen is not made later
+        ([(SOUND, 0.0, 0.0), (SOUND, 0.4, 0.0), (SOUND, 0.0, 1.0)], [None, "unearned", None], [0.0, 0.0, 0.0]),
+    ],
+)  # fmt: skip
+def test_a_rise_waits_for_the_loss_to_fall(
+    rows: list[tuple[Losses, float, float]], events: list[str | None], levels: list[float]
+) -> None:
+    """Rows: losses, the wish less the present level, and the highest level that is earned."""
+    watch, level, out = watching(START), 0.0, []
+    for losses, move, earned in rows:
+        happened, (level,) = play([row(losses, earned=earned)], wish=level + move, level=level, watch=watch)
+        out.append((happened[0], round(level, 6)))
+    assert out == list(zip(events, levels, strict=True))
 
 
 def test_only_those_that_begin_again_are_forgotten() -> None:
