@@ -16,8 +16,8 @@ from pipeline.reporting import markdown, readme
 from repository import TOP
 
 MODULES = (
-    encoders, guesses, harmless, lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped, soak, spread,
-    storage, suggest_rates, twin_costs, vectorising,
+    encoders, guesses, harmless, lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped, soak,
+    spread, storage, suggest_rates, twin_costs, vectorising,
 )  # fmt: skip
 PARTS = [
     *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),
