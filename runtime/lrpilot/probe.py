@@ -31,7 +31,7 @@ from lrpilot.probe_curve import (
     smoothing,
     suspicious_from,
     widths_of,
-)  # fmt: skip
+)
 
 VOTES = 8  # losses above a line, less those below, for an edge
 ENOUGH = 3  # the same where no more batches come, but a single one among the

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,19 +71,15 @@ class Safety:
 
         probed (runs,) bool: whose first decision has a probe behind it; failed: the policy gave no answer.
         """
-        first = at.interval is None
-        action, events = self.guard.check(
-            action, level=at.level, anchor=at.anchor, losses=None if first else at.losses, earned=self._earned(at),
-            probed=probed, failed=failed,
-        )  # fmt: skip
-        return (action, events) if at.interval is None else self._second_chance(action, events, at, at.interval)
-
-    def _earned(self, at: Situation) -> np.ndarray:
-        """(runs,) highest level that a rise may reach."""
+        check = partial(self.guard.check, action, level=at.level, anchor=at.anchor, probed=probed, failed=failed)
         if at.interval is None:
-            return np.full(len(at.level), np.inf)
+            return check(losses=None, earned=np.full(len(at.level), np.inf))
+        return self._second_chance(*check(losses=at.losses, earned=self._earned(at, at.interval)), at, at.interval)
+
+    def _earned(self, at: Situation, interval: dict[str, np.ndarray]) -> np.ndarray:
+        """(runs,) highest level that a rise may reach."""
         with np.errstate(all="ignore"):
-            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
+            stride = interval["update_norm"] / interval["weight_norm"] / at.climb.factors(at.step)
         return self.caution.earned(at.level, stride, self.guard.losses.below_start())
 
     def _second_chance(

@@ -144,9 +144,6 @@ def test_a_training_ends_as_if_nothing_had_happened(
     assert np.mean(lost) <= 0.01 and max(lost) <= 0.02
 
 
-NEAR = 0.55  # decades: two wild losses where the loss is lowest cost the most, 0.506
-
-
 @cache
 def level(optimizer: str) -> float:
     return Digits(mlp, OPTIMIZERS[optimizer]).probe().level()
@@ -159,7 +156,7 @@ def level(optimizer: str) -> float:
 def test_broken_losses_at_each_of_ten_steps(
     optimizer: str, bad: float, skips: bool, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first level lies within `NEAR` of an undisturbed probe's, and the weights are those of the start."""
+    """The first level lies within half a decade of an undisturbed probe's, and the weights are those of the start."""
     off = {}
     for first in range(1, 11):
         caplog.clear()
@@ -167,12 +164,15 @@ def test_broken_losses_at_each_of_ten_steps(
         off[first] = abs(training.level() - level(optimizer))
         torch.testing.assert_close(training.model.state_dict(), training.start, rtol=0, atol=0)
         assert not training.optimizer.state_dict()["state"]
-        if off[first] <= NEAR:
+        if off[first] <= 0.5:
             assert len(warnings_of(caplog)) == 1
     if (optimizer, bad, skips) == ("sgd", 1e6, False) and length > 1:
         # SGD takes two first gradients that are half a million times too large to where the loss stays as large.
-        assert off.pop(1) > NEAR or length == 2
-    assert max(off.values()) <= NEAR
+        assert off.pop(1) > 0.5 or length == 2
+    if (optimizer, bad, skips, length) == ("adam", 1e6, True, 2):
+        # One level fewer is climbed, and that is the one of the edge: the policy sees a probe without any.
+        assert 0.5 < off.pop(10) < 0.51
+    assert max(off.values()) <= 0.5
 
 
 @pytest.mark.parametrize("broken", [(1,), (3, 4), (2, 6, 7)], ids=str)
