@@ -121,6 +121,14 @@ class Losses:
             below = self.past < _medians(self.start)[:, None]
         return (below[:, -JUDGED:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
+    def clearly_below_start(self) -> np.ndarray:
+        """(runs,) bool: whether, besides, their median lies a scatter of the losses before training below it."""
+        below = self.below_start()
+        for i in np.flatnonzero(below):
+            start = _known(self.start[i])
+            below[i] = np.median(start) - self.middle[i] >= scatter(np.abs(np.diff(start))[None])[0]
+        return below
+
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:
         """(runs,) bool: by so many times what it scatters, has gained, or was, a loss (runs,) lies above the start.
 

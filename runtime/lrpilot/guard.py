@@ -14,7 +14,8 @@ device. Each decision of each run has at most one event; where several fit, the 
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
     unearned              the policy raises the level before the loss has fallen (the rise waits for that), to long
-                          steps, or too near the probe's edge: no rise
+                          steps, or too near the probe's edge: no rise. Or it holds a high level although the loss has
+                          not fallen for long: down to the prior (`lrpilot.caution` says all that)
     recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
@@ -86,6 +87,8 @@ class Guard:
         anchor: np.ndarray,
         losses: np.ndarray | None,
         earned: np.ndarray,
+        most: np.ndarray,
+        fallen: np.ndarray,
         probed: bool | np.ndarray = True,
         failed: bool = False,
     ) -> tuple[np.ndarray, list[str | None]]:
@@ -93,13 +96,13 @@ class Guard:
 
         answer (runs,): what the policy said; level, anchor (runs,): the present ones; losses (n, runs): those of the
         steps since the decision before, oldest first, n = 0 where none was reported, nan for one that is left out, None
-        at decision 0; earned (runs,): highest level that a rise may reach; probed, () or (runs,): whether decision 0
-        has a probe behind it; failed: the policy raised, and `answer` means nothing.
+        at decision 0; earned (runs,): highest level that a rise may reach; most (runs,): highest level whatever the
+        answer; fallen (runs,) bool: whose loss has clearly fallen; probed, () or (runs,): whether decision 0 has a
+        probe behind it; failed: the policy raised, and `answer` means nothing.
         """
         equation, first = self.equation, losses is None
         events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False
-        due = self.promised > 0
-        due &= self.losses.below_start() if np.count_nonzero(due) else False  # as it was when `earned` was worked out
+        due = (self.promised > 0) & fallen
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if losses is not None:
@@ -110,24 +113,25 @@ class Guard:
                     loud = self._bounds() or _any(events)
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
-            unearned = equation.apply(level, anchor, answer, first) > np.maximum(earned, level) + 1e-9
+            wish = equation.apply(level, anchor, answer, first)
+            unearned = wish > np.minimum(np.maximum(earned, level), most) + 1e-9
         if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
-        early = unearned & ~self.losses.below_start() if np.count_nonzero(unearned) else unearned
+        early = unearned & (wish > level + 1e-9) & ~fallen
         if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
-            wish = equation.apply(level, anchor, answer, first)
             self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
             self.promised, self._calm = np.where(early, 1.0, self.promised), False
-        cap = np.minimum(cap, np.maximum(earned, level))
+        cap = np.minimum(cap, np.minimum(np.maximum(earned, level), most))
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
-        lowers = answer < 0
-        self.restore_to = np.where(lowers & ~(self.exempt | held | over), -np.inf, self.restore_to)
+        lowers = (answer < 0) & ~(self.exempt | held | over)
+        self.restore_to = np.where(lowers, -np.inf, self.restore_to)
+        self.promised = np.where(lowers, 0.0, self.promised)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
         way = equation.invert(level, anchor, np.minimum(self.restore_to, cap), first)
         back &= way > safe

@@ -73,14 +73,16 @@ class Safety:
         """
         check = partial(self.guard.check, action, level=at.level, anchor=at.anchor, probed=probed, failed=failed)
         if at.interval is None:
-            return check(losses=None, earned=np.full(len(at.level), np.inf))
-        return self._second_chance(*check(losses=at.losses, earned=self._earned(at, at.interval)), at, at.interval)
-
-    def _earned(self, at: Situation, interval: dict[str, np.ndarray]) -> np.ndarray:
-        """(runs,) highest level that a rise may reach."""
+            free = np.full(len(at.level), np.inf)
+            return check(losses=None, earned=free, most=free, fallen=np.zeros(len(at.level), bool))
+        fallen, learned = self.guard.losses.clearly_below_start(), self.guard.losses.below_start()
         with np.errstate(all="ignore"):
-            stride = interval["update_norm"] / interval["weight_norm"] / at.climb.factors(at.step)
-        return self.caution.earned(at.level, stride, self.guard.losses.below_start())
+            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
+            share = (at.step - at.climb.end) / (at.total_steps - at.climb.end)
+        earned = self.caution.earned(at.level, stride, fallen)
+        most = self.caution.patient(learned | self.guard.exempt, share)
+        checked = check(losses=at.losses, earned=earned, most=most, fallen=fallen)
+        return self._second_chance(*checked, at, at.interval)
 
     def _second_chance(
         self, action: np.ndarray, events: list[str | None], at: Situation, interval: dict[str, np.ndarray]

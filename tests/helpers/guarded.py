@@ -27,7 +27,9 @@ def around(middle: float, n: int = 10, scatter: float = 1.0) -> list[float]:
 
 
 def row(losses: Losses, **more: Any) -> Row:
-    """more: the policy's `answer`, the level that it `wish`es for, whether it `failed`, the highest level `earned`."""
+    """more: the policy's `answer`, the level that it `wish`es for, whether it `failed`, the highest level `earned`,
+    and `most`.
+    """
     return {"losses": losses, **more}
 
 
@@ -66,6 +68,7 @@ def play(
         action, (event,) = watch.check(
             np.array([r["answer"]]) if "answer" in r else answer, level=at, anchor=anchor,
             losses=np.array(r["losses"], np.float64).reshape(-1, 1), earned=np.array([r.get("earned", math.inf)]),
+            most=np.array([r.get("most", math.inf)]), fallen=watch.losses.clearly_below_start(),
             failed=r.get("failed", False),
         )  # fmt: skip
         level = EQUATION.apply(at, anchor, action, False).item()

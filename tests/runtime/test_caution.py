@@ -12,7 +12,9 @@ from lrpilot.caution import (
     LOWEST,
     LUCKY,
     NOISY,
+    PATIENCE,
     PRIOR,
+    STEADY,
     STRIDE,
     USUAL,
     WINDOW,
@@ -54,14 +56,25 @@ DEVIATIONS = NORMAL * 3**0.5  # by which the median of three has fallen, for eac
         ([5.0] * 8 + [5.0 - 1e-12] * 8, 0.0, 0.0),
         # a negative loss
         ([-40.0, -50.0] * 4 + [-60.0, -70.0] * 4, 1.0, 0.25 / NORMAL),
-        # one that falls by more than its size: of 5 by 6, and from below zero
-        ([5.0] * 8 + [-1.0] * 8, 0.0, -inf),
-        ([-4.0, -5.0] * 4 + [-9.0, -10.0] * 4, 0.0, -inf),
     ],
 )
 def test_confidence_by_hand(losses: list[float], sure: float, noise: float) -> None:
     with np.errstate(all="raise"):
-        assert confidence(np.array(losses)) == pytest.approx((sure, noise), nan_ok=True)
+        assert confidence(np.array(losses)) == pytest.approx((sure, noise, False), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("losses", "unscaled"),
+    [
+        ([5.0] * 8 + [-1.0] * 8, True),  # of 5 by 6
+        ([5.0] * 8 + [0.0] * 8, False),
+        ([-4.0, -4.0] * 4 + [-9.0, -9.0] * 4, True),
+        ([-4.0, -4.0] * 4 + [-8.0, -8.0] * 4, False),
+        ([-1.0] * 8 + [5.0] * 8, False),  # it rose
+    ],
+)
+def test_a_loss_that_falls_by_more_than_its_size_is_unscaled(losses: list[float], unscaled: bool) -> None:
+    assert confidence(np.array(losses))[2] == unscaled
 
 
 def test_long_probes_have_wider_medians() -> None:
@@ -79,10 +92,10 @@ HALF_NOISY = PRIOR - NOISY / 2  # the prior where noise is half above the usual
 LOW = PRIOR - LOWEST - 0.5
 
 
-def of(sure: float, noise: float) -> Caution:
+def of(sure: float, noise: float, unscaled: bool = False) -> Caution:
     """The caution of two trainings; the second had no probe."""
     caution = Caution(2)
-    caution.confidence[0], caution.noise[0] = sure, noise
+    caution.confidence[0], caution.noise[0], caution.unscaled[0] = sure, noise, unscaled
     return caution
 
 
@@ -109,10 +122,6 @@ def of(sure: float, noise: float) -> Caution:
         (LOW, 1.0, 0.0, inf, LOW),
         (LOW, nan, nan, inf, LOW),
         (LOW, 0.0, 0.0, PRIOR, LOW),
-        # the size of the loss says nothing
-        (LOW, 0.0, -inf, PRIOR + 1.0, PRIOR),
-        (PRIOR + 1.0, 0.0, -inf, inf, PRIOR),
-        (LOW, 0.0, -inf, PRIOR - 1.0, PRIOR - 1.0),
     ],
 )
 def test_first_levels_by_hand(level: float, sure: float, noise: float, near_edge: float, first: float) -> None:
@@ -120,6 +129,33 @@ def test_first_levels_by_hand(level: float, sure: float, noise: float, near_edge
     levels = caution.careful(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
     assert levels.tolist() == pytest.approx([first, 3.0])
     assert caution.near_edge.tolist() == pytest.approx([near_edge, inf])
+
+
+@pytest.mark.parametrize(
+    ("level", "near_edge", "first"),
+    [(LOW, PRIOR + 1.0, PRIOR), (PRIOR + 1.0, inf, PRIOR), (LOW, PRIOR - 1.0, PRIOR - 1.0)],
+)
+def test_an_unscaled_loss_gets_the_prior(level: float, near_edge: float, first: float) -> None:
+    """However sure, and whatever its noise: the policy's features are ratios to a size that says nothing."""
+    caution, none = of(1.0, USUAL + 0.5, unscaled=True), np.array([inf, inf])
+    levels = caution.careful(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
+    assert levels.tolist() == pytest.approx([first, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("learned", "share", "noise", "highest"),
+    [
+        (False, PATIENCE, STEADY / 2, PRIOR),
+        (False, 1.0, 0.0, PRIOR),
+        (False, PATIENCE - 0.01, STEADY / 2, inf),  # soon
+        (True, 1.0, STEADY / 2, inf),
+        (False, 1.0, STEADY, inf),  # it may have, unnoticed
+        (False, 1.0, nan, inf),  # no probe
+    ],
+)
+def test_patience_ends(learned: bool, share: float, noise: float, highest: float) -> None:
+    most = of(1.0, noise).patient(np.array([learned, False]), np.array([share, 1.0]))
+    assert most.tolist() == [highest, inf]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +201,7 @@ def test_a_curve_is_taken_in_without_its_gaps() -> None:
     losses = np.array(falls(1.25))
     caution = Caution(2)
     caution.take(1, np.insert(losses, [0, 3, 3, 16], nan))
-    assert (caution.confidence[1], caution.noise[1]) == confidence(losses)
+    assert (caution.confidence[1], caution.noise[1], caution.unscaled[1]) == confidence(losses)
     assert np.isnan([caution.confidence[0], caution.noise[0]]).all()
 
 

@@ -185,6 +185,21 @@ def test_below_the_start_by_hand(intervals: list[list[float]], below: bool) -> N
 
 
 @pytest.mark.parametrize(
+    ("latest", "clearly"),
+    [
+        ([10.4] * JUDGED, False),
+        ([10.5 - 0.99 / NORMAL] * JUDGED, False),
+        ([10.5 - 1.01 / NORMAL] * JUDGED, True),
+        ([8.0] * (JUDGED - AGREE) + [8.5] * AGREE, True),
+        ([8.0] * (AGREE - 1) + [10.6] * (JUDGED - AGREE + 1), False),  # too few of them
+    ],
+)
+def test_clearly_below_the_start_by_hand(latest: list[float], clearly: bool) -> None:
+    """The losses before training move by 1 about 10.5: that is a scatter of 1 / NORMAL."""
+    assert begun(START, latest).clearly_below_start().tolist() == [clearly]
+
+
+@pytest.mark.parametrize(
     ("start", "intervals", "loss", "out"),
     [
         # nothing gained: ten times the median of the start above that

@@ -155,8 +155,8 @@ def test_what_no_rate_heals_does_not_lower_it_for_ever() -> None:
 )
 def test_first_decision(answer: float, failed: bool, probed: bool, want: float, event: str | None) -> None:
     action, events = Guard(1, EQUATION).check(
-        np.array([answer]), level=np.zeros(1), anchor=np.zeros(1), losses=None, earned=np.full(1, inf), probed=probed,
-        failed=failed,
+        np.array([answer]), level=np.zeros(1), anchor=np.zeros(1), losses=None, earned=np.full(1, inf),
+        most=np.full(1, inf), fallen=np.zeros(1, bool), probed=probed, failed=failed,
     )  # fmt: skip
     assert events == [event] and action.tolist() == pytest.approx([want])
 
@@ -178,7 +178,8 @@ def draw(rng: np.random.Generator, runs: int, decisions: int) -> list[Row]:
         losses[:, rng.random(runs) < 0.05] = np.nan
         losses[max(n - 3, 0) :, rng.random(runs) < 0.05] = np.inf
         answer = np.where(rng.random(runs) < 0.1, np.nan, rng.uniform(-1.1, 1.1, runs))
-        rows.append({"losses": losses, "answer": answer, "earned": rng.normal(1.0, 2.0, runs)})
+        most = np.where(rng.random(runs) < 0.05, rng.normal(0.0, 1.0, runs), inf)
+        rows.append({"losses": losses, "answer": answer, "earned": rng.normal(1.0, 2.0, runs), "most": most})
     return rows
 
 
@@ -193,7 +194,7 @@ def drive(
     for r in rows:
         action, events = watch.check(
             r["answer"][which], level=level, anchor=anchor, losses=r["losses"][:, which] * scale + shift,
-            earned=r["earned"][which],
+            earned=r["earned"][which], most=r["most"][which], fallen=watch.losses.clearly_below_start(),
         )  # fmt: skip
         level = EQUATION.apply(level, anchor, action, False)
         seen.append((events, level.tolist()))

@@ -220,11 +220,34 @@ def test_a_rise_waits_for_the_loss_to_fall(
     assert out == list(zip(events, levels, strict=True))
 
 
+def test_a_level_that_is_too_high_for_a_training_that_does_not_learn_comes_down() -> None:
+    """To the highest level allowed, whatever the policy asks for; a lower wish is heard. It has no way back."""
+    for wish, level, event in ((0.9, 0.25, "unearned"), (0.4, 0.25, "unearned"), (0.25, 0.25, None), (0.1, 0.1, None)):
+        events, levels = play([row(FLAT, most=0.25)], wish=wish, level=0.4)
+        assert (events, levels) == ([event], pytest.approx([level]))
+    events, levels = play([row(FLAT, answer=0.0, most=0.25), *[row(SOUND, answer=0.0)] * 4], level=0.4)
+    assert (events, levels) == (["unearned", *[None] * 4], pytest.approx([0.25] * 5))
+
+
+def test_a_policy_that_lowers_the_level_ends_the_rise_that_waits() -> None:
+    """A broken loss leads back later; a rise that was refused before the move down does not come back with it."""
+    watch = watching(START)
+    play([row(FLAT, earned=0.0)], wish=0.4, watch=watch)
+    assert watch.promised.tolist() == [1.0] and watch.restore_to.tolist() == pytest.approx([0.4])
+    play([row(FLAT)], wish=-0.1, watch=watch)
+    assert watch.promised.tolist() == [0.0] and watch.restore_to.tolist() == [-inf]
+
+
+def free(runs: int) -> dict[str, np.ndarray]:
+    """No bound on a level, and no loss that has fallen."""
+    return {"earned": np.full(runs, inf), "most": np.full(runs, inf), "fallen": np.zeros(runs, bool)}
+
+
 def test_only_those_that_begin_again_are_forgotten() -> None:
     watch, zero, both = Guard(2, EQUATION), np.zeros(2), np.ones(2, bool)
     watch.losses.begin(both, np.array([START, START]))
     for losses in ([2.0] * 16, LOST):
-        watch.check(zero, level=zero, anchor=zero, losses=np.tile(losses, (2, 1)).T, earned=np.full(2, inf))
+        watch.check(zero, level=zero, anchor=zero, losses=np.tile(losses, (2, 1)).T, **free(2))
     watch.begin_again(np.array([True, False]), np.array([-1.0, -1.0]))
     np.testing.assert_array_equal(watch.lid, [np.inf, -1.5])
     np.testing.assert_array_equal(watch.ceiling, [-1.0, np.inf])
@@ -238,9 +261,7 @@ def test_the_lower_bound_ends_a_cut() -> None:
     """At an anchor of -3 the span reaches to -5.5, the equation to -4."""
     watch, anchor, level = watching(START), np.full(1, -3.0), np.full(1, -3.4)
     for losses, wanted in ((RUN, -4.0), (SOUND, -3.75)):
-        action, _ = watch.check(
-            np.ones(1), level=level, anchor=anchor, losses=np.array(losses)[:, None], earned=np.full(1, inf)
-        )
+        action, _ = watch.check(np.ones(1), level=level, anchor=anchor, losses=np.array(losses)[:, None], **free(1))
         level = EQUATION.apply(level, anchor, action, False)
         assert level == pytest.approx([wanted])
 
@@ -249,7 +270,7 @@ def test_the_first_decision_without_a_policy_is_a_tenth_of_the_blowup() -> None:
     """The anchor lies two decades below it; without a probe it is the anchor. Three runs, whose third answers."""
     action, events = Guard(3, EQUATION).check(
         np.array([nan, nan, 0.5]), level=np.zeros(3), anchor=np.array([-1.0, -1.0, 1.0]), losses=None,
-        earned=np.full(3, inf), probed=np.array([True, False, True]),
+        probed=np.array([True, False, True]), **free(3),
     )  # fmt: skip
     assert events == ["action_nonfinite"] * 2 + [None] and action.tolist() == pytest.approx([0.4, 0.0, 0.5])
 
