@@ -55,13 +55,13 @@ def confidence(losses: np.ndarray) -> tuple[float, float, bool]:
 class Caution:
     """What the probes of `runs` trainings allow their levels to be; the arrays are (runs,).
 
-    `confidence` and `noise` of the probe's curve, nan without one; `unscaled`, 1 or 0; `near_edge`, the level that is
-    as near the probe's edge as it may be, or inf; `first`, the level that the first decision chose.
+    `confidence` and `noise` of the probe's curve, nan without one, and whether the loss is `unscaled`; `near_edge`, the
+    level that is as near the probe's edge as it may be, or inf; `first`, the level that the first decision chose.
     """
 
     def __init__(self, runs: int) -> None:
         self.confidence, self.noise, self.first = np.full((3, runs), np.nan)
-        self.near_edge, self.unscaled = np.full(runs, np.inf), np.zeros(runs)
+        self.near_edge, self.unscaled = np.full(runs, np.inf), np.zeros(runs, bool)
 
     def take(self, run: int, curve: np.ndarray) -> None:
         """Take in the losses (n,) of one run's probe, nan where one is left out."""
@@ -78,26 +78,27 @@ class Caution:
         unsure = self.confidence < 1  # nan is not
         towards = np.where(unsure & (level > prior), prior + self.confidence * (level - prior), level)
         towards = np.where(unsure & np.isinf(edge), np.maximum(towards, prior - LOWEST), towards)
-        towards = np.where(self.unscaled > 0, PRIOR, towards)
+        towards = np.where(self.unscaled, PRIOR, towards)
         return np.minimum(towards, self.near_edge)
 
-    def earned(self, level: np.ndarray, stride: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    def earned(self, level: np.ndarray, stride: np.ndarray, fallen: np.ndarray) -> np.ndarray:
         """Highest levels (runs,) that a rise may reach.
 
-        level (runs,): the present ones; stride (runs,): length of a step there, over the norm of the weights; learned
-        (runs,) bool: whose loss has fallen.
+        level (runs,): the present ones; stride (runs,): length of a step there, over the norm of the weights; fallen
+        (runs,) bool: whose loss has clearly fallen.
         """
         with np.errstate(all="ignore"):
             long = level + np.log10(STRIDE / stride)
         limit = np.minimum(np.where(np.isnan(long), np.inf, long), self.near_edge)
-        return np.maximum(np.where(learned, limit, np.minimum(limit, PRIOR)), self.first)
+        return np.maximum(np.where(fallen, limit, np.minimum(limit, PRIOR)), self.first)
 
-    def patient(self, learned: np.ndarray, share: np.ndarray) -> np.ndarray:
+    def patient(self, step: int, due: np.ndarray, learned: np.ndarray) -> np.ndarray:
         """Highest levels (runs,), whatever the policy says, inf for any.
 
-        learned (runs,) bool: whose loss has fallen; share (runs,): of the steps after the warm-up, so far.
+        step: completed ones; due (runs,): the steps by which a training has to have learned; learned (runs,) bool:
+        whether it has.
         """
-        return np.where(~learned & (share >= PATIENCE) & (self.noise < STEADY), PRIOR, np.inf)  # nan is not below
+        return np.where(~learned & (step >= due) & (self.noise < STEADY), PRIOR, np.inf)  # nan is not below
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays as lists of floats, nan and inf among them."""
@@ -106,4 +107,4 @@ class Caution:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
         for name in vars(self):
-            setattr(self, name, np.array(state[name], np.float64))
+            setattr(self, name, np.array(state[name], getattr(self, name).dtype))

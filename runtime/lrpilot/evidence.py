@@ -123,10 +123,10 @@ class Losses:
 
     def clearly_below_start(self) -> np.ndarray:
         """(runs,) bool: whether, besides, their median lies a scatter of the losses before training below it."""
-        below = self.below_start()
+        below, middle = self.below_start(), self.middle
         for i in np.flatnonzero(below):
             start = _known(self.start[i])
-            below[i] = np.median(start) - self.middle[i] >= scatter(np.abs(np.diff(start))[None])[0]
+            below[i] = np.median(start) - middle[i] >= scatter(np.abs(np.diff(start))[None])[0]
         return below
 
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:

@@ -13,9 +13,9 @@ device. Each decision of each run has at most one event; where several fit, the 
     policy_failed         the policy raised: the built-in schedule
     action_nonfinite      the policy answered nan or inf: the same
     action_out_of_bounds  the policy answered outside [-1, 1]: the same
-    unearned              the policy raises the level before the loss has fallen (the rise waits for that), to long
-                          steps, or too near the probe's edge: no rise. Or it holds a high level although the loss has
-                          not fallen for long: down to the prior (`lrpilot.caution` says all that)
+    unearned              the policy raises the level before the loss has clearly fallen (the rise waits for that), to
+                          long steps, or too near the probe's edge: no rise. Or it holds a high level although the
+                          loss has not fallen for long: down to the prior (`lrpilot.caution` says all that)
     recovery              the policy asks for more than a back-off or a restart still allows, or holds: as much as that
 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
@@ -114,7 +114,8 @@ class Guard:
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
             wish = equation.apply(level, anchor, answer, first)
-            unearned = wish > np.minimum(np.maximum(earned, level), most) + 1e-9
+            highest = np.minimum(np.maximum(earned, level), most)
+            unearned = wish > highest + 1e-9
         if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
@@ -125,20 +126,18 @@ class Guard:
         if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
             self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
             self.promised, self._calm = np.where(early, 1.0, self.promised), False
-        cap = np.minimum(cap, np.minimum(np.maximum(earned, level), most))
+        cap = np.minimum(cap, highest)
         over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
         lowers = (answer < 0) & ~(self.exempt | held | over)
         self.restore_to = np.where(lowers, -np.inf, self.restore_to)
-        self.promised = np.where(lowers, 0.0, self.promised)
         back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
         way = equation.invert(level, anchor, np.minimum(self.restore_to, cap), first)
         back &= way > safe
         safe = np.where(back, way, safe)
-        if np.count_nonzero(due):  # that was its chance
-            self.restore_to = np.where(due & np.isinf(self.lid), -np.inf, self.restore_to)
-            self.promised = np.where(due, 0.0, self.promised)
+        self.restore_to = np.where(due & np.isinf(self.lid), -np.inf, self.restore_to)  # that was its chance
+        self.promised = np.where(lowers | due, 0.0, self.promised)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrpilot.actions import ActionEquation
-from lrpilot.caution import Caution
+from lrpilot.caution import PATIENCE, Caution
 from lrpilot.climb import Climb
 from lrpilot.guard import Guard
 from lrpilot.probe import Probes
@@ -29,6 +29,10 @@ class Situation(NamedTuple):
     climb: Climb  # their warm-up
     losses: np.ndarray  # (n, runs) of the interval that has ended
     interval: dict[str, np.ndarray] | None  # all its telemetry, None at the first decision
+
+    def steps(self, share: float) -> np.ndarray:
+        """(runs,) completed steps when a share of those after the warm-up is over."""
+        return self.climb.end + share * (self.total_steps - self.climb.end)
 
 
 class Safety:
@@ -78,9 +82,8 @@ class Safety:
         fallen, learned = self.guard.losses.clearly_below_start(), self.guard.losses.below_start()
         with np.errstate(all="ignore"):
             stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
-            share = (at.step - at.climb.end) / (at.total_steps - at.climb.end)
         earned = self.caution.earned(at.level, stride, fallen)
-        most = self.caution.patient(learned | self.guard.exempt, share)
+        most = self.caution.patient(at.step, at.steps(PATIENCE), learned | self.guard.exempt)
         checked = check(losses=at.losses, earned=earned, most=most, fallen=fallen)
         return self._second_chance(*checked, at, at.interval)
 
@@ -93,11 +96,10 @@ class Safety:
         vanished = interval["grad_norm"] < VANISHED * self.restart.grad0
         lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
         lost |= losses.out_of_bounds(interval["loss_last"], WILD)
-        due = at.climb.end + DUE * (at.total_steps - at.climb.end)
         above = np.array([event == "loss_runaway" for event in events])
         if np.count_nonzero(vain := self.restart.in_vain(at.step, learned)):
             self.guard.lift(vain, self.restart.level_before)
-        sent = self.restart.judge(at.step, due, learned, vanished | above, at.level, high, lost)
+        sent = self.restart.judge(at.step, at.steps(DUE), learned, vanished | above, at.level, high, lost)
         self.restarts = np.zeros_like(lost) if sent is None else sent.which & (lost | ~self.guard.exempt)
         if sent is None or not np.count_nonzero(back := self.restarts):
             return action, events

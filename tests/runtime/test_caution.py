@@ -12,7 +12,6 @@ from lrpilot.caution import (
     LOWEST,
     LUCKY,
     NOISY,
-    PATIENCE,
     PRIOR,
     STEADY,
     STRIDE,
@@ -143,18 +142,19 @@ def test_an_unscaled_loss_gets_the_prior(level: float, near_edge: float, first: 
 
 
 @pytest.mark.parametrize(
-    ("learned", "share", "noise", "highest"),
+    ("learned", "step", "noise", "highest"),
     [
-        (False, PATIENCE, STEADY / 2, PRIOR),
-        (False, 1.0, 0.0, PRIOR),
-        (False, PATIENCE - 0.01, STEADY / 2, inf),  # soon
-        (True, 1.0, STEADY / 2, inf),
-        (False, 1.0, STEADY, inf),  # it may have, unnoticed
-        (False, 1.0, nan, inf),  # no probe
+        (False, 30, STEADY / 2, PRIOR),
+        (False, 200, 0.0, PRIOR),
+        (False, 29, STEADY / 2, inf),  # soon
+        (True, 200, STEADY / 2, inf),
+        (False, 200, STEADY, inf),  # it may have, unnoticed
+        (False, 200, nan, inf),  # no probe
     ],
 )
-def test_patience_ends(learned: bool, share: float, noise: float, highest: float) -> None:
-    most = of(1.0, noise).patient(np.array([learned, False]), np.array([share, 1.0]))
+def test_patience_ends(learned: bool, step: int, noise: float, highest: float) -> None:
+    """After 30 steps; the second training had no probe."""
+    most = of(1.0, noise).patient(step, np.array([30.0, 30.0]), np.array([learned, False]))
     assert most.tolist() == [highest, inf]
 
 

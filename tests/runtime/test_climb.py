@@ -9,6 +9,7 @@ from lrpilot.actions import ActionEquation
 from lrpilot.climb import Climb
 from lrpilot.pilot import Pilot
 from lrpilot.protocol import Protocol
+from lrpilot.safety import Situation
 
 N = 200
 
@@ -48,6 +49,15 @@ def test_only_the_runs_that_are_named_climb_again() -> None:
     climb.start(np.array([False, True, False]), 8, 40)
     np.testing.assert_allclose(climb.factors(9), [1, 3 / 8, 1])
     assert climb.factors(12) == 1.0
+
+
+def test_a_share_of_the_steps_after_the_warm_up_by_hand() -> None:
+    """A warm-up of 20 steps; one run climbs again late, and one so late that its climb outlasts the training."""
+    climb, none = Climb(3, 0.1, N), np.zeros(3)
+    for begin, which in ((150, [False, True, False]), (195, [False, False, True])):
+        climb.start(np.array(which), begin, N)
+    at = Situation(199, N, none, none, none, climb, none[None], None)
+    assert at.steps(0.15).tolist() == pytest.approx([47.0, 174.5, 212.75])
 
 
 @pytest.mark.parametrize("probed", [False, True])
