@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from .explain import counted
+
 WILD = 1e4  # times the largest loss on the curve, from which on a loss is as good as none
 FIRST = 30.0  # times two losses by which those before them, if few, were wild: no lowest rate gains as much
 WITHIN = 3  # good losses after the weights were put back that clear the rate: the first is that of the start
@@ -66,7 +68,8 @@ class BrokenLosses:
     def message(self, evident: bool) -> str:
         """What a person should know of the first run's probe, which has ended; empty if nothing."""
         left_out = int((self.data_faults if evident else self.skips)[0])
-        said = f"probe: not finite, or above {WILD:g} times those before, was the loss of {left_out} steps"
+        steps = counted(str(left_out), "step")
+        said = f"probe: not finite, or above {WILD:g} times those before, was the loss of {steps}"
         fault = ": taken for the data's fault, and left out"
         none = ": it has ended without evidence, and the training begins as one without a probe"
         return said + (fault if evident else none) if left_out else ""

@@ -19,9 +19,9 @@ from lrpilot.probe_curve import landmarks
 from lrpilot.torch import PilotLR
 
 STEPS, BATCH, TRAINED = 500, 32, 1200
-BROKEN = "probe: not finite, or above 10000 times those before, was the loss of {} steps: "
+BROKEN = "probe: not finite, or above 10000 times those before, was the loss of {}: "
 LEFT_OUT = BROKEN + "taken for the data's fault, and left out"
-NO_EVIDENCE = BROKEN.format(9) + "it has ended without evidence, and the training begins as one without a probe"
+NO_EVIDENCE = BROKEN.format("9 steps") + "it has ended without evidence, and the training begins as one without a probe"
 
 
 @cache
@@ -138,7 +138,7 @@ def test_a_training_ends_as_if_nothing_had_happened(
     for seed in range(3):
         caplog.clear()
         training = Digits(NETS[net], adam, seed, broken).train()
-        assert warnings_of(caplog) == [LEFT_OUT.format(len(broken))]
+        assert warnings_of(caplog) == [LEFT_OUT.format("1 step" if len(broken) == 1 else f"{len(broken)} steps")]
         assert all(torch.isfinite(value).all() for value in training.model.state_dict().values())
         lost.append(undisturbed(net, seed) - training.accuracy())
     assert np.mean(lost) <= 0.01 and max(lost) <= 0.02

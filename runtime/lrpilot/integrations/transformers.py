@@ -23,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from lrpilot import range_test
 from lrpilot.bundle import Bundle, load_policy
+from lrpilot.explain import counted
 from lrpilot.optimizers import unwrapped
 from lrpilot.plan import plan
 from lrpilot.suggestion import Suggestion
@@ -172,8 +173,8 @@ class PilotCallback(TrainerCallback):
         total = pilot.planned_steps
         if total != state.max_steps:
             warnings.warn(
-                f"PilotLR: total_steps={total}, the training has {state.max_steps} steps; its rate falls to zero "
-                "over total_steps",
+                f"PilotLR: total_steps={total}, the training has {counted(str(state.max_steps), 'step')}; its rate "
+                "falls to zero over total_steps",
                 stacklevel=2,
             )
         if state.global_step and not pilot.last_epoch:
