@@ -25,7 +25,7 @@ from benchmarks.harmless.figures import LEAST, MOST, regret, ruined
 from benchmarks.harmless.loops import PILOT, UNGUARDED
 from pipeline.reporting import markdown, verdict
 from pipeline.reporting.result_keys import ResultKey
-from pipeline.workloads.base import REGIMES
+from pipeline.reporting.scores import REGIMES
 
 COST = 0.005  # upper end of the interval that no regime may exceed
 GROUP = "control.unguarded"
@@ -51,7 +51,7 @@ def by_regime(r: Mapping[str, Any]) -> list[Worth]:
         ]
         return Worth(title, *values)
 
-    return [of("", "selection, all"), *(of(f"{name}_", f"selection, {name}") for name in REGIMES)]
+    return [of("", "selection, all"), *(of(f"{name}_", f"selection, {title}") for name, title in REGIMES.items())]
 
 
 def by_kind(rows: Sequence[Mapping[str, Any]]) -> list[Worth]:
