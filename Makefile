@@ -33,7 +33,7 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 	$(IN_VENV) python -m tools.profile plan-mid
 	$(IN_VENV) python -m tools.recover
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/plan-mid/dvc.yaml
-	$(IN_VENV) PYTHONPATH=. python -m experiments.original.page
+	$(IN_VENV) PYTHONPATH=. python -m experiments.original.pages.page
 
 test: lint ## lint, then the tests
 	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20

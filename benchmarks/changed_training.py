@@ -11,21 +11,21 @@ import torch
 
 from benchmarks.changes import CHANGES, Change
 from lrpilot import load_policy
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from lrpilot.torch import PilotLR
 from pipeline import code_hash
 from pipeline.evaluation import loop_driver, loops
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.follow import follow
-from pipeline.workloads import plain
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
-from pipeline.workloads.population import Population
+from pipeline.workloads.training import single_run
+from pipeline.workloads.training.population import Population
 
 TIMES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # the textbook's rate: linear decay from these is tuned over
 MEMORY = 0.95  # of the mean that losses are made noisier around
 LINEAR = ActionEquation(decay=1.0)
-DRIVER = ("lrpilot.torch", "lrpilot.bundle", "lrpilot.pilot")  # what linear decay does not run
+DRIVER = ("lrpilot.torch", "lrpilot.policy_file.bundle", "lrpilot.pilot")  # what linear decay does not run
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ def _piloted(workload: Workload, change: Change, seed: int) -> float:
         examples=len(workload.train), max_lr=workload.default[1] if change.capped else None,
     )  # fmt: skip
     order = torch.from_numpy(workload.batches(seed))
-    draws = plain.count_draws(model, plain.batch(workload, workload.train, order[0], seed, 0)[0])
+    draws = single_run.count_draws(model, single_run.batch(workload, workload.train, order[0], seed, 0)[0])
     mean = math.nan
     for step in range(n):
-        x, y = plain.batch(workload, workload.train, order[step], seed, step)
-        loss = plain.training_loss(workload, model.train(), x, y, seed, step, draws)
+        x, y = single_run.batch(workload, workload.train, order[step], seed, step)
+        loss = single_run.training_loss(workload, model.train(), x, y, seed, step, draws)
         optimizer.zero_grad()
         loss.backward()
         if workload.clip is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from pipeline.workloads import data
+from pipeline.workloads.datasets import packaged
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda params: torch.optim.SGD(params, 0.1, momentum=0.9),
@@ -111,12 +111,12 @@ class Training:
 def _data(network: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """A quarter for validation, the rest for training: digits, or the brightness of a photograph's places."""
     if network == "regression":
-        photo = data.small_photo("camera")
+        photo = packaged.small_photo("camera")
         grid = np.meshgrid(*(np.linspace(-3, 3, side) for side in photo.shape[:2]), indexing="ij")
         x = np.stack([axis.ravel() for axis in grid], axis=1).astype(np.float32)
         y = ((photo - photo.mean()) / photo.std()).reshape(-1, 1).astype(np.float32)
     else:
-        x, y = data.digits()
+        x, y = packaged.digits()
     order = np.random.default_rng(0).permutation(len(x))
     x, y, part = torch.from_numpy(x[order]), torch.from_numpy(y[order]), len(x) // 4
     return (x[:part], y[:part]), (x[part:], y[part:])

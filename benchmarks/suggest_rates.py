@@ -26,9 +26,9 @@ import numpy as np
 
 from benchmarks import command
 from benchmarks.small_training import NETWORKS, OPTIMIZERS, Setting, Training
-from lrpilot.actions import reference
-from lrpilot.probe_curve import HIGH
-from lrpilot.suggestion import Suggestion
+from lrpilot.decisions.actions import reference
+from lrpilot.probing.probe_curve import HIGH
+from lrpilot.range_test.suggestion import Suggestion
 from lrpilot.torch import suggest
 from pipeline.engines import engine, progress, results
 from pipeline.reporting import markdown

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrpilot.style import OTHER, POLICY, RC
+from lrpilot.reports.style import OTHER, POLICY, RC
 from lrpilot.torch import PilotLR
 
 RATES, SEEDS, EPOCHS, BATCH = (1e-4, 1e-3, 1e-2), 3, 12, 64

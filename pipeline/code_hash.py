@@ -24,15 +24,15 @@ FOLDERS = {"lrpilot": "runtime", "policy": ".", "pipeline": ".", "benchmarks": "
 
 # Modules, and packages with all that is in them, that change no number of what imports them.
 INERT = {
-    "lrpilot.announcer": "warnings, and a user's log of the decisions",
-    "lrpilot.explain": "sentences about decisions",
-    "lrpilot.history": "a log of the decisions, which no decision reads",
-    "lrpilot.listing": "tables of that log",
-    "lrpilot.plot": "pictures of that log",
-    "lrpilot.style": "colours of pictures",
-    "lrpilot.range_test": "suggests a rate to people",
-    "lrpilot.registry": "finds the file of a policy, which counts by its content",
-    "lrpilot.policy_cache": "keeps such files",
+    "lrpilot.loop.announcer": "warnings, and a user's log of the decisions",
+    "lrpilot.reports.explain": "sentences about decisions",
+    "lrpilot.reports.history": "a log of the decisions, which no decision reads",
+    "lrpilot.reports.listing": "tables of that log",
+    "lrpilot.reports.plot": "pictures of that log",
+    "lrpilot.reports.style": "colours of pictures",
+    "lrpilot.range_test.run": "suggests a rate to people",
+    "lrpilot.policy_file.registry": "finds the file of a policy, which counts by its content",
+    "lrpilot.policy_file.policy_cache": "keeps such files",
     "lrpilot.cli": "the command line",
     "benchmarks.command": "the command line of a benchmark",
     "pipeline.code_hash": "names results",
@@ -45,6 +45,7 @@ INERT = {
     "pipeline.schema": "checks parameters",
     "pipeline.tracking": "logs to MLflow",
     "pipeline.workloads.families": "a table of all families; the one at hand is an entry module of its result",
+    "pipeline.workloads.recorded.families": "a table of recorded families, likewise",
 }
 
 # Calls with an argument that is a sentence for people, and its place.

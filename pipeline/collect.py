@@ -23,13 +23,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from lrpilot import BundleError, load_policy
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.protocol import Protocol
 from pipeline import recorded_facts, tracking
 from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress
 from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec, code, record
-from pipeline.workloads.families import family, recorded
+from pipeline.workloads.base import find
+from pipeline.workloads.recorded.families import FAMILIES
 from policy import trajectories
 
 UNWRITTEN = "unwritten"  # a failure of this process; those of workers are the engine's
@@ -58,7 +59,7 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
         seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)
         twins = groups if rng.random() < branches.share else None
         specs.append(Spec(
-            family(name).name, seed, config.runs_per_task if twins is None else twins.runs, probed,
+            name, seed, config.runs_per_task if twins is None else twins.runs, probed,
             tuple(config.schedules.items()) if twins is None else (), policies, (config.epsilon, config.epsilon_decay),
             twins, config.val_examples, config.device, code(name),
         ))  # fmt: skip
@@ -71,10 +72,10 @@ def drawn_families(weights: Mapping[str, float], shares: Mapping[str, float], co
 
     Raises ValueError for a regime that has a share, but no family among the weights.
     """
-    within = {regime: {n: w for n, w in weights.items() if family(n).regime == regime} for regime in shares}
+    within = {regime: {n: w for n, w in weights.items() if find(FAMILIES, n).regime == regime} for regime in shares}
     for regime, families in within.items():
         if shares[regime] and not families:
-            known = ", ".join(name for name in recorded() if family(name).regime == regime)
+            known = ", ".join(name for name, item in FAMILIES.items() if item.regime == regime)
             raise ValueError(
                 f"collect.families: none is of the regime {regime!r}, whose share regimes.{regime} is "
                 f"{shares[regime]:g}; add one of {known}, or set the share to 0"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import yaml
 
-from lrpilot.features import GROUPS
+from lrpilot.decisions.features import GROUPS
 from pipeline.behaviours import HOLD, POLICY
 from pipeline.paths import Paths, parse_root
 from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
@@ -25,7 +25,9 @@ Positive = Annotated[float, Range(0, open_low=True)]
 NonNegative = Annotated[float, Range(0)]
 Name = Annotated[str, NonEmpty()]
 Device = Annotated[str, OneOf(("cpu", "cuda"))]
-Recorded = Annotated[str, Registered("pipeline.workloads.families:recorded")]  # the other splits are never trained on
+Recorded = Annotated[
+    str, Registered("pipeline.workloads.recorded.families:FAMILIES")
+]  # the other splits are never trained on
 Family = Annotated[str, Registered("pipeline.workloads.families:FAMILIES")]
 Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY, HOLD))]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import features, load_policy
-from lrpilot.manifest import FORMAT, Manifest
-from lrpilot.protocol import Protocol
+from lrpilot import load_policy
+from lrpilot.decisions import features
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.policy_file.manifest import FORMAT, Manifest
 from pipeline import tracking
 from pipeline.config import arguments
 from pipeline.paths import AGENT, BLIND_AGENT

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from pipeline import config, tracking
 from pipeline.paths import Paths
 from pipeline.reporting import result_keys

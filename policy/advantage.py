@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from policy.buffer import GRID
 
 from d3rlpy.models.q_functions import QFunctionFactory, register_q_func_factory  # isort: skip  (as in policy.agents)

@@ -23,7 +23,7 @@ from d3rlpy.dataset import (  # noqa: E402
 )
 from d3rlpy.dataset.buffers import BufferProtocol  # noqa: E402
 
-from lrpilot.features import NAMES  # noqa: E402
+from lrpilot.decisions.features import NAMES  # noqa: E402
 from policy.store import View  # noqa: E402
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))

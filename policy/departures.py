@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from policy import mdp
 from policy.observations import TaskRecording
 

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import torch
 
-from lrpilot import onnxfile
-from lrpilot.bundle import INPUT, OUTPUT
-from lrpilot.features import CLIP, NAMES
-from lrpilot.manifest import KEY, Golden, Manifest
+from lrpilot.decisions.features import CLIP, NAMES
+from lrpilot.policy_file import onnxfile
+from lrpilot.policy_file.bundle import INPUT, OUTPUT
+from lrpilot.policy_file.manifest import KEY, Golden, Manifest
 from policy import trajectories
 from policy.later_moves import UNCHANGED, Factor
 from policy.observations import TaskRecording, observations

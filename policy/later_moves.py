@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lrpilot.bundle import INPUT, OUTPUT
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
+from lrpilot.policy_file.bundle import INPUT, OUTPUT
 
 FIRST, TOLD = ("first",), ("has_epochs",)  # features that are above 0 where they hold
 PARTS = ("answer", "places", "axis", "zero", "factor", "flags", "most", "free", "less")

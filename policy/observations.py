@@ -1,4 +1,4 @@
-"""From recorded trainings to the observations of their pilots, computed by `lrpilot.observer`."""
+"""From recorded trainings to the observations of their pilots, computed by `lrpilot.decisions.observer`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from lrpilot import probe_curve
-from lrpilot.actions import ActionEquation
-from lrpilot.features import GROUPS, NAMES
-from lrpilot.observer import Observer
-from lrpilot.telemetry import INTERVAL
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import GROUPS, NAMES
+from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.telemetry import INTERVAL
+from lrpilot.probing import probe_curve
 
 BLIND = ("clock",)  # the groups of features that the state-blind control sees
 

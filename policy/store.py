@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lrpilot.actions import ActionEquation
-from lrpilot.features import FEATURES, GROUPS, NAMES
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import FEATURES, GROUPS, NAMES
 from policy import departures, mdp, trajectories
 from policy.observations import TaskRecording, mask, observations
 

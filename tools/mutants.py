@@ -1,7 +1,7 @@
 """Do the tests notice small changes? Each mutant of a module runs against the module's own tests.
 
     python -m tools.mutants                             # as `make mutants`: all modules, and docs/mutants.md
-    python -m tools.mutants runtime/lrpilot/probe.py    # some of them
+    python -m tools.mutants runtime/lrpilot/probing/probe.py    # some of them
 
 tools/mutants.toml defines what is changed, which tests should notice, and which mutants may survive. Results are stored
 in .mutants, a file per module, so an interrupted run continues where it stopped. A module starts again if it, its tests

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from experiments.original.plan_config import Original
-from experiments.original.plan_paths import STAGES
+from experiments.original.plan.config import Original
+from experiments.original.plan.paths import STAGES
 from pipeline.config import Params, overlay, read
 from pipeline.schema import ConfigError, FileError, record
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from lrpilot.bundle import KEY, Bundle, Manifest
+from lrpilot.policy_file.bundle import KEY, Bundle, Manifest
 from pipeline import config
 from pipeline.paths import DEFAULT_MODEL, Paths, parse_root
 from pipeline.reporting import model_card, result_keys

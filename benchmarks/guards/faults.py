@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrpilot.actions import ActionEquation
-from lrpilot.bundle import DEFAULT, Bundle
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.policy_file.bundle import DEFAULT, Bundle
 
 STEPS = 480  # N of every training
 LATE = STEPS // 2  # where most faults set in

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harmless.loops import GUARDS, RIVALS
-from lrpilot.explain import is_alarm
+from lrpilot.reports.explain import is_alarm
 
 Row = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from benchmarks.overhead.step_cases import Case
 from benchmarks.overhead.steps import late_interval
 from lrpilot import Bundle
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from lrpilot.pilot import Pilot
 from lrpilot.torch import PilotLR
 

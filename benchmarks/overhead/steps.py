@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from benchmarks.overhead.step_cases import BATCHES, Case
 from benchmarks.timing import estimate
 from lrpilot import Bundle
-from lrpilot.cadence import Cadence
+from lrpilot.decisions.cadence import Cadence
 from lrpilot.torch import PilotLR
 
 LOOPS = ("pilot", "cosine", "none")

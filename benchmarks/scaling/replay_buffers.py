@@ -45,7 +45,7 @@ import torch
 from benchmarks import command
 from benchmarks.environment import THREADS, environment
 from benchmarks.timing import clock, estimate
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from pipeline.reporting import markdown
 from policy import agents
 from policy.agents import Settings

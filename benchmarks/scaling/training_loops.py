@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.protocol import Protocol
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
-from pipeline.workloads.update_rules import torch_optimizer
+from pipeline.workloads.training.population import Population
+from pipeline.workloads.training.update_rules import torch_optimizer
 
 SCHEDULES = {"constant": 0.2, "linear": 0.4, "cosine": 0.2, "random_walk": 0.2}
 VALIDATED = 128  # examples of a validation at a decision

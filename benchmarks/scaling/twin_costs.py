@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import command
 from benchmarks.environment import environment
 from benchmarks.timing import clock
-from lrpilot.cadence import CadenceSpec
+from lrpilot.decisions.cadence import CadenceSpec
 from pipeline.collect import plan
 from pipeline.config import load
 from pipeline.engines import engine, results, settle

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.original import epoch_agents, epochs
-from experiments.original.catalogue import AGENTS
-from experiments.original.epoch_policy import EpochPolicy
-from experiments.original.plan_config import AgentsConfig, load
-from experiments.original.plan_paths import original_root
+from experiments.original.agents import epoch_agents, epochs
+from experiments.original.agents.epoch_policy import EpochPolicy
+from experiments.original.plan.catalogue import AGENTS
+from experiments.original.plan.config import AgentsConfig, load
+from experiments.original.plan.paths import original_root
 from pipeline import tracking
 from policy.agents import Settings
 

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.original import cells, estimate, hub, sets
-from experiments.original.catalogue import PRETRAINED, SETS
-from experiments.original.mirror import write_mirror
-from experiments.original.plan_config import EMBEDDED, Original, load
-from experiments.original.plan_paths import OriginalPaths, original_root
-from experiments.original.recordings import recorded
+from experiments.original.plan.catalogue import PRETRAINED, SETS
+from experiments.original.plan.config import EMBEDDED, Original, load
+from experiments.original.plan.paths import OriginalPaths, original_root
+from experiments.original.sources import hub, sets
+from experiments.original.sources.mirror import write_mirror
+from experiments.original.trainings import cells, estimate
+from experiments.original.trainings.recordings import recorded
 from pipeline import tracking
 from pipeline.engines import EngineError
 from pipeline.schema import ConfigError

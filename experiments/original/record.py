@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 
-from experiments.original.plan_config import load
-from experiments.original.plan_paths import original_root
-from experiments.original.recordings import recorded
-from experiments.original.result_files import compute
+from experiments.original.plan.config import load
+from experiments.original.plan.paths import original_root
+from experiments.original.trainings.recordings import recorded
+from experiments.original.trainings.result_files import compute
 from pipeline import tracking
 
 

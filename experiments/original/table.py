@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from experiments.original import plan_tables, summary
-from experiments.original.plan_config import load
-from experiments.original.plan_paths import original_root
+from experiments.original.pages import plan_tables, summary
+from experiments.original.plan.config import load
+from experiments.original.plan.paths import original_root
 from pipeline import tracking
 
 TOTALS = ("pairs", "pilot_at_or_below_best", "pilot_below_means")  # the figures that are of no pair alone

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrpilot import probe_curve
-from lrpilot.actions import reference
-from lrpilot.optimizers import KINDS
+from lrpilot.decisions.actions import reference
+from lrpilot.loop.optimizers import KINDS
+from lrpilot.probing import probe_curve
 from pipeline.workloads.base import OPTIMIZERS
 from policy.observations import TaskRecording
 

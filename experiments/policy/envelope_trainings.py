@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.policy.trial_levels import named
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, milestones
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.follow import follow

@@ -5,7 +5,7 @@
 
 For every recorded task, the runs that held a level tell what other levels would have reached (`held_levels.py`). The
 shipped policy, told the size of the data, names a level. A guess lies at a given distance from the level that was best
-with hindsight. Both are combined (`lrpilot.guess`) by each of SPECS, and the result is held. Figures, as
+with hindsight. Both are combined (`lrpilot.decisions.guess`) by each of SPECS, and the result is held. Figures, as
 <widths>.<off>: the mean regret over the tasks, minus that without a guess; <widths>.worst, the highest of OFF within a
 decade; none, the regret without a guess; tasks, data.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import command
 from experiments.policy.held_levels import Held, read, regrets
-from lrpilot.guess import GuessSpec
+from lrpilot.decisions.guess import GuessSpec
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
 

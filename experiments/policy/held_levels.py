@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from experiments.policy import candidates
-from lrpilot import load_policy, probe_curve
-from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES
+from lrpilot import load_policy
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES
+from lrpilot.probing import probe_curve
 from policy import mdp, trajectories
 from policy.observations import TaskRecording, observations
 

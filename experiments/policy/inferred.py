@@ -37,8 +37,8 @@ import numpy as np
 
 from benchmarks import command
 from experiments.policy.explained_returns import answers, learn, part, parted
-from lrpilot.actions import ActionEquation
-from lrpilot.features import BY_NAME, NAMES
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import BY_NAME, NAMES
 from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine, results

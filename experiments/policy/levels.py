@@ -32,7 +32,7 @@ from experiments.policy.candidates import GROUPS
 from experiments.policy.held_levels import Held, read
 from experiments.policy.held_levels import regrets as held_regrets
 from experiments.policy.trees import FOLDS, SPLITS, folds, trees
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
 from pipeline.evaluation.methods.ruled import FINDERS

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lrpilot.actions import ActionEquation
-from lrpilot.features import BY_NAME, CLIP
-from lrpilot.probe_curve import HIGH
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import BY_NAME, CLIP
+from lrpilot.probing.probe_curve import HIGH
 from policy.store import DECISION, RUN
 
 

@@ -29,7 +29,7 @@ from benchmarks import command, spread
 from experiments.policy import task_trainings
 from experiments.policy.task_trainings import SPLIT
 from lrpilot import load_policy
-from lrpilot.manifest import KEY
+from lrpilot.policy_file.manifest import KEY
 from pipeline.config import load
 from pipeline.evaluation import aggregates, stats
 from pipeline.evaluation.bench import Bench, with_facts

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrpilot.actions import reference
+from lrpilot.decisions.actions import reference
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from experiments.policy.variant import DIVERGED, WORSE, Variant
-from lrpilot.cadence import CadenceSpec
+from lrpilot.decisions.cadence import CadenceSpec
 from pipeline.simulation.recording import Spec, record
 from policy import trajectories
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from experiments.policy.variant import DISTILLED, Variant
-from lrpilot.actions import ActionEquation
-from lrpilot.cadence import CadenceSpec
-from lrpilot.features import NAMES, VERSION
-from lrpilot.manifest import FORMAT, Manifest
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.cadence import CadenceSpec
+from lrpilot.decisions.features import NAMES, VERSION
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.policy_file.manifest import FORMAT, Manifest
 from pipeline import agent_cache
 from pipeline.config import Params, TrainConfig
 from policy import agents, graph

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.policy import rescaling, variant_data, variant_export
 from experiments.policy.variant import DISTILLED, Variant
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from pipeline import agent_cache, code_hash
 from pipeline.agent_cache import AgentSpec
 from pipeline.collect import plan

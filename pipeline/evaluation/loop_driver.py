@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.workloads.base import Workload
-from pipeline.workloads.update_rules import torch_optimizer
+from pipeline.workloads.training.update_rules import torch_optimizer
 
 Reports = Literal["nothing", "loss", "validation"]
 

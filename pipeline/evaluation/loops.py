@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from pipeline.evaluation.loop_driver import Driver, Recipe
 from pipeline.simulation import follow
 from pipeline.simulation.recorder import Recording, Scores
-from pipeline.workloads import layout, plain
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training import layout, single_run
+from pipeline.workloads.training.population import Population
 
 
 def train(
@@ -48,8 +48,8 @@ class PlainLoop:
         self._batches = torch.from_numpy(workload.batches(seed))
         self._model = workload.initialise(seed)
         self._params = [p for p in self._model.parameters() if p.requires_grad]
-        x, _ = plain.batch(workload, workload.train, self._batches[0], seed, 0)
-        self._draws = plain.count_draws(self._model, x)
+        x, _ = single_run.batch(workload, workload.train, self._batches[0], seed, 0)
+        self._draws = single_run.count_draws(self._model, x)
         self._driver = recipe(self._params, workload)
         self._alive = True
         _training_mode(self._driver.optimizer)
@@ -68,8 +68,8 @@ class PlainLoop:
         if not self._alive:
             return
         workload, optimizer = self._workload, self._driver.optimizer
-        x, y = plain.batch(workload, workload.train, self._batches[step], self._seed, step)
-        loss = plain.training_loss(workload, self._model.train(), x, y, self._seed, step, self._draws)
+        x, y = single_run.batch(workload, workload.train, self._batches[step], self._seed, step)
+        loss = single_run.training_loss(workload, self._model.train(), x, y, self._seed, step, self._draws)
         self._alive = bool(torch.isfinite(loss))
         if not self._alive:
             return

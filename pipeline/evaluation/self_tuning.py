@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.evaluation.loop_driver import Driver
 from pipeline.workloads.base import Workload
-from pipeline.workloads.update_rules import ADAM_BETAS, DECOUPLED
+from pipeline.workloads.training.update_rules import ADAM_BETAS, DECOUPLED
 
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
 START, NORMED_START = 1e-6, 1e-4  # DoG's `reps_rel`, and what its authors advise under batch norm

@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.families import FAMILIES, family, names
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 
 MANIFEST = Path(__file__).with_name("splits.json")
 SEED = 2

@@ -22,7 +22,7 @@ from pipeline.evaluation.splits import Task
 from pipeline.simulation.recorder import Recording
 from pipeline.workloads.base import Workload
 from pipeline.workloads.families import family
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 
 CURVE_POINTS = 100  # of a learning-rate curve, evenly spaced in progress
 

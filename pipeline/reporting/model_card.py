@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lrpilot.bundle import Manifest
+from lrpilot.policy_file.bundle import Manifest
 from pipeline.config import Params
 from pipeline.reporting import markdown, result_keys, scores
 

@@ -1,4 +1,4 @@
-"""The report's figures, in the style of `lrpilot.style`. The policy has one strong colour everywhere.
+"""The report's figures, in the style of `lrpilot.reports.style`. The policy has one strong colour everywhere.
 
 Equal input gives equal bytes. For the page a figure is SVG whose colours are the page's, light or dark; elsewhere it is
 a PNG on white.
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
-from lrpilot.style import CONTROL, OTHER, PLAIN, POLICY, RC
+from lrpilot.reports.style import CONTROL, OTHER, PLAIN, POLICY, RC
 from pipeline.paths import BLIND_AGENT
 from pipeline.reporting import result_keys
 from pipeline.reporting.report_data import TaskCurves

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lrpilot.bundle import Bundle
 from lrpilot.pilot import Pilot
+from lrpilot.policy_file.bundle import Bundle
 from pipeline.behaviours import HOLD, POLICY
 from pipeline.simulation.driving import Driver
 from pipeline.simulation.schedules import epsilon, explore, multipliers

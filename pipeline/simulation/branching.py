@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrpilot.bundle import Bundle
-from lrpilot.cadence import Cadence
+from lrpilot.decisions.cadence import Cadence
 from lrpilot.pilot import Pilot
+from lrpilot.policy_file.bundle import Bundle
 from pipeline.behaviours import POLICY
 from pipeline.simulation.driving import Driver
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.simulation.recorder import Recorder, Recording, Runs
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 
 
 class Driven(Runs, Protocol):

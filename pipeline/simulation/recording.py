@@ -12,18 +12,19 @@ import pyarrow as pa
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrpilot import load_policy, telemetry
-from lrpilot.bundle import Bundle
-from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.protocol import Protocol
+from lrpilot import load_policy
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.policy_file.bundle import Bundle
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.branching import NEVER, Branches, Groups
 from pipeline.simulation.driving import Driver
 from pipeline.simulation.recorder import ProbeRecording, Recording
 from pipeline.simulation.simulate import Kin, simulate
-from pipeline.workloads.base import Workload
-from pipeline.workloads.families import family
+from pipeline.workloads.base import Workload, find
+from pipeline.workloads.recorded.families import FAMILIES
 from policy import trajectories
 
 
@@ -55,7 +56,7 @@ class Spec:
 
 def code(name: str) -> str:
     """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
-    return code_hash.digest(__name__, family(name).module)
+    return code_hash.digest(__name__, find(FAMILIES, name).module)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
@@ -79,7 +80,7 @@ class Prepared(NamedTuple):
 
 def prepare(spec: Spec, cadence: CadenceSpec) -> Prepared:
     """Draw a task's workload and the driver of its runs."""
-    workload = family(spec.family).sample(np.random.default_rng(spec.task_seed))
+    workload = find(FAMILIES, spec.family).sample(np.random.default_rng(spec.task_seed))
     rng, policies = np.random.default_rng([spec.task_seed, 1]), [_policy(*policy) for policy in spec.policies]
     if spec.groups is None:
         driver: Driver = Behaviour(
@@ -165,7 +166,7 @@ def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:
     modules, params = [*model.modules()], [p for p in model.parameters() if p.requires_grad]
     sizes = [p.numel() for p in params]
     return {
-        "regime": family(spec.family).regime, "batch_size": workload.batch_size, "weights": sum(sizes),
+        "regime": find(FAMILIES, spec.family).regime, "batch_size": workload.batch_size, "weights": sum(sizes),
         "tensors": len(sizes), "vectors": sum(p.numel() for p in params if p.ndim < 2) / sum(sizes),
         "largest": max(sizes) / sum(sizes), "weight_decay": workload.weight_decay,
         "batch_norm": any(isinstance(module, _BatchNorm) for module in modules),

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lrpilot import telemetry
-from lrpilot.optimizers import KINDS
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.loop.optimizers import KINDS
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
 from pipeline.simulation.trail import Trail
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 
 Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
 

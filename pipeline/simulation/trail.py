@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrpilot.telemetry import Sketch
+from lrpilot.decisions.telemetry import Sketch
 
 
 class Trail:

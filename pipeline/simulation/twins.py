@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import RETIRED, Population
-from pipeline.workloads.update_rules import Stepper
+from pipeline.workloads.training.population import RETIRED, Population
+from pipeline.workloads.training.update_rules import Stepper
 
 
 class Twins(Population):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -129,3 +129,13 @@ class Family:
     def module(self) -> str:
         """Full name of the module that defines it."""
         return self.sample.__module__
+
+
+def find(families: Mapping[str, Family], name: str) -> Family:
+    """The family of that name. Raises KeyError, which lists the known names by split."""
+    if name not in families:
+        splits = dict.fromkeys(item.split for item in families.values())
+        known = {split: ", ".join(n for n, item in families.items() if item.split == split) for split in splits}
+        listed = "; ".join(f"{split}: {members}" for split, members in known.items())
+        raise KeyError(f"workload family {name!r} is unknown, use one of {listed}")
+    return families[name]

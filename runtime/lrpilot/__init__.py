@@ -11,14 +11,14 @@ scheduler.step(loss)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lrpilot.bundle import Bundle, BundleError, load_policy
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
+from lrpilot.policy_file.bundle import Bundle, BundleError, load_policy
 
 __all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
 
 if TYPE_CHECKING:
-    from lrpilot.range_test import suggest as suggest
+    from lrpilot.range_test.run import suggest as suggest
 
     __version__: str
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Load what needs torch, and look the version up, when somebody asks: `import lrpilot` does without."""
     if name == "suggest":
-        return import_module("lrpilot.range_test").suggest
+        return import_module("lrpilot.range_test.run").suggest
     if name == "__version__":
         return import_module("importlib.metadata").version("lrpilot")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 
 import lrpilot
-from lrpilot import features
-from lrpilot.bundle import Bundle, BundleError, load_policy
-from lrpilot.explain import counted
+from lrpilot.decisions import features
+from lrpilot.policy_file.bundle import Bundle, BundleError, load_policy
+from lrpilot.text import counted
 
 TOLERANCE = 5e-5  # of an action: float32 of one machine or batch size against another
 CLOSED = 141  # as a shell reports a program that ends by SIGPIPE

@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import telemetry
-from lrpilot.actions import reference
-from lrpilot.cadence import Cadence
-from lrpilot.climb import Climb
-from lrpilot.explain import is_alarm
-from lrpilot.features import NAMES
-from lrpilot.guard import GuardError
-from lrpilot.history import Decision, History
-from lrpilot.observer import Observer
-from lrpilot.probe import Probes
-from lrpilot.protocol import Policy, Protocol
-from lrpilot.safety import Safety, Situation
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.actions import reference
+from lrpilot.decisions.cadence import Cadence
+from lrpilot.decisions.climb import Climb
+from lrpilot.decisions.features import NAMES
+from lrpilot.decisions.guard import GuardError
+from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.protocol import Policy, Protocol
+from lrpilot.decisions.safety import Safety, Situation
+from lrpilot.probing.probe import Probes
+from lrpilot.reports.explain import is_alarm
+from lrpilot.reports.history import Decision, History
 
 LOG = logging.getLogger("lrpilot")
 STATE = ("level", "anchor", "highest", "last_move")

@@ -9,7 +9,7 @@
             optimizer.step()
             scheduler.step(loss)
 
-It is called after every optimizer step, once per micro-batch, or seldom: `lrpilot.driver` says what happens then.
+It is called after every optimizer step, once per micro-batch, or seldom: `lrpilot.loop.driver` says what happens then.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import arguments, listing, optimizers
-from lrpilot.announcer import Log
-from lrpilot.bundle import Bundle, load_policy
-from lrpilot.calls import called_by, uncompiled
-from lrpilot.driver import Driver
-from lrpilot.explain import counted
-from lrpilot.history import History
+from lrpilot.loop import arguments, optimizers
+from lrpilot.loop.announcer import Log
+from lrpilot.loop.calls import called_by, uncompiled
+from lrpilot.loop.driver import Driver
+from lrpilot.loop.plan import Plan, plan
 from lrpilot.pilot import Pilot
-from lrpilot.plan import Plan, plan
-from lrpilot.range_test import suggest as suggest
+from lrpilot.policy_file.bundle import Bundle, load_policy
+from lrpilot.range_test.run import suggest as suggest
+from lrpilot.reports import listing
+from lrpilot.reports.history import History
+from lrpilot.text import counted
 
 
 class PilotLR(LRScheduler):
@@ -297,7 +298,7 @@ class PilotLR(LRScheduler):
         return self.pilot.history
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the rates, losses and guard events so far; see `lrpilot.plot.draw`.
+        """Draw the rates, losses and guard events so far; see `lrpilot.reports.plot.draw`.
 
         Args:
             ax: matplotlib axes to draw on; by default those of a new figure.
@@ -308,7 +309,7 @@ class PilotLR(LRScheduler):
         Raises:
             ImportError: matplotlib is not installed.
         """
-        from lrpilot.plot import draw
+        from lrpilot.reports.plot import draw
 
         return draw(self.history, self.planned_steps, self.pilot.protocol.action, ax)
 

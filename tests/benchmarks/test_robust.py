@@ -186,8 +186,8 @@ def test_another_policy_changes_the_keys_of_its_own_trainings(monkeypatch: pytes
 
 def test_linear_decay_knows_no_pilot() -> None:
     modules = closure("benchmarks.changed_training", unused=changed_training.DRIVER)
-    assert {"lrpilot.actions", "pipeline.simulation.follow"} < modules
-    assert not modules & {"lrpilot.features", "lrpilot.guard", "lrpilot.pilot", "lrpilot.torch"}
+    assert {"lrpilot.decisions.actions", "pipeline.simulation.follow"} < modules
+    assert not modules & {"lrpilot.decisions.features", "lrpilot.decisions.guard", "lrpilot.pilot", "lrpilot.torch"}
 
 
 def test_all_changes_have_their_jobs() -> None:

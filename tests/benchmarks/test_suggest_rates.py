@@ -10,7 +10,7 @@ import pytest
 from benchmarks import suggest_rates
 from benchmarks.small_training import NETWORKS, OPTIMIZERS, Setting, Training
 from benchmarks.suggest_rates import LEVELS, RULES, Outcome, figures
-from lrpilot.suggestion import Curve, Suggestion
+from lrpilot.range_test.suggestion import Curve, Suggestion
 from repository import TOP
 
 

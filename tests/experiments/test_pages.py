@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.original import page
+from experiments.original.pages import page
 from experiments.policy import (
     envelopes,
     explained_returns,

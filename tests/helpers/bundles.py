@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lrpilot.actions import ActionEquation
-from lrpilot.bundle import INPUT, OUTPUT
-from lrpilot.features import NAMES, VERSION
-from lrpilot.manifest import CHECKSUM, FORMAT, KEY, Golden, Manifest
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES, VERSION
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.policy_file.bundle import INPUT, OUTPUT
+from lrpilot.policy_file.manifest import CHECKSUM, FORMAT, KEY, Golden, Manifest
 
 MANIFEST = Manifest(
     format=FORMAT,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lrpilot import probe, probe_curve
+from lrpilot.probing import probe, probe_curve
 
 STEPS = 40
 Z = probe_curve.levels(STEPS)

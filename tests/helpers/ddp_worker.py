@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 N = 80  # steps

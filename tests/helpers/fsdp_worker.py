@@ -15,10 +15,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ddp_worker import N, main, policy
-from lrpilot.bundle import Bundle
-from lrpilot.distributed import local
-from lrpilot.sampler import Sampler
-from lrpilot.telemetry import SKETCH
+from lrpilot.decisions.telemetry import SKETCH
+from lrpilot.loop.distributed import local
+from lrpilot.loop.sampler import Sampler
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 

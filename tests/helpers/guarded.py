@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot.actions import ActionEquation
-from lrpilot.evidence import NORMAL
-from lrpilot.guard import Guard
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.guard import Guard
+from lrpilot.probing.evidence import NORMAL
 
 EQUATION = ActionEquation(rise=0.5)
 Losses = Sequence[float]

@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from lrpilot.bundle import Bundle
 from lrpilot.integrations.lightning import PilotCallback
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 IGNORED = [  # Lightning's warnings of what these trainings do on purpose

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from experiments.original.cells import pairs
-from experiments.original.mirror import write_mirror
-from experiments.original.plan_config import EmbeddedConfig, Original, load
-from experiments.original.plan_paths import OriginalPaths
+from experiments.original.plan.config import EmbeddedConfig, Original, load
+from experiments.original.plan.paths import OriginalPaths
 from experiments.original.prepare import lay_out
-from experiments.original.training import Training
+from experiments.original.sources.mirror import write_mirror
+from experiments.original.trainings.cells import pairs
+from experiments.original.trainings.training import Training
 from pipeline.config import overlay
 from repository import TOP
 from tools.profile import content

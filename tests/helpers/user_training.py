@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 N = 80  # steps; the probe takes 16 of them at most

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from policy.trajectories import SCHEMA
 
 ROWS = 7  # run a: rows 0-3 (budget), run b: rows 4-6 (diverged)

@@ -23,11 +23,11 @@ TRAINING = {f"pipeline.workloads.{name}" for name in ("base", "population", "rep
 FAMILY = {f"pipeline.workloads.{name}" for name in ("base", "networks", "sampling")}
 TEXTS = {
     "lrpilot.cli",
-    "lrpilot.explain",
-    "lrpilot.history",
-    "lrpilot.plot",
-    "lrpilot.registry",
-    "lrpilot.policy_cache",
+    "lrpilot.reports.explain",
+    "lrpilot.reports.history",
+    "lrpilot.reports.plot",
+    "lrpilot.policy_file.registry",
+    "lrpilot.policy_file.policy_cache",
 }
 
 
@@ -38,12 +38,23 @@ TEXTS = {
             RECORDING,
             PILOT | TRAINING | {f"pipeline.simulation.{name}" for name in ("behaviour", "schedules", "simulate")},
         ),
-        (RECORDING, {"policy.trajectories", "lrpilot.bundle", "lrpilot.onnxfile"}),
+        (RECORDING, {"policy.trajectories", "lrpilot.policy_file.bundle", "lrpilot.policy_file.onnxfile"}),
         (AGENT, {f"policy.{name}" for name in ("agents", "mdp", "observations", "store", "trajectories")}),
-        (AGENT, {"lrpilot.actions", "lrpilot.features", "lrpilot.probe_curve", "lrpilot.telemetry"}),
+        (
+            AGENT,
+            {
+                "lrpilot.decisions.actions",
+                "lrpilot.decisions.features",
+                "lrpilot.probing.probe_curve",
+                "lrpilot.decisions.telemetry",
+            },
+        ),
         ("pipeline.simulation.follow", TRAINING),
-        ("pipeline.evaluation.methods.pilot_loop", PILOT | {"lrpilot.torch", "lrpilot.rates", "lrpilot.rollback"}),
-        ("experiments.original.loop", PILOT | {"lrpilot.torch", "experiments.original.drivers"}),
+        (
+            "pipeline.evaluation.methods.pilot_loop",
+            PILOT | {"lrpilot.torch", "lrpilot.loop.rates", "lrpilot.loop.rollback"},
+        ),
+        ("experiments.original.trainings.loop", PILOT | {"lrpilot.torch", "experiments.original.trainings.drivers"}),
         ("benchmarks.robust", PILOT | TRAINING),
     ],
 )
@@ -56,8 +67,11 @@ def test_a_closure_holds_what_can_change_a_number(entry: str, wanted: set[str]) 
 def test_what_a_result_does_not_run() -> None:
     """Rates that are known beforehand, and agents, know no pilot; nor does an agent know how tasks are recorded."""
     assert not closure("pipeline.simulation.follow", "pipeline.simulation.schedules") & PILOT
-    assert not closure(AGENT) & {"lrpilot.guard", "lrpilot.pilot", RECORDING, *TRAINING}
-    whole, without = closure("experiments.original.loop"), closure("experiments.original.loop", unused=("lrpilot",))
+    assert not closure(AGENT) & {"lrpilot.decisions.guard", "lrpilot.pilot", RECORDING, *TRAINING}
+    whole, without = (
+        closure("experiments.original.trainings.loop"),
+        closure("experiments.original.trainings.loop", unused=("lrpilot",)),
+    )
     assert without == {name for name in whole if not name.startswith("lrpilot.")}
 
 

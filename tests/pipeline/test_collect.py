@@ -80,7 +80,7 @@ def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monke
     top = tmp_path / "changed"
     for part in ("pipeline", "policy", "runtime"):
         shutil.copytree(TOP / part, top / part)
-    module = top / "pipeline/workloads/synthetic.py"  # overfit's other half
+    module = top / "pipeline/workloads/recorded/synthetic.py"  # overfit's other half
     module.write_text(module.read_text() + "CHANGED = True\n")
     monkeypatch.setattr(code_hash, "TOP", top)
     code_hash.digest.cache_clear()

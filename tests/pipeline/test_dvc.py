@@ -8,8 +8,8 @@ from typing import Any
 import grimp
 import pytest
 
-from experiments.original.plan_config import Original
-from experiments.original.plan_paths import ARTEFACTS as ORIGINAL
+from experiments.original.plan.config import Original
+from experiments.original.plan.paths import ARTEFACTS as ORIGINAL
 from pipeline.config import Params, read
 from pipeline.paths import ARTEFACTS, Artefact
 from repository import TOP

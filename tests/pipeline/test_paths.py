@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.original import plan_paths as original
+from experiments.original.plan import paths as original
 from pipeline.config import read
 from pipeline.paths import ARTEFACTS, Artefact, Paths, parse_root
 from repository import TOP

@@ -12,7 +12,7 @@ import torch
 from benchmarks.scaling.replay_buffers import drawn
 from bundles import MANIFEST
 from lrpilot import load_policy
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from policy import agents, graph
 from policy.agents import ALGORITHMS, Settings
 from policy.buffer import Runs

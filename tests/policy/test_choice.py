@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from policy import agents
 from policy.advantage import FIRST, curves
 from policy.agents import Settings

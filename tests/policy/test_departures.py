@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from policy import mdp, trajectories
 from policy.departures import EARLY, Inferred, count, departures
 from policy.observations import TaskRecording, observations

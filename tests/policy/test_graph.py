@@ -10,7 +10,7 @@ import torch
 from bundles import MANIFEST, graph_hash
 from lrpilot import load_policy
 from lrpilot.cli import main
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from pipeline.simulation.recording import Spec, record
 from policy import graph, trajectories
 from policy.observations import TaskRecording, observations

@@ -10,7 +10,7 @@ import torch
 from bundles import MANIFEST, linear, save
 from lrpilot import load_policy
 from lrpilot.cli import main
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from policy import graph
 from policy.later_moves import FIRST as FIRST_ALONE
 from policy.later_moves import Factor

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from repository import TOP
 
 # Two features, one that changes from decision to decision and one that is constant in a run.
@@ -21,10 +21,10 @@ CONSTANT_ROW = '    Feature("probe_rise", "probe", "best level {:+.1f} decades o
 CONSTANT_LINE = '                "probe_rise": marks.lowest - marks.steepest,'
 # File, beginning of the line before, new line.
 ADDITIONS = (
-    ("runtime/lrpilot/features.py", '    Feature("loss_slope_4", ', ROW),
-    ("runtime/lrpilot/features.py", '    Feature("probe_noise", ', CONSTANT_ROW),
-    ("runtime/lrpilot/observer.py", '            "loss_slope_4": ', LINE),
-    ("runtime/lrpilot/observer.py", '                "probe_noise": ', CONSTANT_LINE),
+    ("runtime/lrpilot/decisions/features.py", '    Feature("loss_slope_4", ', ROW),
+    ("runtime/lrpilot/decisions/features.py", '    Feature("probe_noise", ', CONSTANT_ROW),
+    ("runtime/lrpilot/decisions/observer.py", '            "loss_slope_4": ', LINE),
+    ("runtime/lrpilot/decisions/observer.py", '                "probe_noise": ', CONSTANT_LINE),
 )
 NEEDED = (
     "runtime/lrpilot",
@@ -35,10 +35,10 @@ SCRIPT = """
 import json
 import numpy as np
 from lrpilot import probe_curve
-from lrpilot.explain import findings, say
-from lrpilot.features import GROUPS, NAMES
-from lrpilot.observer import Observer
-from lrpilot.telemetry import INTERVAL
+from lrpilot.reports.explain import findings, say
+from lrpilot.decisions.features import GROUPS, NAMES
+from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.telemetry import INTERVAL
 from pipeline.config import FEATURES
 from policy.observations import BLIND, mask
 from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store

@@ -11,9 +11,9 @@ import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.features import GROUPS, NAMES
+from lrpilot.decisions.features import GROUPS, NAMES
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 from pipeline.config import FEATURES
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recording import Spec, record

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lrpilot.actions import ActionEquation
-from lrpilot.features import GROUPS, NAMES
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import GROUPS, NAMES
 from policy import mdp, trajectories
 from policy.observations import BLIND, TaskRecording, observations
 from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, RUN, WITHHELD, Masks, Store, View, build

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import drawn_policy
 
 

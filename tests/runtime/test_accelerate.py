@@ -19,9 +19,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 import accelerated
 from accelerated import BATCH, Loop, N
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from lrpilot.integrations.accelerate import end_probe_on_save
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from repository import TOP
 

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 import accelerated_data
 from accelerated_data import CASES
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from processes import in_two_processes
 
 # Of 3 epochs: optimizer steps made, of a pass over the data, and examples

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrpilot.actions import ActionEquation, reference
-from lrpilot.probe_curve import HIGH, Landmarks
+from lrpilot.decisions.actions import ActionEquation, reference
+from lrpilot.probing.probe_curve import HIGH, Landmarks
 
 
 def _one(*values: float) -> list[np.ndarray]:

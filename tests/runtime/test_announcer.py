@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import N, Training
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import lrpilot
-from lrpilot.bundle import Bundle, BundleError
+from lrpilot.policy_file.bundle import Bundle, BundleError
 from lrpilot.torch import PilotLR
 from user_training import Training
 

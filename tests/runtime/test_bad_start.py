@@ -14,8 +14,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from lrpilot.guard import GuardError
-from lrpilot.probe_curve import landmarks
+from lrpilot.decisions.guard import GuardError
+from lrpilot.probing.probe_curve import landmarks
 from lrpilot.torch import PilotLR
 
 STEPS, BATCH, TRAINED = 500, 32, 1200

@@ -20,11 +20,11 @@ from onnx import TensorProto, helper
 
 from bundles import MANIFEST, graph_hash, linear, save, save_as, write_bundle
 from lrpilot import Bundle, BundleError, load_policy
-from lrpilot.actions import ActionEquation
-from lrpilot.bundle import DEFAULT, MAX_BYTES
 from lrpilot.cli import check
-from lrpilot.features import NAMES
-from lrpilot.manifest import KEY, Golden
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES
+from lrpilot.policy_file.bundle import DEFAULT, MAX_BYTES
+from lrpilot.policy_file.manifest import KEY, Golden
 from repository import TOP
 
 F = len(NAMES)

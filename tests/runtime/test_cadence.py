@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.cadence import Cadence, CadenceSpec
 
 steps = st.one_of(st.integers(1, 300), st.integers(1, 10_000_000))
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lrpilot.caution import (
+from lrpilot.decisions.caution import (
     BELOW_EDGE,
     CLEAR,
     LOWEST,
@@ -20,7 +20,7 @@ from lrpilot.caution import (
     Caution,
     confidence,
 )
-from lrpilot.evidence import NORMAL
+from lrpilot.probing.evidence import NORMAL
 
 nan, inf = math.nan, math.inf
 

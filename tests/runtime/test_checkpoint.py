@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import MAKES, N, Training, adam
 

@@ -11,8 +11,8 @@ import lrpilot
 from bundles import MANIFEST, linear, save, write_bundle
 from lrpilot import load_policy
 from lrpilot.cli import TOLERANCE, main
-from lrpilot.features import NAMES
-from lrpilot.manifest import FORMAT, Golden
+from lrpilot.decisions.features import NAMES
+from lrpilot.policy_file.manifest import FORMAT, Golden
 from repository import TOP
 
 FINE = {"weights": {"progress": 1.0, "loss_slope": -0.5}}
@@ -126,7 +126,7 @@ def test_a_closed_pipe_ends_it_quietly(command):
 
 def test_no_heavy_library_is_loaded():
     code = (
-        "import sys, lrpilot, lrpilot.cli, lrpilot.registry; "
+        "import sys, lrpilot, lrpilot.cli, lrpilot.policy_file.registry; "
         "print({'torch', 'mlflow', 'onnx', 'pandas', 'd3rlpy', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

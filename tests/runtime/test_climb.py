@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrpilot.actions import ActionEquation
-from lrpilot.climb import Climb
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.climb import Climb
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.decisions.safety import Situation
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
-from lrpilot.safety import Situation
 
 N = 200
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import N, Training, adam, sgd
 
 BACKENDS = ["eager", "aot_eager"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, SequentialLR
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import N, Training
 

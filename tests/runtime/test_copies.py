@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import N, Training
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

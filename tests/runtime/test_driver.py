@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import N, Training
 

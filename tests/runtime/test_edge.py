@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curves import STEPS, Z, bump, climb
-from lrpilot import probe, probe_curve
-from lrpilot.probe import ACQUITTING, ENOUGH, SEVERAL, TOP, VOTES
+from lrpilot.probing import probe, probe_curve
+from lrpilot.probing.probe import ACQUITTING, ENOUGH, SEVERAL, TOP, VOTES
 from stationary import DRAWS
 
 # Falls by an eightieth from level to level, with a little noise.

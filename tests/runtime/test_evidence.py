@@ -9,9 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.evidence import AGREE, DOUBT, FEWEST, JUDGED, MOST, NORMAL, REFERENCE, WIDTH, Losses, line, rise, scatter
-from lrpilot.guard import GIVEN_BACK
+from lrpilot.decisions.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.guard import GIVEN_BACK
+from lrpilot.probing.evidence import (
+    AGREE,
+    DOUBT,
+    FEWEST,
+    JUDGED,
+    MOST,
+    NORMAL,
+    REFERENCE,
+    WIDTH,
+    Losses,
+    line,
+    rise,
+    scatter,
+)
 from stationary import DRAWS
 
 ONE = np.ones(1, bool)

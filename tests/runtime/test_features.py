@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrpilot import load_policy
-from lrpilot.features import BY_NAME, CLIP, FEATURES, GROUPS, LEAST, NAMES, PROBE_NAMES, VERSION
+from lrpilot.decisions.features import BY_NAME, CLIP, FEATURES, GROUPS, LEAST, NAMES, PROBE_NAMES, VERSION
 from repository import TOP
 
 # In the order of an observation: group, a quantity, the feature that it becomes.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guarded import CALM, EQUATION, LOST, MISSING, Losses, Row, around, high, play, row, watching
-from lrpilot.guard import Guard
+from lrpilot.decisions.guard import Guard
 
 nan, inf = math.nan, math.inf
 SOUND, RISE, RUN = around(2.0), around(12.0), around(100.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from guarded import CALM, EQUATION, LOST, MISSING, START, Losses, around, high, play, row, watching
-from lrpilot.guard import Guard
+from lrpilot.decisions.guard import Guard
 
 nan, inf = math.nan, math.inf
 NEAR = around(6.0, 16)  # before training: 4 above the best time, so that half of the gain is less than the line allows

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.guards.injected import PAGE, RESULTS, render
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.explain import EVENTS
+from lrpilot.policy_file.bundle import Bundle
+from lrpilot.reports.explain import EVENTS
 from lrpilot.torch import PilotLR
 
 STEPS = 640

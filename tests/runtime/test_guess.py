@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bundles import write_bundle
-from lrpilot.actions import reference
-from lrpilot.bundle import Bundle
-from lrpilot.guess import RANGE, GuessSpec
+from lrpilot.decisions.actions import reference
+from lrpilot.decisions.guess import RANGE, GuessSpec
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import Training
 

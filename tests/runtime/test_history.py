@@ -13,13 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot import guard
-from lrpilot.climb import Climb
-from lrpilot.explain import EVENTS, findings, say
-from lrpilot.features import BY_NAME, CLIP, FEATURES, NAMES
-from lrpilot.history import METRICS, Decision, History
-from lrpilot.observer import Observer
-from lrpilot.telemetry import INTERVAL
+from lrpilot.decisions import guard
+from lrpilot.decisions.climb import Climb
+from lrpilot.decisions.features import BY_NAME, CLIP, FEATURES, NAMES
+from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.telemetry import INTERVAL
+from lrpilot.reports.explain import EVENTS, findings, say
+from lrpilot.reports.history import METRICS, Decision, History
 from recorded_training import STEPS, training
 
 pytestmark = pytest.mark.filterwarnings("ignore:PilotLR. step.. got no loss")

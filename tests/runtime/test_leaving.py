@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.guard import GuardError
+from lrpilot.decisions.guard import GuardError
+from lrpilot.policy_file.bundle import Bundle
 from user_training import MAKES, N, Training
 
 AT = 9  # steps of the probe, of 16 at most; it has moved the weights, and not ended

@@ -25,7 +25,7 @@ from lightning_training import (
     probe_losses,
     trainer,
 )
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 pytestmark = IGNORED

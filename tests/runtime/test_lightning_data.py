@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 import lightning_two
 from lightning_training import BATCHES, EPOCHS, IGNORED, Batches, Module, fit
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from processes import in_two_processes
 
 pytestmark = [

@@ -14,8 +14,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 
 from lightning_training import BATCHES, IGNORED, Batches, Module, N, fit, trainer
-from lrpilot.bundle import Bundle
 from lrpilot.integrations.lightning import PilotCallback
+from lrpilot.policy_file.bundle import Bundle
 
 pytestmark = IGNORED
 

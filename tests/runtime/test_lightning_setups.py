@@ -29,8 +29,8 @@ from lightning_training import (
     fit,
     trainer,
 )
-from lrpilot.bundle import Bundle
 from lrpilot.integrations.lightning import PilotCallback
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from repository import TOP
 

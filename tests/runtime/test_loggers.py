@@ -9,8 +9,8 @@ import numpy as np
 import pandas
 import pytest
 
-from lrpilot.history import METRICS, History
 from lrpilot.integrations import loggers
+from lrpilot.reports.history import METRICS, History
 from recorded_training import training
 
 pytestmark = pytest.mark.filterwarnings("ignore:PilotLR. step.. got no loss")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrpilot.bundle import Bundle
-from lrpilot.losses import MICRO_BATCHES, LossBuffer, inside
+from lrpilot.loop.losses import MICRO_BATCHES, LossBuffer, inside
+from lrpilot.policy_file.bundle import Bundle
 from user_training import N, Training
 
 WINDOW = torch.tensor([7.0, 8.0])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import Training
 
 STEPS = 200

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curves import STEPS, Z, bump, ends
-from lrpilot import probe_curve, telemetry
-from lrpilot.features import CLIP, FEATURES, GROUPS, NAMES
-from lrpilot.observer import MEMORY, STATE, Observer
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.features import CLIP, FEATURES, GROUPS, NAMES
+from lrpilot.decisions.observer import MEMORY, STATE, Observer
+from lrpilot.probing import probe_curve
 
 LG, nan, inf = math.log10, math.nan, math.inf
 ONE = np.ones(1, bool)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from bundles import graph_hash, linear, with_nodes
-from lrpilot import onnxfile
+from lrpilot.policy_file import onnxfile
 
 PLAIN = linear(np.ones((4, 1), np.float32))
 BYTES = PLAIN.SerializeToString(deterministic=True)

@@ -19,7 +19,7 @@ import transformers
 from torch import nn
 
 import lrpilot
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 Make = Callable[[list[nn.Parameter]], torch.optim.Optimizer]

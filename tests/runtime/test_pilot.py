@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrpilot import telemetry
-from lrpilot.cadence import CadenceSpec
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.cadence import CadenceSpec
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 
 
 def quadratic(pilot: Pilot, answer: Any, n: int, at: int = 0, stop: int | None = None, state: Any = None) -> list:

@@ -22,7 +22,7 @@ from torch.utils.data import (
 )  # fmt: skip
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 
 

@@ -13,9 +13,9 @@ import pytest
 from matplotlib import pyplot
 
 from lrpilot import load_policy
-from lrpilot.explain import is_alarm
-from lrpilot.history import History
-from lrpilot.plot import draw
+from lrpilot.reports.explain import is_alarm
+from lrpilot.reports.history import History
+from lrpilot.reports.plot import draw
 from recorded_training import STEPS, training
 
 pytestmark = pytest.mark.filterwarnings("ignore:PilotLR. step.. got no loss")

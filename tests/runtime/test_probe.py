@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curves import STEPS, Z, bump, climb, ends
-from lrpilot import evidence, probe, probe_curve
-from lrpilot.broken_losses import WILD
+from lrpilot.probing import evidence, probe, probe_curve
+from lrpilot.probing.broken_losses import WILD
 
 
 def test_levels_and_memory_of_the_average_by_hand() -> None:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from lrpilot.bundle import Bundle
+from lrpilot.policy_file.bundle import Bundle
 from user_training import Training
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.optimizers import kind_of
+from lrpilot.loop.optimizers import kind_of
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import N, Training
 

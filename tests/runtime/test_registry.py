@@ -14,8 +14,9 @@ import pytest
 from werkzeug.serving import make_server
 
 from bundles import write_bundle
-from lrpilot import BundleError, load_policy, policy_cache
-from lrpilot.registry import PATIENCE, resolve
+from lrpilot import BundleError, load_policy
+from lrpilot.policy_file import policy_cache
+from lrpilot.policy_file.registry import PATIENCE, resolve
 from pipeline import tracking
 from pipeline.paths import Paths
 from repository import TOP

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle
-from lrpilot.features import BY_NAME, NAMES
-from lrpilot.guard import GuardError
-from lrpilot.history import Decision
-from lrpilot.restart import FURTHER, WATCHED, Restart
+from lrpilot.decisions.features import BY_NAME, NAMES
+from lrpilot.decisions.guard import GuardError
+from lrpilot.decisions.restart import FURTHER, WATCHED, Restart
+from lrpilot.policy_file.bundle import Bundle
+from lrpilot.reports.history import Decision
 from user_training import Training
 
 STEPS = 300

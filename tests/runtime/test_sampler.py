@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from lrpilot import telemetry
-from lrpilot.sampler import Sampler
+from lrpilot.decisions import telemetry
+from lrpilot.loop.sampler import Sampler
 
 
 def test_sampler_gathers_the_sketchs_coordinates() -> None:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import lrpilot
-from lrpilot.bundle import Bundle
-from lrpilot.probe import Probes
-from lrpilot.suggestion import Suggestion, suggestion, wants_another
+from lrpilot.policy_file.bundle import Bundle
+from lrpilot.probing.probe import Probes
+from lrpilot.range_test.suggestion import Suggestion, suggestion, wants_another
 from lrpilot.torch import PilotLR
 from repository import TOP
 

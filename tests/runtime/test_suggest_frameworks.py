@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 import lrpilot
 from lightning_training import IGNORED
 from lrpilot.integrations import lightning, transformers
-from lrpilot.suggestion import Suggestion
+from lrpilot.range_test.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 from trainer_training import make, tiny_bert
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lrpilot import telemetry
-from lrpilot.telemetry import INTERVAL, SKETCH, WHOLE, Sketch, sketch_coordinates, summarise_losses
+from lrpilot.decisions import telemetry
+from lrpilot.decisions.telemetry import INTERVAL, SKETCH, WHOLE, Sketch, sketch_coordinates, summarise_losses
 
 nan, inf = math.nan, math.inf
 RAMP = np.arange(1.0, 11.0)[:, None]  # ten losses of one run

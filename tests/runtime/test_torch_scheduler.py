@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from bundles import write_bundle
-from lrpilot.actions import ActionEquation
-from lrpilot.bundle import Bundle
-from lrpilot.guard import GuardError
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.guard import GuardError
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from user_training import N, Training
 

@@ -12,9 +12,9 @@ import torch
 from transformers import Trainer
 
 from bundles import write_bundle
-from lrpilot.bundle import Bundle, BundleError
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from lrpilot.integrations.transformers import PilotCallback, create_pilot
+from lrpilot.policy_file.bundle import Bundle, BundleError
 from lrpilot.torch import PilotLR
 from repository import TOP
 from trainer_training import N, examples, make, tiny_bert

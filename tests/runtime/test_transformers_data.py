@@ -11,8 +11,8 @@ from torch.utils.data import IterableDataset, WeightedRandomSampler
 from transformers import Trainer, TrainingArguments
 
 import trainer_training
-from lrpilot.bundle import Bundle
 from lrpilot.integrations.transformers import PilotCallback, create_pilot
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from processes import in_two_processes
 from trainer_training import SET_UP, examples, make, tiny_bert

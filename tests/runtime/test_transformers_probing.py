@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 
-from lrpilot.bundle import Bundle
 from lrpilot.integrations.transformers import PilotCallback, create_pilot
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from trainer_training import N, make, tiny_bert
 

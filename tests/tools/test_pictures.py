@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lrpilot.history import METRICS
+from lrpilot.reports.history import METRICS
 from repository import TOP
 
 IMAGES = TOP / "docs/images"

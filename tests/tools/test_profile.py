@@ -9,8 +9,8 @@ import pytest
 import yaml
 from dvc.scm import Git
 
-from experiments.original import plan_config as original
-from experiments.original import plan_paths as original_paths
+from experiments.original.plan import config as original
+from experiments.original.plan import paths as original_paths
 from pipeline.config import load, overlay, read
 from pipeline.paths import ARTEFACTS, Artefact
 from pipeline.schema import ConfigError

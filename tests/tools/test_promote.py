@@ -9,7 +9,7 @@ import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from pipeline.paths import Paths
 from repository import TOP
 from tools.promote import promote

@@ -35,7 +35,11 @@ def test_the_menu_has_every_page_once() -> None:
         ("a.md", "[text](../README.md)", f"[text]({URL}/blob/main/README.md)"),
         ("a.md", "[text](../README.md#limits), more", f"[text]({URL}/blob/main/README.md#limits), more"),
         ("a.md", "[text](../examples) [b](b.md)", f"[text]({URL}/tree/main/examples) [b](b.md)"),
-        ("a.md", "[`x`](../runtime/lrpilot/features.py)", f"[`x`]({URL}/blob/main/runtime/lrpilot/features.py)"),
+        (
+            "a.md",
+            "[`x`](../runtime/lrpilot/decisions/features.py)",
+            f"[`x`]({URL}/blob/main/runtime/lrpilot/decisions/features.py)",
+        ),
         ("a.md", "[text](b.md#part), ![image](images/report.png)", None),
         ("a.md", "[text](https://example.org/../README.md) and ../README.md", None),
         ("a.md", "[text](../docs/policy.md)", None),

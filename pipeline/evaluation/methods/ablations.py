@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lrpilot.features import GROUPS, NAMES
-from lrpilot.protocol import Policy
+from lrpilot.decisions.features import GROUPS, NAMES
+from lrpilot.decisions.protocol import Policy
 from policy.observations import mask
 
 FIRST = NAMES.index("first")

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from lrpilot import load_policy
-from lrpilot.protocol import Policy
+from lrpilot.decisions.protocol import Policy
 from pipeline.evaluation.methods.ablations import ABLATIONS
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.methods.policies import policy_content, side_by_side

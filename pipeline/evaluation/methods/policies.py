@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from lrpilot import load_policy
-from lrpilot.protocol import Policy
+from lrpilot.decisions.protocol import Policy
 
 
 @cache

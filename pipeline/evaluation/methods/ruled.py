@@ -9,9 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES, PROBE_NAMES
-from lrpilot.protocol import Policy, Protocol
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES, PROBE_NAMES
+from lrpilot.decisions.protocol import Policy, Protocol
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.methods.policies import side_by_side
 from pipeline.simulation.recorder import Recording

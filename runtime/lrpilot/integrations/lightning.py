@@ -31,11 +31,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrpilot import range_test
 from lrpilot.integrations.loaders import epoch_of
-from lrpilot.losses import inside
-from lrpilot.plan import steps_of_epoch
-from lrpilot.suggestion import Suggestion
+from lrpilot.loop.losses import inside
+from lrpilot.loop.plan import steps_of_epoch
+from lrpilot.range_test.run import run
+from lrpilot.range_test.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 
 
@@ -310,5 +310,5 @@ class _RangeTest(Callback):
             module.configure_gradient_clipping(optimizer, held.gradient_clip_val, held.gradient_clip_algorithm)
 
         optimizer.register_step_pre_hook(clip)
-        self.suggestion = range_test.suggest(optimizer, loader, loss_fn, model=pl_module, steps=self.steps)
+        self.suggestion = run.suggest(optimizer, loader, loss_fn, model=pl_module, steps=self.steps)
         raise _TunerExitException  # as Lightning's own LearningRateFinder leaves a fit

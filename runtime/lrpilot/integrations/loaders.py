@@ -14,7 +14,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from lrpilot.plan import LoaderSize, size
+from lrpilot.loop.plan import LoaderSize, size
 
 
 def epoch_of(loader: Any, batches: float, processes: int) -> LoaderSize | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from lrpilot.history import METRICS
+from lrpilot.reports.history import METRICS
 
 Log = Callable[[dict[str, float], int], Any]
 

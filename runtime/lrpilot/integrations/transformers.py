@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from lrpilot import range_test
-from lrpilot.bundle import Bundle, load_policy
-from lrpilot.explain import counted
-from lrpilot.optimizers import unwrapped
-from lrpilot.plan import plan
-from lrpilot.suggestion import Suggestion
+from lrpilot.loop.optimizers import unwrapped
+from lrpilot.loop.plan import plan
+from lrpilot.policy_file.bundle import Bundle, load_policy
+from lrpilot.range_test.run import run
+from lrpilot.range_test.suggestion import Suggestion
+from lrpilot.text import counted
 from lrpilot.torch import PilotLR
 
 IGNORED = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio")  # warmup_ratio is version 4's
@@ -112,7 +112,7 @@ def suggest(trainer: Trainer, *, steps: int = 100) -> Suggestion:
     optimizer = unwrapped(held.create_optimizer())
     clipping = optimizer.register_step_pre_hook(clip) if args.max_grad_norm else None
     try:
-        return range_test.suggest(optimizer, held.get_train_dataloader(), loss_fn, model=model, steps=steps)
+        return run.suggest(optimizer, held.get_train_dataloader(), loss_fn, model=model, steps=steps)
     finally:
         held.optimizer = own
         if clipping is not None:

@@ -124,7 +124,11 @@ def test_keys_are_text_that_tells_all_trainings_apart() -> None:
 
 def test_only_pilots_depend_on_lrpilot_and_its_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(name.startswith("lrpilot") for name in code_hash.closure(*CODE, unused=("lrpilot",)))
-    assert {"lrpilot.guard", "lrpilot.restart", "lrpilot.integrations.lightning"} < code_hash.closure(*CODE)
+    assert {
+        "lrpilot.decisions.guard",
+        "lrpilot.decisions.restart",
+        "lrpilot.integrations.lightning",
+    } < code_hash.closure(*CODE)
     jobs = [Job("64 steps", 0, method) for method in METHODS]
     before = [key(job) for job in jobs]
     monkeypatch.setattr(module, "policy", lambda: "another")

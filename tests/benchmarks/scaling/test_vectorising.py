@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.scaling import training_loops, vectorising
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 from quick import quick
 from tiny import world
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from experiments.original import epoch_agents, epochs
-from experiments.original.epoch_policy import EpochPolicy
-from experiments.original.epochs import FEATURES, Telemetry
+from experiments.original.agents import epoch_agents, epochs
+from experiments.original.agents.epoch_policy import EpochPolicy
+from experiments.original.agents.epochs import FEATURES, Telemetry
 from policy.agents import Settings
 
 NOW = Telemetry(progress=0.5, lr=1e-3, grad_norm=10.0, train_loss=0.1, val_loss=1.0, val_error=0.25)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.original import page, summary
-from experiments.original.plan_paths import OriginalPaths
+from experiments.original.pages import page, summary
+from experiments.original.plan.paths import OriginalPaths
 from original_roots import result
 from pipeline.reporting import markdown
 from repository import TOP

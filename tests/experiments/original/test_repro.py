@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from clones import repro, sh
-from experiments.original import plan_tables, summary
-from experiments.original.catalogue import MODELS, PILOTS, SCHEDULERS, SETS
-from experiments.original.epoch_policy import EpochPolicy
-from experiments.original.estimate import words
-from experiments.original.plan_config import load
-from experiments.original.plan_paths import ARTEFACTS, OriginalPaths
+from experiments.original.agents.epoch_policy import EpochPolicy
+from experiments.original.pages import plan_tables, summary
+from experiments.original.plan.catalogue import MODELS, PILOTS, SCHEDULERS, SETS
+from experiments.original.plan.config import load
+from experiments.original.plan.paths import ARTEFACTS, OriginalPaths
+from experiments.original.trainings.estimate import words
 from original_roots import result
 from pipeline.config import read
 from pipeline.tracking import open_store

@@ -17,9 +17,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from experiments.original import hub, sets
-from experiments.original.catalogue import PRETRAINED, PRETRAINED_REVISION, SETS
+from experiments.original.plan.catalogue import PRETRAINED, PRETRAINED_REVISION, SETS
 from experiments.original.prepare import lay_out
+from experiments.original.sources import hub, sets
 from hub_server import serving
 from original_roots import laid_out, mirror, root
 from pipeline.schema import ConfigError
@@ -71,7 +71,7 @@ def test_glues_test_split_has_no_labels_and_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_mirrors_are_the_same_bytes(copy: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.original.mirror", str(tmp_path / "again"), "--train", "96"]
+    command = [sys.executable, "-m", "experiments.original.sources.mirror", str(tmp_path / "again"), "--train", "96"]
     sizes = ["--test", "32", "--vocabulary", "300", "--hidden", "8"]
     subprocess.run([*command, *sizes], cwd=TOP, env=ENVIRONMENT, check=True)
     first, second = (
@@ -199,7 +199,7 @@ def test_too_few_examples(tmp_path: Path) -> None:
 FROM_THE_HUB = """
 from pathlib import Path
 from experiments.original import hub
-from experiments.original.catalogue import SETS
+from experiments.original.plan.catalogue import SETS
 for name, known in SETS.items():
     for split in ("train", known.test):
         inputs, labels = hub.split(name, split, None, Path("unused"))

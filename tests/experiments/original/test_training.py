@@ -18,17 +18,17 @@ import pytest
 import torch
 from torchvision.models import resnet18, vgg16_bn
 
-from experiments.original import epoch_agents, epochs
-from experiments.original.catalogue import MODELS, PILOTS, SETS
-from experiments.original.cells import cells
-from experiments.original.checkpoints import TooLargeError, train
-from experiments.original.loop import Loop
-from experiments.original.models import build
-from experiments.original.plan_config import ModelsConfig, Original, Setting
-from experiments.original.plan_paths import OriginalPaths
-from experiments.original.result_files import compute
-from experiments.original.sets import About
-from experiments.original.training import Training
+from experiments.original.agents import epoch_agents, epochs
+from experiments.original.plan.catalogue import MODELS, PILOTS, SETS
+from experiments.original.plan.config import ModelsConfig, Original, Setting
+from experiments.original.plan.paths import OriginalPaths
+from experiments.original.sources.sets import About
+from experiments.original.trainings.cells import cells
+from experiments.original.trainings.checkpoints import TooLargeError, train
+from experiments.original.trainings.loop import Loop
+from experiments.original.trainings.models import build
+from experiments.original.trainings.result_files import compute
+from experiments.original.trainings.training import Training
 from original_roots import laid_out, pair
 from pipeline.schema import ConfigError
 from pipeline.simulation.schedules import multipliers

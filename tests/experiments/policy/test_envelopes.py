@@ -7,8 +7,8 @@ import pytest
 
 from experiments.policy.envelope_trainings import ENVELOPES, OFF, envelope
 from experiments.policy.envelopes import render
-from lrpilot.actions import ActionEquation
-from lrpilot.climb import Climb
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.climb import Climb
 from quick import quick
 
 

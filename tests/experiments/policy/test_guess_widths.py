@@ -5,8 +5,8 @@ import pytest
 
 from experiments.policy.guess_widths import OFF, SPECS, best, figures, render, revised
 from experiments.policy.held_levels import Held
-from lrpilot.features import NAMES
-from lrpilot.guess import GuessSpec
+from lrpilot.decisions.features import NAMES
+from lrpilot.decisions.guess import GuessSpec
 
 
 def task(best: float, named: float) -> Held:

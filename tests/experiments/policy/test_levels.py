@@ -10,8 +10,8 @@ from experiments.policy.candidates import GROUPS
 from experiments.policy.held_levels import Held, read
 from experiments.policy.levels import EVERYTHING, NAMED, TOLD, UNTOLD, curve, figures, learned, render, rules, same
 from experiments.policy.trees import FOLDS
-from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES
 from pipeline.reporting import verdict
 from policy import mdp, trajectories
 from policy.observations import TaskRecording

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.policy import predict_end
 from experiments.policy.predict_end import AT, FIRST, INPUTS, MEMORY, Past, errors, figures, read, render
-from lrpilot.features import GROUPS, NAMES
+from lrpilot.decisions.features import GROUPS, NAMES
 from policy import mdp
 from tiny import held_runs
 

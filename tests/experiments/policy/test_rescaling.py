@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.policy.rescaling import rescale
-from lrpilot.actions import ActionEquation
-from lrpilot.features import NAMES
-from lrpilot.probe_curve import HIGH
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES
+from lrpilot.probing.probe_curve import HIGH
 from pipeline.simulation.recording import Spec, record
 from policy import mdp, trajectories
 from policy.observations import TaskRecording, observations

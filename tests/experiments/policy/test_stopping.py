@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from experiments.policy.stopping import VARIANTS, best, held, measure, of_critics, render
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from pipeline.config import load
 from policy import agents, mdp, trajectories
 from policy.buffer import GRID

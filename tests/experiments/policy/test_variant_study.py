@@ -16,7 +16,7 @@ from experiments.policy.variant_policies import agents_of, policies_of
 from experiments.policy.variant_study import figures, methods, render
 from experiments.policy.variants import EXPERIMENTS, PLAIN, Experiment, of_runs
 from lrpilot import load_policy
-from lrpilot.features import NAMES
+from lrpilot.decisions.features import NAMES
 from pipeline import collect
 from pipeline.config import load
 from pipeline.evaluation.splits import tasks

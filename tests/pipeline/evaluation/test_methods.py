@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bundles import FALLING, write_bundle
-from lrpilot.actions import ActionEquation
+from lrpilot.decisions.actions import ActionEquation
 from lrpilot.pilot import Pilot
 from pipeline.evaluation.methods.ablations import ABLATIONS
 from pipeline.evaluation.methods.learned import Learned

@@ -7,8 +7,8 @@ import pytest
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.actions import ActionEquation, reference
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.actions import ActionEquation, reference
+from lrpilot.decisions.protocol import Protocol
 from pipeline.behaviours import HOLD, POLICY
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.recorder import Recording

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bundles import write_bundle
 from lrpilot import load_policy
-from lrpilot.cadence import Cadence, CadenceSpec
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.protocol import Protocol
 from pipeline.simulation.branching import NEVER, SMALLEST, Branches, Groups, departures
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.recording import Spec, record

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lrpilot.actions import reference
-from lrpilot.probe_curve import LOW, levels
-from lrpilot.protocol import Protocol
+from lrpilot.decisions.actions import reference
+from lrpilot.decisions.protocol import Protocol
+from lrpilot.probing.probe_curve import LOW, levels
 from pipeline.simulation.simulate import hold_level, simulate
 from pipeline.workloads.base import Data, Workload
 

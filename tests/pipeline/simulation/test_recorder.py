@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 from pipeline.evaluation import loops
 from pipeline.evaluation.loop_driver import of_scheduler
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import BestCheckpoint, Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 from tiny import world
 
 N, SEEDS, VAL_EXAMPLES = 120, (0, 3), 40

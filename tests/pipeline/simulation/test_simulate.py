@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import simulate
 from pipeline.workloads.base import Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 from tiny import world
 
 SEEDS = [0, 1, 2, 3]
@@ -56,7 +56,7 @@ def test_diverged_runs_are_left_out_and_the_others_recorded_the_same(
 
     record = recorded()
     assert record.alive.tolist() == (~WILD).tolist()
-    monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
+    monkeypatch.setattr("pipeline.workloads.training.population.RETIRED", 2.0)
     whole = recorded()
     assert whole.alive.tolist() == (~WILD).tolist()
     for mine, wanted in zip(members(record, ~WILD), members(whole, ~WILD), strict=True):
@@ -99,7 +99,7 @@ def test_diverged_runs_of_given_rates_are_left_out(
 ) -> None:
     rates = np.where(WILD, 1e3, 1e-3) * np.ones((workload.n_steps, 1))
     record = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
-    monkeypatch.setattr("pipeline.workloads.population.RETIRED", 2.0)
+    monkeypatch.setattr("pipeline.workloads.training.population.RETIRED", 2.0)
     whole = follow(workload, SEEDS, rates, milestones=(10, 300), device=device)
     for mine, wanted in ((record.curve, whole.curve), (record.test_loss, whole.test_loss)):
         assert mine is not None and wanted is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrpilot.telemetry import Sketch
+from lrpilot.decisions.telemetry import Sketch
 from pipeline.simulation.trail import Trail
 
 STEPS = [  # gradient, weights after the step, and what is said of it

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bundles import write_bundle
-from lrpilot.actions import ActionEquation
-from lrpilot.bundle import Bundle
-from lrpilot.features import NAMES
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.features import NAMES
 from lrpilot.pilot import Pilot
+from lrpilot.policy_file.bundle import Bundle
 from lrpilot.torch import PilotLR
 from pipeline.simulation.simulate import follow_policy, simulate
 from pipeline.workloads.base import Data, Workload

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from lrpilot.actions import ActionEquation
-from lrpilot.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.actions import ActionEquation
+from lrpilot.decisions.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from lrpilot.protocol import Protocol
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.simulate import Act, Kin, simulate
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
-from pipeline.workloads.update_rules import _RULES
+from pipeline.workloads.training.update_rules import _RULES
 from tiny import world
 
 N, AT = 80, 12  # steps, decision at which twins depart

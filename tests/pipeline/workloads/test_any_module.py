@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.workloads import plain
 from pipeline.workloads.base import TEXTBOOK, Data, Workload
-from pipeline.workloads.engines import OneByOne, Vectorised
-from pipeline.workloads.layout import snapshot
-from pipeline.workloads.population import Population
-from pipeline.workloads.update_rules import torch_optimizer
+from pipeline.workloads.training import single_run
+from pipeline.workloads.training.engines import OneByOne, Vectorised
+from pipeline.workloads.training.layout import snapshot
+from pipeline.workloads.training.population import Population
+from pipeline.workloads.training.update_rules import torch_optimizer
 from tiny import world
 
 STEPS = 40
@@ -133,12 +133,12 @@ def plain_run(workload: Workload, seed: int, rates: np.ndarray) -> tuple[np.ndar
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch_optimizer(params, workload, 1.0)
     batches = torch.from_numpy(workload.batches(seed))
-    draws = plain.count_draws(model, workload.train.x[batches[0]])
+    draws = single_run.count_draws(model, workload.train.x[batches[0]])
     losses = []
     for step, lr in enumerate(rates):
         optimizer.param_groups[0]["lr"] = float(lr)
-        x, y = plain.batch(workload, workload.train, batches[step], seed, step)
-        loss = plain.training_loss(workload, model, x, y, seed, step, draws)
+        x, y = single_run.batch(workload, workload.train, batches[step], seed, step)
+        loss = single_run.training_loss(workload, model, x, y, seed, step, draws)
         optimizer.zero_grad()
         loss.backward()
         if workload.clip is not None:

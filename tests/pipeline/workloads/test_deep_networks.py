@@ -11,8 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, stack_module_state, vmap
 
-from pipeline.workloads.deep_convnets import NORMS, Autoencoder, Denoiser, PlainNet, ResidualNet, UNet
-from pipeline.workloads.deep_networks import DeepRecurrent, Encoder, LanguageModel, TabularNet, VisionTransformer
+from pipeline.workloads.networks.deep_convnets import NORMS, Autoencoder, Denoiser, PlainNet, ResidualNet, UNet
+from pipeline.workloads.networks.deep_networks import (
+    DeepRecurrent,
+    Encoder,
+    LanguageModel,
+    TabularNet,
+    VisionTransformer,
+)
 
 IMAGE, SIGNAL = (2, 8, 8), (1, 16)
 NETS: list[tuple[str, Callable[[], nn.Module], tuple[int, ...] | int, tuple[int, ...]]] = [

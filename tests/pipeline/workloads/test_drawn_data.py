@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.workloads import grammars
-from pipeline.workloads.augmentation import moved
+from pipeline.workloads.building.augmentation import moved
+from pipeline.workloads.datasets import grammars
+from pipeline.workloads.datasets.images import KINDS, draw_images, polygons
+from pipeline.workloads.datasets.mixed_tables import draw_table
+from pipeline.workloads.datasets.simulations import heat, motion, spring_tracks, springs
 from pipeline.workloads.families import family
-from pipeline.workloads.images import KINDS, draw_images, polygons
-from pipeline.workloads.language_families import SMALLEST
-from pipeline.workloads.mixed_tables import draw_table
-from pipeline.workloads.simulations import heat, motion, spring_tracks, springs
+from pipeline.workloads.recorded.languages import SMALLEST
 
 RNG = np.random.default_rng
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.workloads import lengthy, recipes
 from pipeline.workloads.base import Data, Workload
+from pipeline.workloads.building import recipes
+from pipeline.workloads.building.sampling import EPOCHS, STEPS
 from pipeline.workloads.families import FAMILIES, family, names
-from pipeline.workloads.population import Population
-from pipeline.workloads.sampling import EPOCHS, STEPS
+from pipeline.workloads.recorded import long_trainings
+from pipeline.workloads.training.population import Population
 from repository import TOP
 
 SEEDS = (0, 1, 2)
@@ -48,7 +49,7 @@ def test_same_seed_same_workload(name):
 def test_parts_are_sound(name, seed):
     w = draw(name, seed)
     assert w.family == name
-    fewest, most = lengthy.STEPS if w.family.startswith("long_") else STEPS
+    fewest, most = long_trainings.STEPS if w.family.startswith("long_") else STEPS
     assert fewest <= w.n_steps <= most
     assert w.weight_decay >= 0
     if FAMILIES[name].split != "train" and FAMILIES[name].frozen is None:

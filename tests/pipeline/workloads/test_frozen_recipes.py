@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from pipeline.workloads.base import Workload
+from pipeline.workloads.benchmark.recipes import N_TEST, N_VAL, examples, next_tokens, noised, shifted
 from pipeline.workloads.families import FAMILIES
-from pipeline.workloads.frozen_recipes import N_TEST, N_VAL, examples, next_tokens, noised, shifted
 from repository import TOP
 
 PAGE = TOP / "docs" / "workloads_benchmark.md"

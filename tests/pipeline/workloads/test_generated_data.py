@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.workloads import heldout_data as heldout
-from pipeline.workloads import selection_data as selection
+from pipeline.workloads.heldout import data as heldout
+from pipeline.workloads.selection import data as selection
 
 Rng = np.random.Generator
 MAKERS: dict[str, tuple[Callable[[Rng], tuple[np.ndarray, ...]], list[tuple[int, ...]]]] = {

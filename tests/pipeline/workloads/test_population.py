@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.population import Population
+from pipeline.workloads.training.population import Population
 from tiny import world
 
 STEPS = 200
@@ -93,7 +93,7 @@ def test_restored_members_start_afresh_and_the_others_go_on(optimizer: str) -> N
 @pytest.mark.parametrize("evaluated", [1, 60, 2**14])
 def test_score_equals_a_plain_forward(limit: int | None, evaluated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one chunk, in several of unequal size, and where a chunk has room for no example of every member."""
-    monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
+    monkeypatch.setattr("pipeline.workloads.training.population.EVALUATED", evaluated)
     workload = world()
     loss, error = Population(workload, [3, 8]).score(workload.val, limit)
     assert loss.dtype == error.dtype == np.float64 and loss.shape == error.shape == (2,)
@@ -118,8 +118,8 @@ def test_an_evaluation_holds_no_more_member_examples_than_allowed(
 ) -> None:
     """Of four members at once."""
     if evaluated:
-        monkeypatch.setattr("pipeline.workloads.population.EVALUATED", evaluated)
-    monkeypatch.setattr("pipeline.workloads.engines.Replay", lambda fn: fn)
+        monkeypatch.setattr("pipeline.workloads.training.population.EVALUATED", evaluated)
+    monkeypatch.setattr("pipeline.workloads.training.engines.Replay", lambda fn: fn)
     sizes: list[int] = []
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

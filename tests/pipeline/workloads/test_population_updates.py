@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.workloads.base import Data, Workload
-from pipeline.workloads.population import Population
-from pipeline.workloads.state import State
+from pipeline.workloads.training.population import Population
+from pipeline.workloads.training.state import State
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

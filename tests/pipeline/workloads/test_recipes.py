@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.workloads import recipes
 from pipeline.workloads.base import OPTIMIZERS, REGIMES, Data, Regime
-from pipeline.workloads.oddities import ODDITIES, draw_oddity
-from pipeline.workloads.recipes import Sizes, assemble, draw_sizes, draw_stream
-from pipeline.workloads.reinitialised import Reinitialised
-from pipeline.workloads.sampling import Splits, cross_entropy, mean_squared_error
-from pipeline.workloads.training_losses import Scaled, Smoothed, Summed, huber
+from pipeline.workloads.building import recipes
+from pipeline.workloads.building.oddities import ODDITIES, draw_oddity
+from pipeline.workloads.building.recipes import Sizes, assemble, draw_sizes, draw_stream
+from pipeline.workloads.building.reinitialised import Reinitialised
+from pipeline.workloads.building.sampling import Splits, cross_entropy, mean_squared_error
+from pipeline.workloads.building.training_losses import Scaled, Smoothed, Summed, huber
 
 RNG = np.random.default_rng
 OUTPUTS, TARGETS = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]]), torch.tensor([1, 0])  # losses ln 2 and ln 4/3

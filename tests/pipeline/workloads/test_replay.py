@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from pipeline.workloads.families import FAMILIES
-from pipeline.workloads.population import Population
-from pipeline.workloads.replay import Replay
+from pipeline.workloads.training.population import Population
+from pipeline.workloads.training.replay import Replay
 
 Fn = Callable[..., tuple[Tensor, ...]]
 TABLE, OFFSETS = torch.arange(12.0).view(4, 3), torch.arange(3.0)
@@ -89,6 +89,6 @@ def test_families_train_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         return [*losses, *population.score(workload.val, 32)]
 
     replayed = trained()
-    monkeypatch.setattr("pipeline.workloads.engines.Replay", lambda fn: fn)
+    monkeypatch.setattr("pipeline.workloads.training.engines.Replay", lambda fn: fn)
     for mine, wanted in zip(replayed, trained(), strict=True):
         np.testing.assert_array_equal(mine, wanted)

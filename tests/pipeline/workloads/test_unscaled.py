@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.workloads.unscaled import AWAY, DECADES, LARGEST, in_units
+from pipeline.workloads.recorded.unscaled import AWAY, DECADES, LARGEST, in_units
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,0 +1,9 @@
+"""The families that only the evaluation knows, by name: MNIST, the standard library, cars, pixels of photographs, and `data.py`."""
+
+from __future__ import annotations
+
+from pipeline.workloads.base import Family
+from pipeline.workloads.heldout import pictures, sequences, small, small_transfers, texts, transfers
+
+MODULES = (small, texts, small_transfers, pictures, sequences, transfers)
+FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}
