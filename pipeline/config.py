@@ -25,9 +25,7 @@ Positive = Annotated[float, Range(0, open_low=True)]
 NonNegative = Annotated[float, Range(0)]
 Name = Annotated[str, NonEmpty()]
 Device = Annotated[str, OneOf(("cpu", "cuda"))]
-Recorded = Annotated[
-    str, Registered("pipeline.workloads.recorded.families:FAMILIES")
-]  # the other splits are never trained on
+Recorded = Annotated[str, Registered("pipeline.workloads.recorded.families:FAMILIES")]  # no other split
 Family = Annotated[str, Registered("pipeline.workloads.families:FAMILIES")]
 Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY, HOLD))]
 

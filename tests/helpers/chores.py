@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 
 from pipeline.engines import Outcome, engine
-from repository import TOP
+from repository import MODULES
 
 LIMIT = 3.0  # seconds per item
-HERE = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests/helpers")))}
+HERE = {**os.environ, "PYTHONPATH": MODULES}
 
 
 @dataclass(frozen=True)

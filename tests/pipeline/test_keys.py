@@ -114,7 +114,10 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("pipeline/evaluation/self_tuning.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
         ("pipeline/evaluation/trial.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
         ("pipeline/workloads/training/population.py", "RETIRED = 0.25", "RETIRED = 0.5", EVERY_TRAINING),
-        ("pipeline/workloads/recorded/synthetic.py", "\nimport ", "\nX = 1\nimport ", EVERY_TRAINING - {"recorded tabular"}),
+        (
+            "pipeline/workloads/recorded/synthetic.py", "\nimport ", "\nX = 1\nimport ",
+            EVERY_TRAINING - {"recorded tabular"},
+        ),
         ("pipeline/workloads/recorded/tabular.py", "\nFAMILIES", "\nX = 1\nFAMILIES", {"recorded tabular"}),
     ],
 )  # fmt: skip

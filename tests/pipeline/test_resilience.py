@@ -25,7 +25,7 @@ from pipeline.paths import Paths
 from pipeline.simulation.recording import record
 from pipeline.tracking import open_store
 from policy import trajectories
-from repository import TOP
+from repository import MODULES, TOP
 from tiny import write_params
 
 TASKS = 8
@@ -38,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(TOP)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests/helpers"))))
+        patch.setenv("PYTHONPATH", MODULES)
         yield folder
 
 

@@ -2,7 +2,8 @@
 
     python -m experiments.original.pages.page    # writes experiments/results/original.json and its page in docs
 
-`make original` trains, and then calls it. Keys of the file: `pairs`, as `summary.py` beside it computes them, `policy` (the graph that the pilots followed), and where and how long it ran.
+`make original` trains, and then calls it. Keys of the file: `pairs`, as `summary.py` beside it computes them,
+`policy` (the graph that the pilots followed), and where and how long it ran.
 """
 
 from __future__ import annotations

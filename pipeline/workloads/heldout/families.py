@@ -1,4 +1,7 @@
-"""The families that only the evaluation knows, by name: MNIST, the standard library, cars, pixels of photographs, and `data.py`."""
+"""The families that only the evaluation knows, by name.
+
+Their data: MNIST, the standard library, cars, pixels of two photographs, and what `data.py` makes.
+"""
 
 from __future__ import annotations
 

@@ -21,19 +21,7 @@ from pipeline.workloads.recorded import (
 )
 
 MODULES = (
-    tabular,
-    synthetic,
-    vision,
-    overfit,
-    memorised,
-    long_trainings,
-    sequences,
-    bags,
-    finetune,
-    unscaled,
-    tables,
-    pictures,
-    languages,
-    transfers,
-)
+    tabular, synthetic, vision, overfit, memorised, long_trainings, sequences, bags, finetune, unscaled,
+    tables, pictures, languages, transfers,
+)  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}

@@ -5,7 +5,7 @@ device. Each decision of each run has at most one event; where several fit, the 
 
     collapsed             the weights are lost before anything was learned: back to the start, lower
     no_progress           nothing was learned, and the weights are damaged: the same
-    rise_undone           the weights are lost after a rise: back to before it (`lrpilot.decisions.restart` judges these three)
+    rise_undone           the weights are lost after a rise: back to before it (`restart.py` judges these three)
     loss_nonfinite        the loss is nan or inf to the end of the interval: cut the level as far as one decision can
     loss_missing          no loss was reported in the interval: hold the level
     loss_runaway          the loss is above that before training: cut; while it falls: hold

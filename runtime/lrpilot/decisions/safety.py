@@ -1,6 +1,6 @@
 """What stands between a policy's answers and `runs` trainings: caution at first, guards, and a second chance.
 
-`lrpilot.decisions.caution`, `lrpilot.decisions.guard` and `lrpilot.decisions.restart` say what each of them does. Here they meet.
+`caution.py`, `guard.py` and `restart.py` say what each of them does. Here they meet.
 """
 
 from __future__ import annotations

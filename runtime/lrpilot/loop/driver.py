@@ -73,9 +73,7 @@ class Driver:
         self._meter, self._losses = Meter(optimizer), LossBuffer()
         self._accuracy = loss_mistakes.AccuracyWatch()
         self._micro = MicroBatches(parameters(optimizer))
-        self._rollback = RollBack(
-            optimizer, model
-        )  # to before the probe, or before a rise; see lrpilot.decisions.restart
+        self._rollback = RollBack(optimizer, model)  # to before the probe, or before a rise; see restart.py
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
             name = type(optimizer).__name__

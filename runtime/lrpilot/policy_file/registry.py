@@ -1,7 +1,7 @@
 """models:/name@alias and models:/name/3 -> a policy, through MLflow's model registry. Needs mlflow, but not always.
 
-What was resolved once is cached (see `lrpilot.policy_file.policy_cache`), so that a training also starts where the registry cannot
-be reached: a version never changes, so the cached one is the policy; of an alias the latest known one is taken, with a
+What was resolved once is cached (see `policy_cache.py`), so that a training also starts where the registry cannot be
+reached: a version never changes, so the cached one is the policy; of an alias the latest known one is taken, with a
 warning.
 """
 

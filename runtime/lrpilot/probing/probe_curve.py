@@ -1,6 +1,6 @@
 """What the curve of a probe says: its landmarks, and when its loss has risen over its best.
 
-A curve is the loss (runs, probe_steps) of each level of the climb, see `lrpilot.probing.probe`. Before its last step it is nan
+A curve is the loss (runs, probe_steps) of each level of the climb, see `probe.py`. Before its last step it is nan
 where a loss was left out: a gap, over which smoothing and scatter go on as if those steps had not been made.
 """
 

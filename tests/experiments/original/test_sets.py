@@ -23,9 +23,9 @@ from experiments.original.sources import hub, sets
 from hub_server import serving
 from original_roots import laid_out, mirror, root
 from pipeline.schema import ConfigError
-from repository import TOP
+from repository import MODULES, TOP
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TOP, TOP / "runtime", TOP / "tests/helpers")))}
+ENVIRONMENT = os.environ | {"PYTHONPATH": MODULES}
 
 
 @pytest.fixture

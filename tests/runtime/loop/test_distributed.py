@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from repository import TOP
+from repository import MODULES, TOP
 
 LIMIT = 150  # seconds for all scenarios of one worker script
 N, PROBE = 80, 16
@@ -21,8 +21,8 @@ Ranks = dict[str, list[dict[str, Any]]]  # scenario -> what each rank saw
 
 def launch(script: str, folder: Path) -> Ranks:
     """Run both ranks to the end; fails with their output where one errs or hangs."""
-    here = TOP / "tests/helpers"
-    paths = [str(here), str(TOP), str(TOP / "runtime"), os.environ.get("PYTHONPATH", "")]
+    here = TOP / "tests/trainings"
+    paths = [MODULES, os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     logs = [folder / f"{rank}.log" for rank in (0, 1)]
     workers: list[subprocess.Popen[bytes]] = []

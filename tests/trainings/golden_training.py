@@ -6,8 +6,8 @@ A training is on file as its decisions and some of its learning rates, numbers a
 "bits": hashes of everything, which only the same arithmetic gives again. On another kind of processor numbers are
 compared within `CLOSE`. To compare two versions of the code bit for bit there, write the file with the older one first:
 
-    PYTHONPATH=.:tests/helpers python -m golden_training            say what differs from the file
-    PYTHONPATH=.:tests/helpers python -m golden_training --write    write it anew
+    PYTHONPATH=.:tests/trainings python -m golden_training            say what differs from the file
+    PYTHONPATH=.:tests/trainings python -m golden_training --write    write it anew
 """
 
 from __future__ import annotations
