@@ -42,14 +42,14 @@ class BrokenLosses:
     @property
     def any_left_out(self) -> bool:
         """Whether any run has left out a step."""
-        return np.count_nonzero(self.skips) > 0  # of few runs a fraction of the time of any()
+        return bool(np.count_nonzero(self.skips))  # of few runs a fraction of the time of any()
 
     @property
     def undecided(self) -> np.ndarray:
         """(runs,) bool: whose loss broke, and nothing has shown yet whether the rate did it."""
         return self.first_broken >= 0
 
-    def column(self, run: int) -> int:
+    def column(self, run: int | np.intp) -> int:
         """The column at which the loss of an undecided run broke first."""
         return int(self.first_broken[run])
 
