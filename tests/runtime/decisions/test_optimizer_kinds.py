@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS, OWN_STEP, REFERENCES, known
-from pipeline.evaluation.splits import KINDS
 
 # In the order of the table: title, textbook rate, highest rate of a grid, what a pilot takes it for.
 ROWS = {
@@ -28,7 +27,6 @@ def test_the_table_has_these_rows_in_this_order() -> None:
 def test_policies_know_the_kinds_with_a_reference() -> None:
     assert list(REFERENCES.items()) == [("sgd", -1.0), ("adam", -3.0), ("adamw", -3.0)]
     assert known("or") == "SGD, Adam or AdamW"
-    assert KINDS == ("adam", "adamw", "sgd")  # in this order the benchmark's first optimizers rotate
 
 
 @pytest.mark.parametrize("name", [name for name, kind in OPTIMIZERS.items() if kind.classes])
