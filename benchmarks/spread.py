@@ -34,6 +34,7 @@ import pandas as pd
 import torch
 
 from benchmarks import command
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, frozen, grid
@@ -44,7 +45,7 @@ from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.evaluation.splits import KINDS, SPLITS, Task, entry, full, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
-from pipeline.workloads.base import OPTIMIZERS, REGIMES
+from pipeline.workloads.base import REGIMES
 from pipeline.workloads.families import names
 
 OUT, PAGE = Path("benchmarks/results/spread.json"), Path("docs/benchmark.md")

@@ -10,6 +10,7 @@ import pyarrow as pa
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.features import GROUPS, NAMES
 from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.decisions.telemetry import INTERVAL
 from lrpilot.probing import probe_curve
 
@@ -75,7 +76,7 @@ def observations(
         np.where(np.broadcast_to(show, runs), value, np.nan)
         for show, value in ((show_epochs, task.steps_per_epoch), (show_examples, task.examples))
     )
-    observer = Observer(runs, task.n_steps, task.optimizer == "sgd", epochs, examples)
+    observer = Observer(runs, task.n_steps, OPTIMIZERS[task.optimizer].is_sgd, epochs, examples)
     c = {n: column("train_loss" if n == "loss_mean" else n) for n in INTERVAL}
     c["val_loss"] = np.where(show_val, c["val_loss"], np.nan)
     step, level, anchor = (column(n) for n in ("step", "level", "anchor"))

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrpilot.decisions.actions import reference
-from lrpilot.loop.optimizers import KINDS
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.probing import probe_curve
-from pipeline.workloads.base import OPTIMIZERS
 from policy.observations import TaskRecording
 
 MOVED = (0.001, 0.01, 0.1, 1.0)  # shares of the norm of the weights
@@ -47,7 +46,7 @@ def measure(task: TaskRecording, run: int, edge: float) -> dict[str, np.ndarray]
     z = probe_curve.levels(task.probe_loss.shape[1])[:used]
     cosines, moved = (np.array(task.fact(name)[run], float)[:used] for name in ("probe_cos", "probe_moved"))
     loss, gradient = _first(task.probe_loss[run]), _first(task.probe_grad[run])
-    kind = task.optimizer if task.optimizer in KINDS else "adam"
+    kind = OPTIMIZERS[task.optimizer].driven_as
     falls = gradient**2 if kind == "sgd" else gradient * math.sqrt(weights)  # along the gradient, or along its sign
     recipe = [fact(name) for name in ("clipped", "dropout", "batch_norm")]
     return {

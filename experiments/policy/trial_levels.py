@@ -13,7 +13,6 @@ from lrpilot.decisions.actions import reference
 from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task
-from pipeline.simulation.simulate import kind_of
 from pipeline.workloads.base import Workload
 
 OFF = (-0.5, 0.0, 0.5)  # decades from the policy's rate
@@ -37,7 +36,7 @@ def named(workload: Workload, policy: str, seeds: int) -> np.ndarray:
     """The rates (seeds,) that the policy names after its probe, before the envelope."""
     held = Learned("control", "hold", policy, epochs=True, ablation="hold")
     record = Learned.train([held] * seeds, range(seeds), workload, "cpu")
-    return 10.0 ** (reference(kind_of(workload)) + record.levels[0])
+    return 10.0 ** (reference(workload.kind.driven_as) + record.levels[0])
 
 
 def losses(workload: Workload, rates: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:

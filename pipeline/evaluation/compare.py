@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.evaluation import frozen, grid
 from pipeline.evaluation.bench import Bench, with_facts
 from pipeline.evaluation.methods.ablations import ABLATIONS
@@ -20,7 +21,6 @@ from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
 from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.rivals import CALIBRATED
-from pipeline.workloads.base import OPTIMIZERS
 
 BASELINES = ("constant", "step", "exponential", "cosine")  # of the experiment plan: docs/original-experiment.md
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.regrets import start_of
@@ -20,9 +21,7 @@ from pipeline.evaluation.splits import Task
 FIRST = "cosine"  # the schedule that is trained from every rate
 SCHEDULES = ("constant", "step", "exponential", FIRST, "onecycle", "warmup_cosine", "linear", "wsd")
 HALF_DECADES = tuple(float(f"{m}e{e}") for e in range(-5, 2) for m in (1, 3))  # 1e-5, 3e-5, ... 3e1
-HIGHEST = {  # rate of the grid; a textbook grid for SGD reaches further up
-    "adam": 0.3, "adamw": 0.3, "sgd": 10.0, "rmsprop": 0.3, "nadam": 0.3, "adagrad": 3.0, "lion": 0.1,
-}  # fmt: skip
+HIGHEST = {name: kind.highest for name, kind in OPTIMIZERS.items()}  # rate of the grid
 NEAR = 0.1  # regret of the cosine, against its own best, up to which a rate is worth trying with other schedules
 TUNING = 1000  # the first of the seeds that choose
 

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from lrpilot.decisions.optimizer_kinds import ADAM_BETAS
 from pipeline.evaluation.loop_driver import Driver
 from pipeline.workloads.base import Workload
-from pipeline.workloads.training.update_rules import ADAM_BETAS, DECOUPLED
 
 WARM_UP = 0.05  # share of the steps, where a package advises a warm-up
 START, NORMED_START = 1e-6, 1e-4  # DoG's `reps_rel`, and what its authors advise under batch norm
 
 
 def is_sgd(workload: Workload) -> bool:
-    return workload.optimizer == "sgd"
+    return workload.kind.is_sgd
 
 
 def adam_betas(workload: Workload) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
     from prodigyopt import Prodigy
 
     decay: Any = workload.weight_decay  # declared int there
-    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.kind.decoupled))
 
 
 def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -59,7 +59,7 @@ def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
     decay: Any = workload.weight_decay  # declared int there
     if is_sgd(workload):
         return Driver(DAdaptSGD(params, momentum=workload.momentum, weight_decay=decay))
-    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.kind.decoupled))
 
 
 def mechanic(params: list[nn.Parameter], workload: Workload) -> Driver:

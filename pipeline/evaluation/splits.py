@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.families import FAMILIES, family, names
 from pipeline.workloads.training.population import Population
@@ -29,7 +30,8 @@ from pipeline.workloads.training.population import Population
 MANIFEST = Path(__file__).with_name("splits.json")
 SEED = 2
 SPLITS = ("train", "selection", "heldout")
-KINDS = ("adam", "adamw", "sgd")  # optimizers of the families that do not say how many tasks they have
+# Optimizers of the families that do not say how many tasks they have: those that policies know.
+KINDS = tuple(kind.name for kind in OPTIMIZERS.values() if kind.reference is not None)
 POOL = 2  # draws of each of these, of which the shorter training comes first
 SAMPLED = 16  # workloads that a process keeps: some are pre-trained when they are made
 

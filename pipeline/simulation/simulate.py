@@ -13,7 +13,6 @@ import torch
 
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.protocol import Protocol
-from lrpilot.loop.optimizers import KINDS
 from lrpilot.pilot import Pilot
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
 from pipeline.simulation.trail import Trail
@@ -63,7 +62,7 @@ def simulate(
     shown = np.broadcast_to(show_validation, k)
     sizes = np.where(np.broadcast_to(show_epochs, k), [[workload.steps_per_epoch], [len(workload.train)]], np.nan)
     pilot = Pilot(
-        protocol, n, kind_of(workload), runs=k, probed=probed, guards=guards,
+        protocol, n, workload.kind.driven_as, runs=k, probed=probed, guards=guards,
         steps_per_epoch=sizes[0], examples=sizes[1], guess=guess,
     )  # fmt: skip
     if kin is None:
@@ -178,11 +177,6 @@ def simulate(
         record.probe = ProbeRecording(probes.loss, probes.grad_norm, cosines, moved, probes.steps, begin)
     record.anchor = pilot.anchor
     return recorder.finish()
-
-
-def kind_of(workload: Workload) -> str:
-    """The optimizer kind that the pilot takes for the workload's optimizer, as `PilotLR` does."""
-    return workload.optimizer if workload.optimizer in KINDS else "adam"
 
 
 def _numbers(values: Sequence[Any]) -> np.ndarray:

@@ -16,13 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS, OptimizerKind
+
 Regime = Literal["ordinary", "finetuning", "small_noisy", "odd"]
 REGIMES: tuple[Regime, ...] = ("ordinary", "finetuning", "small_noisy", "odd")  # docs/workloads.md
-OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion")
-# What a person would type first: torch's or the paper's default, and the common rate of SGD with momentum.
-TEXTBOOK = {
-    "adam": 1e-3, "adamw": 1e-3, "sgd": 0.1, "rmsprop": 1e-3, "nadam": 1e-3, "adagrad": 1e-2, "lion": 1e-4,
-}  # fmt: skip
 SEQUENCES = 32  # at least, of those that a run is scored on: symbols of one resemble each other
 
 
@@ -55,7 +52,7 @@ class Workload:
         Callable[[Tensor, Tensor], Tensor] | None
     )  # (outputs, targets) -> error rate in [0, 1], shape (); None: no such thing
     baseline_loss: float  # validation loss of the best constant prediction, in the units of `loss`
-    optimizer: str  # one of OPTIMIZERS
+    optimizer: str  # a name in OPTIMIZERS
     batch_size: int
     n_steps: int
     weight_decay: float = 0.0  # decoupled for adamw and lion, else added to the gradient
@@ -67,12 +64,12 @@ class Workload:
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None  # of a batch; may draw from torch's global
     # generator: it is seeded for every run and step
     textbook: tuple[str, float] | None = None  # schedule and highest rate that a person would type; None: cosine
-    # from TEXTBOOK's rate
+    # from the rate of OPTIMIZERS
     start: Mapping[str, Tensor] = field(default_factory=dict)  # of a state_dict, in place of fresh ones (fine-tuning)
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"Workload.optimizer: {self.optimizer!r}, want one of {OPTIMIZERS}")
+            raise ValueError(f"Workload.optimizer: {self.optimizer!r}, want one of {tuple(OPTIMIZERS)}")
         if not 1 <= self.batch_size <= len(self.train):
             raise ValueError(f"Workload.batch_size: {self.batch_size}, want 1..{len(self.train)} (training examples)")
         if self.clip is not None and not self.clip > 0:
@@ -81,7 +78,12 @@ class Workload:
     @property
     def default(self) -> tuple[str, float]:
         """Schedule and highest rate of the textbook default."""
-        return self.textbook or ("cosine", TEXTBOOK[self.optimizer])
+        return self.textbook or ("cosine", self.kind.textbook)
+
+    @property
+    def kind(self) -> OptimizerKind:
+        """What is known of its kind of optimizer."""
+        return OPTIMIZERS[self.optimizer]
 
     @property
     def minimised(self) -> Callable[[Tensor, Tensor], Tensor]:

@@ -26,6 +26,7 @@ from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.features import NAMES
 from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.observer import Observer
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.decisions.protocol import Policy, Protocol
 from lrpilot.decisions.safety import Safety, Situation
 from lrpilot.probing.probe import Probes
@@ -75,7 +76,7 @@ class Pilot:
         with np.errstate(divide="ignore"):
             self._levels = np.log10(self.limits) - self.reference  # lowest and highest
         self.strict, self.guarded, self.logs = strict, guards, logs
-        self.observer = Observer(runs, total_steps, optimizer == "sgd", steps_per_epoch, examples)
+        self.observer = Observer(runs, total_steps, OPTIMIZERS[optimizer].is_sgd, steps_per_epoch, examples)
         self._guess = np.log10(np.full(runs, np.nan if guess is None else guess)) - self.reference  # (runs,) levels
         self.safety = Safety(runs, protocol.action, probed and guards and self.cadence.probe_steps > 0)
         self.step = self.decision = 0  # the coming decision of the common grid; 0 until every probe has ended

@@ -1,16 +1,14 @@
-"""How a feature is added: a row of the table, and the line that computes its quantity."""
+"""How a feature is added: a row of the table, and the line that computes its quantity. Older policies go on working."""
 
 import json
 import math
-import os
-import shutil
-import subprocess
-import sys
 
+import numpy as np
 import pytest
 
-from lrpilot.decisions.features import NAMES
-from repository import TOP
+import copies
+from golden_training import uninterrupted
+from lrpilot.decisions.features import CLIP, NAMES
 
 # Two features, one that changes from decision to decision and one that is constant in a run.
 ROW = """\
@@ -26,22 +24,25 @@ ADDITIONS = (
     ("runtime/lrpilot/decisions/observer.py", '            "loss_slope_4": ', LINE),
     ("runtime/lrpilot/decisions/observer.py", '                "probe_noise": ', CONSTANT_LINE),
 )
-NEEDED = (
-    "runtime/lrpilot",
-    "policy",
-    *(f"pipeline/{name}.py" for name in ("__init__", "behaviours", "config", "paths", "schema")),
-)
 SCRIPT = """
 import json
+import sys
+from pathlib import Path
 import numpy as np
-from lrpilot import probe_curve
-from lrpilot.reports.explain import findings, say
+from golden_training import uninterrupted
+from lrpilot import load_policy
 from lrpilot.decisions.features import GROUPS, NAMES
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.telemetry import INTERVAL
-from pipeline.config import FEATURES
-from policy.observations import BLIND, mask
-from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store
+from lrpilot.probing import probe_curve
+from lrpilot.reports.explain import findings, say
+from pipeline import collect
+from pipeline.config import FEATURES, load
+from policy import trajectories
+from policy.mdp import Reward
+from policy.observations import BLIND, TaskRecording, mask, observations
+from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store, build
+from tiny import write_params
 
 observer = Observer(1, 100, is_sgd=False)
 one = np.ones(1)
@@ -56,16 +57,33 @@ store = Store(
     np.tile(np.arange(len(DECISION), dtype=np.float32), (3, 1)), np.zeros(3), np.zeros(3),
     np.arange(len(DECISION), len(LAYOUT), dtype=np.float32)[None], np.array([0, 3]), np.array([1]),
 )
-view = store.masked(Masks(0.0, 0.0), 0)
-view.variants[:] = 0  # hides nothing
+
+
+def shown(store):
+    view = store.masked(Masks(0.0, 0.0), 0)
+    view.variants[:] = 0  # hides nothing
+    return view
 
 
 def places(view):
     return dict(zip(NAMES, view.observations(*view.rows_of(np.array([0])))[0].astype(int).tolist()))
 
 
+view = shown(store)
 everything, loss, blind = (places(v) for v in (view, view.limited(("loss",)), view.limited(BLIND)))
 new = ("loss_slope_2", "probe_rise")
+
+root, shipped = Path("tiny"), load_policy("default")
+follows = {"schedules": {"policy": 1.0}, "behaviour_policies": [str(shipped.path)]}
+write_params(root, families={"spirals": 1.0}, tasks=1, runs_per_task=2, no_probe_share=0.0, **follows)
+sys.argv = ["collect", "--root", str(root)]
+collect.main()
+(file,) = trajectories.files(root / "data/trajectories")
+task = TaskRecording(trajectories.read(file))
+observed = observations(task, np.ones((task.length, task.runs), bool))[: task.ends[0], 0]
+build([file], Reward(**vars(load(root).reward)), root)
+kept = shown(Store.open(root))
+losses = task.column("train_loss")[: task.ends[0], 0]
 print(json.dumps({
     "names": NAMES, "groups": list(GROUPS), "params": FEATURES,
     "values": [values[name] for name in new],
@@ -77,6 +95,11 @@ print(json.dumps({
     "places": [LAYOUT[everything[name]] for name in new],
     "limited": [loss[new[0]] == everything[new[0]], loss[new[1]] == NOTHING, blind[new[0]] == NOTHING],
     "distinct": len(set(everything.values())) == len(NAMES),
+    "policy": [name in shipped.manifest.features for name in new],
+    "training": uninterrupted("plain"),
+    "losses": losses.tolist(),
+    "recorded": {name: observed[:, NAMES.index(name)].tolist() for name in new},
+    "stored": np.array_equal(kept.observations(*kept.rows_of(np.array([0]))), observed),
 }))
 """
 
@@ -84,24 +107,8 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def derived(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """What a copy of the packages says of the new features, with these lines added and nothing else."""
-    top = tmp_path_factory.mktemp("copy")
-    for name in NEEDED:
-        source, target = TOP / name, top / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "models", "behaviour"))
-        else:
-            shutil.copy(source, target)
-    for file, before, line in ADDITIONS:
-        lines = (top / file).read_text().splitlines()
-        (at,) = (i for i, text in enumerate(lines) if text.startswith(before))
-        (top / file).write_text("\n".join([*lines[: at + 1], line, *lines[at + 1 :]]))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(top / "runtime"), str(top)))}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=top, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    top = copies.with_lines(tmp_path_factory.mktemp("copy"), ADDITIONS)
+    return json.loads(copies.run(top, "-c", SCRIPT).splitlines()[-1])
 
 
 def test_it_has_a_place_in_every_observation(derived: dict) -> None:
@@ -131,3 +138,23 @@ def test_the_store_has_a_column_for_it(derived: dict) -> None:
     assert derived["constant"] == [False, True]
     assert derived["places"] == [["loss_slope_2", 0], ["probe_rise", 0]]
     assert derived["limited"] == [True, True, True] and derived["distinct"]
+
+
+def test_the_shipped_policy_goes_on_as_before(derived: dict) -> None:
+    """It observes what it was trained on, and decides the same."""
+    here = json.loads(json.dumps(uninterrupted("plain")))
+    assert derived["policy"] == [False, False]
+    for name in ("decisions", "rates", "warnings"):
+        assert derived["training"][name] == here[name]
+    assert derived["training"]["bits"]["weights"] == here["bits"]["weights"]
+    assert derived["training"]["bits"]["decisions"] != here["bits"]["decisions"]  # which have the new features
+
+
+def test_a_collection_observes_it(derived: dict) -> None:
+    """Runs that follow the shipped policy; observations are worked out anew from what they recorded."""
+    losses = np.array(derived["losses"])
+    slopes = np.clip(7 * np.log10(losses[3:] / losses[1:-2]), -CLIP, CLIP)
+    assert derived["recorded"]["loss_slope_2"][:3] == [0.0, 0.0, 0.0] and len(slopes) > 20
+    np.testing.assert_allclose(derived["recorded"]["loss_slope_2"][3:], slopes, atol=1e-6)
+    (rise,) = set(derived["recorded"]["probe_rise"])
+    assert rise != 0.0 and derived["stored"]

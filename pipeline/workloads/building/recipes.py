@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from torch import Tensor
 
+from lrpilot.decisions.optimizer_kinds import ADAM_BETAS, OPTIMIZERS
 from pipeline.workloads.base import Regime, Workload
 from pipeline.workloads.building.oddities import draw_oddity
 from pipeline.workloads.building.sampling import (
@@ -42,7 +43,7 @@ MOST_EPOCHS, LEAST_BATCH = 100, 8
 STEPS = (300, 2500)
 DEEP = {16: 0.25, 32: 0.70, 64: 0.05}  # batches of the networks whose step takes long; their steps
 DEEP_STEPS = (300, 600)
-OPTIMIZERS: dict[Network, dict[str, float]] = {
+OPTIMIZER_SHARES: dict[Network, dict[str, float]] = {
     "mlp": {"adam": .38, "adamw": .24, "sgd": .22, "rmsprop": .05, "nadam": .04, "adagrad": .04, "lion": .03},
     "conv": {"adam": .22, "adamw": .22, "sgd": .40, "rmsprop": .05, "nadam": .04, "adagrad": .03, "lion": .04},
     "transformer": {"adam": .18, "adamw": .62, "sgd": .05, "rmsprop": .03, "nadam": .03, "adagrad": .03, "lion": .06},
@@ -128,7 +129,7 @@ def assemble(
     further oddity (the data are odd already, or it is drawn so). The others have a loss of another scale or badly
     initialised weights.
     """
-    optimizer = choose(rng, OPTIMIZERS[network])
+    optimizer = choose(rng, OPTIMIZER_SHARES[network])
     regression = splits.val.y.is_floating_point()
     loss = mean_squared_error if regression else cross_entropy
     train_loss = None
@@ -151,7 +152,7 @@ def assemble(
         weight_decay=choose(rng, DECAYS[optimizer]) if optimizer in DECAYS else 0.0,
         betas=_betas(rng, optimizer, network),
         momentum=choose(rng, {0.9: 0.9, 0.95: 0.05, 0.8: 0.05}),
-        nesterov=optimizer == "sgd" and bool(rng.random() < NESTEROV),
+        nesterov=OPTIMIZERS[optimizer].is_sgd and bool(rng.random() < NESTEROV),
         clip=choose(rng, {1.0: 0.7, 0.5: 0.15, 5.0: 0.15}) if rng.random() < CLIPPED[network] else None,
         train_loss=train_loss,
         augment=augment,
@@ -163,6 +164,6 @@ def _betas(rng: np.random.Generator, optimizer: str, network: Network) -> tuple[
     """Betas that differ from the defaults, in a part of the trainings with Adam kinds, as papers on transformers use
     them.
     """
-    if optimizer not in ("adam", "adamw", "nadam") or rng.random() > (0.4 if network == "transformer" else 0.08):
+    if OPTIMIZERS[optimizer].betas != ADAM_BETAS or rng.random() > (0.4 if network == "transformer" else 0.08):
         return None
     return choose(rng, {(0.9, 0.95): 0.4, (0.9, 0.98): 0.4, (0.9, 0.99): 0.2})

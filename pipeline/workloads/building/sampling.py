@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.networks.small import ACTIVATIONS, MLP, ConvNet
 
 OPTIMIZER_SHARES = {"adam": 0.45, "adamw": 0.20, "sgd": 0.35}
-WEIGHT_DECAY = 0.01  # of AdamW alone
+WEIGHT_DECAY = 0.01  # where it is decoupled
 STEPS = (300, 5000)
 EPOCHS = 100  # at most
 MLP_WORK = 450_000  # parameters x batch size of an MLP at most: keeps one run at some hundredths of a second
@@ -158,7 +159,7 @@ def assemble(
     return workload(
         family, label, cut(splits, budget.n_steps * budget.batch_size), build, optimizer,
         batch_size=budget.batch_size, n_steps=budget.n_steps,
-        weight_decay=WEIGHT_DECAY if optimizer == "adamw" else 0.0, start=start or {},
+        weight_decay=WEIGHT_DECAY if OPTIMIZERS[optimizer].decoupled else 0.0, start=start or {},
     )  # fmt: skip
 
 

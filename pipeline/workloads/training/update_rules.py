@@ -14,41 +14,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrpilot.decisions.optimizer_kinds import ADAM_BETAS
 from pipeline.workloads.base import Workload
 from pipeline.workloads.training.state import State
 
-BETAS = {"lion": (0.9, 0.99)}  # else Adam's
-ADAM_BETAS = (0.9, 0.999)
 EPS, ADAGRAD_EPS = 1e-8, 1e-10
 ALPHA = 0.99  # of RMSprop
 MOMENTUM_DECAY = 4e-3  # of NAdam
-DECOUPLED = ("adamw", "lion")  # their weight decay does not go through the gradient
 CLIP_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
 
 Rates = Callable[[np.ndarray], Tensor]  # numbers (k,) of the members -> a column (k, 1) on the device
 
 
-def betas(workload: Workload) -> tuple[float, float]:
-    return workload.betas or BETAS.get(workload.optimizer, ADAM_BETAS)
-
-
 def torch_optimizer(params: Iterable[nn.Parameter], workload: Workload, lr: float) -> torch.optim.Optimizer:
     """The optimizer of one run of the workload, at a rate."""
-    decay, kind = workload.weight_decay, workload.optimizer
-    if kind == "sgd":
-        return torch.optim.SGD(
-            params, lr, momentum=workload.momentum, nesterov=workload.nesterov, weight_decay=decay
-        )  # fmt: skip
-    if kind == "rmsprop":
-        return torch.optim.RMSprop(params, lr, alpha=ALPHA, weight_decay=decay)
-    if kind == "adagrad":
-        return torch.optim.Adagrad(params, lr, weight_decay=decay)
-    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadam": torch.optim.NAdam}
-    if kind == "lion":
+    kind = workload.kind
+    options: dict[str, Any] = {"lr": lr, "weight_decay": workload.weight_decay}
+    if kind.is_sgd:
+        options |= {"momentum": workload.momentum, "nesterov": workload.nesterov}
+    if kind.betas is not None:
+        options["betas"] = workload.betas or kind.betas
+    if kind.name == "rmsprop":
+        options["alpha"] = ALPHA
+    if kind.name == "lion":
         from lion_pytorch import Lion
 
-        return Lion([*params], lr=lr, betas=betas(workload), weight_decay=decay)
-    return kinds[kind](params, lr, betas=betas(workload), weight_decay=decay)
+        return Lion([*params], **options)
+    return getattr(torch.optim, kind.classes[0])(params, **options)
 
 
 def clip(gradient: Tensor, highest: float) -> Tensor:
@@ -61,7 +53,7 @@ class Stepper:
     """Steps of k members. All parameters of a member are updated together, which needs fewer passes over memory."""
 
     def __init__(self, workload: Workload, like: Tensor) -> None:
-        self._workload, self._betas = workload, betas(workload)
+        self._workload, self._betas = workload, workload.betas or workload.kind.betas or ADAM_BETAS
         self._scratch = torch.empty_like(like), torch.empty_like(like)
         self._rule = _RULES[workload.optimizer]
 
@@ -69,7 +61,7 @@ class Stepper:
         """One step along gradients g (k, P) at rates lr (k,)."""
         decay = self._workload.weight_decay
         s.steps += 1
-        if decay and self._workload.optimizer in DECOUPLED:
+        if decay and self._workload.kind.decoupled:
             s.weights *= self.column(1 - lr * decay)
         elif decay:
             g = g + decay * s.weights

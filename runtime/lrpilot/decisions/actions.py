@@ -23,9 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrpilot.decisions.optimizer_kinds import REFERENCES
 from lrpilot.probing.probe_curve import HIGH, Landmarks
-
-REFERENCE = {"adam": -3.0, "adamw": -3.0, "sgd": -1.0}  # log10 of the textbook learning rate
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,6 @@ def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -
 
 def reference(optimizer: str) -> float:
     """log10 of the reference learning rate of an optimizer kind."""
-    if optimizer not in REFERENCE:
-        raise ValueError(f"optimizer: {optimizer!r}, want one of {sorted(REFERENCE)}")
-    return REFERENCE[optimizer]
+    if optimizer not in REFERENCES:
+        raise ValueError(f"optimizer: {optimizer!r}, want one of {sorted(REFERENCES)}")
+    return REFERENCES[optimizer]

@@ -1,7 +1,8 @@
 """THE table of features: what an observation consists of, in its order.
 
 Names, groups, scaling, the masks and the store of the offline training, and the sentences of `Decision.explain` are
-read from this table. A new feature is a row here and the line of `observer.py` that computes its quantity.
+read from this table. A new feature is a row here and the line of `observer.py` that computes its quantity. Older
+policies go on working: a policy observes the features that its manifest names.
 
 Every feature is dimensionless, so that the same policy serves losses of any unit.
 """
@@ -13,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-VERSION = 2  # of the table and of what the quantities mean; a policy serves one version
+VERSION = 2  # of what rows mean. Raise it if the quantity or the scale of one changes: then no older policy loads
 CLIP = 5.0  # bound of a feature's absolute value
 LEAST = 1e-30  # what a logarithm is taken of at least
 CURVE = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0)  # decades below the blow-up at which the probe's loss is read

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lrpilot.decisions.guard import GuardError
+from lrpilot.decisions.optimizer_kinds import known
 from lrpilot.loop import distributed, loss_mistakes, losses, optimizers
 from lrpilot.loop.announcer import Announcer, Log
 from lrpilot.loop.arguments import OPTIMIZER
@@ -77,7 +78,7 @@ class Driver:
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
             name = type(optimizer).__name__
-            self._announcer.warn("kind", f"{name} is taken for Adam; policies know SGD, Adam and AdamW; pass kind=")
+            self._announcer.warn("kind", f"{name} is taken for Adam; policies know {known('and')}; pass kind=")
         self._begin()
         attach(optimizer, self, Driver._before_step, Driver._after_step)
 

@@ -9,25 +9,10 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-KINDS = ("sgd", "adam", "adamw")  # that policies know
+from lrpilot.decisions.optimizer_kinds import FALLBACK, OPTIMIZERS, OWN_STEP, REFERENCES, known
 
-FAMILIAR = re.compile(r"(deepspeed|fused|paged|cpu)*(sgd|adamw?)(8bit|4bit)?")  # class names, in lower case
-
-ESTIMATES = "estimates the step size itself, and its rate only scales that"
-
-# By the beginning of a class's name, in lower case: why a learned rate would be wrong there.
-OWN_STEP = {
-    "lbfgs": "has a line search, and asks for the loss several times per step",
-    "rprop": "gives each weight a step size of its own, which the rate does not change",
-    "prodigy": ESTIMATES,
-    "dadapt": ESTIMATES,
-    "mechan": ESTIMATES,
-    "dog": ESTIMATES,
-    "ldog": ESTIMATES,
-    "dowg": ESTIMATES,
-    "momo": "works out each step size from the loss, and its rate is only a bound",
-    "schedulefree": "averages its weights in place of a schedule, and needs a constant rate",
-}
+FAMILIAR = re.compile(rf"(deepspeed|fused|paged|cpu)*({'|'.join(REFERENCES)})(8bit|4bit)?")  # names, in lower case
+OF_CLASS = {getattr(torch.optim, cls): name for name in REFERENCES for cls in OPTIMIZERS[name].classes}
 
 
 def unwrapped(optimizer: Any) -> Optimizer:
@@ -54,7 +39,7 @@ def kind_of(optimizer: Optimizer) -> str:
     """The kind a pilot takes it for: SGD is "sgd", AdamW "adamw", every other optimizer counts as "adam"."""
     if _is_sgd(optimizer):
         return "sgd"
-    return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adam"
+    return next((OF_CLASS[base] for base in type(optimizer).__mro__ if base in OF_CLASS), FALLBACK)
 
 
 def is_foreign(optimizer: Optimizer) -> bool:
@@ -71,7 +56,7 @@ def _is_sgd(optimizer: Optimizer) -> bool:
     Outside of torch, the name tells the fused and quantised ones. Name and momentum tell variants such as timm's SGDW.
     A variant that takes the gradient's sign has steps like Adam's.
     """
-    if isinstance(optimizer, torch.optim.SGD | torch.optim.ASGD):
+    if any(OPTIMIZERS[OF_CLASS[base]].is_sgd for base in type(optimizer).__mro__ if base in OF_CLASS):
         return True
     names = [name for name in _names(optimizer) if "sgd" in name and "sign" not in name]
     momentum = all("momentum" in group for group in optimizer.param_groups)
@@ -82,8 +67,8 @@ def check(optimizer: Optimizer, kind: str | None) -> None:
     """Raise ValueError for an unknown kind, or for an optimizer that works out its step size itself and has none."""
     if kind is None and (refusal := own_step(optimizer)) is not None:
         raise ValueError(f"{refusal}, or pass kind='adam' to have its rate driven all the same")
-    if kind not in (None, *KINDS):
-        raise ValueError(f"kind: {kind!r}, want one of {', '.join(map(repr, KINDS))}")
+    if kind not in (None, *REFERENCES):
+        raise ValueError(f"kind: {kind!r}, want one of {', '.join(map(repr, REFERENCES))}")
 
 
 def own_step(optimizer: Optimizer) -> str | None:
@@ -91,7 +76,7 @@ def own_step(optimizer: Optimizer) -> str | None:
     own = next((why for name in _names(optimizer) for start, why in OWN_STEP.items() if _is(name, start)), None)
     if own is None and any(group.get("relative_step") for group in optimizer.param_groups):  # transformers' Adafactor
         own = "sets its own rate, since relative_step=True"
-    return None if own is None else f"optimizer: {type(optimizer).__name__} {own}; use SGD, Adam or AdamW"
+    return None if own is None else f"optimizer: {type(optimizer).__name__} {own}; use {known('or')}"
 
 
 def _names(optimizer: Optimizer) -> list[str]:

@@ -55,7 +55,7 @@ class Manifest:
 
     Attributes:
         format: of the manifest.
-        features_version: of the table of features.
+        features_version: of the meaning of the features.
         features: names of the features that the network observes, in its order.
         protocol: the decision process that the policy was trained in.
         optimizers: kinds of optimizers in the training data.
@@ -128,14 +128,17 @@ class Manifest:
 
 
 def _check_features(raw: dict[str, Any], where: str) -> None:
-    """A policy observes some features, in an order of its own: later ones do not matter to it."""
+    """A policy observes some features of the table, in an order of its own: others do not matter to it."""
     version, names = raw.get("features_version"), tuple(map(str, raw.get("features", ())))
-    if version != features.VERSION or not set(names) <= set(features.NAMES):
-        odd = sorted(set(names) - set(features.NAMES))
-        unknown = f" ({', '.join(odd)} among them)" if odd else ""
+    if version != features.VERSION:
         raise BundleError(
-            f"{where}: made for features version {version!r}{unknown}, this lrpilot computes version "
-            f"{features.VERSION}; install the lrpilot that exported it, or export it again"
+            f"{where}: made for features version {version!r}, this lrpilot computes version {features.VERSION}; "
+            "install the lrpilot that exported it, or export it again"
+        )
+    if odd := sorted(set(names) - set(features.NAMES)):
+        raise BundleError(
+            f"{where}: observes {', '.join(odd)}, which this lrpilot does not compute; "
+            "upgrade lrpilot: pip install -U lrpilot"
         )
     if not names or len(set(names)) < len(names):
         raise BundleError(

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bundles import write_bundle
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.engines import engine
 from pipeline.evaluation import frozen
 from pipeline.evaluation.bench import Bench
@@ -26,7 +27,6 @@ from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.regrets import SCORES
 from pipeline.evaluation.splits import tasks
 from pipeline.evaluation.trial import CURVE_POINTS
-from pipeline.workloads.base import OPTIMIZERS
 from rows import row
 
 nan = float("nan")

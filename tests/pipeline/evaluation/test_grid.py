@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.config import read
 from pipeline.engines import engine
 from pipeline.evaluation import grid
 from pipeline.evaluation.bench import Bench
 from pipeline.evaluation.grid import FIRST, HIGHEST, SCHEDULES, TUNING, promising, rates, train_grids, whole
 from pipeline.evaluation.splits import tasks
-from pipeline.workloads.base import OPTIMIZERS
 from repository import TOP
 from rows import row
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.torch import PilotLR
 from pipeline.evaluation import loops
 from pipeline.evaluation.loop_driver import Driver, Recipe, of_scheduler, plain
@@ -19,7 +20,7 @@ from pipeline.evaluation.splits import tasks
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import multipliers
-from pipeline.workloads.base import TEXTBOOK, Workload
+from pipeline.workloads.base import Workload
 from pipeline.workloads.families import FAMILIES
 from tiny import world
 
@@ -64,12 +65,12 @@ class StepListener(Listener):
         self.heard.append(np.nan if epoch is None else epoch)
 
 
-@pytest.mark.parametrize("optimizer", TEXTBOOK)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_torchs_scheduler_equals_the_population(optimizer: str) -> None:
     """CosineAnnealingLR itself, in the plain loop, against the schedule as the grid trains it."""
     workload = world(optimizer, N, 0.05 if optimizer == "adamw" else 0.0)
     got = figures(*(alone(workload, seed, of_scheduler(CosineAnnealingLR)) for seed in SEEDS))
-    rates = np.repeat(TEXTBOOK[optimizer] * multipliers("cosine", N)[:, None], len(SEEDS), axis=1)
+    rates = np.repeat(OPTIMIZERS[optimizer].textbook * multipliers("cosine", N)[:, None], len(SEEDS), axis=1)
     wanted = figures(follow(workload, SEEDS, rates, val_examples=64, milestones=POINTS))
     for name in FIGURES:
         np.testing.assert_allclose(got[name], wanted[name], rtol=1e-3, err_msg=name)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.workloads.base import TEXTBOOK, Data, Workload
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
+from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.training import single_run
 from pipeline.workloads.training.engines import OneByOne, Vectorised
 from pipeline.workloads.training.layout import snapshot
@@ -112,8 +113,8 @@ PLAIN: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "cumulative batch norm": (lambda: mlp(hidden=nn.BatchNorm1d(12, momentum=None)), "momentum=None"),
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{optimizer: {"optimizer": optimizer} for optimizer in TEXTBOOK},
-    **{f"{optimizer} with decay": {"optimizer": optimizer, "weight_decay": 0.1} for optimizer in TEXTBOOK},
+    **{optimizer: {"optimizer": optimizer} for optimizer in OPTIMIZERS},
+    **{f"{optimizer} with decay": {"optimizer": optimizer, "weight_decay": 0.1} for optimizer in OPTIMIZERS},
     "nesterov": {"optimizer": "sgd", "nesterov": True, "momentum": 0.8},
     "no momentum": {"optimizer": "sgd", "momentum": 0.0},
     "other betas": {"optimizer": "adam", "betas": (0.8, 0.95)},
@@ -150,7 +151,7 @@ def plain_run(workload: Workload, seed: int, rates: np.ndarray) -> tuple[np.ndar
 
 def check(workload: Workload, engine: type) -> None:
     """Losses, weights, running statistics and scores of each member against a plain loop's."""
-    peak = TEXTBOOK[workload.optimizer] * (0.1 if workload.optimizer == "sgd" else 1.0)
+    peak = workload.kind.textbook * (0.1 if workload.kind.is_sgd else 1.0)
     rates = peak * np.outer((1.0, 0.3, 2.0), 1 - 0.9 * np.arange(STEPS) / STEPS)
     population = Population(workload, SEEDS)
     assert type(population._engine) is engine

@@ -122,7 +122,7 @@ def test_unknown_family_names_the_known_ones():
 
 @pytest.mark.parametrize(
     ("name", "shares"),
-    [("illconditioned", recipes.OPTIMIZERS["mlp"]), ("diabetes", {"adam": 0.45, "adamw": 0.20, "sgd": 0.35})],
+    [("illconditioned", recipes.OPTIMIZER_SHARES["mlp"]), ("diabetes", {"adam": 0.45, "adamw": 0.20, "sgd": 0.35})],
 )
 def test_optimizer_shares(name, shares):
     rng = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.workloads.base import OPTIMIZERS, REGIMES, Data, Regime
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
+from pipeline.workloads.base import REGIMES, Data, Regime
 from pipeline.workloads.building import recipes
 from pipeline.workloads.building.oddities import ODDITIES, draw_oddity
 from pipeline.workloads.building.recipes import Sizes, assemble, draw_sizes, draw_stream
