@@ -22,12 +22,12 @@ import numpy as np
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.actions import reference
 from lrpilot.decisions.cadence import Cadence
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.features import NAMES
 from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.protocol import Policy, Protocol
 from lrpilot.decisions.safety import Safety, Situation
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.probing.probe import Probes
 from lrpilot.reports.explain import is_alarm
 from lrpilot.reports.history import Decision, History
@@ -89,7 +89,7 @@ class Pilot:
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
         self.observe(np.nan)
-        self._climb = Climb(runs, protocol.action.warm_up, total_steps)
+        self._warm_up = WarmUp(runs, protocol.action.warm_up, total_steps)
         self._place()
 
     def _place(self) -> None:
@@ -109,7 +109,7 @@ class Pilot:
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
         envelope, (low, high) = self._envelope(self.step, self.total_steps), self.limits  # levels are within them
-        rates = self._peak * envelope * self._climb.factors(self.step)
+        rates = self._peak * envelope * self._warm_up.factors(self.step)
         if self.step < self.cadence.probe_steps:
             with np.errstate(over="ignore"):
                 rates = np.where(self.probes.running, 10.0 ** (self.reference + self.probes.levels(self.step)), rates)
@@ -122,7 +122,7 @@ class Pilot:
             lr = 10.0 ** (self.reference + self.probes.levels(self.step).item(0))
         else:
             lr = self._first_peak * self._envelope(self.step, self.total_steps)
-            lr = lr * self._climb.factor(self.step) if warm_up else lr
+            lr = lr * self._warm_up.factor(self.step) if warm_up else lr
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -155,7 +155,7 @@ class Pilot:
         """End the probes under way without any evidence; roll the weights back, and `decide` cautiously."""
         ended, self.probes = self.probes.running, Probes(self.runs, self.cadence.probe_steps, self._levels[1])
         self.probes.running = np.zeros(self.runs, bool)
-        self._climb.start(ended, self.step, self.total_steps)
+        self._warm_up.start(ended, self.step, self.total_steps)
         self._place()
 
     @property
@@ -176,7 +176,7 @@ class Pilot:
     def _end_probes(self, ended: np.ndarray) -> None:
         if not np.count_nonzero(ended):
             return
-        self._climb.start(ended, self.step, self.total_steps)
+        self._warm_up.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
         self.safety.begin(evident, self.probes)
         marks = self.probes.landmarks()
@@ -290,7 +290,7 @@ class Pilot:
         if self.guarded:
             action, events = self.safety.check(action, self._situation(), np.isfinite(self.observer.loss0), failed)
             if np.count_nonzero(back := self.restarts):
-                self._climb.start(back, self.step, self.total_steps)
+                self._warm_up.start(back, self.step, self.total_steps)
                 self.observer.begin_again(back)
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
@@ -311,8 +311,9 @@ class Pilot:
 
     def _situation(self) -> Situation:
         return Situation(
-            self.step, self.total_steps, self.level, self.anchor, self.highest, self._climb, self._losses, self.interval
-        )
+            self.step, self.total_steps, self.level, self.anchor, self.highest, self._warm_up, self._losses,
+            self.interval,
+        )  # fmt: skip
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""
@@ -353,7 +354,7 @@ class Pilot:
             "changed_at": self.cadence.changed_at,
             "decision": self.decision,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
-            "climb": self._climb.state_dict(),
+            "warm_up": self._warm_up.state_dict(),
             "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
@@ -369,8 +370,7 @@ class Pilot:
         Raises ValueError if it was saved under another total, optimizer kind, protocol or batch.
         """
         for name, mine in self._identity().items():
-            if state.get(name) != mine:
-                theirs = state.get(name)
+            if (theirs := state.get(name)) != mine:
                 raise ValueError(f"{name}: the saved state has {theirs!r}, this one {mine!r}; make them equal")
         if self.total_steps not in state["planned"]:
             raise ValueError(
@@ -384,7 +384,7 @@ class Pilot:
         )  # fmt: skip
         for name, values in state["arrays"].items():
             setattr(self, name, np.array(values, np.float64))
-        self._climb.load_state_dict(state["climb"])
+        self._warm_up.load_state_dict(state["warm_up"])
         self.probes.load_state_dict(state["probes"])
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]

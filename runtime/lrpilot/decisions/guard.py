@@ -21,13 +21,13 @@ device. Each decision of each run has at most one event; where several fit, the 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the envelope; at decision 0 there is none to hold, and the range test's classical rule
 takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
-After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
+After a cut or a back-off the level may rise by `RECOVER` decades per decision until it is where it was: additive
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks. A policy that holds,
 by an answer of 0, holds the level that it decided on, not the one that it was brought down to: it is led back as fast,
 to where it was after a back-off, and to `BACK_OFF` below that after a cut. A move down of its own ends that. A level
 that has raised an alarm twice is not led back to again.
 
-A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
+A loss that rises further and further although the level was lowered for it does not rise because of the rate: one of
 two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the training is
 exempt: up to the level it had before, runaway and rise lower it no more, and it is led back there.
 """
@@ -45,7 +45,7 @@ GIVEN_BACK = 0.5  # share of what was gained that a rise gives back
 BACK_OFF = 0.5  # decades
 RECOVER = 0.25  # decades per decision
 PATIENCE = 4  # consecutive events of the loss after which the learning rate is not their cause
-TRIES = 3  # times that the level is lowered for a loss that goes on climbing
+TRIES = 3  # times that the level is lowered for a loss that goes on rising
 STRIKES = 2  # alarms of a level, or of one less than RECOVER below it, after which it is given up
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
@@ -127,7 +127,7 @@ class Guard:
             self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
             self.promised, self._calm = np.where(early, 1.0, self.promised), False
         cap = np.minimum(cap, highest)
-        over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
+        over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to rise
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
         self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
         lowers = (answer < 0) & ~(self.exempt | held | over)
@@ -155,7 +155,7 @@ class Guard:
 
     @property
     def exempt(self) -> np.ndarray:
-        """(runs,) bool: whose loss climbs for other reasons than the rate."""
+        """(runs,) bool: whose loss rises for other reasons than the rate."""
         return self.exempt_below > -np.inf
 
     def _exempt(self, events: dict[str, np.ndarray], level: np.ndarray) -> dict[str, np.ndarray]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.caution import PATIENCE, Caution
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.guard import Guard
 from lrpilot.decisions.restart import DUE, VANISHED, WILD, Restart
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.probing.probe import Probes
 
 
@@ -26,13 +26,13 @@ class Situation(NamedTuple):
     level: np.ndarray
     anchor: np.ndarray
     highest: np.ndarray  # level so far
-    climb: Climb  # their warm-up
+    warm_up: WarmUp
     losses: np.ndarray  # (n, runs) of the interval that has ended
     interval: dict[str, np.ndarray] | None  # all its telemetry, None at the first decision
 
     def steps(self, share: float) -> np.ndarray:
         """(runs,) completed steps when a share of those after the warm-up is over."""
-        return self.climb.end + share * (self.total_steps - self.climb.end)
+        return self.warm_up.end + share * (self.total_steps - self.warm_up.end)
 
 
 class Safety:
@@ -81,7 +81,7 @@ class Safety:
             return check(losses=None, earned=free, most=free, fallen=np.zeros(len(at.level), bool))
         fallen, learned = self.guard.losses.clearly_below_start(), self.guard.losses.below_start()
         with np.errstate(all="ignore"):
-            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
+            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.warm_up.factors(at.step)
         earned = self.caution.earned(at.level, stride, fallen)
         most = self.caution.patient(at.step, at.steps(PATIENCE), learned | self.guard.exempt)
         checked = check(losses=at.losses, earned=earned, most=most, fallen=fallen)
