@@ -305,7 +305,7 @@ class Pilot:
         """First actions (runs,) of a policy's answers, after caution and first guesses; what is no action stays."""
         blown, equation, anchor = self.observer.blown, self.protocol.action, self.anchor
         if self.guarded:
-            answer = self.safety.first_actions(answer, anchor, blown, self.probes.shaken)
+            answer = self.safety.first_actions(answer, anchor, blown, self.probes.warning_level)
         sure = blown & ~(self.safety.caution.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 

@@ -64,7 +64,7 @@ class Probes:
         self.line = np.full(runs, np.nan)  # that the losses of other batches are compared with
         self.above, self.below = np.zeros((2, runs), np.int64)  # how many of them lie there
         self.halted: np.ndarray = np.zeros(runs, np.int64)  # steps that checks have taken
-        self.shaken = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above a line
+        self.warning_level = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
         self.total = np.zeros(runs)  # their exponential average, before the correction of its bias
@@ -210,7 +210,7 @@ class Probes:
             self._smooth_anew(i)
             if self.above[i] >= SEVERAL:
                 level = levels(self.loss.shape[1])[max(self.suspect[i] - 1, 0)]
-                self.shaken[i] = min(self.shaken[i], level)
+                self.warning_level[i] = min(self.warning_level[i], level)
             self.steps[i] = int(np.flatnonzero(np.isfinite(self.loss[i]))[-1]) + 1
         self.suspect[which] = -1
 
