@@ -1,6 +1,6 @@
 """Trains one case under one method, as users write it: a plain loop, transformers' Trainer, or Lightning's.
 
-Methods are "pilot" (the shipped policy, with the arguments of the case), "unguarded" (the same with guards=False), and a
+Methods are "pilot" (the shipped policy, with the case's arguments), "unguarded" (the same with guards=False), and a
 schedule of torch with a rate: "linear 1e-3". All methods of a case and seed have the same initial weights, data and
 order of batches.
 """

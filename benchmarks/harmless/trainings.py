@@ -60,7 +60,8 @@ CASES = (
     Case("Huber loss of Student-t 1.5, SGD", HEAVY, waves(t15), tanh, losses.huber, 3, 1600, 16, "sgd"),
     #
     Case("BERT counts", PLATEAU, count, Bert, losses.cross_entropy, 5, 1000, 16, clip=1.0, optimizer="adamw"),
-    Case("BERT counts, told steps", PLATEAU, count, Bert, losses.cross_entropy, 5, 1000, 16, clip=1.0, arguments="steps"),
+    Case("BERT counts, told steps", PLATEAU, count, Bert, losses.cross_entropy, 5, 1000, 16, clip=1.0,
+         arguments="steps"),
     Case("BERT counts, Trainer", PLATEAU, count, Bert, losses.cross_entropy, 4, 1000, 16, "adamw", loop="transformers"),
     Case("parity of 2 of 20 bits", PLATEAU, partial(data.parity, bits=2, of=20), partial(mlp, 20, 128, 2),
          losses.cross_entropy, 10),
