@@ -95,7 +95,7 @@ class Pilot:
     def _place(self) -> None:
         """Work out, once per decision, what every step asks for."""
         cadence, i = self.cadence, max(self.decision - 1, 0)
-        self.in_probe = bool(np.count_nonzero(self.probes.running))
+        self.in_probe = bool(self.probes.running.any())
         self._in_grid = not self.in_probe and self.decision > 0
         self._begin, self._end = cadence.interval(i)
         self._stride = cadence.stride(i)
@@ -174,7 +174,7 @@ class Pilot:
         return self.probes.back
 
     def _end_probes(self, ended: np.ndarray) -> None:
-        if not np.count_nonzero(ended):
+        if not ended.any():
             return
         self._warm_up.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
@@ -278,7 +278,7 @@ class Pilot:
 
     def _bounded(self, level: np.ndarray) -> np.ndarray:
         """Levels (runs,) within the limits."""
-        return np.minimum(np.maximum(level, self._levels[0]), self._levels[1])
+        return np.clip(level, *self._levels)
 
     def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
         """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
@@ -289,7 +289,7 @@ class Pilot:
             action = self._first_action(answer)
         if self.guarded:
             action, events = self.safety.check(action, self._situation(), np.isfinite(self.observer.loss0), failed)
-            if np.count_nonzero(back := self.restarts):
+            if (back := self.restarts).any():
                 self._warm_up.start(back, self.step, self.total_steps)
                 self.observer.begin_again(back)
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action

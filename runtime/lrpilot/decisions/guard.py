@@ -116,14 +116,14 @@ class Guard:
             wish = equation.apply(level, anchor, answer, first)
             highest = np.minimum(np.maximum(earned, level), most)
             unearned = wish > highest + 1e-9
-        if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
+        if sane.all() and not (loud or failed or unearned.any()):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
         early = unearned & (wish > level + 1e-9) & ~fallen
-        if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
+        if early.any():  # it may hold from now on, and gets what it asked for once the loss has fallen
             self.target_level = np.where(early, np.maximum(self.target_level, wish), self.target_level)
             self.rise_deferred, self._calm = np.where(early, 1.0, self.rise_deferred), False
         cap = np.minimum(cap, highest)
@@ -258,4 +258,4 @@ def _last(losses: np.ndarray) -> np.ndarray:
 
 def _any(events: dict[str, np.ndarray]) -> bool:
     """Whether any run has any event."""
-    return bool(np.count_nonzero(np.concatenate([*events.values()])))
+    return any(event.any() for event in events.values())

@@ -43,7 +43,7 @@ class BrokenLosses:
         """Note that the runs `which` have a loss for their curve."""
         self.since += which
         cleared = which & (self.first_broken >= 0) & (self.since >= WITHIN)
-        if np.count_nonzero(cleared):
+        if cleared.any():
             self.blame_data(cleared)
 
     def blame_data(self, which: np.ndarray) -> None:

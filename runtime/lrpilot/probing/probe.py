@@ -90,7 +90,7 @@ class Probes:
         losses[:] = self.latest if loss is None else loss
         checked = running & (self.suspect >= 0)
         climbing, ended = running & ~checked, np.zeros(len(running), bool)
-        if np.count_nonzero(checked):
+        if checked.any():
             self.halted = self.halted + checked
             if loss is not None:  # one that is repeated is no other batch's
                 ended = self._vote(checked, losses)
@@ -100,7 +100,7 @@ class Probes:
             size = np.abs(losses)
             broken = climbing & is_broken(losses, self.largest)
             good, announced, anew = climbing & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
-            if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
+            if broken.any():
                 announced = self._risen(self._groups(broken), 0.5)
                 good |= announced & np.isfinite(losses)
             if step <= SETTLE + SKIPS:
@@ -110,16 +110,16 @@ class Probes:
             self.grad_norm[good, at[good]] = np.broadcast_to(grad_norm, good.shape)[good]
             risen = self._risen(self._extend(good, at, losses)) & ~announced
             ended |= announced
-            if np.count_nonzero(risen):
+            if risen.any():
                 self._suspect(risen, at)
         self.broken_losses.add_good(good)
-        if np.count_nonzero(announced | risen):
+        if (announced | risen).any():
             self.broken_losses.blame_data((announced | risen) & good)  # the curve says where it has blown up
         self.back = anew
-        if np.count_nonzero(unannounced := broken & ~announced):
+        if (unannounced := broken & ~announced).any():
             ended |= self._leave_out(unannounced, at, losses, grad_norm)
         over = running & ~ended & ((step + 1 >= self.loss.shape[1]) | ((at + 1 >= self.last) & (self.suspect < 0)))
-        if np.count_nonzero(over):  # what is undecided by then broke, or rose, at the highest levels
+        if over.any():  # what is undecided by then broke, or rose, at the highest levels
             self._cut(over & (self.broken_losses.first_broken >= 0))
             late = over & (self.suspect >= 0)
             top = self.suspect >= self.loss.shape[1] - TOP
@@ -186,7 +186,7 @@ class Probes:
     def _vote(self, checked: np.ndarray, losses: np.ndarray) -> np.ndarray:
         """Compare losses (runs,) of the runs `checked` with their lines; (runs,) bool: whose probe has ended."""
         with np.errstate(invalid="ignore"):
-            if np.count_nonzero(self.broken_losses.skips):
+            if self.broken_losses.skips.any():
                 losses = self._caught_up(checked, losses)
             above = ~(losses <= self.line)  # nan is
         self.above += checked & above
@@ -227,7 +227,7 @@ class Probes:
 
     def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
         """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns the runs by their count."""
-        if np.count_nonzero(self.broken_losses.skips):
+        if self.broken_losses.skips.any():
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
         keep = smoothing(self.loss.shape[1])
