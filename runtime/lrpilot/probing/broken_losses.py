@@ -39,10 +39,29 @@ class BrokenLosses:
         self.repeats = np.zeros(runs, np.int64)  # times that it broke again, at weights that were trained a little
         self.since = np.zeros(runs, np.int64)  # good losses since the weights were put back
 
+    @property
+    def any_left_out(self) -> bool:
+        """Whether any run has left out a step."""
+        return bool(self.skips.any())
+
+    @property
+    def undecided(self) -> np.ndarray:
+        """(runs,) bool: whose loss broke, and nothing has shown yet whether the rate did it."""
+        return self.first_broken >= 0
+
+    def column(self, run: int) -> int:
+        """The column at which the loss of an undecided run broke first."""
+        return int(self.first_broken[run])
+
+    def leave_out(self, which: np.ndarray, steps: np.ndarray) -> None:
+        """Leave out so many steps (runs,) of the runs `which`, which were the data's fault."""
+        self.skips[which] += steps[which]
+        self.blame_data(which)
+
     def add_good(self, which: np.ndarray) -> None:
         """Note that the runs `which` have a loss for their curve."""
         self.since += which
-        cleared = which & (self.first_broken >= 0) & (self.since >= WITHIN)
+        cleared = which & self.undecided & (self.since >= WITHIN)
         if cleared.any():
             self.blame_data(cleared)
 
@@ -56,8 +75,8 @@ class BrokenLosses:
 
         Returns who has blown up at column `first_broken`, and who has left out too many steps, (runs,) bool each.
         """
-        again = which & (self.first_broken >= 0) & (self.since > 0)
-        first = which & (self.first_broken < 0)
+        again = which & self.undecided & (self.since > 0)
+        first = which & ~self.undecided
         self.first_broken[first] = at[first]
         self.repeats[again] += 1
         self.skips[which] += 1

@@ -120,7 +120,7 @@ class Probes:
             ended |= self._leave_out(unannounced, at, losses, grad_norm)
         over = running & ~ended & ((step + 1 >= self.loss.shape[1]) | ((at + 1 >= self.last) & (self.suspect < 0)))
         if over.any():  # what is undecided by then broke, or rose, at the highest levels
-            self._cut(over & (self.broken_losses.first_broken >= 0))
+            self._cut(over & self.broken_losses.undecided)
             late = over & (self.suspect >= 0)
             top = self.suspect >= self.loss.shape[1] - TOP
             believed = self.above - self.below >= np.where(top, 1, ENOUGH)
@@ -186,7 +186,7 @@ class Probes:
     def _vote(self, checked: np.ndarray, losses: np.ndarray) -> np.ndarray:
         """Compare losses (runs,) of the runs `checked` with their lines; (runs,) bool: whose probe has ended."""
         with np.errstate(invalid="ignore"):
-            if self.broken_losses.skips.any():
+            if self.broken_losses.any_left_out:
                 losses = self._caught_up(checked, losses)
             above = ~(losses <= self.line)  # nan is
         self.above += checked & above
@@ -227,7 +227,7 @@ class Probes:
 
     def _extend(self, which: np.ndarray, at: np.ndarray, losses: np.ndarray) -> list[tuple[int, Any]]:
         """Put losses (runs,) of the runs `which` on their curves, at columns `at`; returns the runs by their count."""
-        if self.broken_losses.skips.any():
+        if self.broken_losses.any_left_out:
             losses = self._caught_up(which, losses)
         np.fmin(self.least, np.abs(self.latest), out=self.least, where=which)
         keep = smoothing(self.loss.shape[1])
@@ -261,7 +261,7 @@ class Probes:
     def _leave_out(self, which: np.ndarray, at: np.ndarray, loss: Any, grad_norm: Any) -> np.ndarray:
         """Leave columns `at` of the runs `which` out and send their weights back; (runs,) bool: who has ended by it."""
         z = levels(self.loss.shape[1])
-        first = which & (self.broken_losses.first_broken < 0)
+        first = which & ~self.broken_losses.undecided
         for array, values in zip(self.broken, (loss, grad_norm), strict=True):
             array[first] = np.broadcast_to(values, first.shape)[first]
         blown, spent = self.broken_losses.add_broken(which, at, z[at])
@@ -278,15 +278,14 @@ class Probes:
     def _cut(self, which: np.ndarray) -> None:
         """Let the probes of the runs `which` have ended where their loss broke first."""
         for i in np.flatnonzero(which):
-            at = int(self.broken_losses.first_broken[i])
+            at = self.broken_losses.column(i)
             self.loss[i, at:] = self.grad_norm[i, at:] = np.nan
             self.loss[i, at], self.grad_norm[i, at] = self.broken[:, i]
             self.steps[i] = at + 1
 
     def _start_anew(self, which: np.ndarray) -> None:
         """Leave out what the runs `which` have on their curves, and the present step."""
-        self.broken_losses.skips[which] += self.count[which] + 1
-        self.broken_losses.blame_data(which)
+        self.broken_losses.leave_out(which, self.count + 1)
         for curve in (self.loss, self.grad_norm, self.curve, self.moves, self.climbed):
             curve[which] = np.nan
         self.count[which], self.total[which] = 0, 0.0
