@@ -16,8 +16,8 @@ from pipeline.simulation.branching import NEVER, SMALLEST, Branches, Groups, dep
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.recording import Spec, record
 from pipeline.simulation.simulate import Lineage, simulate
-from pipeline.workloads import families
 from pipeline.workloads.base import Family
+from pipeline.workloads.recorded import families
 from policy.trajectories import check_rows
 from tiny import world
 
