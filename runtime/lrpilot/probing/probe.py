@@ -277,7 +277,7 @@ class Probes:
 
     def _cut(self, which: np.ndarray) -> None:
         """Let the probes of the runs `which` have ended where their loss broke first."""
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             at = self.broken_losses.column(i)
             self.loss[i, at:] = self.grad_norm[i, at:] = np.nan
             self.loss[i, at], self.grad_norm[i, at] = self.broken[:, i]
