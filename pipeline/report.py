@@ -145,7 +145,7 @@ def _plain(value: Any) -> str:
 def _place(regret: float) -> str:
     """CSS of where a regret lies on a scale, whose ends take what lies beyond them."""
     low, high = SCALE
-    return f"{100 * (min(max(regret, low), high) - low) / (high - low):.1f}%"
+    return f"{100 * (np.clip(regret, low, high) - low) / (high - low):.1f}%"
 
 
 def _shade(regret: float) -> str:

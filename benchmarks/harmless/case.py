@@ -1,4 +1,4 @@
-"""One training of the battery: what it trains, and how it is told to a scheduler."""
+"""One training of the battery: what it trains, and which arguments PilotLR gets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Case:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: float = 0.0
     clip: float | None = None
-    told: Literal["data", "steps"] = "data"  # PilotLR gets epochs and the loader, or total_steps alone
+    arguments: Literal["data", "steps"] = "data"  # PilotLR gets epochs and the loader, or total_steps alone
     loop: Literal["plain", "transformers", "lightning"] = "plain"
     scale: float = 1.0  # training minimises `scale` times the loss plus `offset`
     offset: float = 0.0

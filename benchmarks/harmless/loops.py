@@ -1,6 +1,6 @@
 """Trains one case under one method, as users write it: a plain loop, transformers' Trainer, or Lightning's.
 
-Methods are "pilot" (the shipped policy, told what the case says), "unguarded" (the same with guards=False), and a
+Methods are "pilot" (the shipped policy, with the case's arguments), "unguarded" (the same with guards=False), and a
 schedule of torch with a rate: "linear 1e-3". All methods of a case and seed have the same initial weights, data and
 order of batches.
 """
@@ -144,7 +144,7 @@ def _pilot(training: Training, optimizer: Optimizer, loader: DataLoader[Any] | N
     from lrpilot.torch import PilotLR
 
     case, guards = training.case, GUARDS[training.method]
-    if loader is None or case.told == "steps":
+    if loader is None or case.arguments == "steps":
         return PilotLR(optimizer, case.steps, model=training.model, guards=guards)
     return PilotLR(optimizer, epochs=case.length, data=loader, model=training.model, guards=guards)
 

@@ -63,7 +63,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def seconds(spec: Spec, apart: bool) -> float:
     """Processor time of a task's trainings; `apart`: every run has a row of its own from the beginning."""
     task = prepare(spec, CadenceSpec())
-    return clock(lambda: trained(spec, task._replace(kin=None) if apart else task))
+    return clock(lambda: trained(spec, task._replace(lineage=None) if apart else task))
 
 
 def per_hour(specs: Sequence[Spec]) -> float:

@@ -12,14 +12,14 @@ import numpy as np
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle
 from pipeline.behaviours import HOLD, POLICY
-from pipeline.simulation.driving import Driver
+from pipeline.simulation.behaviour_policy import BehaviourPolicy
 from pipeline.simulation.schedules import epsilon, explore, multipliers
 
 SHIFT = 0.5  # decades: sd of the level shift of a run that follows a policy
 JITTER = 0.08  # decades: sd of its noise per decision
 
 
-class Behaviour(Driver):
+class Behaviour(BehaviourPolicy):
     """K runs, each with its own behaviour, drawn by weights. All randomness comes from `rng`."""
 
     def __init__(

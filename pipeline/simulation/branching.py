@@ -24,7 +24,7 @@ from lrpilot.decisions.cadence import Cadence
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle
 from pipeline.behaviours import POLICY
-from pipeline.simulation.driving import Driver
+from pipeline.simulation.behaviour_policy import BehaviourPolicy
 
 NOISE = (0.3, 1.0)  # decades: sd of first levels around the one that the earlier policy names, near it and far off
 SMALLEST = 0.1  # share of the most that a decision may move a level by; sizes are uniform in its logarithm
@@ -46,7 +46,7 @@ class Groups(NamedTuple):
         return (self.levels + self.moves) * self.twins
 
 
-class Branches(Driver):
+class Branches(BehaviourPolicy):
     """The runs of groups of twins, one group after another. All randomness comes from `rng`."""
 
     def __init__(self, groups: Groups, cadence: Cadence, rng: np.random.Generator, policies: Sequence[Bundle]) -> None:

@@ -19,10 +19,10 @@ from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.bundle import Bundle
 from pipeline import code_hash
 from pipeline.simulation.behaviour import Behaviour
+from pipeline.simulation.behaviour_policy import BehaviourPolicy
 from pipeline.simulation.branching import NEVER, Branches, Groups
-from pipeline.simulation.driving import Driver
 from pipeline.simulation.recorder import ProbeRecording, Recording
-from pipeline.simulation.simulate import Kin, simulate
+from pipeline.simulation.simulate import Lineage, simulate
 from pipeline.workloads.base import Workload, find
 from pipeline.workloads.recorded.families import FAMILIES
 from policy import trajectories
@@ -73,31 +73,31 @@ class Prepared(NamedTuple):
 
     workload: Workload
     seeds: list[int]  # (K,)
-    driver: Driver
-    kin: Kin | None
+    behaviour: BehaviourPolicy
+    lineage: Lineage | None
     cadence: CadenceSpec
 
 
 def prepare(spec: Spec, cadence: CadenceSpec) -> Prepared:
-    """Draw a task's workload and the driver of its runs."""
+    """Draw a task's workload and the behaviour policy of its runs."""
     workload = find(FAMILIES, spec.family).sample(np.random.default_rng(spec.task_seed))
     rng, policies = np.random.default_rng([spec.task_seed, 1]), [_policy(*policy) for policy in spec.policies]
     if spec.groups is None:
-        driver: Driver = Behaviour(
+        behaviour: BehaviourPolicy = Behaviour(
             dict(spec.schedules), spec.runs, workload.n_steps, rng, policies, spec.exploration
         )  # fmt: skip
-        return Prepared(workload, [spec.task_seed + i for i in range(spec.runs)], driver, None, cadence)
+        return Prepared(workload, [spec.task_seed + i for i in range(spec.runs)], behaviour, None, cadence)
     twins = Branches(spec.groups, Cadence(cadence, workload.n_steps, spec.probed), rng, policies)
     seeds = [spec.task_seed + i for i in twins.group.tolist()]
-    return Prepared(workload, seeds, twins, Kin(twins.base, twins.departs_at), cadence)
+    return Prepared(workload, seeds, twins, Lineage(twins.base, twins.departs_at), cadence)
 
 
 def trained(spec: Spec, task: Prepared) -> Recording:
     """Train a task's runs."""
     return simulate(
-        task.workload, task.seeds, Protocol(task.cadence), task.driver.act, probed=spec.probed,
-        val_examples=spec.val_examples, show_validation=task.driver.shows_validation,
-        show_epochs=task.driver.shows_epochs, kin=task.kin, device=spec.device,
+        task.workload, task.seeds, Protocol(task.cadence), task.behaviour.act, probed=spec.probed,
+        val_examples=spec.val_examples, show_validation=task.behaviour.shows_validation,
+        show_epochs=task.behaviour.shows_epochs, lineage=task.lineage, device=spec.device,
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _policy(path: str, graph: str) -> Bundle:
 
 def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
     """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
-    workload, seeds, driver, *_ = task
+    workload, seeds, behaviour, *_ = task
     decisions, runs = len(recording.steps) - 1, len(seeds)
     intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
     val_loss = np.stack(recording.val_loss)
@@ -124,15 +124,15 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
         return np.asarray(by_decision)[decision, run]
 
     name, step = spec.name(), rows(recording.steps).astype(np.int64)
-    action = np.where(ends, np.nan, rows([*driver.actions, np.full(runs, np.nan)]))
+    action = np.where(ends, np.nan, rows([*behaviour.actions, np.full(runs, np.nan)]))
     columns = {column: rows(values) for column, values in intervals.items()} | {
         "run_id": _texts([f"{name}-{i:03d}" for i in range(runs)], run),
-        "seed": np.array(seeds)[run], "schedule": _texts(driver.names, run), "lr0": driver.lr0[run],
+        "seed": np.array(seeds)[run], "schedule": _texts(behaviour.names, run), "lr0": behaviour.lr0[run],
         "decision": decision, "step": step, "progress": step / workload.n_steps, "lr": rows(recording.rates),
         "level": rows(recording.levels), "anchor": np.asarray(recording.anchor)[run], "action": action,
         "train_loss": rows(intervals["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
-        **{name: values[run] for name, values in _kinship(driver, recording, last).items()},
-        "tells_size": driver.shows_epochs[run], "shows_validation": driver.shows_validation[run],
+        **{name: values[run] for name, values in _lineage(behaviour, recording, last).items()},
+        "tells_size": behaviour.shows_epochs[run], "shows_validation": behaviour.shows_validation[run],
         **_probe(recording, decision == 0), "terminated": ends,
         "reason": _texts(["running", "budget", "diverged"], ends * (1 + diverged[run])),
     }  # fmt: skip
@@ -146,18 +146,18 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
     return pa.table({field.name: columns[field.name] for field in trajectories.SCHEMA}, schema=trajectories.SCHEMA)
 
 
-def _kinship(driver: Driver, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
+def _lineage(behaviour: BehaviourPolicy, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
     """For each run its group, its number within the group, and the decision and size of its departure from the base.
 
     A run that ends before it departs counts as one that never departed. last (K,) int: decision at which a run ends.
     """
     runs = np.arange(len(last))
-    if not isinstance(driver, Branches):
+    if not isinstance(behaviour, Branches):
         nothing = np.full(len(runs), NEVER)
         return {"group": nothing, "twin": nothing, "departs_at": nothing, "departs_by": np.full(len(runs), np.nan)}
-    at, level = np.where(driver.departs_at < last, driver.departs_at, NEVER), np.stack(recording.levels)
-    by = np.where(at == NEVER, 0.0, level[at, runs] - level[at, driver.base])
-    return {"group": driver.group, "twin": driver.twin, "departs_at": at, "departs_by": by}
+    at, level = np.where(behaviour.departs_at < last, behaviour.departs_at, NEVER), np.stack(recording.levels)
+    by = np.where(at == NEVER, 0.0, level[at, runs] - level[at, behaviour.base])
+    return {"group": behaviour.group, "twin": behaviour.twin, "departs_at": at, "departs_by": by}
 
 
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import torch
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
+from pipeline.simulation.probe_displacement import ProbeDisplacement
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
-from pipeline.simulation.trail import Trail
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
 from pipeline.workloads.training.population import Population
@@ -23,10 +23,10 @@ from pipeline.workloads.training.population import Population
 Act = Callable[[Pilot, np.ndarray], None]  # (pilot, which runs (K,) bool): makes the pilot act on them
 
 
-class Kin(NamedTuple):
-    """Which runs train as one with another run, and until when."""
+class Lineage(NamedTuple):
+    """The run that each run descends from: they train as one until it departs."""
 
-    base: np.ndarray  # (K,) int: the run that a run is one with; a base is its own
+    base: np.ndarray  # (K,) int: the run that a run descends from; a base is its own
     departs_at: np.ndarray  # (K,) int: decision at which it departs; 0 or less: from the beginning
 
 
@@ -45,7 +45,7 @@ def simulate(
     guess: np.ndarray | None = None,
     milestones: Sequence[int] = (),
     test: bool = False,
-    kin: Kin | None = None,
+    lineage: Lineage | None = None,
     device: str = "cpu",
 ) -> Recording:
     """Train one run per seed under `act`.
@@ -54,9 +54,8 @@ def simulate(
     for all runs alike, unless `show_validation` is False, on as many examples as `Workload.scored` makes of
     `val_examples`, and at the end on all. With `milestones`, in completed steps, it is measured and given there
     instead. `show_epochs`, () or (K,): whether the pilot knows the length of an epoch and the number of examples.
-    `guess` (K,) are first guesses of the rate, nan for none. `guards`: whether they
-    check what the pilot decides. With `kin`, runs train as one with their base until they
-    depart from it; none of them may begin again.
+    `guess` (K,) are first guesses of the rate, nan for none. `guards`: whether they check what the pilot decides. With
+    `lineage`, runs train as one with their base until they depart from it; none of them may begin again.
     """
     n, k = workload.n_steps, len(seeds)
     shown = np.broadcast_to(show_validation, k)
@@ -65,11 +64,11 @@ def simulate(
         protocol, n, workload.kind.driven_as, runs=k, probed=probed, guards=guards,
         steps_per_epoch=sizes[0], examples=sizes[1], guess=guess,
     )  # fmt: skip
-    if kin is None:
+    if lineage is None:
         population = Population(workload, seeds, device)
     else:
-        departs_after = np.where(kin.departs_at > 0, pilot.cadence.bounds[kin.departs_at], 0)
-        population = Twins(workload, seeds, kin.base, departs_after, device)
+        departs_after = np.where(lineage.departs_at > 0, pilot.cadence.bounds[lineage.departs_at], 0)
+        population = Twins(workload, seeds, lineage.base, departs_after, device)
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
     sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)
@@ -109,9 +108,9 @@ def simulate(
     validate(at_end=False)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
-        trail = Trail(sketch, sample(saved.weights))
+        displacement = ProbeDisplacement(sketch, sample(saved.weights))
         cosines, moved = np.full((2, k, pilot.cadence.probe_steps), np.nan)
-        begin = population.spread(torch.as_tensor(trail.norm)).numpy()
+        begin = population.spread(torch.as_tensor(displacement.norm)).numpy()
     else:
         note_first(np.ones(k, bool))
     open_window()
@@ -120,7 +119,7 @@ def simulate(
         loss = population.train_step(step, lr)
         if pilot.in_probe:
             gradient = sample(population.gradient)
-            parts = sketch.norm(gradient), *trail.follow(gradient, sample(population.state.weights))
+            parts = sketch.norm(gradient), *displacement.record(gradient, sample(population.state.weights))
             loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
             climbing = np.flatnonzero(pilot.probes.running & (pilot.probes.suspect < 0))
             at = step - pilot.probes.halted[climbing]

@@ -11,11 +11,12 @@ scheduler.step(loss)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle, BundleError, load_policy
 
-__all__ = ["Bundle", "BundleError", "Pilot", "Protocol", "load_policy"]
+__all__ = ["Bundle", "BundleError", "GuardError", "Pilot", "Protocol", "load_policy"]
 
 if TYPE_CHECKING:
     from lrpilot.range_test.run import suggest as suggest

@@ -22,13 +22,13 @@ import numpy as np
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.actions import reference
 from lrpilot.decisions.cadence import Cadence
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.features import NAMES
 from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.decisions.protocol import Policy, Protocol
 from lrpilot.decisions.safety import Safety, Situation
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.probing.probe import Probes
 from lrpilot.reports.explain import is_alarm
 from lrpilot.reports.history import Decision, History
@@ -90,13 +90,13 @@ class Pilot:
         self.history = History()
         self._losses = np.empty((0, runs))  # of the interval that ended last
         self.observe(np.nan)
-        self._climb = Climb(runs, protocol.action.warm_up, total_steps)
+        self._warm_up = WarmUp(runs, protocol.action.warm_up, total_steps)
         self._place()
 
     def _place(self) -> None:
         """Work out, once per decision, what every step asks for."""
         cadence, i = self.cadence, max(self.decision - 1, 0)
-        self.in_probe = bool(np.count_nonzero(self.probes.running))
+        self.in_probe = bool(self.probes.running.any())
         self._in_grid = not self.in_probe and self.decision > 0
         self._begin, self._end = cadence.interval(i)
         self._stride = cadence.stride(i)
@@ -110,7 +110,7 @@ class Pilot:
     def learning_rates(self) -> np.ndarray:
         """(runs,) learning rate of the step that follows `step` completed ones."""
         envelope, (low, high) = self._envelope(self.step, self.total_steps), self.limits  # levels are within them
-        rates = self._peak * envelope * self._climb.factors(self.step)
+        rates = self._peak * envelope * self._warm_up.factors(self.step)
         if self.step < self.cadence.probe_steps:
             with np.errstate(over="ignore"):
                 rates = np.where(self.probes.running, 10.0 ** (self.reference + self.probes.levels(self.step)), rates)
@@ -123,7 +123,7 @@ class Pilot:
             lr = 10.0 ** (self.reference + self.probes.levels(self.step).item(0))
         else:
             lr = self._first_peak * self._envelope(self.step, self.total_steps)
-            lr = lr * self._climb.factor(self.step) if warm_up else lr
+            lr = lr * self._warm_up.factor(self.step) if warm_up else lr
         return low if lr < low else high if lr > high else lr
 
     @property
@@ -156,7 +156,7 @@ class Pilot:
         """End the probes under way without any evidence; roll the weights back, and `decide` cautiously."""
         ended, self.probes = self.probes.running, Probes(self.runs, self.cadence.probe_steps, self._levels[1])
         self.probes.running = np.zeros(self.runs, bool)
-        self._climb.start(ended, self.step, self.total_steps)
+        self._warm_up.start(ended, self.step, self.total_steps)
         self._place()
 
     @property
@@ -175,9 +175,9 @@ class Pilot:
         return self.probes.back
 
     def _end_probes(self, ended: np.ndarray) -> None:
-        if not np.count_nonzero(ended):
+        if not ended.any():
             return
-        self._climb.start(ended, self.step, self.total_steps)
+        self._warm_up.start(ended, self.step, self.total_steps)
         evident = ended & (self.probes.steps > 0)
         self.safety.begin(evident, self.probes)
         marks = self.probes.landmarks()
@@ -279,7 +279,7 @@ class Pilot:
 
     def _bounded(self, level: np.ndarray) -> np.ndarray:
         """Levels (runs,) within the limits."""
-        return np.minimum(np.maximum(level, self._levels[0]), self._levels[1])
+        return np.clip(level, *self._levels)
 
     def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
         """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
@@ -290,8 +290,8 @@ class Pilot:
             action = self._first_action(answer)
         if self.guarded:
             action, events = self.safety.check(action, self._situation(), np.isfinite(self.observer.loss0), failed)
-            if np.count_nonzero(back := self.restarts):
-                self._climb.start(back, self.step, self.total_steps)
+            if (back := self.restarts).any():
+                self._warm_up.start(back, self.step, self.total_steps)
                 self.observer.begin_again(back)
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
@@ -306,14 +306,15 @@ class Pilot:
         """First actions (runs,) of a policy's answers, after caution and first guesses; what is no action stays."""
         blown, equation, anchor = self.observer.blown, self.protocol.action, self.anchor
         if self.guarded:
-            answer = self.safety.first_actions(answer, anchor, blown, self.probes.shaken)
+            answer = self.safety.first_actions(answer, anchor, blown, self.probes.warning_level)
         sure = blown & ~(self.safety.caution.confidence < 1)
         return self.protocol.guess.revised(answer, equation, anchor, self._guess, sure)
 
     def _situation(self) -> Situation:
         return Situation(
-            self.step, self.total_steps, self.level, self.anchor, self.highest, self._climb, self._losses, self.interval
-        )
+            self.step, self.total_steps, self.level, self.anchor, self.highest, self._warm_up, self._losses,
+            self.interval,
+        )  # fmt: skip
 
     def _ask(self, policy: Policy, observation: np.ndarray) -> tuple[np.ndarray, bool]:
         """The policy's answers (runs,), and whether it failed to give any."""
@@ -354,7 +355,7 @@ class Pilot:
             "changed_at": self.cadence.changed_at,
             "decision": self.decision,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
-            "climb": self._climb.state_dict(),
+            "warm_up": self._warm_up.state_dict(),
             "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
@@ -370,8 +371,7 @@ class Pilot:
         Raises ValueError if it was saved under another total, optimizer kind, protocol or batch.
         """
         for name, mine in self._identity().items():
-            if state.get(name) != mine:
-                theirs = state.get(name)
+            if (theirs := state.get(name)) != mine:
                 raise ValueError(f"{name}: the saved state has {theirs!r}, this one {mine!r}; make them equal")
         if self.total_steps not in state["planned"]:
             raise ValueError(
@@ -385,7 +385,7 @@ class Pilot:
         )  # fmt: skip
         for name, values in state["arrays"].items():
             setattr(self, name, np.array(values, np.float64))
-        self._climb.load_state_dict(state["climb"])
+        self._warm_up.load_state_dict(state["warm_up"])
         self.probes.load_state_dict(state["probes"])
         self.observer.load_state_dict(state["observer"])
         self.step, self.decision = state["step"], state["decision"]

@@ -9,7 +9,7 @@
             optimizer.step()
             scheduler.step(loss)
 
-It is called after every optimizer step, once per micro-batch, or seldom: `lrpilot.loop.driver` says what happens then.
+It is called after every optimizer step, once per micro-batch, or seldom: `loop/adapter.py` says what happens then.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler
 from torch.utils.hooks import RemovableHandle
 
 from lrpilot.loop import arguments, optimizers
+from lrpilot.loop.adapter import OptimizerAdapter
 from lrpilot.loop.announcer import Log
 from lrpilot.loop.calls import called_by, uncompiled
-from lrpilot.loop.driver import Driver
 from lrpilot.loop.plan import Plan, plan
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle, load_policy
@@ -133,7 +133,7 @@ class PilotLR(LRScheduler):
 
     def _build(self, optimizer: Optimizer, facts: Plan, policy: Bundle, options: dict[str, Any]) -> None:
         self.policy, self._options = policy, options
-        self._driver = Driver(optimizer, policy, facts, **options)
+        self._adapter = OptimizerAdapter(optimizer, policy, facts, **options)
         self._placed = False
         super().__init__(optimizer)
 
@@ -157,10 +157,10 @@ class PilotLR(LRScheduler):
         self._step_count += 1
         if metrics is not None:
             arguments.scalar("metrics", metrics)
-            self._driver.observe(val_loss=metrics)
+            self._adapter.observe(val_loss=metrics)
         if loss is None and called_by(ChainedScheduler.step):
             raise TypeError("PilotLR in a ChainedScheduler: it sets rates, it scales none; use it alone")
-        self._driver.step(loss)
+        self._adapter.step(loss)
 
     @uncompiled
     def observe(self, val_loss: Any = None, grad_norm: Any = None, *, loss: Any = None) -> None:
@@ -180,7 +180,7 @@ class PilotLR(LRScheduler):
         for name, value in (("val_loss", val_loss), ("grad_norm", grad_norm)):
             if value is not None:
                 arguments.scalar(name, value)
-        self._driver.observe(val_loss, grad_norm, loss)
+        self._adapter.observe(val_loss, grad_norm, loss)
 
     def watch(self, module: nn.Module) -> RemovableHandle:
         """Observe the training loss that a module returns: a 0-d tensor, or the `loss` of its output.
@@ -197,7 +197,7 @@ class PilotLR(LRScheduler):
             TypeError: `module` is no module.
         """
         arguments.module("module", module)
-        return self._driver.watch(module)
+        return self._adapter.watch(module)
 
     def extend(self, total_steps: int) -> None:
         """Change the length of the training. Decisions stand; the rate follows the new decay to zero.
@@ -209,7 +209,7 @@ class PilotLR(LRScheduler):
             TypeError: `total_steps` is not an int.
             ValueError: no step would be left.
         """
-        self._driver.extend(arguments.whole("total_steps", total_steps, "the number of optimizer steps"))
+        self._adapter.extend(arguments.whole("total_steps", total_steps, "the number of optimizer steps"))
 
     @uncompiled
     def end_probe(self) -> bool:
@@ -225,7 +225,7 @@ class PilotLR(LRScheduler):
         Returns:
             Whether a probe was under way.
         """
-        return self._driver.end_probe()
+        return self._adapter.end_probe()
 
     def __enter__(self) -> Self:
         """The scheduler; the block is the whole training."""
@@ -249,14 +249,14 @@ class PilotLR(LRScheduler):
         arguments.positive("steps_per_epoch", steps_per_epoch)
         if examples is not None:
             arguments.whole("examples", examples, "the number of training examples")
-        self._driver.set_data_size(steps_per_epoch, examples)
+        self._adapter.set_data_size(steps_per_epoch, examples)
 
     # What may be read
 
     @property
     def pilot(self) -> Pilot:
         """The part that decides and needs no torch; for reading."""
-        return self._driver.pilot
+        return self._adapter.pilot
 
     @property
     def planned_steps(self) -> int:
@@ -270,12 +270,12 @@ class PilotLR(LRScheduler):
     @property
     def steps_per_epoch(self) -> float | None:
         """Number of optimizer steps per pass over the data; None if it is not known."""
-        return self._driver.plan.steps_per_epoch
+        return self._adapter.plan.steps_per_epoch
 
     @property
     def examples(self) -> int | None:
         """Number of training examples; None if it is not known."""
-        return self._driver.plan.examples
+        return self._adapter.plan.examples
 
     @property
     def probing(self) -> bool:
@@ -315,11 +315,11 @@ class PilotLR(LRScheduler):
 
     def get_lr(self) -> list[float | Tensor]:
         """Rates of the coming optimizer step, one per param group."""
-        return [*self._driver.learning_rates()]
+        return [*self._adapter.learning_rates()]
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Rates that were written into the param groups last, one per group."""
-        return [*self._driver.written_rates()]
+        return [*self._adapter.written_rates()]
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the training so far.
@@ -331,7 +331,7 @@ class PilotLR(LRScheduler):
         The entry "probing" tells readers of a checkpoint whether the probe was under way. Then the weights saved beside
         it are the probe's: good for resuming the training, not for use. `end_probe()` before saving leaves sound ones.
         """
-        return self._driver.state_dict() | {"last_epoch": self.last_epoch, "_step_count": self._step_count}
+        return self._adapter.state_dict() | {"last_epoch": self.last_epoch, "_step_count": self._step_count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue where `state_dict` was called, and write the rates to the optimizer.
@@ -348,16 +348,16 @@ class PilotLR(LRScheduler):
                 `total_steps` lies behind it; or it is another rank's, with a copy of sharded parameters.
         """
         arguments.state(state_dict)
-        self._driver.load_state_dict(state_dict)
+        self._adapter.load_state_dict(state_dict)
         self._step_count = state_dict["_step_count"]
 
     def __repr__(self) -> str:
         """What the scheduler assumes about the training, as in the start line."""
-        return "\n  ".join([self._title(), *self._driver.summary()])
+        return "\n  ".join([self._title(), *self._adapter.summary()])
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
-        return listing.bullets(self._title(), self._driver.summary())
+        return listing.bullets(self._title(), self._adapter.summary())
 
     def _title(self) -> str:
         return f"{type(self).__name__}: after {counted(f'{self.last_epoch:,}', 'step')}"
@@ -365,7 +365,7 @@ class PilotLR(LRScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles, which have the optimizer and the model of their own; `watch` is to be called anew."""
         return {
-            "optimizer": self.optimizer, "facts": self._driver.plan, "policy": self.policy, "options": self._options,
+            "optimizer": self.optimizer, "facts": self._adapter.plan, "policy": self.policy, "options": self._options,
             "state": self.state_dict(),
         }  # fmt: skip
 
@@ -389,4 +389,4 @@ class PilotLR(LRScheduler):
         """Replaces the `step()` of the base class's constructor: no optimizer step was made yet."""
         self._placed = True
         self._step_count = 1
-        self._driver.write()
+        self._adapter.write()

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import collect
 from pipeline.workloads.base import Family, Workload
-from pipeline.workloads.families import FAMILIES
+from pipeline.workloads.recorded.families import FAMILIES
 
 
 def raises(rng: np.random.Generator) -> Workload:

@@ -54,7 +54,10 @@ TEXTS = {
             "pipeline.evaluation.methods.pilot_loop",
             PILOT | {"lrpilot.torch", "lrpilot.loop.rates", "lrpilot.loop.rollback"},
         ),
-        ("experiments.original.trainings.loop", PILOT | {"lrpilot.torch", "experiments.original.trainings.drivers"}),
+        (
+            "experiments.original.trainings.loop",
+            PILOT | {"lrpilot.torch", "experiments.original.trainings.rate_setters"},
+        ),
         ("benchmarks.robust", PILOT | TRAINING),
     ],
 )

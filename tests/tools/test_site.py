@@ -1,6 +1,7 @@
 """The documentation's site: every page is in its menu, and links out of docs/ lead to files of the repository."""
 
 import logging
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ DOCS = TOP / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 SITE: dict[str, Any] = yaml.safe_load((TOP / "mkdocs.yml").read_text(encoding="utf-8"))
 URL = SITE["repo_url"]
+API = [line[4:] for line in (DOCS / "api.md").read_text(encoding="utf-8").splitlines() if line.startswith("::: ")]
 
 
 def entries(nav: Any) -> Iterator[str]:
@@ -27,6 +29,11 @@ def entries(nav: Any) -> Iterator[str]:
 
 def test_the_menu_has_every_page_once() -> None:
     assert sorted(entries(SITE["nav"])) == PAGES
+
+
+@pytest.mark.parametrize("name", API)
+def test_every_name_of_the_api_imports(name: str) -> None:
+    assert pkgutil.resolve_name(name).__doc__
 
 
 @pytest.mark.parametrize(

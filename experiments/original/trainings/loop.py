@@ -1,4 +1,4 @@
-"""One training, under any driver of its learning rate: mixed precision, clipping, compilation.
+"""One training, whatever sets its learning rate: mixed precision, clipping, compilation.
 
 The randomness of an epoch, the order of the examples and dropout, depends only on the seed and the epoch's number. So a
 training that is resumed after an epoch ends as if it had never stopped.
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from experiments.original.agents.epochs import Telemetry
 from experiments.original.sources.sets import Part, loader
-from experiments.original.trainings.drivers import Driver, driver
 from experiments.original.trainings.models import build
+from experiments.original.trainings.rate_setters import RateSetter, rate_setter
 from experiments.original.trainings.training import Training
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,7 +61,7 @@ class Loop:
             self.model.parameters(), training.learning_rate, (recipe.beta1, recipe.beta2), recipe.epsilon,
             recipe.weight_decay, fused=True,
         )  # fmt: skip
-        self.driver: Driver = driver(training, self.optimizer, self.model, self.steps, batches)
+        self.rate_setter: RateSetter = rate_setter(training, self.optimizer, self.model, self.steps, batches)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
         self._net: Any = self.model if cut else torch.compile(self.model, mode=recipe.compile)
         self.done = 0  # epochs
@@ -110,12 +110,12 @@ class Loop:
         with self._autocast():
             loss = nn.functional.cross_entropy(self._net(x), y)
         self._scaler.scale(loss).backward()
-        if recipe.clip_norm or self.driver.wants_norm:
+        if recipe.clip_norm or self.rate_setter.wants_norm:
             self._scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or torch.inf)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self.driver.after_step(loss.detach(), norm)
+        self.rate_setter.after_step(loss.detach(), norm)
         return loss.detach(), norm
 
     def rehearse(self, steps: int) -> tuple[float, float]:
@@ -130,7 +130,7 @@ class Loop:
         return sum(later) / len(later), self.evaluate("val").seconds
 
     def _note(self, step: int, train_loss: float, score: Score, norm: float) -> None:
-        """Add a row to the curve; unless it is the last one, let the driver decide."""
+        """Add a row to the curve; unless it is the last one, let what sets the rate decide."""
         lr = float(self.optimizer.param_groups[0]["lr"])
         error = 1 - score.accuracy
         row = {
@@ -139,8 +139,8 @@ class Loop:
         }  # fmt: skip
         self.curve.append(row)
         if step < self.steps and not self.diverged:
-            self.driver.decide(_telemetry(row))
-            row["action"] = self.driver.action
+            self.rate_setter.decide(_telemetry(row))
+            row["action"] = self.rate_setter.action
 
     @torch.no_grad()
     def evaluate(self, part: str) -> Score:
@@ -181,7 +181,7 @@ class Loop:
         """Everything that is needed to resume: tensors and plain values."""
         return {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(), "driver": self.driver.state_dict(), "done": self.done,
+            "scaler": self._scaler.state_dict(), "rate_setter": self.rate_setter.state_dict(), "done": self.done,
             "curve": self.curve, "seconds": self.seconds,
         }  # fmt: skip
 
@@ -190,7 +190,7 @@ class Loop:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        self.driver.load_state_dict(state["driver"])
+        self.rate_setter.load_state_dict(state["rate_setter"])
         self.done, self.curve, self.seconds = state["done"], state["curve"], state["seconds"]
 
 

@@ -86,7 +86,7 @@ def draw_sizes(
     n_steps = _draw_steps(rng, DEEP_STEPS if deep else steps)
     batch_size = choose(rng, DEEP if deep and regime != "small_noisy" else BATCHES[regime])
     n_train = round(n_steps * batch_size / log_uniform(rng, *(epochs or EPOCHS[regime])))
-    n_train = min(max(n_train, examples[0], batch_size), examples[1])
+    n_train = int(np.clip(n_train, max(examples[0], batch_size), examples[1]))
     n_steps = min(n_steps, MOST_EPOCHS * n_train // LEAST_BATCH)
     return Sizes(n_train, n_steps, min(batch_size, n_train, MOST_EPOCHS * n_train // n_steps))
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.training import layout, single_run
-from pipeline.workloads.training.engines import CannotVectoriseError, Engine, OneByOne, Vectorised
+from pipeline.workloads.training.autodiff import Autodiff, CannotVectoriseError, OneByOne, Vectorised
 from pipeline.workloads.training.state import State
 from pipeline.workloads.training.update_rules import Stepper, clip
 
@@ -40,7 +40,7 @@ class Population:
         self._order = torch.from_numpy(order).to(device)  # (N, K, B)
         self._train = Data(workload.train.x.to(device), workload.train.y.to(device))
         self.state = _begin(models)
-        self._engine = _engine(workload, models, self.state.clone(), self._batch(0), self._seeds)
+        self._autodiff = _autodiff(workload, models, self.state.clone(), self._batch(0), self._seeds)
         self.gradient = torch.zeros_like(self.state.weights)
         self._stepper = Stepper(workload, self.gradient)
 
@@ -96,7 +96,7 @@ class Population:
         it.
         """
         x, y = self._batch(step)
-        gradient, loss, self.state.buffers = self._engine.gradients(
+        gradient, loss, self.state.buffers = self._autodiff.gradients(
             self.state.weights, self.state.buffers, x, y, self.members, self._seeds, step
         )
         self.gradient = gradient if self.workload.clip is None else clip(gradient, self.workload.clip)
@@ -124,7 +124,7 @@ class Population:
         for i in range(0, n, chunk):
             part = slice(i, min(i + chunk, n))
             x, y = data.x[part].to(self.device), data.y[part].to(self.device)
-            loss, error = self._engine.scores(weights, buffers, x, y)
+            loss, error = self._autodiff.scores(weights, buffers, x, y)
             total += len(x) / n * torch.stack([loss, error]).cpu()
         return total
 
@@ -137,27 +137,27 @@ def _begin(models: Sequence[nn.Module]) -> State:
     return State.begin(weights, buffers.to(weights.device))
 
 
-def _engine(
+def _autodiff(
     workload: Workload, models: Sequence[nn.Module], begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]
-) -> Engine:
-    """The fast engine if it equals the plain loop, else the plain engine, which prints the reason in one line."""
+) -> Autodiff:
+    """`Vectorised` if it equals the plain loop, else `OneByOne`, and then the reason is printed in one line."""
     draws = single_run.count_draws(models[0], batch[0][0])
     template, alone = (copy.deepcopy(models[0]) for _ in range(2))  # a step may leave traces in a module
     try:
-        engine = Vectorised(workload, template, draws)
+        fast = Vectorised(workload, template, draws)
         with warnings.catch_warnings(action="ignore"):  # of operations that torch.func maps slowly
-            _check(engine, OneByOne(workload, [alone], draws), begin, batch, seeds)
+            _check(fast, OneByOne(workload, [alone], draws), begin, batch, seeds)
     except Exception as error:
         why = " ".join(str(error).split("\n")[0].split())
         print(f"{workload.family}, {workload.name}: trains one run at a time: {why}", file=sys.stderr, flush=True)
         return OneByOne(workload, models, draws)
-    return engine
+    return fast
 
 
-def _check(fast: Engine, slow: Engine, begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]) -> None:
+def _check(fast: Autodiff, slow: Autodiff, begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]) -> None:
     """Raise CannotVectoriseError if a gradient of member 0, or a buffer that it leaves, differs from the plain loop's.
 
-    This is checked twice: the first call of the fast engine records what the second one repeats.
+    This is checked twice: the first call of `fast` records what the second one repeats.
     """
     x, y = batch
     one, k = slice(0, 1), np.arange(len(seeds))

@@ -11,7 +11,7 @@ the level of the lowest loss as it does in the others (the median), but not belo
 training without a probe: rates as low as fine-tuning needs stay within reach, whatever the probe did not see.
 
 Where later actions move the level, an action of 0 holds it; where they name it, holding it takes knowing it. The
-envelope is part of the equation: the rate climbs linearly to its level in the first `warm_up` of the steps after the
+envelope is part of the equation: the rate rises linearly to its level in the first `warm_up` of the steps after the
 probe, stays there, and falls linearly to zero in the last `decay` of the steps. So holding the level is already a good
 schedule, which a policy only has to correct. Hägele et al. 2024 (arXiv:2405.18392) compare such schedules with others;
 docs/experiments.md has the comparisons that chose this one.
@@ -43,7 +43,7 @@ class ActionEquation:
         calm: if the loss did not blow up, the lowest level of the edge.
         moves: whether later actions move the level; else they name it.
         decay: share of the steps, the last ones, in which the rate falls to zero.
-        warm_up: share of the steps, the first ones after the probe or a restart, in which the rate climbs to its level.
+        warm_up: share of the steps, the first ones after the probe or a restart, in which the rate rises to its level.
     """
 
     span: float = 2.5

@@ -67,13 +67,13 @@ class Caution:
         """Take in the losses (n,) of one run's probe, nan where one is left out."""
         self.confidence[run], self.noise[run], self.unscaled[run] = confidence(curve[np.isfinite(curve)])
 
-    def careful(self, level: np.ndarray, edge: np.ndarray, shaken: np.ndarray) -> np.ndarray:
+    def first_levels(self, level: np.ndarray, edge: np.ndarray, warning: np.ndarray) -> np.ndarray:
         """First levels (runs,) in place of `level` (runs,).
 
-        edge (runs,): inf where none was found; shaken (runs,): level of a rise that was no edge and yet a warning, or
+        edge (runs,): inf where none was found; warning (runs,): level of a rise that was no edge and yet a warning, or
         inf. It counts above the prior alone.
         """
-        self.near_edge = np.minimum(edge - BELOW_EDGE, np.maximum(shaken - BELOW_EDGE, PRIOR))
+        self.near_edge = np.minimum(edge - BELOW_EDGE, np.maximum(warning - BELOW_EDGE, PRIOR))
         prior = PRIOR - NOISY * np.clip(np.nan_to_num(self.noise) - USUAL, 0.0, 1.0)
         unsure = self.confidence < 1  # nan is not
         towards = np.where(unsure & (level > prior), prior + self.confidence * (level - prior), level)
@@ -92,7 +92,7 @@ class Caution:
         limit = np.minimum(np.where(np.isnan(long), np.inf, long), self.near_edge)
         return np.maximum(np.where(fallen, limit, np.minimum(limit, PRIOR)), self.first)
 
-    def patient(self, step: int, due: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    def highest_unlearned(self, step: int, due: np.ndarray, learned: np.ndarray) -> np.ndarray:
         """Highest levels (runs,), whatever the policy says, inf for any.
 
         step: completed ones; due (runs,): the steps by which a training has to have learned; learned (runs,) bool:

@@ -21,13 +21,13 @@ device. Each decision of each run has at most one event; where several fit, the 
 To back off is to go `BACK_OFF` decades below the present level, or lower if the policy says so. The built-in schedule
 holds the level under the envelope; at decision 0 there is none to hold, and the range test's classical rule
 takes its place, a tenth of the probe's blow-up (after Smith 2017, arXiv:1506.01186), or the anchor without a probe.
-After a cut or a back-off the level may climb by `RECOVER` decades per decision until it is where it was: additive
+After a cut or a back-off the level may rise by `RECOVER` decades per decision until it is where it was: additive
 increase after a multiplicative decrease, as Chiu & Jain 1989 have it for congestion in networks. A policy that holds,
 by an answer of 0, holds the level that it decided on, not the one that it was brought down to: it is led back as fast,
 to where it was after a back-off, and to `BACK_OFF` below that after a cut. A move down of its own ends that. A level
 that has raised an alarm twice is not led back to again.
 
-A loss that climbs further and further although the level was lowered for it does not climb because of the rate: one of
+A loss that rises further and further although the level was lowered for it does not rise because of the rate: one of
 two networks that are trained against each other has such a loss. After `TRIES` lowerings in vain the training is
 exempt: up to the level it had before, runaway and rise lower it no more, and it is led back there.
 """
@@ -45,13 +45,13 @@ GIVEN_BACK = 0.5  # share of what was gained that a rise gives back
 BACK_OFF = 0.5  # decades
 RECOVER = 0.25  # decades per decision
 PATIENCE = 4  # consecutive events of the loss after which the learning rate is not their cause
-TRIES = 3  # times that the level is lowered for a loss that goes on climbing
+TRIES = 3  # times that the level is lowered for a loss that goes on rising
 STRIKES = 2  # alarms of a level, or of one less than RECOVER below it, after which it is given up
 SLACK = 1e-3  # by which an action may miss [-1, 1]: rounding
 
 STATE = (
-    "streak", "lid", "release", "ceiling", "tries", "exempt_below", "restore_to", "strikes", "struck", "high",
-    "doubted", "promised",
+    "streak", "bound", "recovered_at", "ceiling", "tries", "exempt_below", "target_level", "strikes", "strike_level",
+    "alarm_loss", "after_nonfinite", "rise_deferred",
 )  # fmt: skip
 
 
@@ -66,17 +66,17 @@ class Guard:
         self.equation = equation
         self.losses = Losses(runs)
         self.streak = np.zeros(runs)  # consecutive decisions at which the loss had an event
-        self.lid = np.full(runs, np.inf)  # highest level that is allowed
-        self.release = np.full(runs, np.inf)  # level at which the lid is taken off
+        self.bound = np.full(runs, np.inf)  # highest level that is allowed until it has recovered
+        self.recovered_at = np.full(runs, np.inf)  # level from which the bound no longer holds
         self.ceiling = np.full(runs, np.inf)  # level that is not exceeded any more
         self.tries = np.zeros(runs)  # times that the level was lowered for a finite loss since it was free last
         self.exempt_below = np.full(runs, -np.inf)  # level up to which a finite loss is not the rate's doing
-        self.restore_to = np.full(runs, -np.inf)  # level that the training is led back to
-        self.strikes = np.zeros(runs)  # times that the level `struck` was lowered for a finite loss
-        self.struck = np.full(runs, np.inf)
-        self.high = np.full(runs, np.nan)  # the loss that raised an alarm last
-        self.doubted = np.zeros(runs)  # 1 where the event before was a loss that was not finite
-        self.promised = np.zeros(runs)  # 1 where a rise was refused because the loss had not fallen yet
+        self.target_level = np.full(runs, -np.inf)  # level that the training is led back to
+        self.strikes = np.zeros(runs)  # times that the level `strike_level` was lowered for a finite loss
+        self.strike_level = np.full(runs, np.inf)
+        self.alarm_loss = np.full(runs, np.nan)  # the loss that raised an alarm last
+        self.after_nonfinite = np.zeros(runs)  # 1 where the event before was a loss that was not finite
+        self.rise_deferred = np.zeros(runs)  # 1 where a rise was refused because the loss had not fallen yet
         self._calm = True  # whether no level is bounded, and no event counted
 
     def check(
@@ -102,7 +102,7 @@ class Guard:
         """
         equation, first = self.equation, losses is None
         events, cap, loud = dict[str, np.ndarray](), np.array(np.inf), False
-        due = (self.promised > 0) & fallen
+        due = (self.rise_deferred > 0) & fallen
         with np.errstate(invalid="ignore", over="ignore"):
             sane = np.abs(answer) <= 1.0 + SLACK  # nan is not
             if losses is not None:
@@ -116,28 +116,29 @@ class Guard:
             wish = equation.apply(level, anchor, answer, first)
             highest = np.minimum(np.maximum(earned, level), most)
             unearned = wish > highest + 1e-9
-        if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
+        if sane.all() and not (loud or failed or unearned.any()):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
         early = unearned & (wish > level + 1e-9) & ~fallen
-        if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
-            self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
-            self.promised, self._calm = np.where(early, 1.0, self.promised), False
+        if early.any():  # it may hold from now on, and gets what it asked for once the loss has fallen
+            self.target_level = np.where(early, np.maximum(self.target_level, wish), self.target_level)
+            self.rise_deferred, self._calm = np.where(early, 1.0, self.rise_deferred), False
         cap = np.minimum(cap, highest)
-        over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to climb
+        over = equation.apply(level, anchor, safe, first) > cap + 1e-9  # what rounding adds is no wish to rise
         safe = np.where(over, equation.invert(level, anchor, cap, first), safe)
-        self.restore_to = np.where((~over | self.exempt) & (level >= self.restore_to - 1e-9), -np.inf, self.restore_to)
+        reached = (~over | self.exempt) & (level >= self.target_level - 1e-9)
+        self.target_level = np.where(reached, -np.inf, self.target_level)
         lowers = (answer < 0) & ~(self.exempt | held | over)
-        self.restore_to = np.where(lowers, -np.inf, self.restore_to)
-        back = (self.restore_to > -np.inf) & ~over & ~held & (not first)
-        way = equation.invert(level, anchor, np.minimum(self.restore_to, cap), first)
+        self.target_level = np.where(lowers, -np.inf, self.target_level)
+        back = (self.target_level > -np.inf) & ~over & ~held & (not first)
+        way = equation.invert(level, anchor, np.minimum(self.target_level, cap), first)
         back &= way > safe
         safe = np.where(back, way, safe)
-        self.restore_to = np.where(due & np.isinf(self.lid), -np.inf, self.restore_to)  # that was its chance
-        self.promised = np.where(lowers | due, 0.0, self.promised)
+        self.target_level = np.where(due & np.isinf(self.bound), -np.inf, self.target_level)  # that was its chance
+        self.rise_deferred = np.where(lowers | due, 0.0, self.rise_deferred)
         finite = np.isfinite(answer)
         events |= {
             "policy_failed": np.full(level.shape, failed),
@@ -150,22 +151,22 @@ class Guard:
 
     def _bounds(self) -> bool:
         """Whether any level is bounded, or any event counted."""
-        bounded = min(self.lid.min(), self.ceiling.min()) < np.inf or self.restore_to.max() > -np.inf
+        bounded = min(self.bound.min(), self.ceiling.min()) < np.inf or self.target_level.max() > -np.inf
         return bool(bounded or self.tries.any() or self.streak.any())
 
     @property
     def exempt(self) -> np.ndarray:
-        """(runs,) bool: whose loss climbs for other reasons than the rate."""
+        """(runs,) bool: whose loss rises for other reasons than the rate."""
         return self.exempt_below > -np.inf
 
     def _exempt(self, events: dict[str, np.ndarray], level: np.ndarray) -> dict[str, np.ndarray]:
         """The events, less those of a finite loss of exempt trainings."""
         alarm = events["loss_runaway"] | events["loss_rise"]
-        now = alarm & (self.tries >= TRIES) & (self.losses.middle > self.high)
+        now = alarm & (self.tries >= TRIES) & (self.losses.middle > self.alarm_loss)
         if now.any():
-            self.exempt_below = np.where(now, np.maximum(self.exempt_below, self.release), self.exempt_below)
-            self.restore_to = np.where(now, self.release, self.restore_to)
-            self.lid, self.tries = np.where(now, np.inf, self.lid), np.where(now, 0.0, self.tries)
+            self.exempt_below = np.where(now, np.maximum(self.exempt_below, self.recovered_at), self.exempt_below)
+            self.target_level = np.where(now, self.recovered_at, self.target_level)
+            self.bound, self.tries = np.where(now, np.inf, self.bound), np.where(now, 0.0, self.tries)
             self.ceiling, self.strikes = np.where(now, np.inf, self.ceiling), np.where(now, 0.0, self.strikes)
         dropped = alarm & (level <= self.exempt_below + 1e-9)
         if not dropped.any():
@@ -176,15 +177,16 @@ class Guard:
     def begin_again(self, which: np.ndarray, level: np.ndarray) -> None:
         """Forget the trainings `which` (runs,) bool, and allow them no level above `level` (runs,) from now on."""
         self.losses.begin_again(which)
-        self.streak[which] = self.tries[which] = self.strikes[which] = self.doubted[which] = self.promised[which] = 0.0
-        self.lid[which] = self.release[which] = self.struck[which] = np.inf
-        self.restore_to[which] = self.exempt_below[which] = -np.inf
+        for counts in (self.streak, self.tries, self.strikes, self.after_nonfinite, self.rise_deferred):
+            counts[which] = 0.0
+        self.bound[which] = self.recovered_at[which] = self.strike_level[which] = np.inf
+        self.target_level[which] = self.exempt_below[which] = -np.inf
         self.ceiling, self._calm = np.where(which, np.minimum(self.ceiling, level), self.ceiling), False
 
     def lift(self, which: np.ndarray, level: np.ndarray) -> None:
         """Allow the trainings `which` (runs,) bool every level again, and lead them back to `level` (runs,)."""
         self.ceiling = np.where(which, np.inf, self.ceiling)
-        self.restore_to = np.where(which, level, self.restore_to)
+        self.target_level = np.where(which, level, self.target_level)
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
         """What the loss did: events in order of precedence, each (runs,) bool."""
@@ -200,38 +202,38 @@ class Guard:
         }
 
     def _cap(self, events: dict[str, np.ndarray], level: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-        """Highest level (runs,) allowed at this decision, inf where any is; counts events and moves the lid."""
+        """Highest level (runs,) allowed at this decision, inf where any is; counts events and moves the bound."""
         missing, runaway, equation = events["loss_missing"], events["loss_runaway"], self.equation
         wild, alarm = events["loss_nonfinite"], runaway | events["loss_rise"]
         event = wild | alarm
         patient = self.streak < PATIENCE
-        falling = runaway & (self.streak > 0) & (self.losses.middle < self.high)
+        falling = runaway & (self.streak > 0) & (self.losses.middle < self.alarm_loss)
         lowered = event & patient & (wild | ~falling)
         floor = np.maximum(anchor - equation.span, equation.low)
         lower = np.maximum(level - np.where(wild | runaway, equation.fall, BACK_OFF), floor)
-        self.high = np.where(alarm, self.losses.middle, self.high)
+        self.alarm_loss = np.where(alarm, self.losses.middle, self.alarm_loss)
         self.losses.refer(alarm, runaway & ~patient)
         self.streak = np.where(event, self.streak + 1, np.where(missing, self.streak, 0.0))
-        begun = lowered & np.isinf(self.lid)
-        self.release = np.where(begun, level, self.release)
+        begun = lowered & np.isinf(self.bound)
+        self.recovered_at = np.where(begun, level, self.recovered_at)
         self._strike(begun & alarm & ~self.exempt, level)
-        again = self.release - np.where(wild | runaway, BACK_OFF, 0.0)
-        self.restore_to = np.where(lowered & ~self.exempt, again, self.restore_to)
-        free = np.isinf(self.lid) & ~event
+        again = self.recovered_at - np.where(wild | runaway, BACK_OFF, 0.0)
+        self.target_level = np.where(lowered & ~self.exempt, again, self.target_level)
+        free = np.isinf(self.bound) & ~event
         self.tries = np.where(free, 0.0, self.tries + (lowered & alarm))
         # A loss that was not finite, and is again at once, was none of the rate's doing.
-        clear = (self.doubted > 0) & ~(event | missing)
-        self.restore_to = np.where(clear & (self.restore_to > -np.inf), self.release, self.restore_to)
-        self.doubted = np.where(event | clear, wild.astype(float), self.doubted)
-        risen = self.lid + np.where(event | missing, 0.0, RECOVER)
-        self.lid = np.where(lowered, lower, np.where((risen < self.release) & ~clear, risen, np.inf))
-        return np.minimum(np.where(event, np.minimum(self.lid, level), self.lid), self.ceiling)
+        clear = (self.after_nonfinite > 0) & ~(event | missing)
+        self.target_level = np.where(clear & (self.target_level > -np.inf), self.recovered_at, self.target_level)
+        self.after_nonfinite = np.where(event | clear, wild.astype(float), self.after_nonfinite)
+        risen = self.bound + np.where(event | missing, 0.0, RECOVER)
+        self.bound = np.where(lowered, lower, np.where((risen < self.recovered_at) & ~clear, risen, np.inf))
+        return np.minimum(np.where(event, np.minimum(self.bound, level), self.bound), self.ceiling)
 
     def _strike(self, which: np.ndarray, level: np.ndarray) -> None:
         """Count an alarm of the levels (runs,) of the trainings `which`; give up those that have had enough."""
-        again = which & (level > self.struck - RECOVER)
+        again = which & (level > self.strike_level - RECOVER)
         self.strikes = np.where(which, np.where(again, self.strikes + 1, 1.0), self.strikes)
-        self.struck = np.where(which, level, self.struck)
+        self.strike_level = np.where(which, level, self.strike_level)
         given_up = which & (self.strikes >= STRIKES)
         self.ceiling = np.where(given_up, np.minimum(self.ceiling, level - BACK_OFF), self.ceiling)
 
@@ -256,4 +258,4 @@ def _last(losses: np.ndarray) -> np.ndarray:
 
 def _any(events: dict[str, np.ndarray]) -> bool:
     """Whether any run has any event."""
-    return bool(np.count_nonzero(np.concatenate([*events.values()])))
+    return any(event.any() for event in events.values())

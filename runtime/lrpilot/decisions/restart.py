@@ -40,7 +40,7 @@ WILD = 1e4  # times what the loss scatters or has gained, by which a loss above 
 
 SENT_BACK = ("collapsed", "no_progress", "rise_undone")  # events of a training that goes back to a copy
 
-STATE = ("waiting", "damaged", "watch", "way_back", "due_again", "level_before", "grad0")
+STATE = ("unlearned", "damaged", "watch", "return_level", "due_again", "level_before_restart", "grad0")
 
 
 class SentBack(NamedTuple):
@@ -56,12 +56,12 @@ class Restart:
 
     def __init__(self, runs: int, possible: bool) -> None:
         self._possible = possible
-        self.waiting = np.full(runs, possible)  # (runs,) those that have not learned yet: their start is to be kept
+        self.unlearned = np.full(runs, possible)  # (runs,) those that have not learned yet: their start is to be kept
         self.damaged = np.zeros(runs, bool)  # (runs,) those of them whose weights are damaged
         self.watch = np.zeros(runs)  # (runs,) decisions for which the copy from before a rise is to be kept
-        self.way_back = np.full(runs, np.nan)  # (runs,) level to go back to from there
+        self.return_level = np.full(runs, np.nan)  # (runs,) level at which it goes on from there
         self.due_again = np.full(runs, np.inf)  # (runs,) step at which a second beginning has to have helped
-        self.level_before = np.full(runs, np.nan)  # (runs,) level before it
+        self.level_before_restart = np.full(runs, np.nan)  # (runs,) level before that beginning
         self.grad0 = np.full(runs, np.nan)  # (runs,) gradient norm before training
 
     def begin(self, which: np.ndarray, norms: np.ndarray) -> None:
@@ -73,7 +73,7 @@ class Restart:
     @property
     def keeps_copy(self) -> np.ndarray:
         """(runs,) bool: whose copy may still be needed."""
-        return self.waiting | (self.watch > 0)
+        return self.unlearned | (self.watch > 0)
 
     def judge(
         self,
@@ -91,20 +91,20 @@ class Restart:
         (runs,) bool: whether it has, and what is known of its weights; level, high (runs,): the present level, and the
         highest so far or the anchor, if that is higher.
         """
-        if not np.count_nonzero(self.keeps_copy):
+        if not self.keeps_copy.any():
             return None
-        self.waiting = self.waiting & ~learned
-        self.damaged = self.waiting & (self.damaged | damaged)
-        late = self.waiting & (step >= due)
-        begin = self.waiting & (lost | (late & self.damaged & (level > high - NEAR)))
-        self.waiting = self.waiting & ~(late | begin)
+        self.unlearned = self.unlearned & ~learned
+        self.damaged = self.unlearned & (self.damaged | damaged)
+        late = self.unlearned & (step >= due)
+        begin = self.unlearned & (lost | (late & self.damaged & (level > high - NEAR)))
+        self.unlearned = self.unlearned & ~(late | begin)
         self.due_again = np.where(begin, step + due, self.due_again)
-        self.level_before = np.where(begin, level, self.level_before)
+        self.level_before_restart = np.where(begin, level, self.level_before_restart)
         ruined = (self.watch > 0) & lost
-        lower = np.where(begin, np.maximum(high - LOWER, LOW), self.way_back)
+        lower = np.where(begin, np.maximum(high - LOWER, LOW), self.return_level)
         event = np.where(ruined, "rise_undone", np.where(lost, "collapsed", "no_progress"))
         self.watch = np.where(ruined, WATCHED, np.maximum(self.watch - 1, 0))
-        self.way_back = self.way_back - np.where(ruined, FURTHER, 0.0)
+        self.return_level = self.return_level - np.where(ruined, FURTHER, 0.0)
         return SentBack(begin | ruined, lower, event)
 
     def in_vain(self, step: int, learned: np.ndarray) -> np.ndarray:
@@ -118,9 +118,9 @@ class Restart:
 
         before, after (runs,): levels; back (runs,) bool: who was sent back by that decision, and has a copy.
         """
-        raised = (after > before + RAISED) & ~(self.waiting | back) & self._possible
+        raised = (after > before + RAISED) & ~(self.unlearned | back) & self._possible
         self.watch = np.where(raised, WATCHED, self.watch)
-        self.way_back = np.where(raised, before, self.way_back)
+        self.return_level = np.where(raised, before, self.return_level)
         return raised
 
     def state_dict(self) -> dict[str, Any]:

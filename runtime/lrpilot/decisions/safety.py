@@ -12,9 +12,9 @@ import numpy as np
 
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.caution import PATIENCE, Caution
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.guard import Guard
 from lrpilot.decisions.restart import DUE, VANISHED, WILD, Restart
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.probing.probe import Probes
 
 
@@ -26,13 +26,13 @@ class Situation(NamedTuple):
     level: np.ndarray
     anchor: np.ndarray
     highest: np.ndarray  # level so far
-    climb: Climb  # their warm-up
+    warm_up: WarmUp
     losses: np.ndarray  # (n, runs) of the interval that has ended
     interval: dict[str, np.ndarray] | None  # all its telemetry, None at the first decision
 
     def steps(self, share: float) -> np.ndarray:
         """(runs,) completed steps when a share of those after the warm-up is over."""
-        return self.climb.end + share * (self.total_steps - self.climb.end)
+        return self.warm_up.end + share * (self.total_steps - self.warm_up.end)
 
 
 class Safety:
@@ -55,18 +55,18 @@ class Safety:
             self.caution.take(i, probes.loss[i, : probes.steps[i]])
 
     def first_actions(
-        self, answer: np.ndarray, anchor: np.ndarray, blown: np.ndarray, shaken: np.ndarray
+        self, answer: np.ndarray, anchor: np.ndarray, blown: np.ndarray, warning: np.ndarray
     ) -> np.ndarray:
         """First actions (runs,) in place of a policy's answers (runs,); what is no action stays.
 
-        anchor, shaken (runs,): levels; blown (runs,) bool: whose probe found an edge.
+        anchor, warning (runs,): levels; blown (runs,) bool: whose probe found an edge.
         """
         equation = self.equation
         level = equation.apply(anchor, anchor, answer, True)
         edge = np.where(blown, anchor + equation.below_blowup, np.inf)
-        careful = self.caution.careful(level, edge, shaken)
-        changed = (np.abs(answer) <= 1) & (careful != level)
-        return np.where(changed, equation.invert(anchor, anchor, careful, True), answer)
+        cautious = self.caution.first_levels(level, edge, warning)
+        changed = (np.abs(answer) <= 1) & (cautious != level)
+        return np.where(changed, equation.invert(anchor, anchor, cautious, True), answer)
 
     def check(
         self, action: np.ndarray, at: Situation, probed: np.ndarray, failed: bool
@@ -81,9 +81,9 @@ class Safety:
             return check(losses=None, earned=free, most=free, fallen=np.zeros(len(at.level), bool))
         fallen, learned = self.guard.losses.clearly_below_start(), self.guard.losses.below_start()
         with np.errstate(all="ignore"):
-            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.climb.factors(at.step)
+            stride = at.interval["update_norm"] / at.interval["weight_norm"] / at.warm_up.factors(at.step)
         earned = self.caution.earned(at.level, stride, fallen)
-        most = self.caution.patient(at.step, at.steps(PATIENCE), learned | self.guard.exempt)
+        most = self.caution.highest_unlearned(at.step, at.steps(PATIENCE), learned | self.guard.exempt)
         checked = check(losses=at.losses, earned=earned, most=most, fallen=fallen)
         return self._second_chance(*checked, at, at.interval)
 
@@ -97,11 +97,11 @@ class Safety:
         lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
         lost |= losses.out_of_bounds(interval["loss_last"], WILD)
         above = np.array([event == "loss_runaway" for event in events])
-        if np.count_nonzero(vain := self.restart.in_vain(at.step, learned)):
-            self.guard.lift(vain, self.restart.level_before)
+        if (vain := self.restart.in_vain(at.step, learned)).any():
+            self.guard.lift(vain, self.restart.level_before_restart)
         sent = self.restart.judge(at.step, at.steps(DUE), learned, vanished | above, at.level, high, lost)
         self.restarts = np.zeros_like(lost) if sent is None else sent.which & (lost | ~self.guard.exempt)
-        if sent is None or not np.count_nonzero(back := self.restarts):
+        if sent is None or not (back := self.restarts).any():
             return action, events
         self.guard.begin_again(back, sent.level)
         events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]

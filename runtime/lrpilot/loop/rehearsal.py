@@ -14,7 +14,7 @@ STEPS = 100  # enough for a probe and two decisions
 
 
 @cache
-def warm_up(protocol: Protocol, optimizer: str) -> None:
+def fill_caches(protocol: Protocol, optimizer: str) -> None:
     """Fill the caches of what the decisions of one training call, once per process; some milliseconds."""
     pilot = Pilot(protocol, STEPS, optimizer, logs=False)
     while pilot.in_probe:

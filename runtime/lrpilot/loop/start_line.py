@@ -35,13 +35,13 @@ def sentences(
 
 def _data(plan: Plan, total_steps: int) -> str:
     """The data that are taken for granted."""
-    told = plan.loader is not None  # a loader that knows neither its length nor its data was given, too
+    has_loader = plan.loader is not None  # a loader that knows neither its length nor its data was given, too
     if plan.steps_per_epoch is None and plan.examples is None:
-        ask = "steps_per_epoch= and examples=, which data= does not tell" if told else "data=loader"
+        ask = "steps_per_epoch= and examples=, which data= does not tell" if has_loader else "data=loader"
         return f"{UNKNOWN}: pass {ask}"
     examples = "an unknown number of examples" if plan.examples is None else counted(f"{plan.examples:,}", "example")
     if plan.steps_per_epoch is None:
-        ask = "steps_per_epoch=, which data= does not tell" if told else "data=loader or steps_per_epoch="
+        ask = "steps_per_epoch=, which data= does not tell" if has_loader else "data=loader or steps_per_epoch="
         return f"{examples}; epoch length is not known: pass {ask}"
     accumulated = "" if plan.accumulate in (None, 1) else f", {plan.accumulate} batches per step"
     passes = counted(f"{total_steps / plan.steps_per_epoch:.4g}", "pass", "passes")

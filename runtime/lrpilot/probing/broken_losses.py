@@ -42,14 +42,14 @@ class BrokenLosses:
     @property
     def any_left_out(self) -> bool:
         """Whether any run has left out a step."""
-        return bool(np.count_nonzero(self.skips))  # of few runs a fraction of the time of any()
+        return bool(self.skips.any())
 
     @property
     def undecided(self) -> np.ndarray:
         """(runs,) bool: whose loss broke, and nothing has shown yet whether the rate did it."""
         return self.first_broken >= 0
 
-    def column(self, run: int | np.intp) -> int:
+    def column(self, run: int) -> int:
         """The column at which the loss of an undecided run broke first."""
         return int(self.first_broken[run])
 
@@ -62,7 +62,7 @@ class BrokenLosses:
         """Note that the runs `which` have a loss for their curve."""
         self.since += which
         cleared = which & self.undecided & (self.since >= WITHIN)
-        if np.count_nonzero(cleared):
+        if cleared.any():
             self.blame_data(cleared)
 
     def blame_data(self, which: np.ndarray) -> None:

@@ -25,9 +25,9 @@ RECENT = 8  # losses whose median is the centre
 
 REFERENCE = 16  # losses that the latest are compared with, at most
 FEWEST = 5  # at least
-JUDGED = 10  # latest losses
+LATEST = 10  # latest losses
 AGREE = 9  # of them have to lie on one side
-MOST = 19  # of REFERENCE + JUDGED: as unlikely by luck
+MOST = 19  # of REFERENCE + LATEST: as unlikely by luck
 STATE = ("start", "best", "past", "earlier", "fresh")
 
 
@@ -60,7 +60,7 @@ def line(reference: np.ndarray) -> float:
 class Losses:
     """What `runs` trainings have reported: the latest losses against those at the start and at the best time.
 
-    `start`, `best` (runs, REFERENCE) and `past` (runs, REFERENCE + JUDGED) hold losses, latest last, nan where there
+    `start`, `best` (runs, REFERENCE) and `past` (runs, REFERENCE + LATEST) hold losses, latest last, nan where there
     are none yet. `earlier` (runs, REFERENCE) are those before the latest interval, and before the losses that are
     judged: whatever happens now does not widen the line that it is compared with. `fresh` (runs,) counts losses since
     the last alarm: none is judged twice.
@@ -68,7 +68,7 @@ class Losses:
 
     def __init__(self, runs: int) -> None:
         self.start, self.best, self.earlier = np.full((3, runs, REFERENCE), np.nan)
-        self.past = np.full((runs, REFERENCE + JUDGED), np.nan)
+        self.past = np.full((runs, REFERENCE + LATEST), np.nan)
         self.fresh = np.zeros(runs)
 
     def begin(self, which: np.ndarray, losses: np.ndarray) -> None:
@@ -90,7 +90,7 @@ class Losses:
             new = new[np.isfinite(new)]
             every = np.concatenate([self.past[i], new])
             self.past[i] = _latest(every, self.past.shape[1])
-            self.earlier[i] = _latest(every[: len(every) - max(len(new), JUDGED)], REFERENCE)
+            self.earlier[i] = _latest(every[: len(every) - max(len(new), LATEST)], REFERENCE)
             self.fresh[i] += len(new)
             earlier = _known(self.past[i, :REFERENCE])
             if len(earlier) < FEWEST:
@@ -103,7 +103,7 @@ class Losses:
     @property
     def middle(self) -> np.ndarray:
         """(runs,) median of the latest losses; inf of too few."""
-        latest = self.past[:, -JUDGED:]
+        latest = self.past[:, -LATEST:]
         return np.where(np.isnan(latest).any(axis=1), np.inf, np.median(latest, axis=1))
 
     def above_start(self) -> np.ndarray:
@@ -119,7 +119,7 @@ class Losses:
         """(runs,) bool: whether the latest losses lie below the median of those before training, or most of many."""
         with np.errstate(invalid="ignore"):
             below = self.past < _medians(self.start)[:, None]
-        return (below[:, -JUDGED:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
+        return (below[:, -LATEST:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
     def clearly_below_start(self) -> np.ndarray:
         """(runs,) bool: whether, besides, their median lies a scatter of the losses before training below it."""
@@ -145,9 +145,9 @@ class Losses:
     def refer(self, best: np.ndarray, start: np.ndarray) -> None:
         """Let the latest losses of the runs `best` and `start`, (runs,) bool, be what later ones are compared with."""
         latest = np.full(self.best.shape, np.nan)
-        latest[:, -JUDGED:] = self.past[:, -JUDGED:]
+        latest[:, -LATEST:] = self.past[:, -LATEST:]
         self.best[best], self.start[start] = latest[best], latest[start]
-        self.past[best | start, :-JUDGED] = np.nan  # lest what was better before be the best time again
+        self.past[best | start, :-LATEST] = np.nan  # lest what was better before be the best time again
         self.fresh[best | start] = 0.0
 
     def accept(self, which: np.ndarray) -> None:
@@ -156,11 +156,11 @@ class Losses:
 
     def _above(self, references: np.ndarray) -> np.ndarray:
         out = np.zeros(len(references), bool)
-        for i in np.flatnonzero(self.fresh >= JUDGED):
+        for i in np.flatnonzero(self.fresh >= LATEST):
             reference, earlier = _known(references[i]), _known(self.earlier[i])
             if len(reference) >= FEWEST:
                 away = max(rise(reference), rise(earlier) if len(earlier) >= FEWEST else 0.0)
-                out[i] = np.count_nonzero(self.past[i, -JUDGED:] > np.median(reference) + away) >= AGREE
+                out[i] = np.count_nonzero(self.past[i, -LATEST:] > np.median(reference) + away) >= AGREE
         return out
 
     def state_dict(self) -> dict[str, Any]:

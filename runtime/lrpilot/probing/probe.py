@@ -64,7 +64,7 @@ class Probes:
         self.line = np.full(runs, np.nan)  # that the losses of other batches are compared with
         self.above, self.below = np.zeros((2, runs), np.int64)  # how many of them lie there
         self.halted: np.ndarray = np.zeros(runs, np.int64)  # steps that checks have taken
-        self.shaken = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above a line
+        self.warning_level = np.full(runs, np.inf)  # lowest level after which several losses, if too few, lay above
         # What the curves so far come to, so that a step costs little; gaps are left out.
         self.count = np.zeros(runs, np.int64)  # losses on the curve
         self.total = np.zeros(runs)  # their exponential average, before the correction of its bias
@@ -90,7 +90,7 @@ class Probes:
         losses[:] = self.latest if loss is None else loss
         checked = running & (self.suspect >= 0)
         climbing, ended = running & ~checked, np.zeros(len(running), bool)
-        if np.count_nonzero(checked):
+        if checked.any():
             self.halted = self.halted + checked
             if loss is not None:  # one that is repeated is no other batch's
                 ended = self._vote(checked, losses)
@@ -100,7 +100,7 @@ class Probes:
             size = np.abs(losses)
             broken = climbing & is_broken(losses, self.largest)
             good, announced, anew = climbing & ~broken, np.zeros(len(running), bool), np.zeros(len(running), bool)
-            if np.count_nonzero(broken):  # of few runs a fraction of the time of any()
+            if broken.any():
                 announced = self._risen(self._groups(broken), 0.5)
                 good |= announced & np.isfinite(losses)
             if step <= SETTLE + SKIPS:
@@ -110,16 +110,16 @@ class Probes:
             self.grad_norm[good, at[good]] = np.broadcast_to(grad_norm, good.shape)[good]
             risen = self._risen(self._extend(good, at, losses)) & ~announced
             ended |= announced
-            if np.count_nonzero(risen):
+            if risen.any():
                 self._suspect(risen, at)
         self.broken_losses.add_good(good)
-        if np.count_nonzero(announced | risen):
+        if (announced | risen).any():
             self.broken_losses.blame_data((announced | risen) & good)  # the curve says where it has blown up
         self.back = anew
-        if np.count_nonzero(unannounced := broken & ~announced):
+        if (unannounced := broken & ~announced).any():
             ended |= self._leave_out(unannounced, at, losses, grad_norm)
         over = running & ~ended & ((step + 1 >= self.loss.shape[1]) | ((at + 1 >= self.last) & (self.suspect < 0)))
-        if np.count_nonzero(over):  # what is undecided by then broke, or rose, at the highest levels
+        if over.any():  # what is undecided by then broke, or rose, at the highest levels
             self._cut(over & self.broken_losses.undecided)
             late = over & (self.suspect >= 0)
             top = self.suspect >= self.loss.shape[1] - TOP
@@ -210,7 +210,7 @@ class Probes:
             self._smooth_anew(i)
             if self.above[i] >= SEVERAL:
                 level = levels(self.loss.shape[1])[max(self.suspect[i] - 1, 0)]
-                self.shaken[i] = min(self.shaken[i], level)
+                self.warning_level[i] = min(self.warning_level[i], level)
             self.steps[i] = int(np.flatnonzero(np.isfinite(self.loss[i]))[-1]) + 1
         self.suspect[which] = -1
 
@@ -277,7 +277,7 @@ class Probes:
 
     def _cut(self, which: np.ndarray) -> None:
         """Let the probes of the runs `which` have ended where their loss broke first."""
-        for i in np.flatnonzero(which):
+        for i in np.flatnonzero(which).tolist():
             at = self.broken_losses.column(i)
             self.loss[i, at:] = self.grad_norm[i, at:] = np.nan
             self.loss[i, at], self.grad_norm[i, at] = self.broken[:, i]

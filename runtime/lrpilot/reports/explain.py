@@ -20,7 +20,7 @@ EVENTS = {
     "action_nonfinite": "the policy answered nan or inf; the built-in schedule answers",
     "action_out_of_bounds": "the policy answered outside [-1, 1]; the built-in schedule answers",
     "unearned": "no high level before the loss has fallen, and none too near the probe's edge",
-    "recovery": "after a cut the level climbs no faster than this, after a restart no higher",
+    "recovery": "after a cut the level rises no faster than this, after a restart no higher",
 }
 
 ROUTINE = ("recovery", "unearned")  # part of a healthy training: no alarm, no mark, no warning

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lrpilot.decisions.actions import ActionEquation
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.restart import SENT_BACK
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.reports.explain import is_alarm
 from lrpilot.reports.history import History
 from lrpilot.reports.style import PLAIN, POLICY, RC
@@ -25,7 +25,7 @@ def draw(history: History, total_steps: int, equation: ActionEquation, ax: Axes 
     """Draw learning rate, loss, probe and guard events over the optimizer steps.
 
     The left axis shows the rate, with a dot for each decision, and dotted the rate to come if the level is held. In a
-    warm-up the dot is the rate that the line climbs to. The right axis shows, in grey, the mean batch loss of each
+    warm-up the dot is the rate that the line rises to. The right axis shows, in grey, the mean batch loss of each
     interval. Guard events are named above the axes.
 
     Args:
@@ -80,16 +80,16 @@ def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEqua
     if not len(rows):
         return []
     step, lr = rows["step"], rows["lr"]
-    since = _climbs(rows)
+    since = _warm_up_begins(rows)
     steps, rates = list[float](), list[float]()
     for begin, end, rate, before, at in zip(step, step[1:], lr, rows["lr_before"][1:], since, strict=False):
         passed, factors = _envelope(equation, begin, end, total_steps, at)
         fallen = (factors[0] - factors) / (factors[0] - factors[-1]) if factors[-1] < factors[0] else 0.0 * factors
         levels = rate + fallen * (before - rate)  # their end, whatever length the training had by then
         steps += passed.tolist()
-        rates += (levels * _climb(equation, passed, total_steps, at)).tolist()
+        rates += (levels * _warm_up_factors(equation, passed, total_steps, at)).tolist()
     rest, factors = _envelope(equation, step[-1], total_steps - 1, total_steps, since[-1])
-    held = lr[-1] * factors / factors[0] * _climb(equation, rest, total_steps, since[-1])
+    held = lr[-1] * factors / factors[0] * _warm_up_factors(equation, rest, total_steps, since[-1])
     ax.plot([*steps, step[-1]], [*rates, held[0]], color=POLICY, lw=1.5)
     ax.plot(step, lr, ".", color=POLICY, ms=5)
     settled = len(rows) > 1 and total_steps - step[-1] < 1.5 * (step[-1] - step[-2])  # no decision comes any more
@@ -97,7 +97,7 @@ def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEqua
     return [] if settled else lines
 
 
-def _climbs(rows: np.ndarray) -> list[int]:
+def _warm_up_begins(rows: np.ndarray) -> list[int]:
     """For each decision the step after which the latest warm-up began."""
     first = rows["step"][0]
     begins = [step if event in SENT_BACK else first for step, event in zip(rows["step"], rows["event"], strict=True)]
@@ -114,11 +114,11 @@ def _envelope(
     return steps, np.array([equation.envelope(step, total_steps) for step in steps])
 
 
-def _climb(equation: ActionEquation, steps: np.ndarray, total_steps: int, since: int) -> np.ndarray:
+def _warm_up_factors(equation: ActionEquation, steps: np.ndarray, total_steps: int, since: int) -> np.ndarray:
     """Factors (n,) at steps (n,) of a warm-up that began after `since` steps."""
-    climb = Climb(1, equation.warm_up, total_steps)
-    climb.start(np.ones(1, bool), since, total_steps)
-    return np.array([climb.factor(step) for step in steps])
+    warm_up = WarmUp(1, equation.warm_up, total_steps)
+    warm_up.start(np.ones(1, bool), since, total_steps)
+    return np.array([warm_up.factor(step) for step in steps])
 
 
 def _draw_loss(ax: Any, rows: np.ndarray) -> None:

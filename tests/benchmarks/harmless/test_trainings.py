@@ -31,7 +31,7 @@ def test_the_battery_is_as_wide_as_it_says() -> None:
     loops = [case.loop for case in CASES]
     assert loops.count("transformers") >= 4 and loops.count("lightning") >= 3
     assert {case.optimizer for case in CASES} == {"adam", "adamw", "sgd"}
-    assert {case.told for case in CASES} == {"data", "steps"}
+    assert {case.arguments for case in CASES} == {"data", "steps"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -82,7 +82,7 @@ def test_a_pilot_knows_what_a_user_would_have_told_it(loop: str, method: str, gu
 
 
 def test_a_plain_loop_may_tell_the_number_of_steps_alone() -> None:
-    for case in (short("plain", told="steps"), short("plain", examples=None, length=64)):
+    for case in (short("plain", arguments="steps"), short("plain", examples=None, length=64)):
         scheduler = LOOPS["plain"](Training(case, 0, PILOT))
         assert (scheduler.planned_steps, scheduler.steps_per_epoch, scheduler.examples) == (64, None, None)
 

@@ -184,7 +184,7 @@ def test_what_decides_a_training_names_it(changes: dict[str, Any], same: bool, m
 
 def test_the_pilot_knows_the_data_from_the_loader(made: Made) -> None:
     loop = Loop(lstm(made, scheduler="pilot"))
-    pilot: Any = loop.driver
+    pilot: Any = loop.rate_setter
     assert (pilot._pilot.steps_per_epoch, pilot._pilot.examples) == (86 // 4, 86)
 
 

@@ -8,7 +8,7 @@ import pytest
 from experiments.policy.envelope_trainings import ENVELOPES, OFF, envelope
 from experiments.policy.envelopes import render
 from lrpilot.decisions.actions import ActionEquation
-from lrpilot.decisions.climb import Climb
+from lrpilot.decisions.warm_up import WarmUp
 from quick import quick
 
 
@@ -27,8 +27,8 @@ def test_factors_of_four_steps(warm: float, decay: float, wanted: list[float]) -
 
 def test_the_pilots_own_is_among_them() -> None:
     equation = ActionEquation()
-    climb = Climb(1, equation.warm_up, 50)
-    wanted = [equation.envelope(step, 50) * climb.factor(step) for step in range(50)]
+    warm_up = WarmUp(1, equation.warm_up, 50)
+    wanted = [equation.envelope(step, 50) * warm_up.factor(step) for step in range(50)]
     assert any(np.array_equal(envelope(50, *shares), wanted) for shares in ENVELOPES.values())
 
 

@@ -15,9 +15,9 @@ from lrpilot.decisions.protocol import Protocol
 from pipeline.simulation.branching import NEVER, SMALLEST, Branches, Groups, departures
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.recording import Spec, record
-from pipeline.simulation.simulate import Kin, simulate
-from pipeline.workloads import families
+from pipeline.simulation.simulate import Lineage, simulate
 from pipeline.workloads.base import Family
+from pipeline.workloads.recorded import families
 from policy.trajectories import check_rows
 from tiny import world
 
@@ -38,8 +38,8 @@ def branch(
     groups = Groups(levels, moves, TWINS, base, rolled_in)
     branches = Branches(groups, CADENCE, np.random.default_rng(seed), [load_policy(bundle)])
     seeds = (5 + branches.group).tolist()
-    kin = Kin(branches.base, branches.departs_at)
-    return branches, simulate(world(n_steps=N), seeds, Protocol(), branches.act, kin=kin)
+    lineage = Lineage(branches.base, branches.departs_at)
+    return branches, simulate(world(n_steps=N), seeds, Protocol(), branches.act, lineage=lineage)
 
 
 @given(st.integers(0, 1000), st.integers(0, 3), st.integers(0, 3), st.integers(2, 9))

@@ -9,8 +9,8 @@ import pytest
 from torch import nn
 
 from pipeline.simulation.recording import Spec, record
-from pipeline.workloads import families
 from pipeline.workloads.base import Family
+from pipeline.workloads.recorded import families
 from tiny import world
 
 SCHEDULES = (("constant", 1.0), ("linear", 1.0))

@@ -14,7 +14,7 @@ from lrpilot.decisions.cadence import Cadence, CadenceSpec
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
 from pipeline.simulation.recorder import Recording
-from pipeline.simulation.simulate import Act, Kin, simulate
+from pipeline.simulation.simulate import Act, Lineage, simulate
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
 from pipeline.workloads.training.update_rules import _RULES
@@ -22,7 +22,7 @@ from tiny import world
 
 N, AT = 80, 12  # steps, decision at which twins depart
 SEEDS = [3, 3, 3, 8]  # a base, two twins of it, another base
-KIN = Kin(np.array([0, 0, 0, 3]), np.array([-1, AT, AT, -1]))
+LINEAGE = Lineage(np.array([0, 0, 0, 3]), np.array([-1, AT, AT, -1]))
 
 
 class Branching(nn.Sequential):
@@ -59,9 +59,9 @@ def departing(*actions: float) -> Act:
 
 
 @cache
-def recorded(name: str, actions: tuple[float, ...], kin: bool) -> Recording:
+def recorded(name: str, actions: tuple[float, ...], lineage: bool) -> Recording:
     return simulate(
-        WORKLOADS[name](), SEEDS, Protocol(), departing(*actions), test=True, kin=KIN if kin else None
+        WORKLOADS[name](), SEEDS, Protocol(), departing(*actions), test=True, lineage=LINEAGE if lineage else None
     )  # fmt: skip
 
 
@@ -85,14 +85,14 @@ def test_a_twin_that_departs_by_nothing_is_its_base_bit_for_bit(name: str) -> No
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_twins_train_as_separate_runs_do(name: str) -> None:
     actions = (0.0, 0.4, -0.6, 0.0)
-    together, apart = (recorded(name, actions, kin) for kin in (True, False))
+    together, apart = (recorded(name, actions, lineage) for lineage in (True, False))
     for run in range(len(SEEDS)):
         for mine, wanted in zip(everything(together, run), everything(apart, run), strict=True):
             np.testing.assert_allclose(mine, wanted, rtol=2e-4, atol=1e-6)
 
 
 def test_what_is_common_is_trained_once() -> None:
-    population = Twins(world(n_steps=N), SEEDS, KIN.base, np.array([0, 20, 20, 0]))
+    population = Twins(world(n_steps=N), SEEDS, LINEAGE.base, np.array([0, 20, 20, 0]))
     rates, nobody = np.full(4, 1e-3), np.zeros(4, bool)
     rows = []
     for step in range(30):
@@ -104,7 +104,7 @@ def test_what_is_common_is_trained_once() -> None:
 
 
 def test_a_twin_of_a_base_that_diverged_never_departs() -> None:
-    population = Twins(world(n_steps=N), SEEDS, KIN.base, np.array([0, 20, 20, 0]))
+    population = Twins(world(n_steps=N), SEEDS, LINEAGE.base, np.array([0, 20, 20, 0]))
     population.train_step(0, np.full(4, 1e-3))
     population.retire(np.array([True, True, True, False]))
     for step in range(1, 25):
@@ -116,11 +116,11 @@ def test_a_twin_of_a_base_that_diverged_never_departs() -> None:
 
 def test_levels_part_before_the_first_step() -> None:
     """Twins of another first level have a row of their own from the beginning: probes may end at different steps."""
-    cadence, kin = Cadence(CadenceSpec(), N, True), Kin(np.array([0, 0]), np.array([-1, 0]))
+    cadence, lineage = Cadence(CadenceSpec(), N, True), Lineage(np.array([0, 0]), np.array([-1, 0]))
 
     def act(pilot: Pilot, which: np.ndarray) -> None:
         pilot.act(np.array([0.0, -0.4]) * (pilot.interval is None), which)
 
-    record = simulate(world(n_steps=N), [3, 3], Protocol(), act, kin=kin)
+    record = simulate(world(n_steps=N), [3, 3], Protocol(), act, lineage=lineage)
     np.testing.assert_allclose(record.levels[0][1] - record.levels[0][0], -0.4 * ActionEquation().span)
     assert record.steps[1].tolist() == [cadence.bounds[1]] * 2

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.training import single_run
-from pipeline.workloads.training.engines import OneByOne, Vectorised
+from pipeline.workloads.training.autodiff import OneByOne, Vectorised
 from pipeline.workloads.training.layout import snapshot
 from pipeline.workloads.training.population import Population
 from pipeline.workloads.training.update_rules import torch_optimizer
@@ -149,12 +149,12 @@ def plain_run(workload: Workload, seed: int, rates: np.ndarray) -> tuple[np.ndar
     return np.array(losses), model.eval()
 
 
-def check(workload: Workload, engine: type) -> None:
+def check(workload: Workload, autodiff: type) -> None:
     """Losses, weights, running statistics and scores of each member against a plain loop's."""
     peak = workload.kind.textbook * (0.1 if workload.kind.is_sgd else 1.0)
     rates = peak * np.outer((1.0, 0.3, 2.0), 1 - 0.9 * np.arange(STEPS) / STEPS)
     population = Population(workload, SEEDS)
-    assert type(population._engine) is engine
+    assert type(population._autodiff) is autodiff
     together = np.stack([population.train_step(t, rates[:, t]).numpy() for t in range(STEPS)], axis=1)
     loss, _ = population.score(workload.val)
     for i, seed in enumerate(SEEDS):

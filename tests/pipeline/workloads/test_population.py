@@ -119,7 +119,7 @@ def test_an_evaluation_holds_no_more_member_examples_than_allowed(
     """Of four members at once."""
     if evaluated:
         monkeypatch.setattr("pipeline.workloads.training.population.EVALUATED", evaluated)
-    monkeypatch.setattr("pipeline.workloads.training.engines.Replay", lambda fn: fn)
+    monkeypatch.setattr("pipeline.workloads.training.autodiff.Replay", lambda fn: fn)
     sizes: list[int] = []
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -89,6 +89,6 @@ def test_families_train_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         return [*losses, *population.score(workload.val, 32)]
 
     replayed = trained()
-    monkeypatch.setattr("pipeline.workloads.training.engines.Replay", lambda fn: fn)
+    monkeypatch.setattr("pipeline.workloads.training.autodiff.Replay", lambda fn: fn)
     for mine, wanted in zip(replayed, trained(), strict=True):
         np.testing.assert_array_equal(mine, wanted)

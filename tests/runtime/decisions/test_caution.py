@@ -125,7 +125,7 @@ def of(sure: float, noise: float, unscaled: bool = False) -> Caution:
 )
 def test_first_levels_by_hand(level: float, sure: float, noise: float, near_edge: float, first: float) -> None:
     caution, none = of(sure, noise), np.array([inf, inf])
-    levels = caution.careful(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
+    levels = caution.first_levels(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
     assert levels.tolist() == pytest.approx([first, 3.0])
     assert caution.near_edge.tolist() == pytest.approx([near_edge, inf])
 
@@ -137,7 +137,7 @@ def test_first_levels_by_hand(level: float, sure: float, noise: float, near_edge
 def test_an_unscaled_loss_gets_the_prior(level: float, near_edge: float, first: float) -> None:
     """However sure, and whatever its noise: the policy's features are ratios to a size that says nothing."""
     caution, none = of(1.0, USUAL + 0.5, unscaled=True), np.array([inf, inf])
-    levels = caution.careful(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
+    levels = caution.first_levels(np.array([level, 3.0]), np.array([near_edge + BELOW_EDGE, inf]), none)
     assert levels.tolist() == pytest.approx([first, 3.0])
 
 
@@ -154,12 +154,12 @@ def test_an_unscaled_loss_gets_the_prior(level: float, near_edge: float, first: 
 )
 def test_patience_ends(learned: bool, step: int, noise: float, highest: float) -> None:
     """After 30 steps; the second training had no probe."""
-    most = of(1.0, noise).patient(step, np.array([30.0, 30.0]), np.array([learned, False]))
+    most = of(1.0, noise).highest_unlearned(step, np.array([30.0, 30.0]), np.array([learned, False]))
     assert most.tolist() == [highest, inf]
 
 
 @pytest.mark.parametrize(
-    ("edge", "shaken", "near_edge"),
+    ("edge", "warning", "near_edge"),
     [
         (inf, PRIOR + BELOW_EDGE + 0.5, PRIOR + 0.5),
         (inf, PRIOR + BELOW_EDGE - 0.5, PRIOR),  # a rise that was no edge keeps no level below the prior
@@ -167,9 +167,9 @@ def test_patience_ends(learned: bool, step: int, noise: float, highest: float) -
         (PRIOR + BELOW_EDGE - 1.0, PRIOR, PRIOR - 1.0),  # an edge does
     ],
 )
-def test_a_rise_that_was_no_edge_is_a_warning_by_hand(edge: float, shaken: float, near_edge: float) -> None:
+def test_a_rise_that_was_no_edge_is_a_warning_by_hand(edge: float, warning: float, near_edge: float) -> None:
     caution = of(1.0, 0.0)
-    levels = caution.careful(np.array([3.0, 3.0]), np.array([edge, inf]), np.array([shaken, inf]))
+    levels = caution.first_levels(np.array([3.0, 3.0]), np.array([edge, inf]), np.array([warning, inf]))
     assert levels.tolist() == caution.near_edge.clip(max=3.0).tolist() == pytest.approx([near_edge, 3.0])
 
 
@@ -207,7 +207,7 @@ def test_a_curve_is_taken_in_without_its_gaps() -> None:
 
 def test_the_state_goes_through_json() -> None:
     caution, again = of(0.25, 0.5), Caution(2)
-    caution.careful(np.array([1.0, 2.0]), np.array([2.0, inf]), np.array([inf, 1.0]))
+    caution.first_levels(np.array([1.0, 2.0]), np.array([2.0, inf]), np.array([inf, 1.0]))
     again.load_state_dict(json.loads(json.dumps(caution.state_dict())))
     for name, array in vars(caution).items():
         np.testing.assert_array_equal(getattr(again, name), array, strict=True)

@@ -233,9 +233,9 @@ def test_a_policy_that_lowers_the_level_ends_the_rise_that_waits() -> None:
     """A broken loss leads back later; a rise that was refused before the move down does not come back with it."""
     watch = watching(START)
     play([row(FLAT, earned=0.0)], wish=0.4, watch=watch)
-    assert watch.promised.tolist() == [1.0] and watch.restore_to.tolist() == pytest.approx([0.4])
+    assert watch.rise_deferred.tolist() == [1.0] and watch.target_level.tolist() == pytest.approx([0.4])
     play([row(FLAT)], wish=-0.1, watch=watch)
-    assert watch.promised.tolist() == [0.0] and watch.restore_to.tolist() == [-inf]
+    assert watch.rise_deferred.tolist() == [0.0] and watch.target_level.tolist() == [-inf]
 
 
 def free(runs: int) -> dict[str, np.ndarray]:
@@ -249,7 +249,7 @@ def test_only_those_that_begin_again_are_forgotten() -> None:
     for losses in ([2.0] * 16, LOST):
         watch.check(zero, level=zero, anchor=zero, losses=np.tile(losses, (2, 1)).T, **free(2))
     watch.begin_again(np.array([True, False]), np.array([-1.0, -1.0]))
-    np.testing.assert_array_equal(watch.lid, [np.inf, -1.5])
+    np.testing.assert_array_equal(watch.bound, [np.inf, -1.5])
     np.testing.assert_array_equal(watch.ceiling, [-1.0, np.inf])
     np.testing.assert_array_equal(watch.streak, [0.0, 1.0])
     np.testing.assert_array_equal(watch.losses.fresh, [0.0, 16.0])

@@ -31,7 +31,7 @@ def sent_back(
 
 
 @pytest.mark.parametrize(
-    ("changed", "back", "waiting"),
+    ("changed", "back", "unlearned"),
     [
         ({}, "no_progress", False),
         ({"step": 99}, None, True),  # not due yet
@@ -51,10 +51,10 @@ def sent_back(
         ({"high": 1.49}, "no_progress", False),
     ],
 )
-def test_who_is_sent_back(changed: dict[str, Any], back: str | None, waiting: bool) -> None:
+def test_who_is_sent_back(changed: dict[str, Any], back: str | None, unlearned: bool) -> None:
     restart = Restart(1, possible=True)
     sent = sent_back(restart, **changed)
-    assert (sent and sent[0], bool(restart.keeps_copy[0])) == (back, waiting)
+    assert (sent and sent[0], bool(restart.keeps_copy[0])) == (back, unlearned)
 
 
 @pytest.mark.parametrize(("high", "wanted"), [(1.0, 0.0), (-1.0, -2.0), (-1.6, -2.5), (-2.5, -2.5), (-4.0, -2.5)])
@@ -100,7 +100,7 @@ def test_when_a_second_beginning_was_in_vain(looks: list[tuple[int, bool]], vain
     restart = Restart(1, possible=True)
     assert not restart.in_vain(400, np.zeros(1, bool))[0]  # there was none
     assert sent_back(restart, level=0.75) == ("no_progress", 0.0)
-    assert restart.level_before.tolist() == [0.75]
+    assert restart.level_before_restart.tolist() == [0.75]
     assert [bool(restart.in_vain(step, np.array([learned]))[0]) for step, learned in looks] == vain
 
 
@@ -143,7 +143,7 @@ def test_ruined_again_it_goes_further_down() -> None:
     same = Restart(1, possible=True)
     same.load_state_dict(restart.state_dict())
     np.testing.assert_equal(same.state_dict(), restart.state_dict())
-    assert same.way_back.tolist() == [-0.5]
+    assert same.return_level.tolist() == [-0.5]
 
 
 def test_only_rises_of_what_has_learned_are_copied() -> None:

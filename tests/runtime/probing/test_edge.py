@@ -54,7 +54,7 @@ def test_an_outlier_costs_two_steps(at: int, size: float) -> None:
     assert (took, probes.steps[0], probes.halted[0]) == (STEPS, covered, ACQUITTING)
     assert (marks.blown[0], marks.blowup[0]) == (False, probe_curve.HIGH)
     assert np.flatnonzero(np.isnan(probes.loss[0, :covered])).tolist() == [at]
-    assert math.isnan(probes.grad_norm[0, at]) and math.isinf(probes.shaken[0])
+    assert math.isnan(probes.grad_norm[0, at]) and math.isinf(probes.warning_level[0])
     np.testing.assert_array_equal(np.delete(probes.loss[0, :covered], at), np.delete(CALM[:covered], at))
 
 
@@ -84,7 +84,7 @@ def test_an_edge_is_where_the_loss_rose_first(at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("checks", "convicted", "shaken"),
+    ("checks", "convicted", "warned"),
     [
         ("A" * (VOTES - 1), True, False),  # the first is the suspicious loss itself
         ("B" + "A" * VOTES, True, False),
@@ -100,7 +100,7 @@ def test_an_edge_is_where_the_loss_rose_first(at: int) -> None:
         ("-", True, False),
     ],
 )
-def test_other_batches_decide_by_hand(checks: str, convicted: bool, shaken: bool) -> None:
+def test_other_batches_decide_by_hand(checks: str, convicted: bool, warned: bool) -> None:
     """The climb halts at the lowest level after level 20, and goes on with level 21."""
     at, n = 20, len(checks)
     probes, levels = halted(with_odd(at), checks)
@@ -109,7 +109,7 @@ def test_other_batches_decide_by_hand(checks: str, convicted: bool, shaken: bool
     assert probes.halted[0] == n and probes.landmarks().blown[0] == convicted
     assert probes.steps[0] == (at + 1 if convicted else STEPS - n)
     assert probes.landmarks().blowup[0] == (Z[at - 1] if convicted else probe_curve.HIGH)
-    assert probes.shaken[0] == (Z[at - 1] if shaken else math.inf)
+    assert probes.warning_level[0] == (Z[at - 1] if warned else math.inf)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_the_unit_of_the_loss_changes_no_verdict(rng: np.random.Generator, probe
     for step in range(probe_steps):
         for one, scale in zip(probes, (1.0, 2.0**exponent), strict=True):
             one.record(step, scale * losses[:, step], 1.0)
-        for name in ("running", "suspect", "above", "below", "halted", "steps", "shaken"):
+        for name in ("running", "suspect", "above", "below", "halted", "steps", "warning_level"):
             np.testing.assert_array_equal(*(getattr(one, name) for one in probes))
     np.testing.assert_array_equal(probes[0].landmarks().blowup, probes[1].landmarks().blowup)
 

@@ -15,7 +15,7 @@ from lrpilot.probing.evidence import (
     AGREE,
     DOUBT,
     FEWEST,
-    JUDGED,
+    LATEST,
     MOST,
     NORMAL,
     REFERENCE,
@@ -101,22 +101,22 @@ def begun(start: list[float] | None, *intervals: list[float]) -> Losses:
 @pytest.mark.parametrize(
     ("intervals", "above"),
     [
-        ([[10.5 + WIDTH * UNIT + 0.01] * JUDGED], True),
-        ([[10.5 + WIDTH * UNIT - 0.01] * JUDGED], False),
-        ([[30.0] * (JUDGED - 1)], False),  # too few
-        ([[30.0] * 6, [30.0] * (JUDGED - 6)], True),
-        ([[5.0] * (JUDGED - AGREE) + [30.0] * AGREE], True),
-        ([[30.0] * AGREE + [5.0] * (JUDGED - AGREE)], True),
-        ([[5.0] * (JUDGED - AGREE + 1) + [30.0] * (AGREE - 1)], False),
-        ([[30.0] * JUDGED, [5.0, 5.0]], False),  # two of the latest ten
-        ([[nan, inf, -inf, *[30.0] * (JUDGED - 1)]], False),  # what is not finite is no loss
-        ([[], [nan], [30.0] * JUDGED], True),
+        ([[10.5 + WIDTH * UNIT + 0.01] * LATEST], True),
+        ([[10.5 + WIDTH * UNIT - 0.01] * LATEST], False),
+        ([[30.0] * (LATEST - 1)], False),  # too few
+        ([[30.0] * 6, [30.0] * (LATEST - 6)], True),
+        ([[5.0] * (LATEST - AGREE) + [30.0] * AGREE], True),
+        ([[30.0] * AGREE + [5.0] * (LATEST - AGREE)], True),
+        ([[5.0] * (LATEST - AGREE + 1) + [30.0] * (AGREE - 1)], False),
+        ([[30.0] * LATEST, [5.0, 5.0]], False),  # two of the latest ten
+        ([[nan, inf, -inf, *[30.0] * (LATEST - 1)]], False),  # what is not finite is no loss
+        ([[], [nan], [30.0] * LATEST], True),
         # sixteen losses that move by 20 before the latest: these allow for 20 * WIDE * (1 + DOUBT / 15), 132 of them
-        ([[10.0, 30.0] * 8, [130.0] * JUDGED], False),
-        ([[10.0, 30.0] * 8, [150.0] * JUDGED], True),
+        ([[10.0, 30.0] * 8, [130.0] * LATEST], False),
+        ([[10.0, 30.0] * 8, [150.0] * LATEST], True),
         # five of them are enough to say that, four are not
-        ([[10.0, 30.0, 10.0, 30.0, 10.0], [100.0] * JUDGED], False),
-        ([[10.0, 30.0, 10.0, 30.0], [100.0] * JUDGED], True),
+        ([[10.0, 30.0, 10.0, 30.0, 10.0], [100.0] * LATEST], False),
+        ([[10.0, 30.0, 10.0, 30.0], [100.0] * LATEST], True),
     ],
 )
 def test_above_the_start_by_hand(intervals: list[list[float]], above: bool) -> None:
@@ -137,7 +137,7 @@ def test_above_the_start_by_hand(intervals: list[list[float]], above: bool) -> N
     ],
 )
 def test_given_back_by_hand(start: list[float], latest: float, share: float, back: bool) -> None:
-    losses = begun(start, [*BEST, *[latest] * JUDGED])
+    losses = begun(start, [*BEST, *[latest] * LATEST])
     assert losses.given_back(share).tolist() == [back] and losses.middle.tolist() == [latest]
 
 
@@ -156,7 +156,7 @@ def test_without_a_probe_the_first_losses_are_the_start() -> None:
     assert np.isnan(losses.start).all() and not (losses.above_start() | losses.below_start())[0]
     losses.add(np.array([[90.0]]))
     assert losses.start[0, -FEWEST:].tolist() == [4.0, 5.0, 4.0, 5.0, 4.0] and np.isnan(losses.start[0, -FEWEST - 1])
-    losses.add(np.full((JUDGED - 1, 1), 90.0))
+    losses.add(np.full((LATEST - 1, 1), 90.0))
     assert losses.above_start()[0] and losses.given_back(GIVEN_BACK)[0]
 
 
@@ -168,13 +168,13 @@ def test_a_probe_says_what_it_can() -> None:
     assert losses.start[0].tolist() == [*range(4, 20)]
     few = begun([nan, 1.0, 2.0, 1.0, 2.0, nan])
     assert np.isnan(few.start).all()
-    few.add(np.array([[4.0, 5.0] * 3 + [90.0] * JUDGED]).T)
+    few.add(np.array([[4.0, 5.0] * 3 + [90.0] * LATEST]).T)
     assert few.start[0, -6:].tolist() == [4.0, 5.0] * 3 and few.above_start()[0]
 
 
 def test_what_is_judged_does_not_widen_the_line() -> None:
     """However many losses of an interval lie that high, and scatter that much."""
-    for n in (JUDGED, 20, 64):
+    for n in (LATEST, 20, 64):
         losses = begun(START, START, [80.0, 120.0] * (n // 2))
         assert losses.above_start()[0], n
 
@@ -182,12 +182,12 @@ def test_what_is_judged_does_not_widen_the_line() -> None:
 @pytest.mark.parametrize(
     ("intervals", "below"),
     [
-        ([[10.4] * JUDGED], True),
-        ([[10.5] * JUDGED], False),
-        ([[10.4] * (JUDGED - 1)], True),  # nine of ten, of which one is not there yet
-        ([[10.4] * (JUDGED - 2)], False),
-        ([[10.6] * (JUDGED - AGREE) + [10.4] * AGREE], True),
-        ([[10.6] * (JUDGED - AGREE + 1) + [10.4] * (AGREE - 1)], False),
+        ([[10.4] * LATEST], True),
+        ([[10.5] * LATEST], False),
+        ([[10.4] * (LATEST - 1)], True),  # nine of ten, of which one is not there yet
+        ([[10.4] * (LATEST - 2)], False),
+        ([[10.6] * (LATEST - AGREE) + [10.4] * AGREE], True),
+        ([[10.6] * (LATEST - AGREE + 1) + [10.4] * (AGREE - 1)], False),
         # two of the latest ten are above, but most of many are below
         ([[10.4] * (MOST - 8), [10.4] * 8 + [10.6] * 2], True),
         ([[10.4] * (MOST - 9), [10.4] * 8 + [10.6] * 2], False),
@@ -200,11 +200,11 @@ def test_below_the_start_by_hand(intervals: list[list[float]], below: bool) -> N
 @pytest.mark.parametrize(
     ("latest", "clearly"),
     [
-        ([10.4] * JUDGED, False),
-        ([10.5 - 0.99 / NORMAL] * JUDGED, False),
-        ([10.5 - 1.01 / NORMAL] * JUDGED, True),
-        ([8.0] * (JUDGED - AGREE) + [8.5] * AGREE, True),
-        ([8.0] * (AGREE - 1) + [10.6] * (JUDGED - AGREE + 1), False),  # too few of them
+        ([10.4] * LATEST, False),
+        ([10.5 - 0.99 / NORMAL] * LATEST, False),
+        ([10.5 - 1.01 / NORMAL] * LATEST, True),
+        ([8.0] * (LATEST - AGREE) + [8.5] * AGREE, True),
+        ([8.0] * (AGREE - 1) + [10.6] * (LATEST - AGREE + 1), False),  # too few of them
     ],
 )
 def test_clearly_below_the_start_by_hand(latest: list[float], clearly: bool) -> None:
@@ -245,16 +245,16 @@ def test_later_losses_are_compared_with_the_latest_by_hand() -> None:
     losses.refer(np.array([True, True, False, False]), np.array([True, False, True, False]))
     assert losses.above_start().tolist() == losses.given_back(0.5).tolist() == [False, False, False, True]
     latest = [30.0, 31.0] * 5
-    assert [row[-JUDGED:].tolist() == latest for row in losses.best] == [True, True, False, False]
-    assert [row[-JUDGED:].tolist() == latest for row in losses.start] == [True, False, True, False]
-    losses.add(np.full((JUDGED, 4), 32.0))
+    assert [row[-LATEST:].tolist() == latest for row in losses.best] == [True, True, False, False]
+    assert [row[-LATEST:].tolist() == latest for row in losses.start] == [True, False, True, False]
+    losses.add(np.full((LATEST, 4), 32.0))
     assert losses.above_start().tolist() == [False, True, False, True]
     assert losses.given_back(0.5).tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize(("latest", "start"), [(30.0, 30.0), (5.0, 10.0)])
 def test_what_is_accepted_begins_there_if_it_is_above(latest: float, start: float) -> None:
-    losses = begun(START, [*BEST, *[latest] * JUDGED])
+    losses = begun(START, [*BEST, *[latest] * LATEST])
     losses.accept(~ONE)
     assert losses.best[0].tolist() == BEST
     losses.accept(ONE)
@@ -262,11 +262,11 @@ def test_what_is_accepted_begins_there_if_it_is_above(latest: float, start: floa
 
 
 def test_a_training_that_begins_again_keeps_its_start() -> None:
-    losses = begun(START, BEST, [30.0] * JUDGED)
+    losses = begun(START, BEST, [30.0] * LATEST)
     losses.begin_again(ONE)
     assert losses.start[0, -8:].tolist() == START and losses.middle[0] == inf
     assert np.isnan(losses.best).all() and np.isnan(losses.past).all() and not losses.above_start()[0]
-    losses.add(np.full((JUDGED, 1), 30.0))
+    losses.add(np.full((LATEST, 1), 30.0))
     assert losses.above_start()[0]
 
 
@@ -374,4 +374,4 @@ def test_the_state_goes_through_json(rng: np.random.Generator, stop: int) -> Non
             losses.refer(losses.above_start(), np.zeros(3, bool))
     for name, array in vars(whole).items():
         np.testing.assert_array_equal(getattr(resumed, name), array, strict=True)
-    assert sum(np.size(value) for value in whole.state_dict().values()) == 3 * (4 * REFERENCE + JUDGED + 1)
+    assert sum(np.size(value) for value in whole.state_dict().values()) == 3 * (4 * REFERENCE + LATEST + 1)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrpilot.decisions import guard
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.features import BY_NAME, CLIP, FEATURES, NAMES
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.telemetry import INTERVAL
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.reports.explain import EVENTS, findings, say
 from lrpilot.reports.history import METRICS, Decision, History
 from recorded_training import STEPS, training
@@ -42,14 +42,14 @@ def test_a_decision_names_the_rates_around_it(probe: bool) -> None:
     scheduler, used = training(probe)
     assert (scheduler.history[0].step > 0) == probe
     first, equation = scheduler.history[0].step, scheduler.pilot.protocol.action
-    climb, envelope = Climb(1, equation.warm_up, STEPS), equation.envelope
-    climb.start(np.ones(1, bool), first, STEPS)
+    warm_up, envelope = WarmUp(1, equation.warm_up, STEPS), equation.envelope
+    warm_up.start(np.ones(1, bool), first, STEPS)
     assert used[first] < 0.1 * scheduler.history[0].lr
     for decision in scheduler.history:
-        assert decision.lr * climb.factor(decision.step) == used[decision.step]
+        assert decision.lr * warm_up.factor(decision.step) == used[decision.step]
     for decision in scheduler.history[1:]:
         fallen = envelope(decision.step, STEPS) / envelope(decision.step - 1, STEPS)
-        used_before = used[decision.step - 1] / climb.factor(decision.step - 1)
+        used_before = used[decision.step - 1] / warm_up.factor(decision.step - 1)
         assert decision.lr_before == pytest.approx(used_before * fallen)
 
 

@@ -34,15 +34,15 @@ from lrpilot.loop.meter import Meter
 from lrpilot.loop.micro_batches import MicroBatches
 from lrpilot.loop.plan import Plan
 from lrpilot.loop.rates import Rates
-from lrpilot.loop.rehearsal import warm_up
+from lrpilot.loop.rehearsal import fill_caches
 from lrpilot.loop.rollback import RollBack, parameters
 from lrpilot.loop.start_line import sentences
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle
 
 
-class Driver:
-    """Lets a pilot drive one optimizer, as long as somebody holds the driver; `PilotLR` explains the arguments."""
+class OptimizerAdapter:
+    """Sets an optimizer's rates as a pilot decides, while somebody holds it; `PilotLR` explains the arguments."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Driver:
         self._options: dict[str, Any] = {"guess": rate, "min_lr": min_lr, "max_lr": max_lr}
         self._options |= {"strict": strict, "guards": guards}
         self._probe = probe
-        warm_up(policy.protocol, self._kind)
+        fill_caches(policy.protocol, self._kind)
         self.pilot = self._new_pilot(plan.total_steps, probe)
         self._announcer = Announcer(log, strict)
         self._meter, self._losses = Meter(optimizer), LossBuffer()
@@ -80,7 +80,7 @@ class Driver:
             name = type(optimizer).__name__
             self._announcer.warn("kind", f"{name} is taken for Adam; policies know {known('and')}; pass kind=")
         self._begin()
-        attach(optimizer, self, Driver._before_step, Driver._after_step)
+        attach(optimizer, self, OptimizerAdapter._before_step, OptimizerAdapter._after_step)
 
     def _begin(self) -> None:
         """Prepare the probe, or take decision 0, with a pilot that has made no step."""
@@ -130,8 +130,8 @@ class Driver:
                 self._decide_anew()
 
     def watch(self, module: nn.Module) -> RemovableHandle:
-        """Observe the training loss that a module puts out, as long as there is this driver."""
-        return losses.watch(module, self, Driver._take_output)
+        """Observe the training loss that a module puts out, as long as there is this adapter."""
+        return losses.watch(module, self, OptimizerAdapter._take_output)
 
     def _take_output(self, module: nn.Module, loss: Any) -> None:
         if loss is not None:

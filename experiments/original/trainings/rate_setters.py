@@ -18,7 +18,7 @@ from experiments.original.trainings.training import Training
 from pipeline.simulation.schedules import epsilon, multipliers
 
 
-class Driver:
+class RateSetter:
     """It is called after every optimizer step and, a few times per epoch, with the validation; `action` is its last
     action.
     """
@@ -37,7 +37,7 @@ class Driver:
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Scheduled(Driver):
+class Scheduled(RateSetter):
     """A scheduler of torch, stepped with every optimizer step, its shape stretched over the whole training."""
 
     def __init__(self, optimizer: Optimizer, name: str, steps: int) -> None:
@@ -58,7 +58,7 @@ class Scheduled(Driver):
         self._scheduler.load_state_dict(state)
 
 
-class Piloted(Driver):
+class Piloted(RateSetter):
     """`PilotLR` with the policy that lrpilot ships, at its own cadence. It may be shown the validation loss."""
 
     def __init__(self, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any, validation: bool) -> None:
@@ -82,7 +82,7 @@ class Piloted(Driver):
         self._pilot.load_state_dict(state)
 
 
-class Deciding(Driver):
+class Deciding(RateSetter):
     """At every decision, multiplies the rate by the factor that `choose(observation, lr, decision)` returns with its
     action.
     """
@@ -141,8 +141,8 @@ class Explorer:
         return action, epochs.factor(kind, action)
 
 
-def driver(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any) -> Driver:
-    """The driver that the training names; `data` is its loader."""
+def rate_setter(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any) -> RateSetter:
+    """What sets the rate, as the training names it; `data` is its loader."""
     if training.behaviour:
         decisions = training.setting.epochs * training.decisions
         return Deciding(optimizer, Explorer(training, steps, decisions))

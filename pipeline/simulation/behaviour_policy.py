@@ -1,4 +1,4 @@
-"""Choose the levels of the recorded trainings, and note the actions that led to them."""
+"""The base of behaviour policies: they choose the levels of recorded trainings, and note the actions taken."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from lrpilot.pilot import Pilot
 
 
-class Driver(ABC):
-    """K runs. A driver asks for a level, and the recorded action is the possible action that comes closest to it.
+class BehaviourPolicy(ABC):
+    """What chooses the levels of K runs. It asks for a level, and takes the possible action that comes closest to it.
 
     So every recorded action is one that was applied.
     """

@@ -1,4 +1,4 @@
-"""The warm-up: factors by hand, and how a pilot's rates climb after its probe, after a restart and across a save."""
+"""The warm-up: factors by hand, and how a pilot's rates rise after its probe, after a restart and across a save."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lrpilot.decisions.actions import ActionEquation
-from lrpilot.decisions.climb import Climb
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.decisions.safety import Situation
+from lrpilot.decisions.warm_up import WarmUp
 from lrpilot.pilot import Pilot
 
 N = 200
@@ -35,33 +35,33 @@ def hold(observation: np.ndarray) -> np.ndarray:
     ],
 )
 def test_factors_by_hand(share: float, begin: int, steps: tuple[int, ...], factors: list[float]) -> None:
-    climb = Climb(1, share, 100)
+    warm_up = WarmUp(1, share, 100)
     if begin:
-        climb.start(np.ones(1, bool), begin, 100)
-    np.testing.assert_allclose([climb.factor(step) for step in steps], factors)
+        warm_up.start(np.ones(1, bool), begin, 100)
+    np.testing.assert_allclose([warm_up.factor(step) for step in steps], factors)
     np.testing.assert_array_equal(
-        [np.broadcast_to(climb.factors(step), 1)[0] for step in steps], [climb.factor(step) for step in steps]
+        [np.broadcast_to(warm_up.factors(step), 1)[0] for step in steps], [warm_up.factor(step) for step in steps]
     )
 
 
-def test_only_the_runs_that_are_named_climb_again() -> None:
-    climb = Climb(3, 0.1, 40)
-    climb.start(np.array([False, True, False]), 8, 40)
-    np.testing.assert_allclose(climb.factors(9), [1, 3 / 8, 1])
-    assert climb.factors(12) == 1.0
+def test_only_the_runs_that_are_named_warm_up_again() -> None:
+    warm_up = WarmUp(3, 0.1, 40)
+    warm_up.start(np.array([False, True, False]), 8, 40)
+    np.testing.assert_allclose(warm_up.factors(9), [1, 3 / 8, 1])
+    assert warm_up.factors(12) == 1.0
 
 
 def test_a_share_of_the_steps_after_the_warm_up_by_hand() -> None:
-    """A warm-up of 20 steps; one run climbs again late, and one so late that its climb outlasts the training."""
-    climb, none = Climb(3, 0.1, N), np.zeros(3)
+    """A warm-up of 20 steps; one run warms up again late, and one so late that its warm-up outlasts the training."""
+    warm_up, none = WarmUp(3, 0.1, N), np.zeros(3)
     for begin, which in ((150, [False, True, False]), (195, [False, False, True])):
-        climb.start(np.array(which), begin, N)
-    at = Situation(199, N, none, none, none, climb, none[None], None)
+        warm_up.start(np.array(which), begin, N)
+    at = Situation(199, N, none, none, none, warm_up, none[None], None)
     assert at.steps(0.15).tolist() == pytest.approx([47.0, 174.5, 212.75])
 
 
 @pytest.mark.parametrize("probed", [False, True])
-def test_a_pilot_climbs_from_the_end_of_its_probe(probed: bool) -> None:
+def test_a_pilot_warms_up_from_the_end_of_its_probe(probed: bool) -> None:
     mine, rates = pilot(probed=probed), []
     while mine.in_probe:
         mine.advance_probe(1.0, 1.0)
@@ -78,7 +78,7 @@ def test_a_pilot_climbs_from_the_end_of_its_probe(probed: bool) -> None:
 
 
 def test_limits_hold_in_a_warm_up() -> None:
-    """The lower one is a floor of the rate, the upper one what it climbs to."""
+    """The lower one is a floor of the rate, the upper one what it rises to."""
     mine = pilot(min_lr=1e-5, max_lr=2e-5)
     mine.decide(hold)
     for step, rate in ((0, 1e-5), (9, 1e-5), (10, 1.05e-5), (19, 1.95e-5), (20, 2e-5)):
@@ -86,7 +86,7 @@ def test_limits_hold_in_a_warm_up() -> None:
         assert mine.learning_rate() == pytest.approx(rate) == mine.learning_rates()[0]
 
 
-def test_a_longer_training_does_not_climb_again() -> None:
+def test_a_longer_training_does_not_warm_up_again() -> None:
     mine = pilot()
     mine.decide(hold)
     mine.step = 15
@@ -98,7 +98,7 @@ def test_a_longer_training_does_not_climb_again() -> None:
 
 
 @pytest.mark.parametrize("at", [3, 30])
-def test_a_saved_pilot_climbs_on(at: int) -> None:
+def test_a_saved_pilot_goes_on_warming_up(at: int) -> None:
     first, second = pilot(runs=2), pilot(runs=2)
     first.decide(hold)
     first.step = at

@@ -7,14 +7,14 @@ from typing import Any
 from lrpilot.decisions.telemetry import Sketch
 
 
-class Trail:
+class ProbeDisplacement:
     """Probes that begin at `weights`. Weights and gradients are sketches, as `Sketch` takes them."""
 
     def __init__(self, sketch: Sketch, weights: Any) -> None:
         self._sketch, self._begin, self._gradient = sketch, weights, None
         self.norm = sketch.norm(weights)  # of the weights before
 
-    def follow(self, gradient: Any, weights: Any) -> tuple[Any, Any]:
+    def record(self, gradient: Any, weights: Any) -> tuple[Any, Any]:
         """Record a step with this gradient (which is kept, so pass a copy) that led to `weights`.
 
         Returns the cosine with the gradient of the step before, which comes from another batch (0 at the first step),

@@ -1,6 +1,6 @@
 """Gradients and scores of K members of one workload: together by torch.func, or one by one if it cannot map the module.
 
-An engine is a function of flat rows. `population.py` decides what a step does with the gradients.
+Both ways are functions of flat rows. `population.py` decides what a step does with the gradients.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class CannotVectoriseError(Exception):
     """Why a workload's members cannot train together, in a few words."""
 
 
-class Engine(ABC):
-    """Members are identified by their seeds: all their random draws depend on the seed and the step."""
+class Autodiff(ABC):
+    """What computes gradients and scores. Seeds identify members: all random draws depend on the seed and the step."""
 
     def __init__(self, workload: Workload, model: nn.Module, draws: int) -> None:
         self.workload, self.draws = workload, draws  # draws: bytes that the dropout of a step takes
@@ -54,7 +54,7 @@ class Engine(ABC):
         return self.workload.loss(outputs, y), nothing if error is None else error(outputs, y)
 
 
-class Vectorised(Engine):
+class Vectorised(Autodiff):
     """`torch.func.vmap` over rows, recorded once and replayed. Batch norm keeps statistics for each member, and dropout
     takes its masks from outside. A forward pass may not change or draw anything else.
     """
@@ -142,7 +142,7 @@ class _Pure(Dropout):
         return out
 
 
-class OneByOne(Engine):
+class OneByOne(Autodiff):
     """Autograd, one member after the other, each with its own module. It works for any module."""
 
     def __init__(self, workload: Workload, models: Sequence[nn.Module], draws: int) -> None:
