@@ -11,12 +11,12 @@ from benchmarks import encoders, guesses, lr_benchmark, nadamw_rate, robust, shi
 from benchmarks.guards import injected
 from benchmarks.harmless import measure as harmless
 from benchmarks.overhead import measure
-from benchmarks.scaling import kills, million, projection, replay_buffers, soak, storage, twin_costs, vectorising
+from benchmarks.scaling import kills, soak, storage, twin_costs, vectorising
 from pipeline.reporting import markdown, readme
 from repository import TOP
 
 MODULES = (
-    encoders, guesses, harmless, kills, lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped,
+    encoders, guesses, harmless, kills, lr_benchmark, nadamw_rate, robust, shipped,
     soak, spread, storage, suggest_rates, twin_costs, vectorising,
 )  # fmt: skip
 PARTS = [

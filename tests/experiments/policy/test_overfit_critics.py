@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scaling.replay_buffers import drawn
 from experiments.policy import overfit_critics
 from experiments.policy.overfit_critics import SEEDS, errors, figures, part, render, returns
 from pipeline import collect
 from pipeline.paths import Paths
 from policy import trajectories
 from policy.store import Masks, View
+from random_runs import drawn
 from repository import TOP
 from tiny import write_params
 
