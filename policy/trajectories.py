@@ -87,7 +87,7 @@ _SPLIT = (
     "update_cos", "weight_norm", "val_loss", "probe_loss.list.element", "probe_grad.list.element",
     "probe_cos.list.element", "probe_moved.list.element",
 )  # fmt: skip
-# As pyarrow.parquet.ParquetWriter takes them; benchmarks/scaling/storage.py compares them with others.
+# As pyarrow.parquet.ParquetWriter takes them; docs/trajectories.md compares them with others.
 OPTIONS: dict[str, Any] = {
     "compression": "lz4",
     "use_dictionary": [name for name in SCHEMA.names if name not in {c.partition(".")[0] for c in _SPLIT}],
