@@ -16,7 +16,6 @@ from experiments.policy import (
     overfit_critics,
     predict_end,
     predicted_values,
-    short_trials,
     stopping,
     variant_study,
 )
@@ -35,7 +34,6 @@ COMMANDS: dict[Path, Any] = {
         overfit_critics,
         predict_end,
         predicted_values,
-        short_trials,
         stopping,
         page,
     )
