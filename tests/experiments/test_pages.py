@@ -8,7 +8,6 @@ import pytest
 
 from experiments.original import page
 from experiments.policy import (
-    envelopes,
     explained_returns,
     guess_widths,
     inferred,
@@ -26,7 +25,6 @@ FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
-        envelopes,
         explained_returns,
         guess_widths,
         inferred,
