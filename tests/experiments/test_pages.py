@@ -9,9 +9,7 @@ import pytest
 from experiments.original import page
 from experiments.policy import (
     explained_returns,
-    guess_widths,
     inferred,
-    levels,
     overfit_critics,
     predicted_values,
     stopping,
@@ -25,9 +23,7 @@ COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
         explained_returns,
-        guess_widths,
         inferred,
-        levels,
         overfit_critics,
         predicted_values,
         stopping,
