@@ -9,10 +9,8 @@ import pytest
 from experiments.original import page
 from experiments.policy import (
     explained_returns,
-    inferred,
     overfit_critics,
     predicted_values,
-    stopping,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -23,10 +21,8 @@ COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
         explained_returns,
-        inferred,
         overfit_critics,
         predicted_values,
-        stopping,
         page,
     )
 }
