@@ -8,7 +8,6 @@ import pytest
 
 from experiments.original import page
 from experiments.policy import (
-    explained_returns,
     overfit_critics,
     predicted_values,
     variant_study,
@@ -20,7 +19,6 @@ FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
-        explained_returns,
         overfit_critics,
         predicted_values,
         page,
