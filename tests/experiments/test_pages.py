@@ -8,8 +8,6 @@ import pytest
 
 from experiments.original import page
 from experiments.policy import (
-    overfit_critics,
-    predicted_values,
     variant_study,
 )
 from pipeline.reporting import markdown
@@ -19,8 +17,6 @@ FILES = sorted((TOP / "experiments/results").rglob("*.json"))
 COMMANDS: dict[Path, Any] = {
     TOP / module.OUT: module
     for module in (
-        overfit_critics,
-        predicted_values,
         page,
     )
 }
