@@ -16,7 +16,6 @@ from lrpilot.optimizers import KINDS
 from lrpilot.pilot import Pilot
 from lrpilot.protocol import Protocol
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
-from pipeline.simulation.trail import Trail
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
 from pipeline.workloads.population import Population
@@ -110,9 +109,6 @@ def simulate(
     validate(at_end=False)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
-        trail = Trail(sketch, sample(saved.weights))
-        cosines, moved = np.full((2, k, pilot.cadence.probe_steps), np.nan)
-        begin = population.spread(torch.as_tensor(trail.norm)).numpy()
     else:
         note_first(np.ones(k, bool))
     open_window()
@@ -120,12 +116,8 @@ def simulate(
         lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
         if pilot.in_probe:
-            gradient = sample(population.gradient)
-            parts = sketch.norm(gradient), *trail.follow(gradient, sample(population.state.weights))
-            loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
-            climbing = np.flatnonzero(pilot.probes.running & (pilot.probes.suspect < 0))
-            at = step - pilot.probes.halted[climbing]
-            cosines[climbing, at], moved[climbing, at] = (values[climbing] for values in more)
+            norm = torch.as_tensor(sketch.norm(sample(population.gradient)))
+            loss, norm = _numbers([loss, population.spread(norm)])
             ended = pilot.advance_probe(loss, norm)
             if (back := ended | pilot.put_back).any():
                 population.state.restore(saved, back[population.members])
@@ -172,10 +164,7 @@ def simulate(
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
-        probes = pilot.probes
-        past = np.arange(pilot.cadence.probe_steps) >= probes.steps[:, None]
-        cosines[past] = moved[past] = np.nan
-        record.probe = ProbeRecording(probes.loss, probes.grad_norm, cosines, moved, probes.steps, begin)
+        record.probe = ProbeRecording(pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
     record.anchor = pilot.anchor
     return recorder.finish()
 
