@@ -61,7 +61,7 @@ lint: docs ## style, spelling, how easily the pages read, types, the direction o
 docs: $(READY) ## the documentation as a site, site/index.html, with every link and anchor checked
 	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-readability: $(READY) ## write how easily each page reads into docs/readability.json (after larger changes of prose)
+readability: $(READY) ## write how easily pages and docstrings read into docs/readability.json (after larger changes of prose)
 	$(IN_VENV) python -m tools.readability --write
 
 dist: $(READY) ## build the source archive and the wheel into dist/, check both, and say how large they are
