@@ -41,8 +41,14 @@ test: lint ## lint, then the tests
 browser: $(READY) ## open the report, and the site if it is built, in Chromium: on a phone and a desk, light and dark
 	$(IN_VENV) pytest -q tests/tools/test_browser.py
 
-mutants: $(READY) ## do the tests notice small changes? docs/mutants.md: a quarter of an hour, kept in .mutants, goes on where it was
-	$(IN_VENV) python -m tools.mutants
+mutants: $(READY) ## do the tests notice small changes, made in place? docs/mutants.md: hours, kept in .mutants, goes on where it was
+	@git diff --quiet || { echo "Commit first: the changes are made in place, and git takes back one that stays" >&2; exit 1; }
+	@mkdir -p .mutants
+	$(IN_VENV) OMP_NUM_THREADS=1 CI=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 sh -ec 'for config in tools/mutants/*.toml; do \
+	  results=.mutants/$$(basename $$config .toml).sqlite; \
+	  [ -f $$results ] || { cosmic-ray init $$config $$results; cr-filter-operators $$results tools/mutated_operators.toml; }; \
+	  cosmic-ray baseline $$config; cosmic-ray exec $$config $$results; \
+	  cr-report --surviving-only --show-diff $$results; done'
 
 lint: docs ## style, spelling, how easily the pages read, types, the direction of imports and the site
 	$(IN_VENV) ruff check .
@@ -55,7 +61,7 @@ lint: docs ## style, spelling, how easily the pages read, types, the direction o
 docs: $(READY) ## the documentation as a site, site/index.html, with every link and anchor checked
 	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-readability: $(READY) ## write how easily each page reads into docs/readability.json (after larger changes of prose)
+readability: $(READY) ## write how easily pages and docstrings read into docs/readability.json (after larger changes of prose)
 	$(IN_VENV) python -m tools.readability --write
 
 dist: $(READY) ## build the source archive and the wheel into dist/, check both, and say how large they are

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.paths import Paths
 from pipeline.reporting import markdown
-from policy import trajectories
 
 
 def run(
@@ -36,28 +34,6 @@ def run(
     misses = missed(results)
     print(*(f"missed  {line}" for line in misses), sep="\n", file=sys.stderr)
     return int(args.check and bool(misses))
-
-
-def of_collection(
-    argv: Sequence[str] | None,
-    what: str,
-    out: Path,
-    page: Path,
-    measure: Callable[[list[Path], Path], dict[str, Any]],
-    render: Callable[[Mapping[str, Any]], str],
-) -> int:
-    """The same for measurements on the recorded tasks of a profile. Their fingerprint is also a figure.
-
-    `measure` gets their files and the root of the profile.
-    """
-    parser = argparse.ArgumentParser(description=what)
-    parser.add_argument("--root", type=Path, default=Path("."), help="root of the recorded profile (default: .)")
-    parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
-    args = parser.parse_args(argv)
-    files = trajectories.files(Paths(args.root).trajectories)
-    results = measure(files, args.root) | {"data": trajectories.fingerprint(files)}
-    write(results, render(results), args.out, page if args.out == out else None)
-    return 0
 
 
 def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) -> None:

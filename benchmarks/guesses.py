@@ -6,7 +6,7 @@
 
 In every task of the ordinary regime the shipped policy gets the rate of the task's oracle, times 10^d, as a first
 guess. A cosine starts from the same rate. The widths of the guess were chosen on recorded tasks
-(experiments/policy/guess_widths.py). Keys: <split>.<guess | cosine>.<d>.<figure>. Figures are mean; for guesses gap,
+(docs/experiments.md). Keys: <split>.<guess | cosine>.<d>.<figure>. Figures are mean; for guesses gap,
 gap_low, gap_high (minus the policy without a guess, paired); and, where there is a cosine, ahead, ahead_low, ahead_high
 (minus the cosine). Also <split>.none.mean and <split>.tasks, seeds, policy, quick.
 """

@@ -14,7 +14,7 @@ Other departures are inferred: no twin made them, but the recorded runs tell wha
 - Corrections: early in a training, a twin of a group of levels that moves to the level of another one ends about where
   that one does, which had this level from the start. So its return is the other's final potential minus its own.
 
-`experiments/policy/inferred.py` measures how well both agree with recorded departures.
+docs/experiments.md has how well both agree with recorded departures.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMAT = 6
+FORMAT = 7
 
 SCHEMA = pa.schema(
     [
@@ -41,10 +41,6 @@ SCHEMA = pa.schema(
         ("examples", pa.int64()),  # of the training data
         ("batch_size", pa.int64()),
         ("weights", pa.int64()),  # trained parameters
-        ("tensors", pa.int64()),  # that they are in
-        ("vectors", pa.float64()),  # share of them in tensors of at most one dimension
-        ("largest", pa.float64()),  # share in the largest tensor
-        ("weight_decay", pa.float64()),
         ("batch_norm", pa.bool_()),
         ("dropout", pa.bool_()),
         ("clipped", pa.bool_()),  # gradients, to a highest norm
@@ -69,10 +65,7 @@ SCHEMA = pa.schema(
         ("val_error", pa.float64()),
         ("probe_loss", pa.list_(pa.float64())),  # by level of the climb; decision 0 of probed runs, else null
         ("probe_grad", pa.list_(pa.float64())),
-        ("probe_cos", pa.list_(pa.float64())),
-        ("probe_moved", pa.list_(pa.float64())),
         ("probe_used", pa.int64()),  # levels that the curves cover
-        ("probe_start", pa.float64()),  # norm of the weights before it
         ("terminated", pa.bool_()),
         ("truncated", pa.bool_()),
         ("reason", pa.string()),
@@ -85,9 +78,8 @@ REASONS = ("running", "budget", "diverged")
 _SPLIT = (
     "lr", "level", "action", "train_loss", "loss_last", "loss_noise", "grad_norm", "grad_cos", "update_norm",
     "update_cos", "weight_norm", "val_loss", "probe_loss.list.element", "probe_grad.list.element",
-    "probe_cos.list.element", "probe_moved.list.element",
 )  # fmt: skip
-# As pyarrow.parquet.ParquetWriter takes them; benchmarks/scaling/storage.py compares them with others.
+# As pyarrow.parquet.ParquetWriter takes them; docs/trajectories.md compares them with others.
 OPTIONS: dict[str, Any] = {
     "compression": "lz4",
     "use_dictionary": [name for name in SCHEMA.names if name not in {c.partition(".")[0] for c in _SPLIT}],

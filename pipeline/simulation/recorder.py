@@ -21,10 +21,7 @@ class ProbeRecording(NamedTuple):
 
     loss: np.ndarray
     grad: np.ndarray  # gradient norm
-    cos: np.ndarray  # as in `ProbeDisplacement`, and the next one
-    moved: np.ndarray
     used: np.ndarray  # (K,) int: levels that the curves cover
-    start: np.ndarray  # (K,) norm of the weights before
 
 
 @dataclass

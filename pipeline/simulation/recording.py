@@ -163,14 +163,11 @@ def _lineage(behaviour: BehaviourPolicy, recording: Recording, last: np.ndarray)
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:
     """The settings of the training that the pilot does not observe."""
     model = workload.initialise(spec.task_seed)
-    modules, params = [*model.modules()], [p for p in model.parameters() if p.requires_grad]
-    sizes = [p.numel() for p in params]
     return {
-        "regime": find(FAMILIES, spec.family).regime, "batch_size": workload.batch_size, "weights": sum(sizes),
-        "tensors": len(sizes), "vectors": sum(p.numel() for p in params if p.ndim < 2) / sum(sizes),
-        "largest": max(sizes) / sum(sizes), "weight_decay": workload.weight_decay,
-        "batch_norm": any(isinstance(module, _BatchNorm) for module in modules),
-        "dropout": any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules),
+        "regime": find(FAMILIES, spec.family).regime, "batch_size": workload.batch_size,
+        "weights": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "batch_norm": any(isinstance(module, _BatchNorm) for module in model.modules()),
+        "dropout": any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()),
         "clipped": workload.clip is not None,
     }  # fmt: skip
 

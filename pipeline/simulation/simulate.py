@@ -14,7 +14,6 @@ import torch
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from pipeline.simulation.probe_displacement import ProbeDisplacement
 from pipeline.simulation.recorder import ProbeRecording, Recorder, Recording
 from pipeline.simulation.twins import Twins
 from pipeline.workloads.base import Workload
@@ -108,9 +107,6 @@ def simulate(
     validate(at_end=False)
     if pilot.cadence.probe_steps:
         saved = population.state.clone()
-        displacement = ProbeDisplacement(sketch, sample(saved.weights))
-        cosines, moved = np.full((2, k, pilot.cadence.probe_steps), np.nan)
-        begin = population.spread(torch.as_tensor(displacement.norm)).numpy()
     else:
         note_first(np.ones(k, bool))
     open_window()
@@ -118,12 +114,8 @@ def simulate(
         lr = recorder.lr_curve[step] = pilot.learning_rates()
         loss = population.train_step(step, lr)
         if pilot.in_probe:
-            gradient = sample(population.gradient)
-            parts = sketch.norm(gradient), *displacement.record(gradient, sample(population.state.weights))
-            loss, norm, *more = _numbers([loss, *(population.spread(torch.as_tensor(part)) for part in parts)])
-            climbing = np.flatnonzero(pilot.probes.running & (pilot.probes.suspect < 0))
-            at = step - pilot.probes.halted[climbing]
-            cosines[climbing, at], moved[climbing, at] = (values[climbing] for values in more)
+            norm = torch.as_tensor(sketch.norm(sample(population.gradient)))
+            loss, norm = _numbers([loss, population.spread(norm)])
             ended = pilot.advance_probe(loss, norm)
             if (back := ended | pilot.put_back).any():
                 population.state.restore(saved, back[population.members])
@@ -170,10 +162,7 @@ def simulate(
     for name, column in (("steps", record.steps), ("levels", record.levels), ("rates", record.rates)):
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
-        probes = pilot.probes
-        past = np.arange(pilot.cadence.probe_steps) >= probes.steps[:, None]
-        cosines[past] = moved[past] = np.nan
-        record.probe = ProbeRecording(probes.loss, probes.grad_norm, cosines, moved, probes.steps, begin)
+        record.probe = ProbeRecording(pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
     record.anchor = pilot.anchor
     return recorder.finish()
 

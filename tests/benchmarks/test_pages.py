@@ -11,13 +11,13 @@ from benchmarks import encoders, guesses, lr_benchmark, nadamw_rate, robust, shi
 from benchmarks.guards import injected
 from benchmarks.harmless import measure as harmless
 from benchmarks.overhead import measure
-from benchmarks.scaling import kills, million, projection, replay_buffers, soak, storage, twin_costs, vectorising
+from benchmarks.scaling import kills, soak, vectorising
 from pipeline.reporting import markdown, readme
 from repository import TOP
 
 MODULES = (
-    encoders, guesses, harmless, kills, lr_benchmark, million, nadamw_rate, projection, replay_buffers, robust, shipped,
-    soak, spread, storage, suggest_rates, twin_costs, vectorising,
+    encoders, guesses, harmless, kills, lr_benchmark, nadamw_rate, robust, shipped,
+    soak, spread, suggest_rates, vectorising,
 )  # fmt: skip
 PARTS = [
     *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),

@@ -1,6 +1,5 @@
 """Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,9 @@ import numpy as np
 import torch
 import yaml
 
-from pipeline import collect
-from pipeline.config import load, overlay, read
-from pipeline.simulation.recording import record
+from pipeline.config import overlay, read
 from pipeline.workloads.base import REGIMES, Data, Workload
 from pipeline.workloads.families import FAMILIES
-from policy import trajectories
 from repository import TOP
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
@@ -73,12 +69,3 @@ def with_few_steps(root: Path) -> Path:
     path = root / "params.yaml"
     path.write_text(yaml.safe_dump(overlay(read(path), {"train": {"seeds": [0, 1], "steps": 40}}), sort_keys=False))
     return root
-
-
-def held_runs(root: Path, runs: int) -> Path:
-    """Record a probed task whose runs hold their levels below ROOT; its file."""
-    params = load(write_params(root, tasks=1, schedules={"hold": 1.0}, no_probe_share=0.0))
-    path = root / "data/trajectories/spirals/a.parquet"
-    (spec,) = collect.plan(params.collect, params.regimes.shares)
-    trajectories.store(record(replace(spec, runs=runs)), path)
-    return path

@@ -10,7 +10,7 @@ from lrpilot.decisions.actions import ActionEquation
 from policy.trajectories import SCHEMA
 
 ROWS = 7  # run a: rows 0-3 (budget), run b: rows 4-6 (diverged)
-CURVES = ("probe_loss", "probe_grad", "probe_cos", "probe_moved")
+CURVES = ("probe_loss", "probe_grad")
 
 
 def sound() -> dict[str, list[Any]]:
@@ -25,7 +25,6 @@ def sound() -> dict[str, list[Any]]:
         "examples": [500] * ROWS,
         "batch_size": [25] * ROWS,
         "weights": [300] * ROWS,
-        "tensors": [4] * ROWS,
         "batch_norm": [False] * ROWS,
         "dropout": [False] * ROWS,
         "clipped": [False] * ROWS,
@@ -42,8 +41,6 @@ def sound() -> dict[str, list[Any]]:
         "val_loss": [1.0, 0.9, 0.8, 0.7, 1.0, 5.0, np.nan],
         "probe_loss": [[1.0, 2.0], None, None, None, [1.0, np.nan], None, None],
         "probe_grad": [[1.0, 1.0], None, None, None, [1.0, np.nan], None, None],
-        "probe_cos": [[0.0, 0.5], None, None, None, [0.0, np.nan], None, None],
-        "probe_moved": [[0.1, 0.2], None, None, None, [0.1, np.nan], None, None],
         "probe_used": [2, None, None, None, 1, None, None],
         "terminated": [False, False, False, True, False, False, True],
         "truncated": [False] * ROWS,
@@ -88,8 +85,7 @@ def drawn_table(
                 | dict.fromkeys(("family", "regime", "workload", "task", "schedule"), "drawn")
                 | {
                     "run_id": f"{run:03}", "seed": run, "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 20.0,
-                    "examples": 500, "batch_size": 25, "weights": 300, "tensors": 4, "batch_norm": True,
-                    "dropout": False,
+                    "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
                     "clipped": False, "group": -1, "twin": -1, "departs_at": -1, "departs_by": np.nan,
                     "tells_size": True, "shows_validation": True, "baseline_loss": 1.5,
                     "probed": probed, "decision": decision,
@@ -120,8 +116,7 @@ def twins(final: Sequence[float], facts: Sequence[tuple[int, int, int, float]], 
                 | dict(zip(names, fact, strict=True))
                 | {
                     "run_id": f"{run:03}", "seed": fact[0], "optimizer": "adam", "n_steps": 60, "steps_per_epoch": 20.0,
-                    "examples": 500, "batch_size": 25, "weights": 300, "tensors": 4, "batch_norm": True,
-                    "dropout": False,
+                    "examples": 500, "batch_size": 25, "weights": 300, "batch_norm": True, "dropout": False,
                     "clipped": False, "tells_size": True, "shows_validation": True, "baseline_loss": 2.0,
                     "probed": False, "decision": decision, "step": 30 * decision, "level": level, "anchor": 0.0,
                     "action": np.nan if last else 0.0, "val_loss": loss if last else 1.0,

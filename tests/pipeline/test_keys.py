@@ -107,7 +107,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/decisions/guard.py", "BACK_OFF = 0.5", "BACK_OFF = 0.6", PILOTED),
         ("runtime/lrpilot/loop/rates.py", "\nclass Rates", "\nCHANGED = True\n\n\nclass Rates", {"pilot"}),
         ("policy/mdp.py", "WORST = 1.5", "WORST = 2.0", {"agent"}),
-        ("policy/trajectories.py", "FORMAT = 6", "FORMAT = 7", RECORDED | {"agent"}),
+        ("policy/trajectories.py", "FORMAT = 7", "FORMAT = 8", RECORDED | {"agent"}),
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),

@@ -9,7 +9,6 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.scaling.replay_buffers import drawn
 from bundles import MANIFEST
 from lrpilot import load_policy
 from lrpilot.decisions.features import NAMES
@@ -18,6 +17,7 @@ from policy.agents import ALGORITHMS, Settings
 from policy.buffer import Runs
 from policy.observations import BLIND, mask
 from policy.store import LAYOUT, Masks
+from random_runs import drawn
 
 SETTINGS = Settings(
     algorithm="td3bc", steps=30, batch_size=16, learning_rate=1e-3, gamma=0.9, n_step=2, alpha=1.0, hidden=(8,)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks.scaling.replay_buffers import drawn, pick_difference
 from policy.buffer import GRID, Runs, Transitions, d3rlpy, to_grid
 from policy.store import Masks, View
+from random_runs import drawn, pick_difference
 
 
 def view(lengths: tuple[int, ...] = (5, 3, 6, 4), seed: int = 0) -> View:

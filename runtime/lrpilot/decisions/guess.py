@@ -27,7 +27,7 @@ RANGE = 6.0  # decades that learning rates of one optimizer kind come from
 class GuessSpec:
     """The part of a policy's manifest that says how a first guess is weighed against the policy's choice.
 
-    `experiments/policy/guess_widths.py` shows which widths are best.
+    docs/experiments.md has what other widths gain and lose.
 
     Attributes:
         named: standard deviation of the policy's choice, in decades.

@@ -47,15 +47,13 @@ def test_curves_are_by_level_of_the_climb() -> None:
     workload, hold = with_an_odd_batch(), hold_level(lambda pilot: pilot.anchor)
     record = simulate(workload, [0, 100], Protocol(), hold, val_examples=32)
     assert record.probe is not None and record.lr_curve is not None
-    loss, grad, cos, moved, used, _ = record.probe
+    loss, grad, used = record.probe
     z = levels(16)
     rates = np.log10(record.lr_curve[:16]) - reference("adam")
     halted = [LOW] * CHECKS
     np.testing.assert_allclose(rates[: used[1], 1], z[: used[1]])
     np.testing.assert_allclose(rates[:14, 0], [*z[: ODD + 1], *halted, *z[ODD + 1 : 14 - CHECKS]])
     for run, gaps in ((0, [ODD]), (1, [])):
-        for curve, left_out in ((loss, gaps), (grad, gaps), (cos, []), (moved, [])):
+        for curve in (loss, grad):
             missing = np.flatnonzero(np.isnan(curve[run]))
-            assert missing.tolist() == [*left_out, *range(used[run], 16)]
-        # the weights move with each level more than with those before; the checks hardly move them
-        assert (np.diff(np.log10(moved[run, : ODD + 4])) > 0.1).all()
+            assert missing.tolist() == [*gaps, *range(used[run], 16)]

@@ -169,7 +169,7 @@ def test_both_survive_broken_losses(tmp_path: Path, optimizer: str, broken: set[
     record = simulate(workload, [SEED + 1, SEED], holds.protocol, follow_policy(holds), val_examples=80)
     assert record.lr_curve is not None and record.probe is not None
     np.testing.assert_allclose(rates, record.lr_curve[:, 1], rtol=1e-4)
-    probes, (loss, *_, steps, _) = scheduler.pilot.probes, record.probe
+    probes, (loss, _, steps) = scheduler.pilot.probes, record.probe
     np.testing.assert_allclose(probes.loss[0], loss[1], rtol=1e-4)
     assert steps[1] == probes.steps[0] and record.alive[1]
     assert np.isnan(loss[1, sorted(broken)]).all() and (steps[1] == 0) == (len(broken) == 9)
