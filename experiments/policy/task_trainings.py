@@ -60,7 +60,8 @@ def trained(measured: Bench, policy: str, trainings: ModuleType, what: str) -> d
             yield {task: losses}
 
     def key(task: Task) -> str:
-        code = code_hash.digest(trainings.__name__, family(task.family).module)
+        drawn = family(task.family)
+        code = code_hash.digest(trainings.__name__, drawn.module, packages=drawn.packages)
         content = [asdict(task), policy_content(policy), measured.seeds, code, torch.__version__]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

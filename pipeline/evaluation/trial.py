@@ -55,7 +55,8 @@ class Run:
 
 
 def _key(content: dict[str, Any], task: Task, *modules: str, packages: tuple[str, ...] = ()) -> str:
-    code = code_hash.digest(__name__, *modules, family(task.family).module, packages=packages)
+    drawn = family(task.family)
+    code = code_hash.digest(__name__, *modules, drawn.module, packages=(*packages, *drawn.packages))
     content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

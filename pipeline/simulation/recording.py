@@ -55,7 +55,7 @@ class Spec:
 
 def code(name: str) -> str:
     """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
-    return code_hash.digest(__name__, family(name).module)
+    return code_hash.digest(__name__, family(name).module, packages=family(name).packages)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:

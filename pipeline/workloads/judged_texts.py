@@ -90,9 +90,9 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("prose_lm", "selection", prose_lm, "ordinary"),
-    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary"),
-    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary"),
-    Family("prose_bag", "selection", prose_bag, "small_noisy"),
-    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
+    Family("prose_lm", "selection", prose_lm, "ordinary", packages=text.PYTHON),
+    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary", packages=text.PYTHON),
+    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary", packages=text.PYTHON),
+    Family("prose_bag", "selection", prose_bag, "small_noisy", packages=text.PYTHON),
+    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy", packages=text.PYTHON),
 )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.workloads import lengthy, recipes
+from pipeline.code_hash import closure
+from pipeline.workloads import lengthy, recipes, text
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.families import FAMILIES, family, names
 from pipeline.workloads.population import Population
@@ -42,6 +43,18 @@ def test_same_seed_same_workload(name):
     assert all(torch.equal(first.start[key], second.start[key]) for key in first.start)
     numbers = ("name", "optimizer", "batch_size", "n_steps", "weight_decay", "baseline_loss")
     assert all(getattr(first, key) == getattr(second, key) for key in numbers)
+
+
+@EVERY
+def test_a_family_with_texts_of_python_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For then Python's version is part of the keys of its results."""
+    read = set[str]()
+    if text.__name__ in closure(FAMILIES[name].module):
+        text.characters.cache_clear(), text.words.cache_clear()
+        source = text.source
+        monkeypatch.setattr(text, "source", lambda file: read.add(file) or source(file))
+        FAMILIES[name].sample(np.random.default_rng(0))
+    assert FAMILIES[name].packages == (text.PYTHON if read - {*text.PACKAGES} else ())
 
 
 @EVERY_DRAW
