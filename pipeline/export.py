@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import features, load_policy
+from lrpilot import digests, features, load_policy
 from lrpilot.manifest import FORMAT, Manifest
 from lrpilot.protocol import Protocol
 from pipeline import tracking
@@ -60,7 +59,7 @@ def main() -> None:
         content = paths.policy.read_bytes()
         metrics: dict[str, Any] = {
             "parity": float(f"{difference:.1g}"), "bytes": len(content), "agents": len(trained),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": digests.of_bytes(content),
         }  # fmt: skip
         log.write(metrics, paths.export_metrics)
         log.metrics({"parity": metrics["parity"]})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import gc
-import hashlib
+import hashlib  # and nothing of lrpilot: a worker imports this module, then lrpilot from its own copy
 import json
 import multiprocessing
 import os

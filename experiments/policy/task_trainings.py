@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,7 +13,7 @@ import pandas as pd
 import torch
 
 from benchmarks import spread
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import aggregates, stats
@@ -63,7 +61,7 @@ def trained(measured: Bench, policy: str, trainings: ModuleType, what: str) -> d
         drawn = family(task.family)
         code = code_hash.digest(trainings.__name__, drawn.module, packages=drawn.packages)
         content = [asdict(task), policy_content(policy), measured.seeds, code, torch.__version__]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digests.of_json(content)
 
     return through(measured.cache, {task: key(task) for task in measured.tasks}, compute)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +10,7 @@ import pyarrow as pa
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrpilot import load_policy, telemetry
+from lrpilot import digests, load_policy, telemetry
 from lrpilot.bundle import Bundle
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.protocol import Protocol
@@ -46,7 +44,7 @@ class Spec:
     def name(self) -> str:
         """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
         content = vars(self) | {"policies": [digest for _, digest in self.policies]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digests.of_json(content)[:16]
 
     def file(self) -> str:
         """Its file below a collection's folder. Sorted by file, specs keep their order when the code changes."""

@@ -12,7 +12,6 @@ probe, of a telemetry window, and at decisions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lrpilot import distributed, losses, mistaken, optimizers
+from lrpilot import digests, distributed, losses, mistaken, optimizers
 from lrpilot.announcer import Announcer, Log
 from lrpilot.arguments import OPTIMIZER
 from lrpilot.bundle import Bundle
@@ -60,7 +59,7 @@ class Driver:
         log: Log | None,
     ) -> None:
         self._optimizer, self._policy, self.plan = optimizer, policy, plan
-        self._policy_hash = hashlib.sha256(policy.content).hexdigest()
+        self._policy_hash = digests.of_bytes(policy.content)
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._rates, self._guess = Rates(optimizer), guess
         rate = self._rates.reference if guess == OPTIMIZER else guess
