@@ -46,7 +46,7 @@ INERT = {
 
 @cache
 def digest(*modules: str, packages: tuple[str, ...] = (), unused: tuple[str, ...] = ()) -> str:
-    """SHA-256 of the closure of `modules`, and of the installed versions of `packages`, of which "python" is one.
+    """SHA-256 of the closure of `modules`, and of the versions of `packages`. The package "python" is Python itself.
 
     `unused` are modules at which the closure stops, and packages with everything in them: imported, but never run for
     this result. Raises ModuleNotFoundError or PackageNotFoundError if one does not exist.

@@ -1,8 +1,8 @@
 """What of a module counts as its content: the syntax tree, without prose, and without where our modules lie.
 
-Left out are docstrings, `SENTENCES`, comments, formatting, and what only type checkers read. The name of a module of
-ours, in an import, in an expression or as a text like "pipeline.train:main", is replaced by a mark. So a module can
-move, and its importers follow, and no content changes.
+Left out are docstrings, `SENTENCES`, comments, formatting, and blocks for type checkers. A mark replaces the name of a
+module of ours: in an import, in an expression, or in a text like "pipeline.train:main". So when a module moves and its
+importers follow, no content changes.
 """
 
 from __future__ import annotations
