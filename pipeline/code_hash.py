@@ -15,7 +15,7 @@ from importlib import metadata
 
 from lrpilot import digests
 from pipeline import import_graph
-from pipeline.hashed_source import Source, source
+from pipeline.hashed_source import source
 
 # Modules, and packages with all that is in them, that change no number of what imports them.
 INERT = {
@@ -65,17 +65,13 @@ def closure(*modules: str, unused: Collection[str] = ()) -> set[str]:
 
 def _content(module: str, unused: tuple[str, ...]) -> str:
     """Hash of a module. The modules that it names count by the hash of their own source, where they can matter."""
-    mine = _source(module)
+    mine = source(module)
     outside = (*INERT, *unused)
     others = [
-        "" if import_graph.is_package(name) or import_graph.within(name, outside) else _source(name).sha256
+        "" if import_graph.is_package(name) or import_graph.within(name, outside) else source(name).sha256
         for name in mine.modules
     ]
     return digests.of_json([mine.sha256, *others])
-
-
-def _source(module: str) -> Source:
-    return source(import_graph.file(module), module)
 
 
 def _version(package: str) -> str:

@@ -12,15 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import resolve_name
-from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from lrpilot import digests
-from pipeline.import_graph import PACKAGES, is_module
+from pipeline.import_graph import PACKAGES, file, is_module, is_package
 
 # Calls with an argument that is a sentence for people, and its place.
 SENTENCES = {"Feature": 2}
 MARK = ("a module of ours",)
+BINDING = {"name", "arg", "rest"}  # fields of nodes that bind a name
 
 
 class Source(NamedTuple):
@@ -31,10 +31,15 @@ class Source(NamedTuple):
 
 
 @cache
-def source(path: Path, module: str) -> Source:
+def source(module: str) -> Source:
     """The content of a module, from its file."""
-    tree = ast.parse(path.read_bytes())
-    reader = _Reader(tree, module if path.name == "__init__.py" else module.rpartition(".")[0])
+    return _read(file(module).read_bytes(), module if is_package(module) else module.rpartition(".")[0])
+
+
+@cache
+def _read(content: bytes, package: str) -> Source:
+    tree = ast.parse(content)
+    reader = _Reader(tree, package)
     return Source(digests.of_bytes(repr(reader.plain(tree)).encode()), tuple(reader.modules))
 
 
@@ -116,25 +121,30 @@ class _Reader:
             found = _Import(alias.asname or alias.name, attribute, module)
         return found if found.module.partition(".")[0] in PACKAGES else None
 
-    def _bound(self, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Every name that is bound below `node`, and the module of ours that it stands for; "" for anything else."""
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                found = self._import(node, alias)
-                name = alias.asname or alias.name.partition(".")[0]
-                yield name, found.module if found and not found.attribute else ""
-            return
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            yield node.id, ""
-        elif not isinstance(node, ast.keyword):
-            names = (getattr(node, field, None) for field in ("name", "arg", "rest"))
-            yield from ((name, "") for name in names if isinstance(name, str))
-        for child in node.orelse if _for_type_checkers(node) else ast.iter_child_nodes(node):
-            yield from self._bound(child)
+    def _bound(self, tree: ast.Module) -> Iterator[tuple[str, str]]:
+        """Every name that is bound anywhere, and the module of ours that it stands for; "" for anything else."""
+        todo: list[ast.AST] = [tree]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    found = self._import(node, alias)
+                    name = alias.asname or alias.name.partition(".")[0]
+                    yield name, found.module if found and not found.attribute else ""
+                continue
+            if isinstance(node, ast.Name):
+                if not isinstance(node.ctx, ast.Load):
+                    yield node.id, ""
+                continue
+            for field in BINDING.intersection(node._fields) if not isinstance(node, ast.keyword) else ():
+                if isinstance(name := getattr(node, field), str):
+                    yield name, ""
+            todo += node.orelse if _for_type_checkers(node) else ast.iter_child_nodes(node)
 
 
 def _for_type_checkers(node: ast.AST) -> TypeGuard[ast.If]:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    """Whether it is `if TYPE_CHECKING:` or `if typing.TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in (getattr(node.test, name, "") for name in ("id", "attr"))
 
 
 def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

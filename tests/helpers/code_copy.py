@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import import_graph
 from pipeline.code_hash import digest
+from pipeline.hashed_source import source
 from repository import TOP
 
 FOLDERS = {name: "runtime" if name == "lrpilot" else "." for name in import_graph.PACKAGES}
@@ -38,4 +39,5 @@ def counting(top: Path) -> Iterator[None]:
 
 def _forget() -> None:
     import_graph.graph.cache_clear()
+    source.cache_clear()
     digest.cache_clear()

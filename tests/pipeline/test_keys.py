@@ -177,7 +177,7 @@ def move(top: Path, old: str, new: str) -> Path:
         ("pipeline.workloads.population", "pipeline.workloads.many.crowd", "RETIRED = 0.25", EVERY_TRAINING),
         ("policy.trajectories", "policy.files.trajectories", "FORMAT = 6", RECORDED | {"agent"}),
         ("lrpilot.features", "lrpilot.seen.features", "CLIP = 5.0", PILOTED | {"agent"}),
-        ("lrpilot.telemetry", "lrpilot.measured", "SKETCH = 16_384", PILOTED | {"agent"}),
+        ("lrpilot.telemetry", "lrpilot.measured", "SKETCH = ", PILOTED | {"agent"}),
     ],
 )
 def test_a_module_may_move(
