@@ -92,5 +92,6 @@ def _decayed(workload: Workload, change: Change, seeds: range) -> list[list[floa
 def training_key(job: Job) -> tuple[str, ...]:
     """Identifies everything that decides the result of a job."""
     policy, unused = (load_policy("default").manifest.graph, ()) if job.pilot else ("", DRIVER)
-    code = code_hash.digest(__name__, family(job.task.family).module, unused=unused)
+    drawn = family(job.task.family)
+    code = code_hash.digest(__name__, drawn.module, packages=drawn.packages, unused=unused)
     return "robust", repr(job), policy, code, torch.__version__

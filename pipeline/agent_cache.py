@@ -5,7 +5,6 @@ The train stage and the experiments share the cache. An agent is two files: `<ke
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot import digests
 from pipeline import code_hash
 from pipeline.config import RewardConfig, TrainConfig
 from policy.departures import DEPARTURES, Inferred
@@ -39,7 +39,7 @@ class AgentSpec:
         """16 hex digits that identify the agent, with the current code and packages."""
         content: dict[str, Any] = asdict(self) | {"code": code_hash.digest(__name__, packages=("d3rlpy", "torch"))}
         content["config"] = {k: v for k, v in content["config"].items() if k not in ("seeds", "device")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digests.of_json(content)[:16]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from lrpilot.decisions import features
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.manifest import FORMAT, Manifest
@@ -61,7 +60,7 @@ def main() -> None:
         content = paths.policy.read_bytes()
         metrics: dict[str, Any] = {
             "parity": float(f"{difference:.1g}"), "bytes": len(content), "agents": len(trained),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": digests.of_bytes(content),
         }  # fmt: skip
         log.write(metrics, paths.export_metrics)
         log.metrics({"parity": metrics["parity"]})

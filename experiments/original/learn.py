@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from experiments.original.agents.epoch_policy import EpochPolicy
 from experiments.original.plan.catalogue import AGENTS
 from experiments.original.plan.config import AgentsConfig, load
 from experiments.original.plan.paths import original_root
+from lrpilot import digests
 from pipeline import tracking
 from policy.agents import Settings
 
@@ -56,7 +56,7 @@ def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, 
     answers = policy(np.concatenate([e.observations for e in own]))
     return {name: round(value, 5) for name, value in losses.items()} | {
         "episodes": len(own), "decisions": sum(len(e.actions) for e in own), "parity": float(f"{parity:.1g}"),
-        "mean_factor": round(float(answers.mean()), 4), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "mean_factor": round(float(answers.mean()), 4), "sha256": digests.of_file(path),
     }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Agents are cached in `AGENT_CACHE`, policies in `WORK`, both under a hash of wha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from experiments.policy import rescaling, variant_data, variant_export
 from experiments.policy.variant import DISTILLED, Variant
+from lrpilot import digests
 from lrpilot.decisions.actions import ActionEquation
 from pipeline import agent_cache, code_hash
 from pipeline.agent_cache import AgentSpec
@@ -36,8 +36,7 @@ SEEDS = (10, 11, 12)  # of training
 def named(content: dict[str, Any]) -> str:
     """16 hex digits that identify a policy, as the current code makes it."""
     code = code_hash.digest(variant_export.__name__, unused=("pipeline",))
-    text = json.dumps(content | {"code": code}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digests.of_json(content | {"code": code})[:16]
 
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lrpilot import digests
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.evaluation import frozen, grid
 from pipeline.evaluation.bench import Bench, with_facts
@@ -72,7 +72,7 @@ def name_of(bench: Bench) -> str:
         "tuning_seeds": bench.tuning_seeds, "schedules": grid.SCHEDULES, "rates": grid.HALF_DECADES,
         "highest": grid.HIGHEST, "near": grid.NEAR, "initial": bench.learning_rates,
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+    return digests.of_json(fixed)[:16]
 
 
 def contenders(policy: Path, blind: Path) -> list[Method]:

@@ -7,11 +7,11 @@ its grid was trained on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from lrpilot import digests
 from pipeline.evaluation.methods.scheduled import Scheduled
 from pipeline.evaluation.splits import Task, entry
 
@@ -51,4 +51,4 @@ def changed(winners: Mapping[Task, Winners]) -> list[str]:
 def _digest(task: Task) -> str | None:
     """Hash of a task's entry in splits.json; None if it has none."""
     said = entry(task)
-    return None if said is None else hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return None if said is None else digests.of_json(said)[:16]

@@ -6,8 +6,6 @@ and sees the same batches whatever drives its learning rate. Every step counts, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrpilot import digests
 from pipeline import code_hash
 from pipeline.evaluation.methods.method import Method, milestones
 from pipeline.evaluation.splits import Task
@@ -55,9 +54,10 @@ class Run:
 
 
 def _key(content: dict[str, Any], task: Task, *modules: str, packages: tuple[str, ...] = ()) -> str:
-    code = code_hash.digest(__name__, *modules, family(task.family).module, packages=packages)
+    drawn = family(task.family)
+    code = code_hash.digest(__name__, *modules, drawn.module, packages=(*packages, *drawn.packages))
     content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digests.of_json(content)
 
 
 def execute(runs: Sequence[Run]) -> list[dict[str, Any]]:

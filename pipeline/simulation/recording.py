@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +10,7 @@ import pyarrow as pa
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.cadence import Cadence, CadenceSpec
 from lrpilot.decisions.protocol import Protocol
@@ -47,7 +45,7 @@ class Spec:
     def name(self) -> str:
         """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
         content = vars(self) | {"policies": [digest for _, digest in self.policies]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digests.of_json(content)[:16]
 
     def file(self) -> str:
         """Its file below a collection's folder. Sorted by file, specs keep their order when the code changes."""
@@ -56,7 +54,8 @@ class Spec:
 
 def code(name: str) -> str:
     """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
-    return code_hash.digest(__name__, find(FAMILIES, name).module)
+    family = find(FAMILIES, name)
+    return code_hash.digest(__name__, family.module, packages=family.packages)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:

@@ -126,6 +126,7 @@ class Family:
     sample: Callable[[np.random.Generator], Workload]
     regime: Regime  # of all its workloads
     frozen: int | None = None  # its tasks in the benchmark, whatever their optimizer; None: some of each (splits.py)
+    packages: tuple[str, ...] = ()  # whose version decides its data, as in `code_hash.digest`
 
     @property
     def module(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import torch
 
+from lrpilot import digests
 from pipeline.evaluation import loops
 from pipeline.evaluation.loop_driver import Recipe, of_scheduler
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
@@ -94,4 +94,4 @@ class Own(Looped):
 def _source(module: str) -> str:
     """Hash of a user's module."""
     file = importlib.import_module(module).__file__
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else module
+    return digests.of_file(Path(file)) if file else module

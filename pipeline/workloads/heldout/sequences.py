@@ -92,7 +92,7 @@ def bodies_mlp(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("stdlib_gpt", "heldout", stdlib_gpt, "ordinary", frozen=1),
+    Family("stdlib_gpt", "heldout", stdlib_gpt, "ordinary", frozen=1, packages=text.PYTHON),
     Family("reports_gpt", "heldout", reports_gpt, "ordinary", frozen=1),
     Family("reports_lstm", "heldout", reports_lstm, "ordinary", frozen=1),
     Family("pendulum_gru", "heldout", pendulum_gru, "ordinary", frozen=1),

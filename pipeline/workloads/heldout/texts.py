@@ -35,7 +35,7 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary"),
-    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary"),
-    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
+    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary", packages=text.PYTHON),
+    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary", packages=text.PYTHON),
+    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy", packages=text.PYTHON),
 )

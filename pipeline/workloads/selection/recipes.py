@@ -154,7 +154,7 @@ FAMILIES = (
     Family("automata_plain", "selection", automata_plain, "ordinary", frozen=1),
     Family("solids_wide", "selection", solids_wide, "ordinary", frozen=1),
     Family("solids_vit", "selection", solids_vit, "ordinary", frozen=1),
-    Family("prose_gpt", "selection", prose_gpt, "ordinary", frozen=1),
+    Family("prose_gpt", "selection", prose_gpt, "ordinary", frozen=1, packages=text.PYTHON),
     Family("commands_gpt", "selection", commands_gpt, "ordinary", frozen=1),
     Family("commands_lstm", "selection", commands_lstm, "ordinary", frozen=1),
     Family("attractors_gru", "selection", attractors_gru, "ordinary", frozen=1),

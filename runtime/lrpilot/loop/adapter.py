@@ -12,7 +12,6 @@ probe, of a telemetry window, and at decisions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lrpilot import digests
 from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.optimizer_kinds import known
 from lrpilot.loop import distributed, loss_mistakes, losses, optimizers
@@ -61,7 +61,7 @@ class OptimizerAdapter:
         log: Log | None,
     ) -> None:
         self._optimizer, self._policy, self.plan = optimizer, policy, plan
-        self._policy_hash = hashlib.sha256(policy.content).hexdigest()
+        self._policy_hash = digests.of_bytes(policy.content)
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._rates, self._guess = Rates(optimizer), guess
         rate = self._rates.reference if guess == OPTIMIZER else guess
