@@ -17,10 +17,9 @@ from pipeline import tracking
 from pipeline.config import Params, arguments
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, labels, stats
-from pipeline.evaluation.aggregates import judged, outcomes
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.aggregates import SCORES, judged, left_out, outcomes
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import calibrated, compare, contenders, name_of
-from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import result_keys
@@ -28,10 +27,10 @@ from pipeline.reporting.headline import BY_REGIME, headline
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
-def bench(params: Params) -> Bench:
+def bench(params: Params) -> Benchmark:
     """The bench that the parameters describe."""
     config = params.evaluate
-    return Bench(
+    return Benchmark(
         tasks(config.families, config.tasks_per_family), params.regimes.shares, config.seeds, config.tuning_seeds,
         config.learning_rates, engine("local", config.workers, device=config.device), BENCHMARK_CACHE, config.device,
     )  # fmt: skip
@@ -131,7 +130,7 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
     return out | {result_keys.of_split(split, what): value for what, value in said.items()}
 
 
-def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
+def roster(measured: Benchmark, rows: pd.DataFrame) -> dict[str, Any]:
     """For every split how many tasks were asked for, and why tasks are missing in the rows."""
     known, out = measured.facts(), dict[str, Any]()
     for split, part in known.groupby("split"):

@@ -27,7 +27,7 @@ from benchmarks import command
 from experiments.policy import envelope_trainings, task_trainings
 from experiments.policy.envelope_trainings import ENVELOPES, OFF
 from experiments.policy.task_trainings import SPLIT, Losses
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.splits import Task
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
@@ -40,7 +40,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return task_trainings.measure(quick, envelope_trainings, regrets, "envelopes")
 
 
-def regrets(bench: Bench, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:
+def regrets(bench: Benchmark, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:
     """A row of each task: its regime, and for each envelope the columns of OFF and `best`."""
     rows = list[dict[str, Any]]()
     for name, regime, regret in task_trainings.regrets(bench, outcomes):

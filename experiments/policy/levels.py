@@ -35,7 +35,7 @@ from experiments.policy.trees import FOLDS, SPLITS, folds, trees
 from lrpilot.actions import ActionEquation
 from pipeline.engines import engine, results
 from pipeline.evaluation import stats
-from pipeline.evaluation.methods.ruled import FINDERS
+from pipeline.evaluation.methods.policies import FINDERS
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
 from policy.observations import mask

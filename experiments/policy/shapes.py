@@ -32,10 +32,9 @@ from lrpilot import load_policy
 from lrpilot.manifest import KEY
 from pipeline.config import load
 from pipeline.evaluation import aggregates, stats
-from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.methods.policies import Learned
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
@@ -85,7 +84,7 @@ def copies(policy: Path) -> Iterator[dict[str, str]]:
         yield out
 
 
-def trained(bench: Bench, files: Mapping[str, str]) -> pd.DataFrame:
+def trained(bench: Benchmark, files: Mapping[str, str]) -> pd.DataFrame:
     """Every run of every shape, with its regret: the column `shape` has the name of the shape."""
     _, best = oracles(bench)
     tuned = bench.compute(best, "oracle")
@@ -93,7 +92,7 @@ def trained(bench: Bench, files: Mapping[str, str]) -> pd.DataFrame:
     for shape, file in files.items():
         methods = [Learned("policy", name, file, epochs=True, ablation=ablation) for name, ablation in METHODS.items()]
         rows = bench.compute([run for task in bench.tasks for run in bench.runs(methods, task)], f"shape {shape}")
-        judged = add_regret(with_facts(pd.concat([rows, tuned], ignore_index=True), bench))
+        judged = bench.with_regrets(pd.concat([rows, tuned], ignore_index=True))
         parts.append(judged[judged.kind == "policy"].assign(shape=shape))
     return pd.concat(parts, ignore_index=True)
 

@@ -32,7 +32,7 @@ from benchmarks import command
 from experiments.policy import task_trainings, trial_levels
 from experiments.policy.task_trainings import SPLIT, Losses
 from experiments.policy.trial_levels import OFF, SHARES
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.splits import Task
 from pipeline.reporting import markdown, scores, verdict
 from pipeline.workloads.base import REGIMES
@@ -46,7 +46,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return task_trainings.measure(quick, trial_levels, regrets, "trials")
 
 
-def regrets(bench: Bench, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:
+def regrets(bench: Benchmark, outcomes: Mapping[Task, Losses]) -> pd.DataFrame:
     """A row of each task and seed: its regime, and the columns `own`, `best`, and of each share `free`, `paid` and
     `agree`.
     """

@@ -19,14 +19,12 @@ from lrpilot import load_policy
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import aggregates, stats
-from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import existing
-from pipeline.evaluation.methods.policies import policy_content
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
-from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task
 from pipeline.paths import DEFAULT_MODEL
+from pipeline.result_cache import policy_key, through
 from pipeline.workloads.families import family
 
 SPLIT, SEEDS = "selection", 3
@@ -35,7 +33,7 @@ Losses = Mapping[str, np.ndarray]  # test losses (levels, seeds) of each way to 
 
 
 def measure(
-    quick: bool, trainings: ModuleType, regrets: Callable[[Bench, Mapping[Task, Losses]], pd.DataFrame], what: str
+    quick: bool, trainings: ModuleType, regrets: Callable[[Benchmark, Mapping[Task, Losses]], pd.DataFrame], what: str
 ) -> dict[str, Any]:
     """All figures of an experiment, flat: means of the columns of `regrets`, which has `task` and `regime`, too.
 
@@ -48,7 +46,7 @@ def measure(
     return fixed | {"tasks": int(rows.task.nunique())} | means(rows, bench.shares)
 
 
-def trained(measured: Bench, policy: str, trainings: ModuleType, what: str) -> dict[Task, Losses]:
+def trained(measured: Benchmark, policy: str, trainings: ModuleType, what: str) -> dict[Task, Losses]:
     """The losses of each task, which the code of `trainings` and a policy decide. Tasks that the cache lacks are
     trained, and cached as they end.
     """
@@ -61,16 +59,16 @@ def trained(measured: Bench, policy: str, trainings: ModuleType, what: str) -> d
 
     def key(task: Task) -> str:
         code = code_hash.digest(trainings.__name__, family(task.family).module)
-        content = [asdict(task), policy_content(policy), measured.seeds, code, torch.__version__]
+        content = [asdict(task), policy_key(policy), measured.seeds, code, torch.__version__]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     return through(measured.cache, {task: key(task) for task in measured.tasks}, compute)
 
 
-def regrets(measured: Bench, outcomes: Mapping[Task, Losses]) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
+def regrets(measured: Benchmark, outcomes: Mapping[Task, Losses]) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
     """Name, regime and regrets of each task. Tasks on which no tuned training improves are left out."""
     _, runs = oracles(measured)
-    tuned = add_regret(with_facts(measured.compute(runs, "oracle"), measured))
+    tuned = measured.with_regrets(measured.compute(runs, "oracle"))
     known, best = measured.facts(), dict(zip(tuned.task, tuned.oracle_loss, strict=True))
     for task, of_task in outcomes.items():
         if (name := task.name) in best:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from lrpilot.actions import reference
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.scheduled import Scheduled
+from pipeline.evaluation.methods.policies import Learned
+from pipeline.evaluation.methods.schedules import Scheduled
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.simulate import kind_of
 from pipeline.workloads.base import Workload

@@ -35,12 +35,10 @@ from pipeline import agent_cache
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, stats
-from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.methods.method import Method
-from pipeline.evaluation.methods.ruled import Ruled
+from pipeline.evaluation.methods.policies import Learned, Ruled
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, scores, verdict
 from policy import trajectories
@@ -82,12 +80,12 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
 
 def judge(judged: Sequence[Method], shares: Mapping[str, float]) -> pd.DataFrame:
     """All their runs on the selection split, with their regrets."""
-    bench = Bench(
+    bench = Benchmark(
         spread.every_task(SPLIT), shares, RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
     )  # fmt: skip
     _, runs = oracles(bench)
     runs += [r for t in bench.tasks for r in bench.runs(judged, t)]
-    rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
+    rows = bench.with_regrets(bench.compute(runs, "experiment"))
     split = rows.method[rows.kind != "oracle"].str.partition(".")
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
 

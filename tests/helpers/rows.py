@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.evaluation.trial import CURVE_POINTS
+from pipeline.evaluation.runs import CURVE_POINTS
 
 
 def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[str, Any]:

@@ -11,15 +11,14 @@ import pytest
 from pipeline import code_hash, train
 from pipeline.code_hash import FOLDERS
 from pipeline.config import load
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Own, Rival
+from pipeline.evaluation.methods.loops import Rival, UserScheduler
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
+from pipeline.evaluation.methods.policies import Learned, Ruled
+from pipeline.evaluation.methods.schedules import Replayed, Scheduled
 from pipeline.evaluation.rivals import RIVALS
+from pipeline.evaluation.runs import Run, facts_key
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import Run, facts_key
 from pipeline.simulation.recording import Spec, code
 from repository import TOP
 
@@ -31,7 +30,7 @@ METHODS: dict[str, Method] = {
     "replayed": Replayed("control", "a", (-3.0, -4.0)),
     "rule": Ruled("rival", "a", "finder_tenth"),
     "policy": Learned("policy", "a", "default"),
-    "own": Own("rival", "a", "tiny:world"),
+    "own": UserScheduler("rival", "a", "tiny:world"),
     "pilot": PilotLoop("loop", "a", "default"),
     **{name: Rival("rival", name, name) for name in RIVALS},
 }
@@ -111,8 +110,8 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),
-        ("pipeline/evaluation/self_tuning.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
-        ("pipeline/evaluation/trial.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
+        ("pipeline/evaluation/rivals.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
+        ("pipeline/evaluation/runs.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
         ("pipeline/workloads/population.py", "RETIRED = 0.25", "RETIRED = 0.5", EVERY_TRAINING),
         ("pipeline/workloads/synthetic.py", "\nimport ", "\nX = 1\nimport ", EVERY_TRAINING - {"recorded tabular"}),
         ("pipeline/workloads/tabular.py", "\nFAMILIES", "\nX = 1\nFAMILIES", {"recorded tabular"}),

@@ -1,6 +1,7 @@
 """The base class of everything that can drive the learning rate of a training of the benchmark.
 
-Each kind of method has a module of its own. So the code that decides its numbers is what that module imports.
+Each way to drive a rate has a module of its own. So the code that decides the numbers of its methods is what that
+module imports.
 """
 
 from __future__ import annotations

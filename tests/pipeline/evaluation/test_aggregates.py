@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.regrets import HOPELESS, SCORES, add_regret, left_out
+from pipeline.evaluation.aggregates import HOPELESS, SCORES, add_regret, left_out
 from rows import row
 
 nan = float("nan")
