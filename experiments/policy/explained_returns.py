@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks import command
 from experiments.policy.trees import trees
-from pipeline import agent_cache
+from pipeline import agent_training
 from pipeline.config import FEATURES, Params, TrainConfig, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
@@ -107,7 +107,7 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     params, pool, out = load(root), engine("local"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as unseen:
         # Critics are judged by departures of twins.
-        for place, inferred in ((folder, agent_cache.inferred(params.train)), (unseen, Inferred())):
+        for place, inferred in ((folder, agent_training.inferred(params.train)), (unseen, Inferred())):
             build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), inferred=inferred)
         store = Store.open(Path(unseen))
         held_out, rest = parted(store)
@@ -125,9 +125,9 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
         for name, (config, tasks) in learners.items():
             work = partial(learn, params=replace(params, train=config), folder=Path(folder), tasks=np.sort(tasks))
             critics = [agents.load(path) for path in results(pool, work, config.seeds)]
-            out |= judge(name, *answers(critics, agent_cache.masked(config, judged, 1000)))
-        learned = agent_cache.masked(params.train, part(Store.open(Path(folder)), np.sort(rest)), 0)
-        out |= judge(TREES, *answers_of_trees(learned, agent_cache.masked(params.train, judged, 1000)))
+            out |= judge(name, *answers(critics, agent_training.masked(config, judged, 1000)))
+        learned = agent_training.masked(params.train, part(Store.open(Path(folder)), np.sort(rest)), 0)
+        out |= judge(TREES, *answers_of_trees(learned, agent_training.masked(params.train, judged, 1000)))
     return out
 
 
@@ -151,7 +151,7 @@ def observed(view: View) -> tuple[np.ndarray, np.ndarray]:
 
 def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
     """A critic that learned from these tasks of the store in `folder`, in a file there."""
-    data = agent_cache.masked(params.train, part(Store.open(folder), tasks), seed)
+    data = agent_training.masked(params.train, part(Store.open(folder), tasks), seed)
     agents.save(agents.train(data, agents.Settings.of(params.train), seed), path := folder / f"{len(tasks)}-{seed}.d3")
     return path
 

@@ -39,7 +39,7 @@ from benchmarks import command
 from experiments.policy.explained_returns import answers, learn, part, parted
 from lrpilot.actions import ActionEquation
 from lrpilot.features import BY_NAME, NAMES
-from pipeline import agent_cache
+from pipeline import agent_training
 from pipeline.config import Params, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
@@ -98,7 +98,7 @@ def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
             build(files, Reward(**asdict(params.reward)), folder, partial(results, pool), inferred=these)
         recorded = Store.open(stores[KINDS[0]])
         held_out, rest = map(np.sort, parted(recorded))
-        judged = agent_cache.masked(params.train, part(recorded, held_out), 1000)
+        judged = agent_training.masked(params.train, part(recorded, held_out), 1000)
         for kind, folder in stores.items():
             work = partial(learn, params=params, folder=folder, tasks=rest)
             critics = [agents.load(path) for path in results(pool, work, params.train.seeds)]

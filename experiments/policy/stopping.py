@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import command
 from experiments.policy.explained_returns import answers, learn, part, parted
-from pipeline import agent_cache
+from pipeline import agent_training
 from pipeline.config import Params, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, scores, verdict
@@ -119,7 +119,7 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
         store_of(recorded, inferred=Inferred())
         store = Store.open(recorded)
         held_out, rest = map(np.sort, parted(store))
-        judged = agent_cache.masked(params.train, part(store, held_out), 1000)
+        judged = agent_training.masked(params.train, part(store, held_out), 1000)
         returns, twins = judged.store.rewards[::2], [twin for i in held_out for twin in held(files[i], reward)]
         out = {"tasks": len(held_out) + len(rest), **best(twins)}
         for number, (name, variant) in enumerate(VARIANTS.items()):

@@ -22,7 +22,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from benchmarks import command, spread
 from experiments.policy.variant import DISTILLED, Variant
 from experiments.policy.variant_policies import WORK, agents_of, make, policies_of
 from experiments.policy.variants import EXPERIMENTS
-from pipeline import agent_cache
+from pipeline.agent_training import Agent
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, stats
@@ -41,6 +41,7 @@ from pipeline.evaluation.methods.policies import Learned, Ruled
 from pipeline.evaluation.oracle import oracles
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, scores, verdict
+from pipeline.result_cache import open_cache
 from policy import trajectories
 
 RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiments.md")
@@ -94,8 +95,8 @@ def predicted(variant: Variant, params: Params, data: str) -> list[float] | None
     """The values that the critics of each of a variant's agents predict; None if it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
-    agents = agents_of(variant, params, data)
-    values = [agent_cache.summary(agent.key(), AGENT_CACHE).first_value for agent in agents]
+    with open_cache(AGENT_CACHE) as cache:
+        values = [cast(Agent, cache[agent.key()]).first_value for agent in agents_of(variant, params, data)]
     return None if None in values else [value for value in values if value is not None]
 
 

@@ -15,7 +15,7 @@ from pipeline.code_hash import FOLDERS, INERT, closure, digest
 from repository import TOP
 from tools.stage_deps import import_graph
 
-RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_cache"
+RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_training"
 PILOT = {
     f"lrpilot.{name}" for name in ("actions", "cadence", "features", "guard", "pilot", "probe", "restart", "telemetry")
 }
