@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline import tracking
 from pipeline.config import Params, arguments
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, labels, stats
+from pipeline.evaluation import aggregates, stats
 from pipeline.evaluation.aggregates import SCORES, judged, left_out, outcomes
 from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import calibrated, compare, contenders, name_of
@@ -118,7 +118,7 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
     said: dict[str, Any] = {
         "tasks": int(rows.task.nunique()),
         "seeds": int(policy.seed.nunique()),
-        "worst_task": labels.of_runs(rows)[policy.groupby("task").regret.mean().idxmax()],
+        "worst_task": aggregates.labels(rows)[policy.groupby("task").regret.mean().idxmax()],
     }
     of_task = [*regimes.values()]
     if without := [regime for regime in shares if regime not in of_task]:
@@ -134,7 +134,7 @@ def roster(measured: Benchmark, rows: pd.DataFrame) -> dict[str, Any]:
     """For every split how many tasks were asked for, and why tasks are missing in the rows."""
     known, out = measured.facts(), dict[str, Any]()
     for split, part in known.groupby("split"):
-        label = labels.labels(part)
+        label = aggregates.labels(part.reset_index())
         out[result_keys.of_split(str(split), "configured")] = len(part)
         for task, reason in left_out(part.index, rows).items():
             out[result_keys.of_split(str(split), f"left_out.{task}")] = f"{label[task]}: {reason}"

@@ -4,6 +4,7 @@ metrics/evaluate.json and the report.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -88,6 +89,13 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 def regimes(rows: pd.DataFrame) -> dict[str, str]:
     """The regime of every task."""
     return {str(task): str(regime) for task, regime in zip(rows.task, rows.regime, strict=True)}
+
+
+def labels(rows: pd.DataFrame) -> dict[str, str]:
+    """The label of every task of the rows, which are of one split. The task's name tells equal ones apart."""
+    of_task = {str(task): str(label) for task, label in zip(rows.task, rows.label, strict=True)}
+    count = Counter(of_task.values())
+    return {task: label if count[label] == 1 else f"{label} · {task}" for task, label in of_task.items()}
 
 
 def weights(tasks: Iterable[str], rows: pd.DataFrame, shares: Mapping[str, float]) -> np.ndarray:

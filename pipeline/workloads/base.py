@@ -19,6 +19,10 @@ from torch import Tensor, nn
 Regime = Literal["ordinary", "finetuning", "small_noisy", "odd"]
 REGIMES: tuple[Regime, ...] = ("ordinary", "finetuning", "small_noisy", "odd")  # docs/workloads.md
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion")
+OPTIMIZER_TITLES = {
+    "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop", "nadam": "NAdam", "adagrad": "Adagrad",
+    "lion": "Lion",
+}  # fmt: skip
 # What a person would type first: torch's or the paper's default, and the common rate of SGD with momentum.
 TEXTBOOK = {
     "adam": 1e-3, "adamw": 1e-3, "sgd": 0.1, "rmsprop": 1e-3, "nadam": 1e-3, "adagrad": 1e-2, "lion": 1e-4,
@@ -69,6 +73,7 @@ class Workload:
     textbook: tuple[str, float] | None = None  # schedule and highest rate that a person would type; None: cosine
     # from TEXTBOOK's rate
     start: Mapping[str, Tensor] = field(default_factory=dict)  # of a state_dict, in place of fresh ones (fine-tuning)
+    title: str = ""  # on pages, after the family's: "turned MLP 1×69"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -123,7 +128,14 @@ class Family:
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
     sample: Callable[[np.random.Generator], Workload]
     regime: Regime  # of all its workloads
+    title: str = ""  # on pages, before that of a workload: "MNIST fine-tuned"
     frozen: int | None = None  # its tasks in the benchmark, whatever their optimizer; None: some of each (splits.py)
+
+    def label(self, workload: Workload) -> str:
+        """What one of its workloads is called on pages: "diabetes MLP 3×34 · Adam · 331 steps · batch 12"."""
+        title, optimizer = f"{self.title} {workload.title}".strip(), OPTIMIZER_TITLES[workload.optimizer]
+        settings = f"{optimizer} · {workload.n_steps:,} steps · batch {workload.batch_size}"
+        return f"{title or workload.name} · {settings}"
 
     @property
     def module(self) -> str:

@@ -12,6 +12,7 @@ from pipeline.workloads.base import Workload
 from pipeline.workloads.pretraining import batches, masked_batches, pretrained
 from pipeline.workloads.sampling import (
     Build,
+    Label,
     Splits,
     split,
     workload,
@@ -27,7 +28,7 @@ def recipe(
 ) -> Workload:
     """The workload of a recipe; `settings` are those of `Workload`. The loss follows from the type of the targets."""
     n_steps = epochs * (len(splits.train) // batch_size)
-    return workload(family, label, splits, build, optimizer, batch_size=batch_size, n_steps=n_steps, **settings)
+    return workload(family, Label(label), splits, build, optimizer, batch_size=batch_size, n_steps=n_steps, **settings)
 
 
 def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:

@@ -28,7 +28,7 @@ def diabetes(rng: np.random.Generator) -> Workload:
     splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
+    return assemble(rng, "diabetes", label.of("diabetes-mlp", ""), splits, build, budget)
 
 
 def autompg(rng: np.random.Generator) -> Workload:
@@ -39,7 +39,7 @@ def autompg(rng: np.random.Generator) -> Workload:
     splits = split(rng, x, y, n_train=200, n_val=96, n_test=96)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "autompg", f"{kind}-mlp-{label}", splits, build, budget)
+    return assemble(rng, "autompg", label.of(f"{kind}-mlp", kind), splits, build, budget)
 
 
 def mnist1d(rng: np.random.Generator) -> Workload:
@@ -52,7 +52,7 @@ def mnist1d(rng: np.random.Generator) -> Workload:
     label, build = (
         random_convnet(rng, (1, 40), 10) if convolve else random_mlp(rng, 40, 10, budget.batch_size, (2, 3), (32, 128))
     )
-    return assemble(rng, "mnist1d", f"mnist1d-{label}", splits, build, budget)
+    return assemble(rng, "mnist1d", label.of("mnist1d", ""), splits, build, budget)
 
 
 def mnist_mlp(rng: np.random.Generator) -> Workload:
@@ -63,7 +63,7 @@ def mnist_mlp(rng: np.random.Generator) -> Workload:
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.2)), 10)
     budget = draw_budget(rng, len(splits.train), batch=(8, 32))
     label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(0, 3), widths=(16, 128))
-    return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
+    return assemble(rng, "mnist_mlp", label.of("mnist-mlp", ""), splits, build, budget)
 
 
 def mnist_cnn(rng: np.random.Generator) -> Workload:
@@ -72,7 +72,7 @@ def mnist_cnn(rng: np.random.Generator) -> Workload:
     splits = split(rng, x[:, None], y, n_train=3900, n_val=512, n_test=512)
     budget = draw_budget(rng, len(splits.train), batch=(8, 20))
     label, build = random_convnet(rng, (1, 14, 14), 10)
-    return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
+    return assemble(rng, "mnist_cnn", label.of("mnist", ""), splits, build, budget)
 
 
 def photo_pixels(rng: np.random.Generator) -> Workload:
@@ -82,13 +82,13 @@ def photo_pixels(rng: np.random.Generator) -> Workload:
     splits = split(rng, x * np.float32(log_uniform(rng, 1, 8)), y, n_train=6000, n_val=512, n_test=512)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, 2, 3, budget.batch_size, depths=(2, 4), widths=(32, 128))
-    return assemble(rng, "photo_pixels", f"{photo}-mlp-{label}", splits, build, budget)
+    return assemble(rng, "photo_pixels", label.of(f"{photo}-mlp", photo), splits, build, budget)
 
 
 def _overfit(
     rng: np.random.Generator,
     family: str,
-    label: str,
+    kind: str,
     x: np.ndarray,
     y: np.ndarray,
     n_train: int,
@@ -97,8 +97,9 @@ def _overfit(
     n_classes = int(y.max()) + 1
     splits = corrupt(rng, split(rng, x, y, n_train), wrong, n_classes)
     budget = draw_budget(rng, n_train, batch=(8, 32))
-    mlp, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
-    return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
+    label, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
+    label = label.of(f"{kind}-wrong{wrong:.0%}-mlp", f"{100 * wrong:.0f} % wrong labels")
+    return assemble(rng, family, label, splits, build, budget)
 
 
 def mnist1d_overfit(rng: np.random.Generator) -> Workload:
@@ -113,12 +114,12 @@ def mnist_overfit(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("diabetes", "selection", diabetes, "small_noisy"),
-    Family("autompg", "heldout", autompg, "small_noisy"),
-    Family("mnist1d", "selection", mnist1d, "ordinary"),
-    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary"),
-    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary"),
-    Family("photo_pixels", "heldout", photo_pixels, "ordinary"),
-    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy"),
-    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy"),
+    Family("diabetes", "selection", diabetes, "small_noisy", "diabetes"),
+    Family("autompg", "heldout", autompg, "small_noisy", "auto-mpg"),
+    Family("mnist1d", "selection", mnist1d, "ordinary", "MNIST-1D"),
+    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary", "MNIST"),
+    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary", "MNIST"),
+    Family("photo_pixels", "heldout", photo_pixels, "ordinary", "photo pixels"),
+    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy", "overfit MNIST-1D"),
+    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy", "overfit MNIST"),
 )

@@ -16,6 +16,7 @@ from pipeline.workloads.base import Regime, Workload
 from pipeline.workloads.oddities import draw_oddity
 from pipeline.workloads.sampling import (
     Build,
+    Label,
     Splits,
     cross_entropy,
     cut,
@@ -114,7 +115,7 @@ def assemble(
     family: str,
     regime: Regime,
     network: Network,
-    label: str,
+    label: Label,
     splits: Splits,
     build: Build,
     sizes: Sizes,
@@ -138,7 +139,7 @@ def assemble(
         train_loss = Smoothed(0.1)
     if regime == "odd":
         oddity, train_loss, build = draw_oddity(rng, train_loss or loss, build)
-        label = f"{label}{oddity}"
+        label = label.marked(oddity)
     splits = cut(splits, sizes.n_steps * sizes.batch_size)
     return workload(
         family,

@@ -13,7 +13,7 @@ import pytest
 from clones import AUTHOR, repro, sh
 from lrpilot import load_policy
 from pipeline.config import load
-from pipeline.evaluation import labels
+from pipeline.evaluation import aggregates
 from pipeline.paths import ARTEFACTS, Paths
 from pipeline.tracking import open_store
 
@@ -80,7 +80,7 @@ def test_the_report_states_the_seeds_and_tasks_of_the_evaluation(paths: Paths) -
     ]
     assert mine.seed.nunique() == config.seeds
     assert set(re.findall(r'<tr><td title="(.+?)">', page)) == set(rows.task)
-    assert all(label in page for label in labels.of_runs(rows).values())
+    assert all(label in page for label in aggregates.labels(rows).values())
 
 
 def test_methods_share_their_random_numbers(paths: Paths) -> None:
