@@ -114,7 +114,8 @@ def test_the_file_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch) ->
         ("autompg", "auto-mpg scaled MLP linear · Adam"), ("mnist1d", "MNIST-1D MLP 2×34 · AdamW"),
         ("mnist1d_overfit", "overfit MNIST-1D 25 % wrong labels MLP 2×91 · SGD"),
         ("finetune_mnist1d", "fine-tuned MNIST-1D inverted CNN 8 · SGD"),
-        ("mnist_finetune", "MNIST fine-tuned turned MLP 1×69 · SGD"), ("prose_lm", "language model prose RNN 14 · Adam"),
+        ("mnist_finetune", "MNIST fine-tuned turned MLP 1×69 · SGD"),
+        ("prose_lm", "language model prose RNN 14 · Adam"),
         ("stdlib_lm_transformer", "language model stdlib transformer 1×16 · Adam"),
         ("prose_bag", "prose12 bag 1024×24 · AdamW"), ("signals", "signals12 residual net 1×3×8 batch norm · Adam"),
         ("overfit", "overfit digits 18 % wrong labels MLP 2×83 batch norm drop0.49 · Lion"),
@@ -133,6 +134,5 @@ def test_what_a_familys_first_task_is_called_on_pages(family: str, label: str) -
 
 
 def test_a_workload_without_a_title_is_called_by_its_name() -> None:
-    assert (
-        Family("mine", "heldout", world, "odd").label(world("sgd", 1200)) == "tiny-sgd · SGD · 1,200 steps · batch 16"
-    )
+    mine = Family("mine", "heldout", lambda _: world(), "odd")
+    assert mine.label(world("sgd", 1200)) == "tiny-sgd · SGD · 1,200 steps · batch 16"
