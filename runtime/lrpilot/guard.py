@@ -114,16 +114,16 @@ class Guard:
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
             wish = equation.apply(level, anchor, answer, first)
-            highest = np.minimum(np.maximum(earned, level), most)
+            highest = np.clip(earned, level, most)
             unearned = wish > highest + 1e-9
-        if sane.all() and not (loud or failed or np.count_nonzero(unearned)):
+        if sane.all() and not (loud or failed or unearned.any()):
             return answer, [None] * len(answer)
         held = ~sane | failed | events.get("loss_missing", False)
         tenth = anchor + np.where(probed, equation.below_blowup - 1.0, 0.0)
         safe = np.where(held, equation.invert(level, anchor, tenth if first else level, first), answer)
         unearned &= ~held
         early = unearned & (wish > level + 1e-9) & ~fallen
-        if np.count_nonzero(early):  # it may hold from now on, and gets what it asked for once the loss has fallen
+        if early.any():  # it may hold from now on, and gets what it asked for once the loss has fallen
             self.restore_to = np.where(early, np.maximum(self.restore_to, wish), self.restore_to)
             self.promised, self._calm = np.where(early, 1.0, self.promised), False
         cap = np.minimum(cap, highest)
@@ -256,4 +256,4 @@ def _last(losses: np.ndarray) -> np.ndarray:
 
 def _any(events: dict[str, np.ndarray]) -> bool:
     """Whether any run has any event."""
-    return bool(np.count_nonzero(np.concatenate([*events.values()])))
+    return any(of_event.any() for of_event in events.values())

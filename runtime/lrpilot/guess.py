@@ -57,7 +57,7 @@ class GuessSpec:
         An answer that is no action stays as it is, for guards to see; so does one without a guess, to the bit.
         """
         known = ~np.isnan(guess) & (np.abs(answer) <= 1)
-        if not np.count_nonzero(known):
+        if not known.any():
             return answer
         level = self.combined(equation.apply(anchor, anchor, answer, True), guess, blown)
         return np.where(known, equation.invert(anchor, anchor, level, True), answer)

@@ -278,7 +278,7 @@ class Pilot:
 
     def _bounded(self, level: np.ndarray) -> np.ndarray:
         """Levels (runs,) within the limits."""
-        return np.minimum(np.maximum(level, self._levels[0]), self._levels[1])
+        return np.clip(level, *self._levels)
 
     def decide(self, policy: Policy, which: np.ndarray | None = None, *, cautiously: bool = False) -> None:
         """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
@@ -289,7 +289,7 @@ class Pilot:
             action = self._first_action(answer)
         if self.guarded:
             action, events = self.safety.check(action, self._situation(), np.isfinite(self.observer.loss0), failed)
-            if np.count_nonzero(back := self.restarts):
+            if (back := self.restarts).any():
                 self._climb.start(back, self.step, self.total_steps)
                 self.observer.begin_again(back)
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action

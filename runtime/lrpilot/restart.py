@@ -91,7 +91,7 @@ class Restart:
         (runs,) bool: whether it has, and what is known of its weights; level, high (runs,): the present level, and the
         highest so far or the anchor, if that is higher.
         """
-        if not np.count_nonzero(self.keeps_copy):
+        if not self.keeps_copy.any():
             return None
         self.waiting = self.waiting & ~learned
         self.damaged = self.waiting & (self.damaged | damaged)

@@ -97,11 +97,11 @@ class Safety:
         lost = ~(np.isfinite(interval["loss_last"]) | np.isfinite(interval["weight_norm"]))
         lost |= losses.out_of_bounds(interval["loss_last"], WILD)
         above = np.array([event == "loss_runaway" for event in events])
-        if np.count_nonzero(vain := self.restart.in_vain(at.step, learned)):
+        if (vain := self.restart.in_vain(at.step, learned)).any():
             self.guard.lift(vain, self.restart.level_before)
         sent = self.restart.judge(at.step, at.steps(DUE), learned, vanished | above, at.level, high, lost)
         self.restarts = np.zeros_like(lost) if sent is None else sent.which & (lost | ~self.guard.exempt)
-        if sent is None or not np.count_nonzero(back := self.restarts):
+        if sent is None or not (back := self.restarts).any():
             return action, events
         self.guard.begin_again(back, sent.level)
         events = [str(name) if i else event for i, name, event in zip(back, sent.event, events, strict=True)]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bundles import write_bundle
-from pipeline import code_hash
 from pipeline.evaluation.methods.loops import Rival, UserScheduler
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
 from pipeline.evaluation.methods.policies import Learned, Ruled
@@ -62,20 +61,6 @@ def test_a_change_of_somebodys_scheduler_is_a_change(tmp_path: Path, monkeypatch
     assert sources[0] != sources[1]
     (row,) = execute([Run(TASK, UserScheduler("rival", "mine", "mine0:make"), 0)])
     assert row["lr_curve"][50] == pytest.approx(row["lr_curve"][0] / 2, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("name", "runtime"),
-    [("rate", False), ("rival", False), ("own", False), ("rule", True), ("policy", True),
-     ("pilot", True)],
-)  # fmt: skip
-def test_the_code_that_decides_a_run(name: str, runtime: bool) -> None:
-    """The runtime counts where a pilot decides; a method's module never counts for another's."""
-    module = CHANGED[name].method.module
-    modules = code_hash.closure("pipeline.evaluation.runs", module)
-    assert any(imported.startswith("lrpilot") for imported in modules) is runtime
-    others = {run.method.module for run in CHANGED.values()} - {module}
-    assert modules & others <= ({"pipeline.evaluation.methods.loops"} if name == "pilot" else set())
 
 
 def test_columns_say_what_a_run_is() -> None:
