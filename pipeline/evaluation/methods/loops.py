@@ -65,7 +65,7 @@ class Rival(LoopMethod):
         return RIVALS[self.rival].packages
 
     def together(self) -> tuple[Hashable, ...]:
-        return (self,) if self.alone else ("rivals",)
+        return super().together() if self.alone else ("rivals",)
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,6 @@ class UserScheduler(LoopMethod):
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"source": _source(self.factory.partition(":")[0])}
-
-    def together(self) -> tuple[Hashable, ...]:
-        return (self,)
 
 
 @cache

@@ -51,9 +51,9 @@ class Method(ABC):
         """The packages besides torch that decide its numbers, by the names that they are installed under."""
         return ()
 
-    @abstractmethod
     def together(self) -> tuple[Hashable, ...]:
-        """Equal for methods whose runs of one task can train in one population."""
+        """Equal for methods whose runs of one task can train in one population; by default those of one method."""
+        return (self,)
 
     @classmethod
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,9 +30,6 @@ class PilotLoop(LoopMethod):
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"policy": policy_key(self.policy)}
-
-    def together(self) -> tuple[Hashable, ...]:
-        return (self,)
 
 
 def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:

@@ -84,7 +84,7 @@ class Ruled(Method):
     rule: str
 
     def together(self) -> tuple[Hashable, ...]:
-        return ("finders",) if self.rule in FINDERS else (self,)
+        return ("finders",) if self.rule in FINDERS else super().together()
 
     @classmethod
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
