@@ -94,3 +94,10 @@ class ActionEquation:
         """First actions (runs,) to level 0 at most, and not above that of a policy's `answer` (runs,), if it is one."""
         textbook = self.invert(anchor, anchor, np.zeros(len(anchor)), True)
         return np.minimum(action, np.where(np.abs(answer) <= 1, np.minimum(answer, textbook), textbook))
+
+
+def reference(optimizer: str) -> float:
+    """log10 of the reference learning rate of an optimizer kind."""
+    if optimizer not in REFERENCE:
+        raise ValueError(f"optimizer: {optimizer!r}, want one of {sorted(REFERENCE)}")
+    return REFERENCE[optimizer]
