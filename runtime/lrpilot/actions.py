@@ -68,32 +68,37 @@ class ActionEquation:
 
     def edge(self, marks: Landmarks) -> np.ndarray:
         """Levels (runs,) that a probe's landmarks are counted from: its blow-ups, or what stands for them."""
-        return np.where(marks.blown, marks.blowup, np.clip(marks.lowest + self.above_lowest, self.calm, HIGH))
+        return np.where(marks.blown, marks.blowup, _between(marks.lowest + self.above_lowest, self.calm, HIGH))
 
     def apply(self, level: np.ndarray, anchor: np.ndarray, action: np.ndarray, first: bool) -> np.ndarray:
         """New level (runs,) after `action` (runs,); actions outside [-1, 1] are clipped."""
-        action = np.clip(action, -1.0, 1.0)
+        action = _between(action, -1.0, 1.0)
         if first or not self.moves:
             target = anchor + self.span * action
         else:
             target = level + np.where(action > 0, self.rise, self.fall) * action
-        target = np.clip(target, anchor - self.span, anchor + self.span)
+        target = _between(target, anchor - self.span, anchor + self.span)
         if not first:
-            target = np.clip(target, level - self.fall, level + self.rise)
-        return np.clip(target, self.low, self.high)
+            target = _between(target, level - self.fall, level + self.rise)
+        return _between(target, self.low, self.high)
 
     def invert(self, level: np.ndarray, anchor: np.ndarray, wanted: np.ndarray, first: bool) -> np.ndarray:
         """The action (runs,) that takes `level` (runs,) closest to `wanted` (runs,)."""
-        wanted = np.clip(wanted, self.low, self.high)
+        wanted = _between(wanted, self.low, self.high)
         if first or not self.moves:
-            return np.clip((wanted - anchor) / self.span, -1.0, 1.0)
+            return _between((wanted - anchor) / self.span, -1.0, 1.0)
         away = wanted - level
-        return np.clip(away / np.where(away > 0, self.rise, self.fall), -1.0, 1.0)
+        return _between(away / np.where(away > 0, self.rise, self.fall), -1.0, 1.0)
 
     def cautious(self, action: np.ndarray, answer: np.ndarray, anchor: np.ndarray) -> np.ndarray:
         """First actions (runs,) to level 0 at most, and not above that of a policy's `answer` (runs,), if it is one."""
         textbook = self.invert(anchor, anchor, np.zeros(len(anchor)), True)
         return np.minimum(action, np.where(np.abs(answer) <= 1, np.minimum(answer, textbook), textbook))
+
+
+def _between(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
+    """np.clip, at a third of its cost on few numbers; nan stays nan."""
+    return np.minimum(np.maximum(x, low), high)
 
 
 def reference(optimizer: str) -> float:
