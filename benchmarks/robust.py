@@ -25,11 +25,11 @@ from benchmarks.changes import CHANGES, OTHER_OPTIMIZERS, trained_as
 from pipeline.config import load
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import stats
-from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown, verdict
 from pipeline.reporting.scores import REGIMES
+from pipeline.result_cache import through
 from pipeline.workloads.families import family
 
 OUT, PAGE = Path("benchmarks/results/robust.json"), Path("docs/robustness.md")

@@ -13,7 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -244,15 +244,10 @@ def write(metrics: dict[str, Any], path: Path) -> bool:
     """Write collect.json completely or not at all. Returns whether it could, and prints a message if not: the disk may
     be full.
     """
-    partial = path.with_suffix(".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(metrics, indent=1) + "\n")
-        partial.replace(path)
+        trajectories.store((json.dumps(metrics, indent=1) + "\n").encode(), path)
     except OSError as error:
         print(f"collect: cannot write {path}: {error.strerror}; make room or allow it", file=sys.stderr, flush=True)
-        with suppress(OSError):
-            partial.unlink()
         return False
     return True
 

@@ -103,7 +103,7 @@ class _Reader:
         return MARK
 
     def _reference(self, node: ast.AST) -> str | None:
-        """The module of ours that an expression like `features` or `lrpilot.features` stands for."""
+        """The module of ours that an expression like `features` or `lrpilot.decisions.features` stands for."""
         if isinstance(node, ast.Name):
             return self.named.get(node.id)
         inner = self._reference(node.value) if isinstance(node, ast.Attribute) else None

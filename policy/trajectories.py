@@ -105,7 +105,7 @@ def encode(table: pa.Table) -> bytes:
 
 
 def store(content: bytes, path: Path) -> None:
-    """Write a task's file completely or not at all. When this returns, the file survives a loss of power.
+    """Write a file completely or not at all. When this returns, the file survives a loss of power.
 
     Raises OSError (a full disk) and leaves the folder as it was.
     """

@@ -28,9 +28,9 @@ from benchmarks.harmless.trainings import CASES
 from lrpilot import digests, load_policy
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
-from pipeline.evaluation.run_cache import through
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
+from pipeline.result_cache import through
 
 OUT, PAGE = Path("benchmarks/results/harmless.json"), Path("docs/harmless.md")
 SEEDS = 5

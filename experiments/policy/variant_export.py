@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from lrpilot.decisions.cadence import CadenceSpec
 from lrpilot.decisions.features import NAMES, VERSION
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.manifest import FORMAT, Manifest
-from pipeline import agent_cache
+from pipeline import agent_training
+from pipeline.agent_training import Agent
 from pipeline.config import Params, TrainConfig
+from pipeline.result_cache import open_cache
 from policy import agents, graph
 from policy.choice import policy_of
 from policy.later_moves import FIRST, Factor
@@ -34,9 +37,9 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
     """
     name, keys, variant = job
     config, reward = variant.settings(params)
-    trained = [agents.load(agent_cache.file(key, cache)) for key in keys]
+    trained = loaded(keys, cache)
     if variant.agents == DISTILLED:
-        data = agent_cache.view(config, SEED, store)
+        data = agent_training.view(config, SEED, store)
         trained = [distil(trained, data, replace(config, algorithm="bc"))]
     origin = {"algorithm": config.algorithm, "params": asdict(config), "reward": asdict(reward), "agents": [*keys]}
     protocol = Protocol(CadenceSpec(**variant.cadence), ActionEquation(**variant.action))
@@ -49,6 +52,17 @@ def write(job: Job, params: Params, golden: np.ndarray, folder: Path, cache: Pat
     finally:
         written.unlink(missing_ok=True)
     return name
+
+
+def loaded(keys: Sequence[str], folder: Path) -> list[Any]:
+    """The agents that the cache at `folder` holds under these keys."""
+    with open_cache(folder) as cache, tempfile.TemporaryDirectory() as unpacked:
+        out = []
+        for key in keys:
+            path = Path(unpacked, f"{key}.d3")
+            path.write_bytes(cast(Agent, cache[key]).networks)
+            out.append(agents.load(path))
+        return out
 
 
 def distil(trained: Sequence[Any], data: View, config: TrainConfig) -> Any:

@@ -18,8 +18,8 @@ from benchmarks.robust import figures, jobs, missed, render, trained
 from lrpilot import load_policy
 from lrpilot.torch import PilotLR
 from pipeline.code_hash import closure
-from pipeline.evaluation.run_cache import open_cache
 from pipeline.evaluation.splits import Task, tasks
+from pipeline.result_cache import open_cache
 from pipeline.workloads.base import REGIMES, Workload
 from pipeline.workloads.families import family
 from repository import TOP

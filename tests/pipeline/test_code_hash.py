@@ -13,7 +13,7 @@ from code_copy import counting
 from pipeline.code_hash import INERT, closure, digest
 from pipeline.import_graph import file, graph, is_module, is_package, within
 
-RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_cache"
+RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_training"
 PILOT = {
     f"lrpilot.{name}" for name in ("actions", "cadence", "features", "guard", "pilot", "probe", "restart", "telemetry")
 }

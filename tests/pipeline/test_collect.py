@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundles import write_bundle
-from code_copy import counting
+from code_copy import copy_code, counting
 from pipeline import collect
 from pipeline.collect import drawn_families, plan, turns
 from pipeline.config import load

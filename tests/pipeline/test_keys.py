@@ -14,15 +14,14 @@ import pytest
 from code_copy import FOLDERS, copy_code, counting
 from pipeline import train
 from pipeline.config import load
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Own, Rival
+from pipeline.evaluation.methods.loops import Rival, UserScheduler
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
+from pipeline.evaluation.methods.policies import Learned, Ruled
+from pipeline.evaluation.methods.schedules import Replayed, Scheduled
 from pipeline.evaluation.rivals import RIVALS
+from pipeline.evaluation.runs import Run, facts_key
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import Run, facts_key
 from pipeline.simulation.recording import Spec, code
 from pipeline.workloads.families import family
 from repository import TOP
@@ -35,7 +34,7 @@ METHODS: dict[str, Method] = {
     "replayed": Replayed("control", "a", (-3.0, -4.0)),
     "rule": Ruled("rival", "a", "finder_tenth"),
     "policy": Learned("policy", "a", "default"),
-    "own": Own("rival", "a", "tiny:world"),
+    "own": UserScheduler("rival", "a", "tiny:world"),
     "pilot": PilotLoop("loop", "a", "default"),
     **{name: Rival("rival", name, name) for name in RIVALS},
 }
@@ -105,8 +104,8 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),
-        ("pipeline/evaluation/self_tuning.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
-        ("pipeline/evaluation/trial.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
+        ("pipeline/evaluation/rivals.py", "WARM_UP = 0.05", "WARM_UP = 0.06", LOOPED),
+        ("pipeline/evaluation/runs.py", "CURVE_POINTS = 100", "CURVE_POINTS = 50", RUNS | {"facts"}),
         ("pipeline/workloads/training/population.py", "RETIRED = 0.25", "RETIRED = 0.5", EVERY_TRAINING),
         (
             "pipeline/workloads/recorded/synthetic.py", "\nimport ", "\nX = 1\nimport ",
@@ -177,10 +176,10 @@ def move(top: Path, old: str, new: str) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "line", "rekeyed"),
     [
-        ("pipeline.workloads.population", "pipeline.workloads.many.crowd", "RETIRED = 0.25", EVERY_TRAINING),
+        ("pipeline.workloads.training.population", "pipeline.workloads.many.crowd", "RETIRED = 0.25", EVERY_TRAINING),
         ("policy.trajectories", "policy.files.trajectories", "FORMAT = 6", RECORDED | {"agent"}),
-        ("lrpilot.features", "lrpilot.seen.features", "CLIP = 5.0", PILOTED | {"agent"}),
-        ("lrpilot.telemetry", "lrpilot.measured", "SKETCH = ", PILOTED | {"agent"}),
+        ("lrpilot.decisions.features", "lrpilot.seen.features", "CLIP = 5.0", PILOTED | {"agent"}),
+        ("lrpilot.decisions.telemetry", "lrpilot.measured", "SKETCH = ", PILOTED | {"agent"}),
     ],
 )
 def test_a_module_may_move(

@@ -114,7 +114,7 @@ class Guard:
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
             wish = equation.apply(level, anchor, answer, first)
-            highest = np.minimum(np.maximum(earned, level), most)
+            highest = np.clip(earned, level, most)
             unearned = wish > highest + 1e-9
         if sane.all() and not (loud or failed or unearned.any()):
             return answer, [None] * len(answer)

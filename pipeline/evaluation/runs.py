@@ -94,13 +94,13 @@ def task_facts(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
 
     Scores are the mean at initialisation, or those of the best constant prediction if these are lower.
     """
-    workload = task.sample()
+    workload, of_task = task.sample(), family(task.family)
     loss, error = Population(workload, seeds, device).score(workload.test)
     y = workload.test.y
     constant = np.nan if workload.error is None else 1 - float(y.flatten().bincount().max()) / y.numel()
     return {
         "split": task.split, "family": task.family, "task": task.name, "workload": workload.name,
-        "regime": family(task.family).regime, "optimizer": workload.optimizer,
+        "label": of_task.label(workload), "regime": of_task.regime, "optimizer": workload.optimizer,
         "default_schedule": workload.default[0], "default_rate": workload.default[1], "n_steps": workload.n_steps,
         "steps_per_epoch": workload.steps_per_epoch, "milestones": milestones(workload.n_steps),
         "initial_loss": float(min(np.mean(loss), workload.baseline_loss)),
