@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
+from lrpilot.decisions.optimizer_kinds import ADAM_BETAS, OPTIMIZERS
 from pipeline.evaluation.training_loops import Driver, Recipe, textbook_optimizer
 from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
-from pipeline.workloads.training.update_rules import ADAM_BETAS, DECOUPLED
 
 CALIBRATED = Path(__file__).with_name("calibrated.json")
 NADAMW = "nadamw"  # a rival, and its entry among the calibrated
@@ -60,7 +60,7 @@ def prodigy(params: list[nn.Parameter], workload: Workload) -> Driver:
     from prodigyopt import Prodigy
 
     decay: Any = workload.weight_decay  # declared int there
-    return Driver(Prodigy(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+    return Driver(Prodigy(params, weight_decay=decay, decouple=OPTIMIZERS[workload.optimizer].decoupled))
 
 
 def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
@@ -70,7 +70,7 @@ def d_adaptation(params: list[nn.Parameter], workload: Workload) -> Driver:
     decay: Any = workload.weight_decay  # declared int there
     if is_sgd(workload):
         return Driver(DAdaptSGD(params, momentum=workload.momentum, weight_decay=decay))
-    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=workload.optimizer in DECOUPLED))
+    return Driver(DAdaptAdam(params, weight_decay=decay, decouple=OPTIMIZERS[workload.optimizer].decoupled))
 
 
 def mechanic(params: list[nn.Parameter], workload: Workload) -> Driver:

@@ -35,7 +35,9 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary", "language model"),
-    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary", "language model"),
-    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
+    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary", "language model", packages=text.PYTHON),
+    Family(
+        "stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary", "language model", packages=text.PYTHON
+    ),
+    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy", packages=text.PYTHON),
 )

@@ -29,6 +29,6 @@ def prose_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("prose_lm", "selection", prose_lm, "ordinary", "language model"),
-    Family("prose_bag", "selection", prose_bag, "small_noisy"),
+    Family("prose_lm", "selection", prose_lm, "ordinary", "language model", packages=text.PYTHON),
+    Family("prose_bag", "selection", prose_bag, "small_noisy", packages=text.PYTHON),
 )
