@@ -12,9 +12,9 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import textstat
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from textstat.textstat import textstat
 
 TOP = Path(__file__).parents[1]
 FIGURES = TOP / "docs/readability.json"
