@@ -9,7 +9,7 @@ import full_disk
 STORE = """
 import os
 os.environ["XDG_CACHE_HOME"] = sys.argv[1]
-from lrpilot import policy_cache
+from lrpilot.policy_file import policy_cache
 FULL
 print(policy_cache.store("sqlite:///mlflow.db", ["models:/lr-policy/1"], "1", b"x" * 1000))
 """
