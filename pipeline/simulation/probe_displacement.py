@@ -8,7 +8,7 @@ from lrpilot.decisions.telemetry import Sketch
 
 
 class ProbeDisplacement:
-    """Probes that begin at `weights`. Weights and gradients are sketches, as `Sketch` takes them."""
+    """Measures the steps of probes that begin at `weights`. Weights and gradients are as `Sketch` takes them."""
 
     def __init__(self, sketch: Sketch, weights: Any) -> None:
         self._sketch, self._begin, self._gradient = sketch, weights, None
