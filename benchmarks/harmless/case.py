@@ -15,7 +15,7 @@ from benchmarks.harmless.losses import Loss
 
 @dataclass(frozen=True)
 class Case:
-    """`data`, `network` and `loss` are functions of this package's modules, or partials of them."""
+    """One training. `data`, `network` and `loss` are functions of this package's modules, or partials of them."""
 
     name: str
     kind: str  # of difficulty

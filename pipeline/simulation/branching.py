@@ -99,7 +99,7 @@ class Branches(BehaviourPolicy):
 
 
 def departures(cadence: Cadence, earliest: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) later decisions, none before `earliest`, at which twins depart. In turns they are uniform over
+    """Draw later decisions (count,), none before `earliest`, at which twins depart. In turns they are uniform over
     decisions, which are close together at first, and uniform over steps, where a departure costs less.
     """
     decisions, steps, earliest = cadence.decisions, cadence.bounds, max(earliest, 1)

@@ -53,7 +53,7 @@ class Spec:
 
 
 def code(name: str) -> str:
-    """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
+    """Hash the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
     family = find(FAMILIES, name)
     return code_hash.digest(__name__, family.module, packages=family.packages)
 
@@ -108,7 +108,7 @@ def _policy(path: str, graph: str) -> Bundle:
 
 
 def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
-    """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
+    """Turn a recording, arrays (decision, run), into rows of `trajectories.SCHEMA`, cut where each run ends."""
     workload, seeds, behaviour, *_ = task
     decisions, runs = len(recording.steps) - 1, len(seeds)
     intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
@@ -146,7 +146,7 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
 
 
 def _lineage(behaviour: BehaviourPolicy, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
-    """For each run its group, its number within the group, and the decision and size of its departure from the base.
+    """Return each run's group, its number in the group, and decision and size of its departure from the base.
 
     A run that ends before it departs counts as one that never departed. last (K,) int: decision at which a run ends.
     """
