@@ -45,6 +45,8 @@ INERT = {
     "pipeline.schema": "checks parameters",
     "pipeline.tracking": "logs to MLflow",
     "pipeline.workloads.families": "a table of all families; the one at hand is an entry module of its result",
+    "policy.allowed": "checks parameters",
+    "policy.settings": "parameters, which count by their values",
 }
 
 # Calls with an argument that is a sentence for people, and its place.

@@ -23,7 +23,7 @@ from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
 from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
 from policy import observations, trajectories
-from policy.mdp import Reward
+from policy.settings import Reward
 from policy.store import build
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         files = trajectories.files(paths.trajectories)
         data = trajectories.fingerprint(files)
         specs = plan(params, data)
-        train(specs.values(), files, Reward(**asdict(params.reward)), paths.agent)
+        train(specs.values(), files, params.reward, paths.agent)
         summaries = dict[str, Summary]()
         for name, spec in sorted(specs.items(), key=lambda item: item[0]):
             summaries[name] = agent_cache.summary(spec.key(), AGENT_CACHE)

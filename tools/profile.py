@@ -20,7 +20,7 @@ import yaml
 from experiments.original.plan_config import Original
 from experiments.original.plan_paths import STAGES
 from pipeline.config import Params, overlay, read
-from pipeline.schema import ConfigError, FileError, record
+from pipeline.schema import ConfigError, FileError, parse
 
 DEFAULT = "dvc.yaml"
 PIPELINES = {DEFAULT: Params, str(STAGES): Original}  # the file with its stages -> its parameters
@@ -32,10 +32,6 @@ def write(name: str, top: Path = Path(".")) -> Path:
     Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
     """
     source, params = content(name, top, "PROFILE")
-    try:
-        record(params, PIPELINES[source])
-    except ConfigError as error:
-        raise FileError(f"params/{name}.yaml, or what it overlays", error) from None
     pipeline = rooted(read(top / source), f"profiles/{name}/")
     if source == DEFAULT:
         collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
@@ -72,14 +68,14 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
         raise ConfigError("pipeline", repr(pipeline), f"one of {', '.join(PIPELINES)}")
     if base is not None:
         pipeline, params = content(base, top, "base", (*over, name))
-    elif pipeline == DEFAULT:
-        params = read(top / "params.yaml")
     else:
-        return pipeline, values
+        params = read(top / "params.yaml") if pipeline == DEFAULT else {}
+    params = overlay(params, values)
     try:
-        return pipeline, overlay(params, values)
+        parse(params, PIPELINES[pipeline])
     except ConfigError as error:
         raise FileError(path, error) from None
+    return pipeline, params
 
 
 def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:

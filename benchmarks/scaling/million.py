@@ -34,7 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,12 @@ from benchmarks import command
 from benchmarks.environment import environment
 from benchmarks.scaling.disturbed_copies import RUNS, generate, recorded
 from benchmarks.scaling.process_memory import Memory
-from benchmarks.scaling.replay_buffers import SETTINGS, fit
+from benchmarks.scaling.replay_buffers import LEARNING, N_STEP, agent, fit
 from benchmarks.timing import estimate, wall
 from pipeline import config
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown
 from policy import trajectories
-from policy.mdp import Reward
 from policy.store import Masks, Store, View, build
 
 OUT, PAGE = Path("benchmarks/results/million.json"), Path("docs/scaling.md")
@@ -75,7 +74,7 @@ FULL = Effort(steps=50, rounds=10, cold=20)
 def prove(folder: Path, store: Path, small: Path, effort: Effort) -> dict[str, Any]:
     """Build the store of the files below `folder`, train on it and on a store of a few of them; the figures."""
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
-    memory, files, reward = Memory(), trajectories.files(folder), Reward(**asdict(config.load(Path()).reward))
+    memory, files, reward = Memory(), trajectories.files(folder), config.load(Path()).reward
     begin, cpu = time.perf_counter(), time.process_time()
     build(files, reward, store)
     loaded = time.perf_counter()
@@ -103,9 +102,9 @@ def steps(large: Path, small: Path, effort: Effort) -> dict[str, Any]:
 
     agents.d3rlpy.seed(0)
     views = {"large": look(large), "small": look(small)}
-    algorithms = {name: agents.create(view, SETTINGS, "cpu") for name, view in views.items()}
-    algorithms["cold"] = agents.create(views["small"], SETTINGS, "cpu")
-    buffers = {name: Transitions(view, SETTINGS.n_step, SETTINGS.gamma) for name, view in views.items()}
+    algorithms = {name: agent(view) for name, view in views.items()}
+    algorithms["cold"] = agent(views["small"])
+    buffers = {name: Transitions(view, N_STEP, LEARNING.gamma) for name, view in views.items()}
     small_runs = len(views.pop("small").variants)
     views.pop("large").store.scatter()
     for algorithm in algorithms.values():
@@ -119,7 +118,7 @@ def steps(large: Path, small: Path, effort: Effort) -> dict[str, Any]:
     drop(large)
     dropped = look(large)
     dropped.store.scatter()
-    cold_buffer = Transitions(dropped, SETTINGS.n_step, SETTINGS.gamma)
+    cold_buffer = Transitions(dropped, N_STEP, LEARNING.gamma)
     cold = wall(partial(fit, algorithms["cold"], cold_buffer, effort.cold))
     seconds = {name: np.array(walls) for name, walls in taken.items()}
     return {

@@ -48,13 +48,13 @@ from benchmarks.timing import clock, estimate
 from lrpilot.features import NAMES
 from pipeline.reporting import markdown
 from policy import agents
-from policy.agents import Settings
 from policy.buffer import MultiStepTransitionPicker, ReplayBuffer, Runs, TransitionMiniBatch, Transitions, d3rlpy
+from policy.settings import Learning
 from policy.store import DECISION, LAYOUT, RUN, Masks, Store, View
 
 OUT, PAGE = Path("benchmarks/results/replay_buffers.json"), Path("docs/scaling.md")
 BARS = {"steps_over_d3rlpy": 1.2}
-SETTINGS = Settings("td3bc", 4000, 512, 1e-3, 1.0, 44, 8.0, (96, 96))
+LEARNING, N_STEP = Learning(4000, 512, 1e-3, 1.0, 8.0, (96, 96)), 44
 KINDS = {"ours": "arrays of a store", "d3rlpy": "d3rlpy's own"}
 
 
@@ -87,9 +87,14 @@ def drawn(lengths: Sequence[int], seed: int) -> Store:
     return Store(decisions, actions, rewards, constants, starts, np.array([len(lengths)]))
 
 
+def agent(data: View) -> Any:
+    """An untrained agent for these observations."""
+    return agents.configured("td3bc", LEARNING, data.moments()).create(device="cpu")
+
+
 def theirs(data: View) -> ReplayBuffer:
     """d3rlpy's own buffer of the same episodes."""
-    picker = MultiStepTransitionPicker(SETTINGS.n_step, SETTINGS.gamma)
+    picker = MultiStepTransitionPicker(N_STEP, LEARNING.gamma)
     episodes = Runs(data, discrete=False).episodes
     return ReplayBuffer(d3rlpy.dataset.InfiniteBuffer(), transition_picker=picker, episodes=episodes)
 
@@ -99,7 +104,7 @@ def start(data: View, kind: str) -> ReplayBuffer:
     scaler = d3rlpy.preprocessing.StandardObservationScaler()
     if kind == "ours":
         scaler.mean, scaler.std = data.moments()
-        return Transitions(data, SETTINGS.n_step, SETTINGS.gamma)
+        return Transitions(data, N_STEP, LEARNING.gamma)
     buffer = theirs(data)
     scaler.fit_with_transition_picker(buffer.episodes, buffer.transition_picker)
     return buffer
@@ -116,13 +121,13 @@ def fit(algorithm: Any, buffer: ReplayBuffer, steps: int) -> None:
 def compare(data: View, effort: Effort) -> dict[str, Any]:
     """The figures of both buffers."""
     buffers = {kind: start(data, kind) for kind in KINDS}
-    algorithms = {kind: agents.create(data, SETTINGS, "cpu") for kind in (*KINDS, "two threads")}
+    algorithms = {kind: agent(data) for kind in (*KINDS, "two threads")}
     for algorithm in algorithms.values():
         fit(algorithm, buffers["ours"], 2)
 
     def draw(buffer: ReplayBuffer) -> None:
         for _ in range(effort.batches):
-            buffer.sample_transition_batch(SETTINGS.batch_size)
+            buffer.sample_transition_batch(LEARNING.batch_size)
 
     loops: dict[tuple[str, str], Callable[[], object]] = {
         (kind, what): loop
@@ -173,7 +178,7 @@ def alike(data: View, effort: Effort) -> dict[str, Any]:
     rows, _ = data.rows_of(np.arange(len(data.variants)))
     # A decision's number in place of its first feature, so that a batch tells what was drawn.
     data.store.decisions[rows, LAYOUT.index((NAMES[0], 0))] = np.arange(len(rows))
-    ours = Transitions(data, SETTINGS.n_step, SETTINGS.gamma, first_share=0)
+    ours = Transitions(data, N_STEP, LEARNING.gamma, first_share=0)
     buffers = {"ours": ours, "d3rlpy": theirs(data)}
     figures: dict[str, Any] = {"draws": len(rows) * effort.draws}
     for kind, buffer in buffers.items():
@@ -222,7 +227,7 @@ def render(results: Mapping[str, Any]) -> str:
     ratios = [interval(r, f"{what}_over_d3rlpy", "3g") for what in ("batches", "steps", "start")]
     rows.append(["ratio, 95 % interval", *ratios])
     last = (
-        f"{decisions:,} decisions, batches of {SETTINGS.batch_size}, {r['features']} features. Drawing the batch is "
+        f"{decisions:,} decisions, batches of {LEARNING.batch_size}, {r['features']} features. Drawing the batch is "
         f"{100 * r['batch_share']:.0f} % of a step. Two threads take {interval(r, 'threads_over_one', '2f')} times as "
         f"many steps per second as one (load average {r['load_average']:.1f} before the benchmark). Both buffers pick "
         f"the same transitions (largest difference {r['pick_difference']:.1g}) and, but for our preference for first "

@@ -25,7 +25,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,16 @@ import numpy as np
 
 from benchmarks import command
 from experiments.policy.trees import trees
+from lrpilot.features import GROUPS
 from pipeline import agent_cache
-from pipeline.config import FEATURES, Params, TrainConfig, load
+from pipeline.config import Params, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
 from policy import agents
 from policy.advantage import FIRST
 from policy.buffer import GRID
-from policy.choice import Caution
-from policy.departures import Inferred
-from policy.mdp import Reward
+from policy.departures import NOTHING_INFERRED
+from policy.settings import Caution, TrainConfig
 from policy.store import Store, View, build
 
 OUT, PAGE = Path("experiments/results/explained_returns.json"), Path("docs/experiments.md")
@@ -107,16 +107,16 @@ def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     params, pool, out = load(root), engine("local"), dict[str, Any]()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as unseen:
         # Critics are judged by departures of twins.
-        for place, inferred in ((folder, agent_cache.inferred(params.train)), (unseen, Inferred())):
-            build(files, Reward(**asdict(params.reward)), Path(place), partial(results, pool), inferred=inferred)
+        for place, inferred in ((folder, agent_cache.inferred(params.train)), (unseen, NOTHING_INFERRED)):
+            build(files, params.reward, Path(place), partial(results, pool), inferred=inferred)
         store = Store.open(Path(unseen))
         held_out, rest = parted(store)
         out |= {"tasks": len(held_out) + len(rest), "departures": int(store.tasks.sum()), "all": len(rest)}
         counts = [*(count for count in COUNTS if count < len(rest)), len(rest)]
         learners = {str(count): (params.train, rest[:count]) for count in counts}
-        learners |= {f"without {group}": (without(params.train, group), rest) for group in FEATURES if group != CLOCK}
+        learners |= {f"without {group}": (without(params.train, group), rest) for group in GROUPS if group != CLOCK}
         judged = part(store, np.sort(held_out))
-        task, caution = np.repeat(np.arange(len(held_out)), judged.tasks), Caution(**asdict(params.export))
+        task, caution = np.repeat(np.arange(len(held_out)), judged.tasks), params.export
 
         def judge(name: str, worth: np.ndarray, first: np.ndarray) -> dict[str, float]:
             figures = explained(worth, first, judged.rewards[::2], task, caution)
@@ -152,7 +152,7 @@ def observed(view: View) -> tuple[np.ndarray, np.ndarray]:
 def learn(seed: int, params: Params, folder: Path, tasks: np.ndarray) -> Path:
     """A critic that learned from these tasks of the store in `folder`, in a file there."""
     data = agent_cache.masked(params.train, part(Store.open(folder), tasks), seed)
-    agents.save(agents.train(data, agents.Settings.of(params.train), seed), path := folder / f"{len(tasks)}-{seed}.d3")
+    agents.save(agents.train(data, params.train, seed), path := folder / f"{len(tasks)}-{seed}.d3")
     return path
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -44,10 +44,9 @@ from pipeline.config import Params, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, verdict
 from policy import agents, trajectories
-from policy.choice import Caution
-from policy.departures import EARLY, Inferred, bases, departures, potentials
-from policy.mdp import Reward
+from policy.departures import EARLY, NOTHING_INFERRED, bases, departures, potentials
 from policy.observations import TaskRecording
+from policy.settings import Caution, Reward
 from policy.store import Store, build
 
 OUT, PAGE = Path("experiments/results/inferred.json"), Path("docs/experiments.md")
@@ -79,7 +78,7 @@ def mean(values: np.ndarray) -> float:
 def cuts(task: TaskRecording, reward: Reward) -> np.ndarray:
     """(n, 3) of the later cuts of a task's twins: worth of the base's stop there, return, and size in decades."""
     group, by = task.fact("group"), task.fact("departs_by")
-    these = departures(task, reward, ActionEquation(), Inferred())
+    these = departures(task, reward, ActionEquation(), NOTHING_INFERRED)
     cut = (these.decisions > 0) & (by[these.runs] < 0)
     runs, at = these.runs[cut], these.decisions[cut]
     base, phi = bases(task), potentials(task, reward)
@@ -89,13 +88,13 @@ def cuts(task: TaskRecording, reward: Reward) -> np.ndarray:
 
 def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
     """The figures about critics."""
-    pool, out, (stops, corrections) = engine("local"), dict[str, Any](), Inferred(**vars(params.train.inferred))
-    inferred = (Inferred(), Inferred(stops=stops), Inferred(corrections=corrections), Inferred(stops, corrections))
+    pool, out, both = engine("local"), dict[str, Any](), params.train.inferred
+    inferred = (NOTHING_INFERRED, replace(both, corrections=0), replace(both, stops=0), both)
     with tempfile.TemporaryDirectory() as top:
         stores = {kind: Path(top, str(i)) for i, kind in enumerate(KINDS)}
         for folder, these in zip(stores.values(), inferred, strict=True):
             folder.mkdir()
-            build(files, Reward(**asdict(params.reward)), folder, partial(results, pool), inferred=these)
+            build(files, params.reward, folder, partial(results, pool), inferred=these)
         recorded = Store.open(stores[KINDS[0]])
         held_out, rest = map(np.sort, parted(recorded))
         judged = agent_cache.masked(params.train, part(recorded, held_out), 1000)
@@ -105,7 +104,7 @@ def learned(files: Sequence[Path], params: Params) -> dict[str, Any]:
             worth, first = answers(critics, judged)
             progress = judged.observations(*judged.rows_of(np.arange(len(worth[0]))))[:, NAMES.index("progress")]
             early = progress <= BY_NAME["progress"].scaled(EARLY)
-            figures = shares(worth, first, early, judged.store.rewards[::2], Caution(**asdict(params.export)))
+            figures = shares(worth, first, early, judged.store.rewards[::2], params.export)
             out |= {f"{kind}.{name}": value for name, value in figures.items()}
     return out | {"tasks": len(held_out) + len(rest)}
 
@@ -128,7 +127,7 @@ def shares(
 def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     """All figures of recorded tasks."""
     params = load(root)
-    return compare(files, Reward(**asdict(params.reward))) | learned(files, params)
+    return compare(files, params.reward) | learned(files, params)
 
 
 def render(r: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ import numpy as np
 from benchmarks import command
 from experiments.policy.variant_policies import WORK
 from experiments.policy.variants import FULL
-from pipeline.config import Params, TrainConfig, load
+from pipeline.config import Params, load
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import stats
 from pipeline.reporting import markdown, verdict
 from policy import agents
-from policy.mdp import Reward
+from policy.settings import TrainConfig
 from policy.store import Masks, Store, View, build
 
 OUT, PAGE = Path("experiments/results/overfit_critics.json"), Path("docs/experiments.md")
@@ -92,7 +92,7 @@ def train(job: tuple[str, TrainConfig, int], folder: Path) -> tuple[str, Errors,
     name, config, seed = job
     masks = Masks(config.mask_validation, config.mask_epochs)
     mine, others = (Store.open(folder / p).masked(masks, seed).limited(config.features) for p in STORES)
-    algorithm = agents.train(mine, agents.Settings.of(config), seed)
+    algorithm = agents.train(mine, config, seed)
     return name, errors(algorithm, mine), errors(algorithm, others)
 
 
@@ -120,7 +120,7 @@ def measure(files: Sequence[Path], variants: Mapping[str, Mapping[str, Any]], pa
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         for name, held_out in STORES.items():
             (store := Path(folder, name)).mkdir()
-            build(part(files, held_out), Reward(**asdict(params.reward)), store, partial(results, pool))
+            build(part(files, held_out), params.reward, store, partial(results, pool))
         jobs = [(name, replace(params.train, **of), seed) for name, of in variants.items() for seed in SEEDS]
         work = partial(train, folder=Path(folder))
         done = results(pool, work, jobs)

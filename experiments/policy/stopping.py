@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +34,9 @@ from pipeline.config import Params, load
 from pipeline.engines import engine, results
 from pipeline.reporting import markdown, scores, verdict
 from policy import agents, trajectories
-from policy.choice import Caution
-from policy.departures import Inferred, potentials, settled
-from policy.mdp import Reward
+from policy.departures import NOTHING_INFERRED, potentials, settled
 from policy.observations import TaskRecording, observations
+from policy.settings import Caution, Reward
 from policy.store import Store, build
 
 OUT, PAGE = Path("experiments/results/stopping.json"), Path("docs/experiments.md")
@@ -111,27 +110,26 @@ def best(twins: Sequence[Held]) -> dict[str, float]:
 def measure(files: Sequence[Path], root: Path) -> dict[str, Any]:
     """All figures of recorded tasks."""
     params, pool = load(root), engine("local")
-    reward, caution = Reward(**asdict(params.reward)), Caution(**asdict(params.export))
-    store_of = partial(build, files, reward, imap=partial(results, pool))
+    store_of = partial(build, files, params.reward, imap=partial(results, pool))
     with tempfile.TemporaryDirectory() as top:
         recorded = Path(top, "recorded")
         recorded.mkdir()
-        store_of(recorded, inferred=Inferred())
+        store_of(recorded, inferred=NOTHING_INFERRED)
         store = Store.open(recorded)
         held_out, rest = map(np.sort, parted(store))
         judged = agent_cache.masked(params.train, part(store, held_out), 1000)
-        returns, twins = judged.store.rewards[::2], [twin for i in held_out for twin in held(files[i], reward)]
+        returns, twins = judged.store.rewards[::2], [twin for i in held_out for twin in held(files[i], params.reward)]
         out = {"tasks": len(held_out) + len(rest), **best(twins)}
         for number, (name, variant) in enumerate(VARIANTS.items()):
             folder = Path(top, str(number))
             folder.mkdir()
-            store_of(folder, inferred=Inferred(variant.stops, params.train.inferred.corrections))
+            store_of(folder, inferred=replace(params.train.inferred, stops=variant.stops))
             paths = results(pool, taught(params, variant, folder, rest), params.train.seeds[:CRITICS])
             critics = [agents.load(path) for path in paths]
             worth, first = answers(critics, judged)
             error = returns[first] - worth.mean(axis=0)[first]
             out[f"{name}.first"] = float(1 - np.sum(error**2) / np.sum(returns[first] ** 2))
-            out |= {f"{name}.{key}": value for key, value in of_critics(twins, critics, caution).items()}
+            out |= {f"{name}.{key}": value for key, value in of_critics(twins, critics, params.export).items()}
     return out
 
 

@@ -15,8 +15,9 @@ import yaml
 
 from pipeline import agent_cache, collect, train
 from pipeline.agent_cache import AgentSpec
-from pipeline.config import InferredConfig, TrainConfig, load, overlay, read
+from pipeline.config import load, overlay, read
 from pipeline.paths import Paths
+from policy.settings import Inferred, TrainConfig
 from repository import TOP
 from tiny import write_params
 
@@ -40,7 +41,7 @@ TRAIN: dict[str, Any] = {
     "features": ("clock",),
     "mask_validation": 0.1,
     "mask_epochs": 0.1,
-    "inferred": InferredConfig(stops=1, corrections=3),
+    "inferred": Inferred(stops=1, corrections=3),
 }
 CHANGES: dict[str, AgentSpec] = {
     "data": replace(SPEC, data="other data"),

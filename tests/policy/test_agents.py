@@ -14,14 +14,13 @@ from bundles import MANIFEST
 from lrpilot import load_policy
 from lrpilot.features import NAMES
 from policy import agents, graph
-from policy.agents import ALGORITHMS, Settings
+from policy.algorithms import ALGORITHMS
 from policy.buffer import Runs
 from policy.observations import BLIND, mask
 from policy.store import LAYOUT, Masks
+from tiny import learner
 
-SETTINGS = Settings(
-    algorithm="td3bc", steps=30, batch_size=16, learning_rate=1e-3, gamma=0.9, n_step=2, alpha=1.0, hidden=(8,)
-)
+SETTINGS = learner("td3bc", gamma=0.9, n_step=2, alpha=1.0)
 
 
 DATA = drawn((5, 3, 6, 4), 0).masked(Masks(0.5, 0.5), 0)  # random runs: what an agent is fed, worth nothing
@@ -129,7 +128,7 @@ def test_td3bc_finds_the_better_action() -> None:
     sign = np.random.default_rng(0).choice([-1.0, 1.0], len(rows))
     store.decisions[rows, LAYOUT.index((NAMES[0], 0))] = sign
     store.rewards[rows] = -4 * np.square(store.actions[rows] - 0.5 * sign)
-    settings = Settings("td3bc", 600, 64, 3e-3, 1.0, 2, 3.0, (32,))
+    settings = learner("td3bc", steps=600, batch_size=64, learning_rate=3e-3, n_step=2, alpha=3.0, hidden=(32,))
     agent = agents.train(data, settings, 0)
     probe = np.zeros((2, len(NAMES)), np.float32)
     probe[:, 0] = (-1, 1)

@@ -26,11 +26,7 @@ ADDITIONS = (
     ("runtime/lrpilot/observer.py", '            "loss_slope_4": ', LINE),
     ("runtime/lrpilot/observer.py", '                "probe_noise": ', CONSTANT_LINE),
 )
-NEEDED = (
-    "runtime/lrpilot",
-    "policy",
-    *(f"pipeline/{name}.py" for name in ("__init__", "behaviours", "config", "paths", "schema")),
-)
+NEEDED = ("runtime/lrpilot", "policy")
 SCRIPT = """
 import json
 import numpy as np
@@ -39,8 +35,9 @@ from lrpilot.explain import findings, say
 from lrpilot.features import GROUPS, NAMES
 from lrpilot.observer import Observer
 from lrpilot.telemetry import INTERVAL
-from pipeline.config import FEATURES
+from pydantic import TypeAdapter
 from policy.observations import BLIND, mask
+from policy.settings import TrainConfig
 from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store
 
 observer = Observer(1, 100, is_sgd=False)
@@ -66,8 +63,9 @@ def places(view):
 
 everything, loss, blind = (places(v) for v in (view, view.limited(("loss",)), view.limited(BLIND)))
 new = ("loss_slope_2", "probe_rise")
+named = TypeAdapter(TrainConfig).json_schema()["properties"]["features"]
 print(json.dumps({
-    "names": NAMES, "groups": list(GROUPS), "params": FEATURES,
+    "names": NAMES, "groups": list(GROUPS), "params": named["items"]["enum"],
     "values": [values[name] for name in new],
     "words": [say(name, values[name]) for name in new],
     "findings": [new[0] in findings(values, {}, 99), new[0] in findings(values, {"loss_mean": float("nan")}, 99)],
@@ -88,10 +86,7 @@ def derived(tmp_path_factory: pytest.TempPathFactory) -> dict:
     for name in NEEDED:
         source, target = TOP / name, top / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "models", "behaviour"))
-        else:
-            shutil.copy(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "models", "behaviour"))
     for file, before, line in ADDITIONS:
         lines = (top / file).read_text().splitlines()
         (at,) = (i for i, text in enumerate(lines) if text.startswith(before))

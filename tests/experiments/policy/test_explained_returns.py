@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.policy.explained_returns import answers_of_trees, explained, measure, part, render
-from pipeline.config import FEATURES
-from policy import mdp, trajectories
-from policy.choice import Caution
-from policy.departures import Inferred
+from lrpilot.features import GROUPS
+from policy import trajectories
+from policy.departures import NOTHING_INFERRED
+from policy.settings import Caution, Reward
 from policy.store import Masks, Store, build
 from tiny import with_few_steps, write_params
 from written_task import twins
@@ -41,11 +41,11 @@ def test_shares_by_hand() -> None:
 
 
 def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
-    paths, reward = write(tmp_path / "data", 4), mdp.Reward(0.0, 1.0, 1.0, -1.0)
+    paths, reward = write(tmp_path / "data", 4), Reward(0.0, 1.0, 1.0, -1.0)
     stores = []
     for name, of in (("all", paths), ("two", [paths[1], paths[3]])):
         (tmp_path / name).mkdir()
-        build(of, reward, tmp_path / name, inferred=Inferred())
+        build(of, reward, tmp_path / name, inferred=NOTHING_INFERRED)
         stores.append(Store.open(tmp_path / name))
     mine = part(stores[0], np.array([1, 3]))
     for name, wanted in vars(stores[1]).items():
@@ -56,7 +56,7 @@ def test_a_part_of_a_store_is_the_store_of_a_part(tmp_path: Path) -> None:
 def test_figures_of_a_collection(tmp_path: Path) -> None:
     figures = measure(write(tmp_path / "data", 10), with_few_steps(write_params(tmp_path)))
     assert figures["tasks"] == 10 and figures["departures"] == 40
-    learners = ["8", *(f"without {group}" for group in FEATURES if group != "clock"), "trees"]
+    learners = ["8", *(f"without {group}" for group in GROUPS if group != "clock"), "trees"]
     names = ("later", "first", "single", "moved", "gained")
     assert {f"{learner}.{name}" for learner in learners for name in names} <= set(figures)
     table = render(figures | {"data": "d" * 64})
@@ -70,7 +70,7 @@ def test_trees_learn_what_departures_return(tmp_path: Path) -> None:
     for name, tasks in (("learned", 40), ("judged", 5)):
         (tmp_path / name).mkdir()
         paths = write(tmp_path / name, tasks, ends=[0.5, 0.2, 0.8, 0.5, 0.3])
-        build(paths, mdp.Reward(0.0, 1.0, 1.0, -1.0), tmp_path / name, inferred=Inferred())
+        build(paths, Reward(0.0, 1.0, 1.0, -1.0), tmp_path / name, inferred=NOTHING_INFERRED)
         views.append(Store.open(tmp_path / name).masked(Masks(0.5, 0.5), 0))
     worth, first = answers_of_trees(*views)
     returns = views[1].store.rewards[::2]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from experiments.policy.inferred import KINDS, cuts, measure, render, shares
-from policy import mdp, trajectories
-from policy.choice import Caution
+from policy import trajectories
 from policy.observations import TaskRecording
+from policy.settings import Caution, Reward
 from tiny import with_few_steps, write_params
 from written_task import twins
 
-REWARD = mdp.Reward(loss_weight=0.0, regret_weight=1.0, knee=1.0, floor=-0.5)
+REWARD = Reward(loss_weight=0.0, regret_weight=1.0, knee=1.0, floor=-0.5)
 # Two groups with a base, a rise and a cut; one group of levels.
 FACTS = [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, 1, -0.75), (1, 0, -1, 0.0), (1, 1, 1, 1.0), (1, 2, 1, -1.2),
          (2, 0, -1, 0.0), (2, 1, 0, -1.0)]  # fmt: skip

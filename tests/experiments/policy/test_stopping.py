@@ -9,15 +9,15 @@ import pytest
 from experiments.policy.stopping import VARIANTS, best, held, measure, of_critics, render
 from lrpilot.features import NAMES
 from pipeline.config import load
-from policy import agents, mdp, trajectories
+from policy import agents, trajectories
 from policy.buffer import GRID
-from policy.choice import Caution
-from policy.departures import Inferred
+from policy.departures import NOTHING_INFERRED
+from policy.settings import Caution, Reward
 from policy.store import Masks, Store, build
 from tiny import with_few_steps, write_params
 from written_task import twins
 
-REWARD = mdp.Reward(loss_weight=0.0, regret_weight=1.0, knee=1.0, floor=-0.5)
+REWARD = Reward(loss_weight=0.0, regret_weight=1.0, knee=1.0, floor=-0.5)
 FACTS = [(0, 0, -1, 0.0), (0, 1, 1, 0.5), (0, 2, 1, -0.75), (1, 0, -1, 0.0), (1, 1, 0, -1.0)]
 LEVELS = [0.1] * 4 + [-0.9]
 REGIMES = ["odd"] * 3 + ["small_noisy"] * 2  # of the runs, so that one task shows two
@@ -44,9 +44,9 @@ def test_changes_by_hand(tmp_path: Path) -> None:
 
 def test_the_margin_decides_who_stops(tmp_path: Path) -> None:
     path = write(tmp_path / "drawn/0.parquet", [0.5, 0.75, 1.0, 1.25, 0.6])
-    build([path], REWARD, tmp_path, inferred=Inferred())
+    build([path], REWARD, tmp_path, inferred=NOTHING_INFERRED)
     data = Store.open(tmp_path).masked(Masks(0.5, 0.5), 0)
-    critic = agents.create(data, agents.Settings.of(load(write_params(tmp_path)).train), "cpu")
+    critic = agents.create(data, load(write_params(tmp_path)).train, "cpu")
     critic.create_impl((len(NAMES),), len(GRID))
     all_twins = [*held(path, REWARD)]
     for regime in set(REGIMES):
