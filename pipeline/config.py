@@ -62,6 +62,11 @@ class BranchesConfig:
                 "collect.branches.rolled_in", f"{self.rolled_in:g}", "0 where the base is a policy throughout"
             )
 
+    @property
+    def runs(self) -> int:
+        """Of a task with twins."""
+        return (self.levels + self.moves) * self.twins
+
 
 @dataclass(frozen=True)
 class CollectConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,9 @@ from lrpilot.bundle import Bundle
 from lrpilot.cadence import Cadence, CadenceSpec
 from lrpilot.protocol import Protocol
 from pipeline import code_hash
+from pipeline.config import BranchesConfig
 from pipeline.simulation.behaviour import Behaviour
-from pipeline.simulation.branching import NEVER, Branches, Groups
+from pipeline.simulation.branching import NEVER, Branches
 from pipeline.simulation.driving import Driver
 from pipeline.simulation.recorder import ProbeRecording, Recording
 from pipeline.simulation.simulate import Kin, simulate
@@ -38,14 +39,14 @@ class Spec:
     schedules: tuple[tuple[str, float], ...]
     policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
     exploration: tuple[float, float]
-    groups: Groups | None  # of twins, which its runs are; None: they follow schedules
+    groups: BranchesConfig | None  # of twins, which its runs are, and share is 1; None: they follow schedules
     val_examples: int
     device: str  # devices round differently
     code: str
 
     def name(self) -> str:
         """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
-        content = vars(self) | {"policies": [digest for _, digest in self.policies]}
+        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def file(self) -> str:
