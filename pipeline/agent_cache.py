@@ -51,15 +51,6 @@ class Summary:
     optimizers: list[str]  # kinds of them in its data
 
 
-def device(name: str) -> str:
-    """cpu or cuda, as train.device says. auto means cuda if there is one."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def file(key: str, folder: Path) -> Path:
     """The cache file of the agent with that key."""
     return folder / f"{key}.d3"

@@ -22,14 +22,14 @@ from pipeline.agent_cache import AgentSpec, Summary
 from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
 from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
-from policy import observations, trajectories
+from policy import allowed, observations, trajectories
 from policy.settings import Reward
 from policy.store import build
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     """The agents of a policy and of its control, by name. `data` is the fingerprint of the trajectories."""
-    config, device = params.train, agent_cache.device(params.train.device)
+    config, device = params.train, allowed.device(params.train.device)
     blind = replace(config, features=observations.BLIND)
     return {
         f"{name}{seed}": AgentSpec(data, params.reward, each, seed, device)

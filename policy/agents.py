@@ -28,8 +28,7 @@ def train(
 ) -> Any:
     """Train one agent and return the d3rlpy algorithm. `note(step, losses)` is called after each of 20 epochs.
 
-    `device` is cpu, cuda or auto (cuda if there is one). On one thread of a CPU, equal inputs give bit-identical
-    results.
+    `device` is cpu or cuda. On one thread of a CPU, equal inputs give bit-identical results.
     """
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
@@ -48,8 +47,7 @@ def create(data: View, settings: TrainConfig, device: str) -> Any:
     values = AdvantageFactory() if settings.learns_from == DEPARTURES else None
     # The moments are those that d3rlpy would compute, episode by episode.
     config = configured(settings.algorithm, settings, data.moments(), settings.dropout, values)
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return config.create(device="cuda:0" if cuda else "cpu")
+    return config.create(device="cuda:0" if device == "cuda" else "cpu")
 
 
 def configured(

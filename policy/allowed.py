@@ -60,5 +60,14 @@ Dropout = Annotated[float, Field(strict=True, ge=0, le=0.9)]
 Text = Annotated[str, Field(strict=True)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
 Device = Literal["cpu", "cuda"]
-AnyDevice = Literal["auto", "cpu", "cuda"]  # auto: cuda where there is one
+AnyDevice = Literal["auto", "cpu", "cuda"]  # see `device`
 Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_unrepeated)]  # not empty, no repetition
+
+
+def device(name: str) -> str:
+    """cpu or cuda, as an `AnyDevice` says: auto is cuda where there is one."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

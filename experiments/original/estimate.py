@@ -9,11 +9,12 @@ from typing import Any
 
 from joblib import cpu_count
 
-from experiments.original.cells import device, steps
+from experiments.original.cells import steps
 from experiments.original.loop import Loop
 from experiments.original.plan_config import TrainingConfig
 from experiments.original.training import Training
 from pipeline.engines import engine, results
+from policy.allowed import device
 
 STEPS = 6  # of a rehearsal
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import agent_cache, collect, train
+from pipeline import collect, train
 from pipeline.agent_cache import AgentSpec
 from pipeline.config import load, overlay, read
 from pipeline.paths import Paths
+from policy.allowed import device
 from policy.settings import Inferred, TrainConfig
 from repository import TOP
 from tiny import write_params
@@ -142,5 +143,5 @@ def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path) -> None:
 
 
 def test_auto_is_a_device_that_there_is() -> None:
-    assert [agent_cache.device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
-    assert agent_cache.device("auto") in ("cpu", "cuda")
+    assert [device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert device("auto") in ("cpu", "cuda")

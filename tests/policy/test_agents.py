@@ -140,7 +140,7 @@ def test_td3bc_finds_the_better_action() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_agent_trained_on_a_gpu_answers_on_a_cpu(name: str, tmp_path: Path) -> None:
-    agent = agents.train(DATA, replace(SETTINGS, algorithm=name), 0, device="auto")
+    agent = agents.train(DATA, replace(SETTINGS, algorithm=name), 0, device="cuda")
     examples = graph.example_observations(9)
     modules = agent.impl.modules.get_torch_modules().values()
     assert all(p.is_cuda for module in modules for p in module.parameters())
