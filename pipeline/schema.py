@@ -64,11 +64,8 @@ def _at(schema: Mapping[str, Any], place: tuple[int | str, ...]) -> Mapping[str,
     """The part of a JSON schema that is about the value at `place`."""
     part = schema
     for key in place:
-        part = (
-            part["items"]
-            if isinstance(key, int)
-            else part.get("properties", {}).get(key) or part["additionalProperties"]
-        )
+        inside = part["items"] if isinstance(key, int) else part.get("properties", {}).get(key)
+        part = inside or part["additionalProperties"]
         part = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
     return part
 

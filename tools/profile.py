@@ -19,7 +19,7 @@ import yaml
 
 from experiments.original.plan_config import Original
 from experiments.original.plan_paths import STAGES
-from pipeline.config import Params, overlay, read
+from pipeline.config import Params, checked, overlay, read
 from pipeline.schema import ConfigError, FileError, parse
 
 DEFAULT = "dvc.yaml"
@@ -68,8 +68,11 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
         raise ConfigError("pipeline", repr(pipeline), f"one of {', '.join(PIPELINES)}")
     if base is not None:
         pipeline, params = content(base, top, "base", (*over, name))
+    elif pipeline == DEFAULT:
+        checked(top / "params.yaml", Params)  # or its faults would be the profile's
+        params = read(top / "params.yaml")
     else:
-        params = read(top / "params.yaml") if pipeline == DEFAULT else {}
+        params = {}
     params = overlay(params, values)
     try:
         parse(params, PIPELINES[pipeline])
