@@ -194,7 +194,7 @@ def test_overlay_replaces_whole_values_and_nothing_else() -> None:
         ({"train": 7}, "train is 7, want a mapping"),
     ],
 )
-def test_overlay_refuses_what_the_base_lacks(over: dict[str, Any], message: str) -> None:
+def test_what_the_base_lacks_is_refused_after_an_overlay(over: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as fault:
-        overlay(BASE, over)
+        parse(overlay(BASE, over), Params)
     assert message in str(fault.value)
