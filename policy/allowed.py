@@ -27,8 +27,9 @@ class OneOf:
 
     def names(self) -> tuple[str, ...]:
         """All names that are allowed."""
-        names: Any = pkgutil.resolve_name(self.registry) if isinstance(self.registry, str) else self.registry
-        return (*(names() if callable(names) else names), *self.others)
+        found = pkgutil.resolve_name(self.registry) if isinstance(self.registry, str) else self.registry
+        names: Any = found() if callable(found) else found
+        return (*names, *self.others)
 
     def check(self, name: str) -> str:
         """`name`, or ValueError if it is not allowed."""
