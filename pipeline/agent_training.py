@@ -12,8 +12,7 @@ import numpy as np
 
 from lrpilot import digests
 from pipeline import code_hash
-from pipeline.config import RewardConfig, TrainConfig
-from policy.departures import DEPARTURES, Inferred
+from policy.settings import DEPARTURES, Inferred, Reward, TrainConfig
 from policy.store import Masks, Store, View
 
 SAMPLE = 500  # runs, or up to twice as many, whose actions are compared with the data's
@@ -25,7 +24,7 @@ class AgentSpec:
     """Everything that decides one agent."""
 
     data: str  # fingerprint of the recorded trainings
-    reward: RewardConfig
+    reward: Reward
     config: TrainConfig  # but for its seeds and device, in place of which are the next two
     seed: int
     device: str  # cpu or cuda
@@ -49,18 +48,9 @@ class Agent:
     optimizers: list[str]  # kinds of them in its data
 
 
-def device(name: str) -> str:
-    """cpu or cuda, as train.device says. auto means cuda if there is one."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def inferred(config: TrainConfig) -> Inferred | None:
     """The departures to infer for agents that learn from departures; None if they learn from whole runs."""
-    return Inferred(**vars(config.inferred)) if config.learns_from == DEPARTURES else None
+    return config.inferred if config.learns_from == DEPARTURES else None
 
 
 def view(config: TrainConfig, seed: int, store: Path) -> View:
@@ -79,7 +69,7 @@ def train(spec: AgentSpec, store: Path, optimizers: Iterable[str]) -> dict[Agent
 
     data, curve = view(spec.config, spec.seed, store), list[dict[str, Any]]()
     algorithm = agents.train(
-        data, agents.Settings.of(spec.config), spec.seed,
+        data, spec.config, spec.seed,
         lambda step, losses: curve.append({"step": step} | losses), spec.device,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -42,6 +42,8 @@ INERT = {
     "pipeline.tracking": "logs to MLflow",
     "pipeline.workloads.families": "a table of all families; the one at hand is an entry module of its result",
     "pipeline.workloads.recorded.families": "a table of recorded families, likewise",
+    "policy.allowed": "checks parameters",
+    "policy.settings": "parameters, which count by their values",
 }
 
 

@@ -23,14 +23,14 @@ from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
 from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
 from pipeline.result_cache import through
-from policy import observations, trajectories
-from policy.mdp import Reward
+from policy import allowed, observations, trajectories
+from policy.settings import Reward
 from policy.store import build
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     """The agents of a policy and of its control, by name. `data` is the fingerprint of the trajectories."""
-    config, device = params.train, agent_training.device(params.train.device)
+    config, device = params.train, allowed.device(params.train.device)
     blind = replace(config, features=observations.BLIND)
     return {
         f"{name}{seed}": AgentSpec(data, params.reward, each, seed, device)
@@ -62,7 +62,7 @@ def main() -> None:
         files = trajectories.files(paths.trajectories)
         data = trajectories.fingerprint(files)
         specs = plan(params, data)
-        trained = train(specs.values(), files, Reward(**asdict(params.reward)), paths.agent)
+        trained = train(specs.values(), files, params.reward, paths.agent)
         agents = {name: trained[specs[name]] for name in sorted(specs)}
         for name, agent in agents.items():
             (paths.agent / f"{name}.d3").write_bytes(agent.networks)

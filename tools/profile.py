@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline.config import overlay, read
-from pipeline.schema import ConfigError, FileError, record
+from pipeline.config import Params, checked, overlay, read
+from pipeline.schema import ConfigError, FileError, parse
 
 
 class Pipeline(NamedTuple):
@@ -38,10 +38,6 @@ def write(name: str, top: Path = Path(".")) -> Path:
     Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
     """
     source, params = content(name, top, "PROFILE")
-    try:
-        record(params, _dataclass(source.parameters))
-    except ConfigError as error:
-        raise FileError(f"params/{name}.yaml, or what it overlays", error) from None
     pipeline = rooted(read(top / source.stages), f"profiles/{name}/")
     if source == DEFAULT:
         collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
@@ -81,13 +77,16 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
     if base is not None:
         pipeline, params = content(base, top, "base", (*over, name))
     elif pipeline == DEFAULT:
+        checked(top / "params.yaml", Params)  # or its faults would be the profile's
         params = read(top / "params.yaml")
     else:
-        return pipeline, values
+        params = {}
+    params = overlay(params, values)
     try:
-        return pipeline, overlay(params, values)
+        parse(params, _dataclass(pipeline.parameters))
     except ConfigError as error:
         raise FileError(path, error) from None
+    return pipeline, params
 
 
 def _dataclass(name: str) -> type:

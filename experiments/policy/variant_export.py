@@ -24,6 +24,7 @@ from policy import agents, graph
 from policy.choice import policy_of
 from policy.later_moves import FIRST, Factor
 from policy.observations import mask
+from policy.settings import TrainConfig
 from policy.store import View
 
 Job = tuple[str, Sequence[str], Variant]  # name of the policy, keys of its agents, what it is of
@@ -73,4 +74,4 @@ def distil(trained: Sequence[Any], data: View, config: TrainConfig) -> Any:
         observations = data.observations(rows[part], runs[part])
         actions[rows[part]] = np.mean([agents.predict(agent, observations) for agent in trained], axis=0)
     taught = replace(data, store=replace(data.store, actions=actions))
-    return agents.train(taught, agents.Settings.of(config), SEED)
+    return agents.train(taught, config, SEED)

@@ -27,7 +27,6 @@ from pipeline.export import GOLDEN
 from pipeline.paths import AGENT_CACHE, Paths
 from pipeline.result_cache import open_cache, through
 from policy import graph, trajectories
-from policy.mdp import Reward
 from policy.store import build
 
 WORK, STORE = Path(".experiments_cache"), "store"
@@ -45,7 +44,7 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     config, reward = variant.settings(params)
-    return content | {"reward": asdict(reward), "inferred": agent_training.inferred(config)}
+    return content | {"reward": asdict(reward), "learns": config.learns_from, "inferred": asdict(config.inferred)}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
@@ -107,7 +106,7 @@ def make(variants: Iterable[Variant], root: Path) -> None:
             first = same[0]
             specs = plan(params.collect, params.regimes.shares) if first.cadence else []
             recordings = WORK / named({"cadence": dict(first.cadence)})
-            reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
+            reward, equation = first.settings(params)[1], ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
                 inferred = agent_training.inferred(first.settings(params)[0])

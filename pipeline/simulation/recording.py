@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,10 @@ from lrpilot.decisions.cadence import Cadence, CadenceSpec
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.bundle import Bundle
 from pipeline import code_hash
+from pipeline.config import BranchesConfig
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.behaviour_policy import BehaviourPolicy
-from pipeline.simulation.branching import NEVER, Branches, Groups
+from pipeline.simulation.branching import NEVER, Branches
 from pipeline.simulation.recorder import ProbeRecording, Recording
 from pipeline.simulation.simulate import Lineage, simulate
 from pipeline.workloads.base import Workload, find
@@ -37,14 +38,14 @@ class Spec:
     schedules: tuple[tuple[str, float], ...]
     policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
     exploration: tuple[float, float]
-    groups: Groups | None  # of twins, which its runs are; None: they follow schedules
+    groups: BranchesConfig | None  # of twins, which its runs are, and share is 1; None: they follow schedules
     val_examples: int
     device: str  # devices round differently
     code: str
 
     def name(self) -> str:
         """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
-        content = vars(self) | {"policies": [digest for _, digest in self.policies]}
+        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
         return digests.of_json(content)[:16]
 
     def file(self) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import agent_training, collect, train
+from pipeline import collect, train
 from pipeline.agent_training import AgentSpec
-from pipeline.config import InferredConfig, TrainConfig, load, overlay, read
+from pipeline.config import load, overlay, read
 from pipeline.paths import Paths
 from pipeline.result_cache import open_cache
+from policy.allowed import device
+from policy.settings import Inferred, TrainConfig
 from repository import TOP
 from tiny import write_params
 
@@ -41,7 +43,7 @@ TRAIN: dict[str, Any] = {
     "features": ("clock",),
     "mask_validation": 0.1,
     "mask_epochs": 0.1,
-    "inferred": InferredConfig(stops=1, corrections=3),
+    "inferred": Inferred(stops=1, corrections=3),
 }
 CHANGES: dict[str, AgentSpec] = {
     "data": replace(SPEC, data="other data"),
@@ -151,5 +153,5 @@ def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path, capsys: py
 
 
 def test_auto_is_a_device_that_there_is() -> None:
-    assert [agent_training.device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
-    assert agent_training.device("auto") in ("cpu", "cuda")
+    assert [device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert device("auto") in ("cpu", "cuda")

@@ -15,9 +15,8 @@ from bundles import write_bundle
 from code_copy import copy_code, counting
 from pipeline import collect
 from pipeline.collect import drawn_families, plan, turns
-from pipeline.config import load
+from pipeline.config import BranchesConfig, load
 from pipeline.paths import Paths
-from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec
 from pipeline.workloads.base import REGIMES
 from pipeline.workloads.families import family
@@ -147,7 +146,7 @@ CHANGES: dict[str, Any] = {
     "schedules": (("constant", 2.0),),
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
-    "groups": Groups(1, 1, 3, "hold", 0.0),
+    "groups": BranchesConfig(1.0, 1, 1, 3, "hold", 0.0),
     "val_examples": 64,
     "device": "cuda",
     "code": "d" * 64,

@@ -98,9 +98,14 @@ def test_git_sees_a_tracked_profile_but_for_its_data(repository: Path) -> None:
 
 
 def test_impossible_values_are_refused_before_anything_is_written(repository: Path) -> None:
+    """The file that is named is the one with the fault, also where another profile overlays it."""
     (repository / "params/bad.yaml").write_text("train: {gamma: 2.0}\n")
-    with pytest.raises(ConfigError, match=r"train\.gamma is 2\.0, want a finite number in \(0, 1\]"):
-        write("bad", repository)
+    (repository / "params/over.yaml").write_text("base: bad\n")
+    for name in ("bad", "over"):
+        with pytest.raises(
+            ConfigError, match=r"^params/bad\.yaml: .*train\.gamma is 2\.0, want a finite number in \(0, 1\]"
+        ):
+            write(name, repository)
     assert not (repository / "profiles").exists()
 
 
