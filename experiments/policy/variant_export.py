@@ -18,7 +18,7 @@ from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.manifest import FORMAT, Manifest
 from pipeline import agent_training
 from pipeline.agent_training import Agent
-from pipeline.config import Params, TrainConfig
+from pipeline.config import Params
 from pipeline.result_cache import open_cache
 from policy import agents, graph
 from policy.choice import policy_of

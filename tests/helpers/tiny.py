@@ -1,5 +1,6 @@
 """Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 import yaml
 
-from pipeline.config import overlay, read
+from pipeline.config import load, overlay, read
 from pipeline.workloads.base import REGIMES, Data, Workload
 from pipeline.workloads.families import FAMILIES
 from policy.settings import TrainConfig
