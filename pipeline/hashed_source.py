@@ -106,10 +106,9 @@ class _Reader:
         """The module of ours that an expression like `features` or `lrpilot.decisions.features` stands for."""
         if isinstance(node, ast.Name):
             return self.named.get(node.id)
-        if not isinstance(node, ast.Attribute):
-            return None
-        inner = self._reference(node.value)
-        return name if inner and is_module(name := f"{inner}.{node.attr}") else None
+        if isinstance(node, ast.Attribute) and (inner := self._reference(node.value)):
+            return name if is_module(name := f"{inner}.{node.attr}") else None
+        return None
 
     def _import(self, node: ast.Import | ast.ImportFrom, alias: ast.alias) -> _Import | None:
         """What a statement imports under one name; None if it is not ours."""
