@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.evaluation.runs import CURVE_POINTS
-from pipeline.workloads.base import OPTIMIZER_TITLES
 
 
 def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[str, Any]:
@@ -15,5 +15,5 @@ def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[st
         "best_error": 0.2, "milestones": [10, 20, 30], "val_curve": [0.9, 0.6, 0.5], "lr_curve": [1e-3] * CURVE_POINTS,
         "seconds": 0.1, "initial_loss": 1.0, "initial_error": 0.9,
     } | values  # fmt: skip
-    optimizer = OPTIMIZER_TITLES[said["optimizer"]]
+    optimizer = OPTIMIZERS[said["optimizer"].title]
     return {"label": f"{said['family']} {said['workload']} · {optimizer} · {said['n_steps']} steps"} | said

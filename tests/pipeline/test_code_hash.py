@@ -17,8 +17,9 @@ RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_training"
 PILOT = {
     f"lrpilot.{name}" for name in ("actions", "cadence", "features", "guard", "pilot", "probe", "restart", "telemetry")
 }
-TRAINING = {f"pipeline.workloads.{name}" for name in ("base", "population", "replay")}
-FAMILY = {f"pipeline.workloads.{name}" for name in ("base", "networks", "sampling")}
+TRAINING = {f"pipeline.workloads.{name}" for name in ("base", "training.population", "training.replay")}
+FAMILY = {f"pipeline.workloads.{name}" for name in ("base", "networks.small", "building.sampling")}
+FAMILY |= {"lrpilot.decisions.optimizer_kinds"}
 TEXTS = {
     "lrpilot.cli",
     "lrpilot.reports.explain",
@@ -34,7 +35,9 @@ TEXTS = {
     [
         (
             RECORDING,
-            PILOT | TRAINING | {f"pipeline.simulation.{name}" for name in ("behaviour", "schedules", "simulate")},
+            PILOT
+            | TRAINING
+            | {f"pipeline.simulation.{name}" for name in ("behaviour_policy", "schedules", "simulate")},
         ),
         (RECORDING, {"policy.trajectories", "lrpilot.policy_file.bundle", "lrpilot.policy_file.onnxfile"}),
         (AGENT, {f"policy.{name}" for name in ("agents", "mdp", "observations", "store", "trajectories")}),
@@ -79,10 +82,13 @@ def test_what_a_result_does_not_run() -> None:
 @pytest.mark.parametrize(
     ("family", "others"),
     [
-        ("judged_small", {"judged_small", "data"}),
-        ("judged_texts", {"judged_texts", "text", "text_data"}),
-        ("judged_transfers", {"judged_transfers", "data", "shifts"}),
-        ("reinitialised", {"reinitialised"}),
+        ("heldout.small", {"heldout.small", "benchmark.small", "datasets.packaged"}),
+        ("heldout.texts", {"heldout.texts", "benchmark.texts", "datasets.text", "datasets.windows"}),
+        (
+            "selection.small_transfers",
+            {"selection.small_transfers", "benchmark.transfers", "datasets.packaged", "datasets.shifts"},
+        ),
+        ("building.reinitialised", {"building.reinitialised"}),
     ],
 )
 def test_a_family_depends_on_its_module_and_what_that_imports(family: str, others: set[str]) -> None:
