@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.run_cache import open_cache
-from pipeline.evaluation.trial import Run
+from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.runs import Run
+from pipeline.result_cache import open_cache
 
 FILE = Path(__file__).parent / "results" / "trainings.parquet"
 KINDS = ("baseline", "grid", "oracle", "rival", "textbook")  # of methods without a policy
@@ -29,7 +29,7 @@ KEY = "key"
 
 
 @dataclass(frozen=True)
-class Archived(Bench):
+class Archived(Benchmark):
     """A benchmark that trains nothing that the archive has."""
 
     keys: set[str] = field(default_factory=set)  # of the runs so far that belong into the archive

@@ -14,7 +14,7 @@ from lrpilot import load_policy
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.torch import PilotLR
 from pipeline import code_hash
-from pipeline.evaluation import loop_driver, loops
+from pipeline.evaluation import training_loops
 from pipeline.evaluation.splits import Task
 from pipeline.simulation.follow import follow
 from pipeline.workloads.base import Workload
@@ -57,7 +57,7 @@ def train(job: Job) -> Ends:
 def _piloted(workload: Workload, change: Change, seed: int) -> float:
     model, n = workload.initialise(seed), workload.n_steps
     params = [p for p in model.parameters() if p.requires_grad]
-    optimizer = loop_driver.plain(params, workload)
+    optimizer = training_loops.textbook_optimizer(params, workload)
     scheduler = PilotLR(
         optimizer, round(change.told * n), model=model, steps_per_epoch=workload.steps_per_epoch,
         examples=len(workload.train), max_lr=workload.default[1] if change.capped else None,
@@ -76,7 +76,7 @@ def _piloted(workload: Workload, change: Change, seed: int) -> float:
         value = loss.item()
         mean = value if math.isnan(mean) else MEMORY * mean + (1 - MEMORY) * value
         scheduler.step(mean + change.noise * (value - mean))
-    final, _ = loops.score(workload, model, workload.test)
+    final, _ = training_loops.score(workload, model, workload.test)
     return final
 
 
@@ -92,5 +92,6 @@ def _decayed(workload: Workload, change: Change, seeds: range) -> list[list[floa
 def training_key(job: Job) -> tuple[str, ...]:
     """Identifies everything that decides the result of a job."""
     policy, unused = (load_policy("default").manifest.graph, ()) if job.pilot else ("", DRIVER)
-    code = code_hash.digest(__name__, family(job.task.family).module, unused=unused)
+    drawn = family(job.task.family)
+    code = code_hash.digest(__name__, drawn.module, packages=drawn.packages, unused=unused)
     return "robust", repr(job), policy, code, torch.__version__

@@ -25,7 +25,7 @@ from benchmarks import command, spread
 from lrpilot import load_policy
 from lrpilot.pilot import Pilot
 from pipeline.evaluation.compare import compare, existing
-from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.methods.policies import Learned
 from pipeline.evaluation.splits import Task, full, tasks
 from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown

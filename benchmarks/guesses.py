@@ -26,13 +26,12 @@ from benchmarks import command, spread
 from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.evaluation import stats
-from pipeline.evaluation.bench import Bench, with_facts
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import existing
-from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
-from pipeline.evaluation.methods.scheduled import Scheduled
+from pipeline.evaluation.methods.policies import Learned
+from pipeline.evaluation.methods.schedules import Scheduled
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import markdown, verdict
 from pipeline.workloads.families import family
@@ -60,13 +59,13 @@ def measure(quick: bool) -> dict[str, Any]:
     return out
 
 
-def judged(bench: Bench) -> pd.DataFrame:
+def judged(bench: Benchmark) -> pd.DataFrame:
     """All runs, with their regrets."""
     _, runs = oracles(bench)
     rates = {run.task: run.method.initial_rate for run in runs if run.method.name == SCORE}
     for task, rate in rates.items():
         runs += bench.runs(methods(float(rate or 0.0)), task)
-    return add_regret(with_facts(bench.compute(runs, "guesses"), bench))
+    return bench.with_regrets(bench.compute(runs, "guesses"))
 
 
 def methods(rate: float) -> Iterator[Method]:

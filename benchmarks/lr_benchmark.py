@@ -46,20 +46,20 @@ from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import contrasts, per_method, roster, summarise
-from pipeline.evaluation import aggregates, grid, random_search, stats
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation import aggregates, oracle, stats
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import compare, contenders, existing, name_of
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Looped, Own, Rival
+from pipeline.evaluation.methods.loops import LoopMethod, Rival, UserScheduler
 from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
+from pipeline.evaluation.methods.policies import Learned
 from pipeline.evaluation.rivals import RIVALS
-from pipeline.evaluation.run_cache import through
+from pipeline.evaluation.runs import Run, execute
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import Run, execute
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL, Paths
 from pipeline.reporting import readme
 from pipeline.reporting.result_keys import POLICY
+from pipeline.result_cache import through
 
 OUT, PAGE, IMAGES = Path("benchmarks/results/lr_benchmark.json"), Path("docs/benchmark.md"), Path("docs/images")
 TRIALS = (3, 5)
@@ -98,7 +98,7 @@ def methods(paths: Paths, schedulers: Sequence[str]) -> list[Method]:
         PilotLoop("loop", "pilot", existing(policy)),
         Rival("loop", "untouched", rival="untouched"),
         *(Rival("rival", name, rival=name) for name in RIVALS if name != "untouched"),
-        *(Own("rival", name, factory=name) for name in schedulers),
+        *(UserScheduler("rival", name, factory=name) for name in schedulers),
     ]
 
 
@@ -107,7 +107,7 @@ class Grid:
 
     def __init__(self, rows: pd.DataFrame, shares: Mapping[str, float]) -> None:
         self._tasks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # losses and regrets, (seeds, configurations)
-        for name, part in grid.whole(rows).groupby("task", sort=True):
+        for name, part in oracle.whole_grid(rows).groupby("task", sort=True):
             losses, regrets = (
                 part.pivot(index="seed", columns=["method", "lr0"], values=value).to_numpy()
                 for value in ("val_loss", "regret")
@@ -118,7 +118,7 @@ class Grid:
 
     def search(self, trials: int) -> pd.DataFrame:
         """Expected regrets (tasks, seeds that choose) after a number of trials."""
-        expected = [random_search.random_search(losses, regrets, trials) for losses, regrets in self._tasks.values()]
+        expected = [oracle.random_search(losses, regrets, trials) for losses, regrets in self._tasks.values()]
         return pd.DataFrame(expected, index=[*self._tasks])
 
     def worth(self, regret: float) -> int:
@@ -186,14 +186,14 @@ def _sooner(part: pd.DataFrame, target: pd.Series) -> dict[str, float]:
     return out
 
 
-def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
+def times(bench: Benchmark, chosen: Sequence[Method]) -> dict[str, float]:
     """<name>.time for every method in a plain loop: time of a training divided by that of the loop without a scheduler.
 
     It is the median of ROUNDS rounds after a first one. In each round all methods train in turn, in this process. The
     result is cached with the trainings, so a run from the cache reports the times of the machine that trained them.
     """
     task = next(task for task in bench.tasks if task.family == TIMED)
-    runs = [Run(task, method, 0) for method in chosen if isinstance(method, Looped)]
+    runs = [Run(task, method, 0) for method in chosen if isinstance(method, LoopMethod)]
 
     def rounds(_: Sequence[str]) -> Iterator[dict[str, list[list[float]]]]:
         threads = torch.get_num_threads()
@@ -206,7 +206,7 @@ def times(bench: Bench, chosen: Sequence[Method]) -> dict[str, float]:
     return {f"{name}.time": round(float(value), 3) for name, value in zip(loops, ratio, strict=True)}
 
 
-def measure(root: Path, bench: Bench, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
+def measure(root: Path, bench: Benchmark, schedulers: Sequence[str], fast: bool) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train what the cache lacks. Returns all figures, and the runs behind them.
 
     The quick form trains no grid and reports no wall times.
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for name in args.scheduler:
         try:
-            Own("rival", name, name).recipe()  # an error now, not in a worker
+            UserScheduler("rival", name, name).recipe()  # an error now, not in a worker
         except (ImportError, AttributeError, ValueError) as error:
             raise SystemExit(
                 f"--scheduler {name!r}: {error}; want module:factory, where factory(optimizer, total_steps) makes one"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import aggregates, grid
+from pipeline.evaluation import aggregates, oracle
 from pipeline.reporting import markdown, report_data, report_figures, result_keys, scores, verdict
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
@@ -126,7 +126,7 @@ def draw(r: Mapping[str, Any], rows: pd.DataFrame, folder: Path) -> None:
     pictures = {
         "families": report_figures.families(of_families),
         "profiles": report_figures.profiles(THRESHOLDS, report_data.profiles(judged, groups, THRESHOLDS)),
-        "sensitivity": report_figures.sensitivity(report_data.sensitivity(grid.whole(runs), runs)),
+        "sensitivity": report_figures.sensitivity(report_data.sensitivity(oracle.whole_grid(runs), runs)),
         "rates": report_figures.rate_curves(report_data.task_curves(runs)),
     }
     for name, figure in pictures.items():

@@ -23,10 +23,8 @@ import pandas as pd
 import torch
 
 from benchmarks import command, spread
-from pipeline.evaluation.bench import with_facts
-from pipeline.evaluation.methods.looped import Rival
+from pipeline.evaluation.methods.loops import Rival
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.reporting import markdown
 from pipeline.workloads.base import REGIMES
@@ -42,7 +40,7 @@ def measure(quick: bool) -> dict[str, Any]:
     _, runs = oracles(bench)
     rivals = [Rival("rival", NADAMW, rival=NADAMW, lr0=rate) for rate in RATES]
     runs += [run for task in bench.tasks for run in bench.runs(rivals, task)]
-    rows = add_regret(with_facts(bench.compute(runs, "nadamw"), bench))
+    rows = bench.with_regrets(bench.compute(runs, "nadamw"))
     mine = rows.query("kind == 'rival'")
     means = by_regime(mine, bench.shares)
     out = {f"{rate:g}.{name}": float(v) for name in means for rate, v in zip(means.index, means[name], strict=True)}

@@ -25,11 +25,11 @@ from benchmarks.changes import CHANGES, OTHER_OPTIMIZERS, trained_as
 from pipeline.config import load
 from pipeline.engines import engine, progress, results
 from pipeline.evaluation import stats
-from pipeline.evaluation.run_cache import through
 from pipeline.evaluation.splits import Task, tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown, verdict
 from pipeline.reporting.scores import REGIMES
+from pipeline.result_cache import through
 from pipeline.workloads.families import family
 
 OUT, PAGE = Path("benchmarks/results/robust.json"), Path("docs/robustness.md")
@@ -127,14 +127,15 @@ def measure(quick: bool) -> dict[str, Any]:
 def trained(todo: Sequence[Job], folder: Path) -> dict[Job, Ends]:
     """The ends of all jobs. Those that `folder` lacks are trained, and cached as they end."""
 
-    def compute(missing: Sequence[Job]) -> Iterator[dict[Job, Ends]]:
+    def compute(missing: Sequence[Job]) -> Iterator[dict[Job, tuple[Any, ...]]]:
         return progress(results(engine("local"), _by_job, missing), len(missing), "robust", lambda _: 1.0, "jobs")
 
-    return through(folder, {job: training_key(job) for job in todo}, compute)
+    ends = through(folder, {job: training_key(job) for job in todo}, compute)
+    return {job: Ends(*end) for job, end in ends.items()}
 
 
-def _by_job(job: Job) -> dict[Job, Ends]:
-    return {job: train(job)}
+def _by_job(job: Job) -> dict[Job, tuple[Any, ...]]:
+    return {job: tuple(train(job))}  # plain, because the cache would note the module of `Ends`, which may move
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from lrpilot import load_policy
 from pipeline.config import load
 from pipeline.evaluate import roster, summarise
 from pipeline.evaluation.compare import compare, existing, name_of
-from pipeline.evaluation.methods.learned import Learned
 from pipeline.evaluation.methods.method import Method
+from pipeline.evaluation.methods.policies import Learned
 from pipeline.paths import DEFAULT_MODEL
 from pipeline.reporting import scores
 from pipeline.reporting.result_keys import ResultKey

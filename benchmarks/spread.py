@@ -5,9 +5,9 @@
     python -m benchmarks.spread --check    # and fails where a bar is missed
 
 On every task of every split the oracle's grid is trained: eight schedules from initial rates in half decades, thinned
-as `pipeline/evaluation/grid.py` says. If one configuration did well everywhere, a benchmark could not tell a scheduler
-that adapts from a lucky constant. For every split and optimizer, as <split>.<optimizer>.<figure>, and for the tasks of
-one regime under Adam and AdamW together, as <split>.<regime>.<figure>:
+as `pipeline/evaluation/oracle.py` says. If one configuration did well everywhere, a benchmark could not tell a
+scheduler that adapts from a lucky constant. For every split and optimizer, as <split>.<optimizer>.<figure>, and for the
+tasks of one regime under Adam and AdamW together, as <split>.<regime>.<figure>:
 
     tasks              of so many
     lowest, highest    best constant learning rate of a task: over the tasks that one suits, the lowest and the highest
@@ -37,10 +37,9 @@ from benchmarks import command
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.config import load
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, frozen, grid
-from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.frozen import Winners
-from pipeline.evaluation.oracle import against_oracle
+from pipeline.evaluation import aggregates, oracle
+from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.oracle import Winners, against_oracle
 from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.evaluation.splits import KINDS, SPLITS, Task, entry, full, tasks
 from pipeline.paths import BENCHMARK_CACHE
@@ -58,9 +57,9 @@ QUICK = {"train": ("illconditioned",), "selection": ("diabetes",), "heldout": ("
 RANGES = ("n_steps", "epochs", "batch_size", "parameters")
 
 
-def bench(split: str, quick: bool) -> Bench:
+def bench(split: str, quick: bool) -> Benchmark:
     """The tasks of a split."""
-    return Bench(
+    return Benchmark(
         tasks(QUICK[split], 1) if quick else every_task(split), load(Path()).regimes.shares,
         2 if quick else SEEDS, 2 if quick else CHOOSE[split], (), engine("local"), BENCHMARK_CACHE,
     )  # fmt: skip
@@ -121,7 +120,7 @@ def entries(chosen: Sequence[Task]) -> list[dict[str, Any]]:
     return [of_task for of_task in said.values() if of_task is not None]
 
 
-def sizes(split: str, measured: Bench) -> dict[str, Any]:
+def sizes(split: str, measured: Benchmark) -> dict[str, Any]:
     """Lowest and highest values of the properties of a split's tasks; its families and seeds."""
     mine = entries(measured.tasks)
     out: dict[str, Any] = {f"{split}.{what}": [f([e[what] for e in mine]) for f in (min, max)] for what in RANGES}
@@ -137,7 +136,7 @@ def measure(quick: bool) -> dict[str, Any]:
         rows, won = against_oracle(measured)
         judged.append(rows)
         best |= won if split != "train" else {}
-    rows = grid.whole(pd.concat(judged, ignore_index=True))
+    rows = oracle.whole_grid(pd.concat(judged, ignore_index=True))
     left_out = sum(len(measured.tasks) for measured in benches.values()) - rows.task.nunique()
     out = {"quick": quick, "left_out": left_out, "torch": torch.__version__}
     out |= figures(rows, load(Path()).regimes.shares)
@@ -146,9 +145,9 @@ def measure(quick: bool) -> dict[str, Any]:
     if not quick:
         nadamw = {NADAMW: nadamw_settings()}  # benchmarks.nadamw_rate writes it
         CALIBRATED.write_text(json.dumps(calibrated(out) | nadamw, indent=1) + "\n", encoding="utf-8")
-        if changed := frozen.changed(best):
+        if changed := oracle.changed_winners(best):
             print(f"spread: oracles.json changes for {', '.join(changed)}", flush=True)
-        frozen.write(best)
+        oracle.freeze(best)
     return out
 
 

@@ -13,8 +13,8 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -27,7 +27,6 @@ from lrpilot.decisions.protocol import Protocol
 from pipeline import recorded_facts, tracking
 from pipeline.config import CollectConfig, arguments
 from pipeline.engines import Failure, engine, progress
-from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec, code, record
 from pipeline.workloads.base import find
 from pipeline.workloads.recorded.families import FAMILIES
@@ -51,13 +50,12 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
     """
     policies = tuple((_portable(path), _graph(path)) for path in config.behaviour_policies)
     branches, specs = config.branches, []
-    groups = Groups(branches.levels, branches.moves, branches.twins, branches.base, branches.rolled_in)
     extra = [(name, [crc32(name.encode()), k]) for name, count in config.extra.items() for k in range(count)]
     drawn = [(name, [i]) for i, name in enumerate(drawn_families(config.families, shares, config.tasks))]
     for name, own in [*extra, *drawn]:
         rng = np.random.default_rng([config.seed, *own])
         seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)
-        twins = groups if rng.random() < branches.share else None
+        twins = replace(branches, share=1.0) if rng.random() < branches.share else None
         specs.append(Spec(
             name, seed, config.runs_per_task if twins is None else twins.runs, probed,
             tuple(config.schedules.items()) if twins is None else (), policies, (config.epsilon, config.epsilon_decay),
@@ -244,15 +242,10 @@ def write(metrics: dict[str, Any], path: Path) -> bool:
     """Write collect.json completely or not at all. Returns whether it could, and prints a message if not: the disk may
     be full.
     """
-    partial = path.with_suffix(".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(metrics, indent=1) + "\n")
-        partial.replace(path)
+        trajectories.store((json.dumps(metrics, indent=1) + "\n").encode(), path)
     except OSError as error:
         print(f"collect: cannot write {path}: {error.strerror}; make room or allow it", file=sys.stderr, flush=True)
-        with suppress(OSError):
-            partial.unlink()
         return False
     return True
 

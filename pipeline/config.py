@@ -7,27 +7,21 @@ and what is allowed. A new parameter is one annotated line here and one in param
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import Field
 
-from lrpilot.decisions.features import GROUPS
 from pipeline.behaviours import HOLD, POLICY
 from pipeline.paths import Paths, parse_root
-from pipeline.schema import ConfigError, FileError, NonEmpty, OneOf, Range, Registered, known, mapping, record
+from pipeline.schema import ConfigError, FileError, parse
+from policy.allowed import Count, Device, Distinct, Name, Natural, OneOf, Positive, Several, Share
+from policy.settings import Caution, Reward, TrainConfig
 
-FEATURES = tuple(GROUPS)
-
-Natural = Annotated[int, Range(0)]
-Count = Annotated[int, Range(1)]
-Share = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, open_low=True)]
-NonNegative = Annotated[float, Range(0)]
-Name = Annotated[str, NonEmpty()]
-Device = Annotated[str, OneOf(("cpu", "cuda"))]
-Recorded = Annotated[str, Registered("pipeline.workloads.recorded.families:FAMILIES")]  # no other split
-Family = Annotated[str, Registered("pipeline.workloads.families:FAMILIES")]
-Behaviour = Annotated[str, Registered("pipeline.simulation.schedules:SCHEDULES", (POLICY, HOLD))]
+T = TypeVar("T")
+Recorded = Annotated[str, OneOf("pipeline.workloads.recorded.families:FAMILIES")]  # no other split
+Family = Annotated[str, OneOf("pipeline.workloads.families:FAMILIES")]
+Behaviour = Annotated[str, OneOf("pipeline.simulation.schedules:SCHEDULES", (POLICY, HOLD))]
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class BranchesConfig:
     share: Share  # of the tasks
     levels: Natural  # groups whose twins differ in their first level
     moves: Natural  # groups whose twins move once, at a later decision
-    twins: Annotated[int, Range(2)]  # of a group, its base among them
+    twins: Several  # of a group, its base among them
     base: Annotated[str, OneOf((HOLD, POLICY))]  # what bases do, and twins but for their departure
     rolled_in: Share  # of the tasks: bases that hold follow a behaviour policy first, up to a random decision
 
@@ -68,24 +62,29 @@ class BranchesConfig:
                 "collect.branches.rolled_in", f"{self.rolled_in:g}", "0 where the base is a policy throughout"
             )
 
+    @property
+    def runs(self) -> int:
+        """Of a task with twins."""
+        return (self.levels + self.moves) * self.twins
+
 
 @dataclass(frozen=True)
 class CollectConfig:
     """What is recorded: `tasks` workloads drawn from the families, and `extra` ones; `runs_per_task` runs of each."""
 
     seed: Natural
-    families: Annotated[dict[Recorded, Positive], NonEmpty()]  # name -> weight of a draw; need not sum to 1
+    families: Annotated[dict[Recorded, Positive], Field(min_length=1)]  # name -> weight of a draw; need not sum to 1
     tasks: Count
     extra: dict[Recorded, Count]  # name -> tasks of this family besides those; may be empty
     runs_per_task: Count
     no_probe_share: Share  # of the runs start without the range test
-    schedules: Annotated[dict[Behaviour, Positive], NonEmpty()]  # likewise
+    schedules: Annotated[dict[Behaviour, Positive], Field(min_length=1)]  # likewise
     branches: BranchesConfig
     behaviour_policies: tuple[Name, ...]  # paths of the bundles of earlier rounds; may be empty
     epsilon: Share  # probability of a random action at the start of a run
     epsilon_decay: Share  # factor on epsilon per decision
     val_examples: Count  # validation examples, or symbols of sequences, that a run is scored on
-    engine: Annotated[str, OneOf(("local", "ray"))]
+    engine: Literal["local", "ray"]
     workers: Natural  # processes; 0: one per core
     time_limit: Positive  # seconds that a task may take
     device: Device
@@ -98,63 +97,14 @@ class CollectConfig:
 
 
 @dataclass(frozen=True)
-class RewardConfig:
-    """Weights of the reward's terms, and the potential of a diverged run."""
-
-    loss_weight: NonNegative
-    regret_weight: NonNegative
-    knee: Positive  # regret below which a further gain counts little more
-    floor: Annotated[float, Range(high=0)]
-
-
-@dataclass(frozen=True)
-class InferredConfig:
-    """The most departures that critics learn from without a twin that made them, by kind, of each twin."""
-
-    stops: Natural
-    corrections: Natural
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The offline agents, one per seed."""
-
-    learns_from: Annotated[str, OneOf(("departures", "runs"))]  # of twins, what they change; or all that runs did
-    algorithm: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc", "awac", "dqn", "discretecql"))]
-    seeds: Annotated[tuple[Natural, ...], NonEmpty()]
-    steps: Count  # gradient steps
-    batch_size: Count  # transitions
-    learning_rate: Positive
-    gamma: Annotated[float, Range(0, 1, open_low=True)]  # discount per decision
-    n_step: Count  # decisions per bootstrapped return
-    alpha: NonNegative
-    hidden: tuple[Count, ...]  # widths of the hidden layers
-    dropout: Annotated[float, Range(0, 0.9)]  # share of the hidden units left out while training
-    features: Annotated[tuple[Annotated[str, OneOf(FEATURES)], ...], NonEmpty()]  # groups of them that the agents see
-    mask_validation: Share  # of the episodes are shown without validation loss
-    mask_epochs: Share  # of the episodes are shown without the length of an epoch
-    inferred: InferredConfig
-    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """How certain the critics of departures must be about a first level and about a later move."""
-
-    first: NonNegative  # deviations between critics that count against a first level
-    later: NonNegative  # and against a later move
-    margin: Positive  # worth, in units of return, above which a later move is made
-
-
-@dataclass(frozen=True)
 class EvaluateConfig:
     """The tasks that the policy is evaluated on, and the initial learning rates of the baselines."""
 
-    families: Annotated[tuple[Family, ...], NonEmpty()]  # of any split; figures are summed up by split
+    families: Distinct[Family]  # of any split; figures are summed up by split
     tasks_per_family: Count  # of those that do not say how many tasks they have
-    seeds: Annotated[int, Range(2)]  # runs of a task per method, each from its own initialisation
+    seeds: Several  # runs of a task per method, each from its own initialisation
     tuning_seeds: Count  # other seeds, on which the oracle's grid is trained
-    learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]
+    learning_rates: Distinct[Positive]
     bootstrap: Count  # resamples behind an interval
     workers: Natural  # processes; 0: one per core
     device: Device
@@ -173,9 +123,9 @@ class Params:
 
     regimes: RegimesConfig
     collect: CollectConfig
-    reward: RewardConfig
+    reward: Reward
     train: TrainConfig
-    export: ExportConfig
+    export: Caution
     evaluate: EvaluateConfig
     register: RegisterConfig
 
@@ -185,11 +135,11 @@ def load(root: Path) -> Params:
     return checked(Paths(root).params, Params)
 
 
-def checked(path: Path, cls: type) -> Any:
+def checked(path: Path, cls: type[T]) -> T:
     """The content of a YAML file as an instance of the dataclass `cls`. Raises `ConfigError`, which names the file."""
     content = read(path)
     try:
-        return record(content, cls)
+        return parse(content, cls)
     except ConfigError as error:
         raise FileError(path, error) from None
 
@@ -220,15 +170,9 @@ def arguments(description: str | None) -> tuple[Paths, Params]:
         raise SystemExit(f"lrpilot: {error}") from None
 
 
-def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`base` with a profile's values in place of its own; both are {section: {key: value}}.
+def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with a profile's values in place of its own; both are {section: {key: value}}, not checked yet.
 
-    A value is replaced as a whole, including mappings and lists. Raises `ConfigError` for a key that `base` lacks.
+    A value is replaced as a whole, including mappings and lists.
     """
-    merged = {section: dict(values) for section, values in base.items()}
-    for section, values in mapping(over, "the profile").items():
-        known(section, merged, section, values)
-        for key, value in mapping(values, section).items():
-            known(key, merged[section], f"{section}.{key}", value)
-            merged[section][key] = value
-    return merged
+    return {**base, **{name: base.get(name, {}) | new if isinstance(new, dict) else new for name, new in over.items()}}

@@ -16,11 +16,10 @@ import pandas as pd
 from pipeline import tracking
 from pipeline.config import Params, arguments
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, labels, stats
-from pipeline.evaluation.aggregates import judged, outcomes
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation import aggregates, stats
+from pipeline.evaluation.aggregates import SCORES, judged, left_out, outcomes
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import calibrated, compare, contenders, name_of
-from pipeline.evaluation.regrets import SCORES, left_out
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import result_keys
@@ -28,10 +27,10 @@ from pipeline.reporting.headline import BY_REGIME, headline
 from pipeline.reporting.result_keys import POLICY, ResultKey
 
 
-def bench(params: Params) -> Bench:
+def bench(params: Params) -> Benchmark:
     """The bench that the parameters describe."""
     config = params.evaluate
-    return Bench(
+    return Benchmark(
         tasks(config.families, config.tasks_per_family), params.regimes.shares, config.seeds, config.tuning_seeds,
         config.learning_rates, engine("local", config.workers, device=config.device), BENCHMARK_CACHE, config.device,
     )  # fmt: skip
@@ -119,7 +118,7 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
     said: dict[str, Any] = {
         "tasks": int(rows.task.nunique()),
         "seeds": int(policy.seed.nunique()),
-        "worst_task": labels.of_runs(rows)[policy.groupby("task").regret.mean().idxmax()],
+        "worst_task": aggregates.labels(rows)[policy.groupby("task").regret.mean().idxmax()],
     }
     of_task = [*regimes.values()]
     if without := [regime for regime in shares if regime not in of_task]:
@@ -131,11 +130,11 @@ def summarise(split: str, rows: pd.DataFrame, shares: Mapping[str, float], boots
     return out | {result_keys.of_split(split, what): value for what, value in said.items()}
 
 
-def roster(measured: Bench, rows: pd.DataFrame) -> dict[str, Any]:
+def roster(measured: Benchmark, rows: pd.DataFrame) -> dict[str, Any]:
     """For every split how many tasks were asked for, and why tasks are missing in the rows."""
     known, out = measured.facts(), dict[str, Any]()
     for split, part in known.groupby("split"):
-        label = labels.labels(part)
+        label = aggregates.labels(part.reset_index())
         out[result_keys.of_split(str(split), "configured")] = len(part)
         for task, reason in left_out(part.index, rows).items():
             out[result_keys.of_split(str(split), f"left_out.{task}")] = f"{label[task]}: {reason}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from lrpilot.decisions import features
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.manifest import FORMAT, Manifest
@@ -18,7 +17,7 @@ from pipeline import tracking
 from pipeline.config import arguments
 from pipeline.paths import AGENT, BLIND_AGENT
 from policy import agents, graph
-from policy.choice import Caution, chooses, policy_of
+from policy.choice import chooses, chosen, policy_of
 from policy.observations import BLIND, mask
 
 TOLERANCE = 5e-5  # of an action: a choice between critics magnifies what float32 rounds
@@ -27,7 +26,6 @@ GOLDEN = 8  # recorded observations whose answers travel with a policy
 
 def main() -> None:
     paths, params = arguments(__doc__)
-    caution = Caution(**asdict(params.export))
     with tracking.stage(paths, "export", {"opset": graph.OPSET} | asdict(params.export)) as log:
         training = json.loads((paths.agent / "training.json").read_text())
         trained, blind = (
@@ -41,16 +39,16 @@ def main() -> None:
             features.NAMES,
             Protocol(),
             optimizers,
-            training | {"commit": _commit()} | ({"caution": asdict(caution)} if cautious else {}),
+            training | {"commit": _commit()} | ({"caution": asdict(params.export)} if cautious else {}),
             {},
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
-        graph.write(graph.Masked(policy_of(trained, caution), shown), manifest, golden, paths.policy)
-        graph.write(graph.Masked(policy_of(blind, caution), mask(BLIND)), manifest, golden, paths.blind_policy)
+        graph.write(graph.Masked(policy_of(trained, params.export), shown), manifest, golden, paths.policy)
+        graph.write(graph.Masked(policy_of(blind, params.export), mask(BLIND)), manifest, golden, paths.blind_policy)
         examples = graph.example_observations(257)
         if cautious:
-            wanted = caution.of(examples, np.stack([agents.values(a, examples * shown) for a in trained]))
+            wanted = chosen(params.export, examples, np.stack([agents.values(a, examples * shown) for a in trained]))
         else:
             wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
         difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
@@ -61,7 +59,7 @@ def main() -> None:
         content = paths.policy.read_bytes()
         metrics: dict[str, Any] = {
             "parity": float(f"{difference:.1g}"), "bytes": len(content), "agents": len(trained),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": digests.of_bytes(content),
         }  # fmt: skip
         log.write(metrics, paths.export_metrics)
         log.metrics({"parity": metrics["parity"]})

@@ -5,11 +5,11 @@ repro becomes @challenger. It becomes @champion too if there is none, or if its 
 split is lower than the champion's on an equal benchmark.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from lrpilot import digests
 from lrpilot.policy_file.bundle import Bundle
 from pipeline import config, tracking
 from pipeline.paths import Paths
@@ -32,7 +32,7 @@ def register(paths: Paths) -> dict[str, Any]:
     """
     params = config.load(paths.root).register
     bundle, evaluation = Bundle(paths.policy), result_keys.read(paths)
-    sha256 = hashlib.sha256(paths.policy.read_bytes()).hexdigest()
+    sha256 = digests.of_file(paths.policy)
     with tracking.stage(paths, "register", asdict(params)) as log:
         store = log.store
         tags = _origin(bundle.manifest.training) | _worth(evaluation)

@@ -150,9 +150,9 @@ def _place(regret: float) -> str:
 
 def _shade(regret: float) -> str:
     """CSS of a table cell: the further from 0.5, the stronger."""
-    if regret != regret:
+    if np.isnan(regret):
         return ""
-    distance = max(-1.0, min(1.0, (0.5 - regret) / 0.5))
+    distance = np.clip((0.5 - regret) / 0.5, -1.0, 1.0)
     return f"background: rgba({SHADES[1 if distance >= 0 else -1]}, {0.45 * abs(distance):.2f})"
 
 

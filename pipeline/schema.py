@@ -1,15 +1,19 @@
-"""From plain YAML content to frozen dataclasses, checked against their annotations.
+"""From plain YAML content to frozen dataclasses, whose annotations pydantic checks.
 
-A field's range is part of its annotation: `Annotated[int, Range(1)]`. Supported are int, float, str, tuple[X, ...] (a
-list in YAML), dict[str, X] and further dataclasses.
+A fault is one line: its place, its value, what is allowed. Numbers and texts have annotations of `policy.allowed`.
 """
 
-import importlib
-import inspect
+from __future__ import annotations
+
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+T = TypeVar("T")
+TYPES = {"integer": "an integer", "number": "a finite number", "string": "a text"}
+UNKNOWN = ("unexpected_keyword_argument", "invalid_key")  # pydantic's kinds of errors about keys that no dataclass has
 
 
 class ConfigError(ValueError):
@@ -26,148 +30,70 @@ class FileError(ConfigError):
         ValueError.__init__(self, f"{path}: {why}")
 
 
-class Rule(Protocol):
-    """A condition on a value of the right type; `str(rule)` is the condition in words."""
-
-    def allows(self, value: Any) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Range:
-    """A number in [low, high]. With `open_low`, low itself is not allowed."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-
-    def allows(self, value: float) -> bool:
-        return (self.low < value if self.open_low else self.low <= value) and value <= self.high
-
-    def __str__(self) -> str:
-        if self.low == -math.inf:
-            return f"at most {self.high:g}"
-        if self.high == math.inf:
-            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of a few names."""
-
-    names: tuple[str, ...]
-
-    def allows(self, value: str) -> bool:
-        return value in self.names
-
-    def __str__(self) -> str:
-        return f"that is one of {', '.join(self.names)}"
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A name in a registry of the code, or one of `others`.
-
-    `registry` is "package.module:attribute", a collection of names or a function that returns one. It is imported only
-    when a value is checked, because it may need torch, and no stage depends on all of it.
+def parse(content: object, cls: type[T]) -> T:
+    """An instance of the dataclass `cls`, whose fields are exactly the keys of the mapping `content`; else
+    `ConfigError`.
     """
-
-    registry: str
-    others: tuple[str, ...] = ()
-
-    def allows(self, value: str) -> bool:
-        return value in self._names()
-
-    def __str__(self) -> str:
-        return f"that is one of {', '.join(self._names())}"
-
-    def _names(self) -> Collection[str]:
-        module, _, attribute = self.registry.partition(":")
-        names = getattr(importlib.import_module(module), attribute)
-        return (*(names() if inspect.isfunction(names) else names), *self.others)
+    adapter = TypeAdapter(with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(cls))
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        raise _fault(error, adapter.json_schema()) from None
 
 
-@dataclass(frozen=True)
-class NonEmpty:
-    """A list, a mapping or a text with at least one element; a list also without repetition."""
-
-    def allows(self, value: Collection[object]) -> bool:
-        return len(value) > 0 and (not isinstance(value, tuple) or len(set(value)) == len(value))
-
-    def __str__(self) -> str:
-        return "(not empty, no repetition)"
-
-
-def record(content: object, cls: type, where: str = "") -> Any:
-    """An instance of the dataclass `cls`, whose fields are exactly the keys of the mapping `content`."""
-    values = mapping(content, where)
-    kinds = get_type_hints(cls, include_extras=True)
-    inside = f"{where}." if where else ""
-    for key, value in values.items():
-        known(key, kinds, f"{inside}{key}", value)
-    for key in kinds:
-        if key not in values:
-            raise ConfigError(f"{inside}{key}", "missing", _describe(kinds[key]))
-    return cls(**{key: _value(values[key], kind, f"{inside}{key}") for key, kind in kinds.items()})
+def _fault(error: ValidationError, schema: Mapping[str, Any]) -> ConfigError:
+    """The first unknown key, which often is a missing one misspelt; if there is none, the first fault."""
+    first = min(error.errors(include_url=False), key=lambda fault: fault["type"] not in UNKNOWN)
+    kind, place, value = first["type"], first["loc"], first["input"]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):  # of values that do not go together
+        return cause
+    of_key = place[-1:] == ("[key]",)
+    place = place[:-2] if of_key else place
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".") or "file"
+    if kind in UNKNOWN:
+        known = _at(schema, place[:-1])["properties"]
+        return ConfigError(where, f"an unknown key (value {value!r})", f"one of {', '.join(known)}")
+    allowed = _at(schema, place)
+    want = _words({"type": "string"} | allowed["propertyNames"] if of_key else allowed)
+    content = "missing" if kind == "missing" else repr(value)
+    return ConfigError(where, content, want + (_hint(value) if kind == "float_type" else ""))
 
 
-def mapping(content: object, where: str) -> Mapping[str, Any]:
-    """`content` if it is a mapping, else `ConfigError`."""
-    if not isinstance(content, dict):
-        raise ConfigError(where or "file", repr(content), "a mapping of names to values")
-    return content
+def _at(schema: Mapping[str, Any], place: tuple[int | str, ...]) -> Mapping[str, Any]:
+    """The part of a JSON schema that is about the value at `place`."""
+    part = schema
+    for key in place:
+        inside = part["items"] if isinstance(key, int) else part.get("properties", {}).get(key)
+        part = inside or part["additionalProperties"]
+        part = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+    return part
 
 
-def known(key: object, allowed: Collection[str], where: str, value: object) -> None:
-    """`ConfigError` unless `key` is one of `allowed`."""
-    if key not in allowed:
-        raise ConfigError(where, f"an unknown key (value {value!r})", f"one of {', '.join(allowed)}")
-
-
-def _value(value: object, kind: Any, where: str) -> Any:
-    """`value` converted to the annotation `kind` (list -> tuple, int -> float), or `ConfigError`."""
-    base, rules = _split(kind)
-    origin, inner = get_origin(base), get_args(base)
-    if is_dataclass(base):
-        return record(value, base, where)  # pyright: ignore[reportArgumentType]
-    if origin is tuple and isinstance(value, list):
-        checked: Any = tuple(_value(item, inner[0], f"{where}[{i}]") for i, item in enumerate(value))
-    elif origin is dict and isinstance(value, dict):
-        checked = {_value(k, inner[0], where): _value(v, inner[1], f"{where}.{k}") for k, v in value.items()}
-    elif base is float and (type(value) is int or type(value) is float) and math.isfinite(value):
-        checked = float(value)
-    elif base is not float and type(value) is base:  # not isinstance: True is an int
-        checked = value
+def _words(schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows: {"type": "integer", "minimum": 1} -> "an integer at least 1"."""
+    words = TYPES.get(schema.get("type", ""), "a mapping of names to values")
+    if "items" in schema:
+        words = f"a list, each {_words(schema['items'])}"
+    elif isinstance(schema.get("additionalProperties"), dict):
+        words = f"a mapping of names, each to {_words(schema['additionalProperties'])}"
+    above, low, high = (schema.get(name) for name in ("exclusiveMinimum", "minimum", "maximum"))
+    if high is not None and (above, low) != (None, None):
+        words += f" in {f'[{low:g}' if above is None else f'({above:g}'}, {high:g}]"
     else:
-        raise ConfigError(where, repr(value), _describe(kind) + _hint(value, base))
-    for rule in rules:
-        if not rule.allows(checked):
-            raise ConfigError(where, repr(value), _describe(kind))
-    return checked
+        bounds = {"above": above, "at least": low, "at most": high}
+        words += "".join(f" {name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+    if "enum" in schema:
+        words += f" that is one of {', '.join(schema['enum'])}"
+    if "minItems" in schema:
+        words += " (not empty, no repetition)"
+    return words + (" (not empty)" if {"minLength", "minProperties"} & schema.keys() else "")
 
 
-def _split(kind: Any) -> tuple[Any, tuple[Rule, ...]]:
-    """The type and the rules of an annotation."""
-    return (get_args(kind)[0], kind.__metadata__) if get_origin(kind) is Annotated else (kind, ())
-
-
-def _describe(kind: Any) -> str:
-    """What is allowed, in words: `Annotated[int, Range(1)]` -> "an integer at least 1"."""
-    base, rules = _split(kind)
-    origin, inner = get_origin(base), get_args(base)
-    if origin is tuple:
-        what = f"a list, each {_describe(inner[0])}"
-    elif origin is dict:
-        what = f"a mapping of names, each to {_describe(inner[1])}"
-    else:
-        what = {int: "an integer", float: "a finite number", str: "a text"}.get(base, "a section")
-    return " ".join([what, *map(str, rules)])
-
-
-def _hint(value: object, base: Any) -> str:
+def _hint(value: object) -> str:
     """YAML 1.1 reads 1e-3 as a text. This explains it where a text looks like a number."""
     try:
-        number = base is float and isinstance(value, str) and math.isfinite(float(value))
+        number = isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
         number = False
     return " (YAML wants a point and a sign in the exponent: 1.0e-3, not 1e-3; and no quotes)" if number else ""

@@ -9,7 +9,7 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,19 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import agent_cache, recorded_facts, tracking
-from pipeline.agent_cache import AgentSpec, Summary
+from pipeline import agent_training, recorded_facts, tracking
+from pipeline.agent_training import Agent, AgentSpec
 from pipeline.config import Params, arguments
 from pipeline.engines import engine, progress, results
 from pipeline.paths import AGENT, AGENT_CACHE, BLIND_AGENT
-from policy import observations, trajectories
-from policy.mdp import Reward
+from pipeline.result_cache import through
+from policy import allowed, observations, trajectories
+from policy.settings import Reward
 from policy.store import build
 
 
 def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     """The agents of a policy and of its control, by name. `data` is the fingerprint of the trajectories."""
-    config, device = params.train, agent_cache.device(params.train.device)
+    config, device = params.train, allowed.device(params.train.device)
     blind = replace(config, features=observations.BLIND)
     return {
         f"{name}{seed}": AgentSpec(data, params.reward, each, seed, device)
@@ -38,21 +39,18 @@ def plan(params: Params, data: str) -> dict[str, AgentSpec]:
     }
 
 
-def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, folder: Path) -> None:
-    """Train the agents that are not cached, side by side. Their training data are in `folder` meanwhile."""
-    AGENT_CACHE.mkdir(exist_ok=True)
-    missing = [spec for spec in dict.fromkeys(specs) if not agent_cache.cached(spec.key(), AGENT_CACHE)]
-    if not missing:
-        return
-    pool = engine("local")
-    # Not where temporary files usually lie: that may be memory. A stage that was killed leaves it to the next one.
-    with tempfile.TemporaryDirectory(dir=folder, prefix="store-") as store:
-        optimizers = build(
-            paths, reward, Path(store), partial(results, pool), inferred=agent_cache.inferred(missing[0].config)
-        )
-        work = partial(agent_cache.train, store=Path(store), optimizers=optimizers, folder=AGENT_CACHE)
-        for _ in progress(results(pool, work, missing), len(missing), "train", lambda _: 1.0, "agents"):
-            pass
+def train(specs: Iterable[AgentSpec], paths: Sequence[Path], reward: Reward, folder: Path) -> dict[AgentSpec, Agent]:
+    """The agents. Those that are not cached are trained side by side; their training data are in `folder` meanwhile."""
+
+    def compute(missing: Sequence[AgentSpec]) -> Iterator[dict[AgentSpec, Agent]]:
+        pool, inferred = engine("local"), agent_training.inferred(missing[0].config)
+        # Not where temporary files usually lie: that may be memory. A stage that was killed leaves it to the next one.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="store-") as store:
+            optimizers = build(paths, reward, Path(store), partial(results, pool), inferred=inferred)
+            work = partial(agent_training.train, store=Path(store), optimizers=optimizers)
+            yield from progress(results(pool, work, missing), len(missing), "train", len, "agents")
+
+    return through(AGENT_CACHE, {spec: spec.key() for spec in specs}, compute)
 
 
 def main() -> None:
@@ -64,30 +62,29 @@ def main() -> None:
         files = trajectories.files(paths.trajectories)
         data = trajectories.fingerprint(files)
         specs = plan(params, data)
-        train(specs.values(), files, Reward(**asdict(params.reward)), paths.agent)
-        summaries = dict[str, Summary]()
-        for name, spec in sorted(specs.items(), key=lambda item: item[0]):
-            summaries[name] = agent_cache.summary(spec.key(), AGENT_CACHE)
-            shutil.copyfile(agent_cache.file(spec.key(), AGENT_CACHE), paths.agent / f"{name}.d3")
-        _write_curve(summaries, paths.train_curve)
-        seeing = [summary for name, summary in summaries.items() if name.startswith(AGENT)]
+        trained = train(specs.values(), files, params.reward, paths.agent)
+        agents = {name: trained[specs[name]] for name in sorted(specs)}
+        for name, agent in agents.items():
+            (paths.agent / f"{name}.d3").write_bytes(agent.networks)
+        _write_curve(agents, paths.train_curve)
+        seeing = [agent for name, agent in agents.items() if name.startswith(AGENT)]
         provenance = {
             "algorithm": config.algorithm, "params": asdict(config), "reward": asdict(params.reward), "data": data,
             "files": len(files), "optimizers": seeing[0].optimizers,
         }  # fmt: skip
         (paths.agent / "training.json").write_text(json.dumps(provenance, indent=1, sort_keys=True) + "\n")
         metrics: dict[str, Any] = {"steps": seeing[0].curve[-1]["step"], "agents": len(config.seeds)}
-        for name, summary in summaries.items():
-            metrics |= {f"{name}.{k}": round(v, 5) for k, v in summary.curve[-1].items() if k != "step"}
-            metrics[f"{name}.distance_to_behaviour"] = round(summary.distance_to_behaviour, 5)
+        for name, agent in agents.items():
+            metrics |= {f"{name}.{k}": round(v, 5) for k, v in agent.curve[-1].items() if k != "step"}
+            metrics[f"{name}.distance_to_behaviour"] = round(agent.distance_to_behaviour, 5)
         log.write(metrics, paths.train_metrics)
         log.learns_from("trajectories", data, paths.trajectories, trajectories.SCHEMA, recorded_facts.summarise(files))
-        log.curves(mean_curve([summary.curve for summary in seeing]))
+        log.curves(mean_curve([agent.curve for agent in seeing]))
         log.artifact(paths.train_curve)
 
 
 def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-    """(step, mean of each loss over the agents) for every epoch. A curve is as in `Summary`, and all have equal
+    """(step, mean of each loss over the agents) for every epoch. A curve is as in `Agent`, and all have equal
     steps.
     """
     return [
@@ -96,14 +93,14 @@ def mean_curve(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[tuple[in
     ]
 
 
-def _write_curve(summaries: Mapping[str, Summary], path: Path) -> None:
+def _write_curve(agents: Mapping[str, Agent], path: Path) -> None:
     """Long format: agent, step, name of the loss, value."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("agent", "step", "name", "loss"))
-        for name, summary in summaries.items():
-            for point in summary.curve:
+        for name, agent in agents.items():
+            for point in agent.curve:
                 writer.writerows((name, point["step"], k, f"{v:.6g}") for k, v in point.items() if k != "step")
 
 

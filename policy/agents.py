@@ -1,13 +1,9 @@
-"""Offline RL agents: configuration, training and storage. All algorithms are d3rlpy's.
-
-`td3bc` is TD3+BC (Fujimoto & Gu 2021, arXiv:2106.06860). If `n_step` is at least the length of an episode and `gamma`
-is 1, its targets are full returns: an actor-critic on Monte-Carlo returns, without bootstrapping.
-"""
+"""Offline RL agents: configuration, training and storage. All algorithms are d3rlpy's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,84 +11,24 @@ import numpy as np
 import torch
 
 from policy.advantage import AdvantageFactory
+from policy.algorithms import ALGORITHMS
 from policy.buffer import GRID, Transitions
-from policy.departures import DEPARTURES
+from policy.settings import DEPARTURES, Learning, TrainConfig
 from policy.store import View
 
 import d3rlpy  # isort: skip  (after policy.buffer, which quietens it)
 
-DISCRETE = ("dqn", "discretecql")  # algorithms whose actions are those of GRID
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The hyperparameters of one agent; see `params.yaml`, section train."""
-
-    algorithm: str
-    steps: int
-    batch_size: int
-    learning_rate: float
-    gamma: float
-    n_step: int
-    alpha: float  # td3bc: weight of the critic against imitation; cql, discretecql: of the conservative term; awac: λ
-    hidden: tuple[int, ...]
-    learns_from: str = "runs"  # or DEPARTURES
-    dropout: float = 0.0  # share of the hidden units left out while training (Srivastava et al. 2014, JMLR 15)
-
-    @classmethod
-    def of(cls, config: Any) -> Settings:
-        """The settings in a dataclass that has these fields among others."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
-
-
-ALGORITHMS: dict[str, Callable[[Settings, dict[str, Any]], Any]] = {
-    "bc": lambda s, common: d3rlpy.algos.BCConfig(learning_rate=s.learning_rate, **common),
-    "iql": lambda s, common: d3rlpy.algos.IQLConfig(
-        actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate,
-        critic_encoder_factory=common["encoder_factory"], value_encoder_factory=common["encoder_factory"],
-        **_actor(common),
-    ),
-    "cql": lambda s, common: d3rlpy.algos.CQLConfig(
-        actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, conservative_weight=s.alpha,
-        critic_encoder_factory=common["encoder_factory"], **_actor(common),
-    ),
-    "td3bc": lambda s, common: d3rlpy.algos.TD3PlusBCConfig(
-        actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, alpha=s.alpha,
-        critic_encoder_factory=common["encoder_factory"], **_actor(common),
-    ),
-    "awac": lambda s, common: d3rlpy.algos.AWACConfig(
-        actor_learning_rate=s.learning_rate, critic_learning_rate=s.learning_rate, lam=s.alpha,
-        critic_encoder_factory=common["encoder_factory"], **_actor(common),
-    ),
-    "dqn": lambda s, common: d3rlpy.algos.DQNConfig(
-        learning_rate=s.learning_rate, q_func_factory=_values(s), **common
-    ),
-    "discretecql": lambda s, common: d3rlpy.algos.DiscreteCQLConfig(
-        learning_rate=s.learning_rate, alpha=s.alpha, q_func_factory=_values(s), **common
-    ),
-}  # fmt: skip
-
-
-def _values(settings: Settings) -> Any:
-    """What the critics of discrete algorithms are."""
-    return AdvantageFactory() if settings.learns_from == DEPARTURES else d3rlpy.models.MeanQFunctionFactory()
-
-
-def _actor(common: dict[str, Any]) -> dict[str, Any]:
-    return {("actor_encoder_factory" if k == "encoder_factory" else k): v for k, v in common.items()}
-
 
 def train(
     data: View,
-    settings: Settings,
+    settings: TrainConfig,
     seed: int,
     note: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
     device: str = "cpu",
 ) -> Any:
     """Train one agent and return the d3rlpy algorithm. `note(step, losses)` is called after each of 20 epochs.
 
-    `device` is cpu, cuda or auto (cuda if there is one). On one thread of a CPU, equal inputs give bit-identical
-    results.
+    `device` is cpu or cuda. On one thread of a CPU, equal inputs give bit-identical results.
     """
     torch.set_num_threads(1)
     d3rlpy.seed(seed)
@@ -101,27 +37,41 @@ def train(
     per_epoch = max(settings.steps // 20, 1)
     steps = settings.steps // per_epoch * per_epoch  # d3rlpy trains whole epochs only
     drawn = data.resampled(seed) if settings.learns_from == DEPARTURES else None  # so that critics differ
-    buffer = Transitions(data, settings.n_step, settings.gamma, settings.algorithm in DISCRETE, drawn=drawn)
+    buffer = Transitions(data, settings.n_step, settings.gamma, ALGORITHMS[settings.algorithm].discrete, drawn=drawn)
     algorithm.fit(buffer, n_steps=steps, n_steps_per_epoch=per_epoch, show_progress=False, logger_adapter=Notes(note))
     return algorithm
 
 
-def encoder(settings: Settings) -> Any:
-    """The hidden layers of actors and critics."""
-    return d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden), dropout_rate=settings.dropout or None)
-
-
-def create(data: View, settings: Settings, device: str) -> Any:
+def create(data: View, settings: TrainConfig, device: str) -> Any:
     """An untrained d3rlpy algorithm whose scaler is fitted to the observations of the data."""
-    mean, std = data.moments()  # as d3rlpy would compute them, episode by episode
-    common: dict[str, Any] = {
+    values = AdvantageFactory() if settings.learns_from == DEPARTURES else None
+    # The moments are those that d3rlpy would compute, episode by episode.
+    config = configured(settings.algorithm, settings, data.moments(), settings.dropout, values)
+    return config.create(device="cuda:0" if device == "cuda" else "cpu")
+
+
+def configured(
+    name: str, settings: Learning, moments: tuple[np.ndarray, np.ndarray], dropout: float = 0.0, values: Any = None
+) -> Any:
+    """d3rlpy's config of an algorithm of `ALGORITHMS`, for observations with these means and deviations (F,) each.
+
+    `values` makes the critics of a discrete algorithm, which else are d3rlpy's plain ones.
+    """
+    algorithm, (mean, std) = ALGORITHMS[name], moments
+    config = getattr(d3rlpy.algos, algorithm.config)
+    encoder = d3rlpy.models.VectorEncoderFactory(hidden_units=list(settings.hidden), dropout_rate=dropout or None)
+    arguments = {
         "batch_size": settings.batch_size, "gamma": settings.gamma,
         "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(mean=mean, std=std),
-        "encoder_factory": encoder(settings),
+        **dict.fromkeys(("learning_rate", "actor_learning_rate", "critic_learning_rate"), settings.learning_rate),
+        **{f"{part}encoder_factory": encoder for part in ("", "actor_", "critic_", "value_")},
     }  # fmt: skip
-    config = ALGORITHMS[settings.algorithm](settings, common)
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return config.create(device="cuda:0" if cuda else "cpu")
+    if algorithm.alpha:
+        arguments[algorithm.alpha] = settings.alpha
+    if algorithm.discrete and values is not None:
+        arguments["q_func_factory"] = values
+    known = {field.name for field in fields(config)}
+    return config(**{key: value for key, value in arguments.items() if key in known})
 
 
 class Notes:

@@ -9,7 +9,6 @@ if its worth is less than `margin`. Between `margin` and twice `margin` it is sc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,26 +18,19 @@ from policy.advantage import FIRST, AdvantageFactory
 from policy.agents import Network
 from policy.buffer import GRID
 from policy.graph import Mean
+from policy.settings import Caution
 
 SHARP = 0.02  # in units of return: how much worse a move may be and still count
 
 
-@dataclass(frozen=True)
-class Caution:
-    """How certain the critics must be before the policy moves."""
-
-    first: float  # deviations that count against a first level
-    later: float  # and against a later move
-    margin: float  # worth, in units of return, above which a later move is made
-
-    def of(self, observations: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Actions (n,) for observations (n, F), from the critics' values (critics, n, len(GRID))."""
-        first = observations[:, FIRST] > 0
-        worth = values.mean(axis=0) - np.where(first, self.first, self.later)[:, None] * values.std(axis=0)
-        weight = np.exp((worth - worth.max(axis=1, keepdims=True)) / SHARP)
-        weight /= weight.sum(axis=1, keepdims=True)
-        gate = np.clip((weight * worth).sum(axis=1) / self.margin - 1, 0, 1)
-        return weight @ GRID * np.where(first, 1.0, gate)
+def chosen(caution: Caution, observations: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Actions (n,) for observations (n, F), from the critics' values (critics, n, len(GRID))."""
+    first = observations[:, FIRST] > 0
+    worth = values.mean(axis=0) - np.where(first, caution.first, caution.later)[:, None] * values.std(axis=0)
+    weight = np.exp((worth - worth.max(axis=1, keepdims=True)) / SHARP)
+    weight /= weight.sum(axis=1, keepdims=True)
+    gate = np.clip((weight * worth).sum(axis=1) / caution.margin - 1, 0, 1)
+    return weight @ GRID * np.where(first, 1.0, gate)
 
 
 class Chooser(torch.nn.Module):

@@ -20,15 +20,15 @@ docs/experiments.md has how well both agree with recorded departures.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from lrpilot.decisions.actions import ActionEquation
 from policy import mdp
 from policy.observations import TaskRecording
+from policy.settings import Inferred, Reward
 
-DEPARTURES = "departures"  # what agents learn from whose episodes are these
+NOTHING_INFERRED = Inferred(0, 0)
 EARLY = 0.2  # share of the steps in which a level can be corrected as if it had never been another
 GOLDEN = (5**0.5 - 1) / 2  # its multiples spread evenly over the unit interval, however many there are
 
@@ -43,20 +43,13 @@ class Departures:
     returns: np.ndarray
 
 
-class Inferred(NamedTuple):
-    """The most departures of each kind that are inferred from one twin."""
-
-    stops: int = 0
-    corrections: int = 0
-
-
 def count(task: TaskRecording, equation: ActionEquation, inferred: Inferred) -> int:
     """The number of episodes that `departures` returns."""
     stopped, corrected = _stopped(task, inferred.stops), _corrected(task, equation, inferred.corrections)
     return len(_departed(task)[0]) + len(stopped[0]) + len(corrected[0])
 
 
-def departures(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, inferred: Inferred) -> Departures:
+def departures(task: TaskRecording, reward: Reward, equation: ActionEquation, inferred: Inferred) -> Departures:
     """Departures of a task's twins, then stops, then corrections. There are none without twins."""
     runs, of_levels = _departed(task)
     group, phi = task.fact("group"), potentials(task, reward)
@@ -85,7 +78,7 @@ def bases(task: TaskRecording) -> dict[int, int]:
     return {int(group): run for run, group in enumerate(task.fact("group")) if task.fact("twin")[run] == 0}
 
 
-def potentials(task: TaskRecording, reward: mdp.Reward) -> np.ndarray:
+def potentials(task: TaskRecording, reward: Reward) -> np.ndarray:
     """The potential (D + 1, runs) of a task's runs at each decision and at the end."""
     return mdp.potentials(task.column("val_loss"), task.ends, task.diverged, task.baseline_loss, reward)
 

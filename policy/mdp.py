@@ -15,22 +15,12 @@ task's ranking of actions, but the critic need not learn how hard a task is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from policy.settings import Reward
 
 ROOM = 0.01  # least (L0 - Lbest) / L0: where no run gained more, rounding errors must not decide
 WORST = 1.5  # regret at most
-
-
-@dataclass(frozen=True)
-class Reward:
-    """Weights of the potential's terms, and the potential of a diverged run."""
-
-    loss_weight: float
-    regret_weight: float
-    knee: float
-    floor: float
 
 
 def initial_loss(val_loss: np.ndarray, baseline_loss: float) -> float:

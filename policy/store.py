@@ -28,6 +28,7 @@ from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.features import FEATURES, GROUPS, NAMES
 from policy import departures, mdp, trajectories
 from policy.observations import TaskRecording, mask, observations
+from policy.settings import Inferred, Reward
 
 PERIODS = (1, 2, 4)  # decisions between two validations of a run that shows them
 HIDDEN = len(PERIODS)  # in place of an index of PERIODS
@@ -169,12 +170,12 @@ Imap = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]  # `map`, 
 
 def build(
     paths: Sequence[Path],
-    reward: mdp.Reward,
+    reward: Reward,
     folder: Path,
     imap: Imap = map,
     equation: ActionEquation = ActionEquation(),  # noqa: B008 (frozen)
     *,
-    inferred: departures.Inferred | None = None,
+    inferred: Inferred | None = None,
 ) -> set[str]:
     """Write the store of the given files below `folder`; returns the kinds of optimizers in it.
 
@@ -206,7 +207,7 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _rows(path: Path, equation: ActionEquation, inferred: departures.Inferred | None) -> int:
+def _rows(path: Path, equation: ActionEquation, inferred: Inferred | None) -> int:
     """Rows that a file takes in a store: those of its own, from its footer, or two for each departure."""
     if inferred is not None:
         return 2 * departures.count(TaskRecording(trajectories.read(path)), equation, inferred)
@@ -235,7 +236,7 @@ def _add(
     return i, out
 
 
-def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
+def _arrays(task: TaskRecording, reward: Reward, equation: ActionEquation) -> Iterator[np.ndarray]:
     """Lengths (runs,) in rows, and a task's share of a store's `decisions`, `actions`, `rewards` and `constants`."""
     made = _made(task)
     within = np.arange(task.length) < task.ends[:, None]  # (runs, D + 1)
@@ -251,7 +252,7 @@ def _arrays(task: TaskRecording, reward: mdp.Reward, equation: ActionEquation) -
 
 
 def _departing(
-    task: TaskRecording, reward: mdp.Reward, equation: ActionEquation, inferred: departures.Inferred
+    task: TaskRecording, reward: Reward, equation: ActionEquation, inferred: Inferred
 ) -> Iterator[np.ndarray]:
     """The same for its departures. Each is a run of one decision, with an end."""
     these = departures.departures(task, reward, equation, inferred)

@@ -7,7 +7,6 @@ new trainings.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from lrpilot import digests
 
 FORMAT = 7
 
@@ -104,7 +105,7 @@ def encode(table: pa.Table) -> bytes:
 
 
 def store(content: bytes, path: Path) -> None:
-    """Write a task's file completely or not at all. When this returns, the file survives a loss of power.
+    """Write a file completely or not at all. When this returns, the file survives a loss of power.
 
     Raises OSError (a full disk) and leaves the folder as it was.
     """
@@ -191,10 +192,7 @@ def files(folder: Path) -> list[Path]:
 
 def fingerprint(paths: Iterable[Path]) -> str:
     """sha256 over names and contents: identifies a data set."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return digests.of_parts(path.name.encode() + bytes.fromhex(digests.of_file(path)) for path in paths)
 
 
 def count_runs(table: pa.Table) -> int:

@@ -7,23 +7,29 @@ pipeline makes one, DVC runs that pipeline first. `make repro PROFILE=NAME` call
 `--track` makes the profile visible to git, by a .gitignore of its own, because `dvc exp run` works only on committed
 files.
 
-A profile that names a `pipeline` defines all parameters of that pipeline. A profile with a `base` overlays that
-profile.
+A profile may name another `pipeline`, a file with stages, and the dataclass of its `parameters`, all of which it then
+defines. A profile with a `base` overlays that profile.
 """
 
 from argparse import ArgumentParser
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from experiments.original.plan.config import Original
-from experiments.original.plan.paths import STAGES
-from pipeline.config import Params, overlay, read
-from pipeline.schema import ConfigError, FileError, record
+from pipeline.config import Params, checked, overlay, read
+from pipeline.schema import ConfigError, FileError, parse
 
-DEFAULT = "dvc.yaml"
-PIPELINES = {DEFAULT: Params, str(STAGES): Original}  # the file with its stages -> its parameters
+
+class Pipeline(NamedTuple):
+    """What a profile runs."""
+
+    stages: str  # a file
+    parameters: str  # "module:dataclass"
+
+
+DEFAULT = Pipeline("dvc.yaml", "pipeline.config:Params")
 
 
 def write(name: str, top: Path = Path(".")) -> Path:
@@ -32,11 +38,7 @@ def write(name: str, top: Path = Path(".")) -> Path:
     Raises `ConfigError` for a name without params/NAME.yaml and for parameters that cannot be used.
     """
     source, params = content(name, top, "PROFILE")
-    try:
-        record(params, PIPELINES[source])
-    except ConfigError as error:
-        raise FileError(f"params/{name}.yaml, or what it overlays", error) from None
-    pipeline = rooted(read(top / source), f"profiles/{name}/")
+    pipeline = rooted(read(top / source.stages), f"profiles/{name}/")
     if source == DEFAULT:
         collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
         others = [dep for dep in collect["deps"] if dep not in usual]
@@ -54,7 +56,7 @@ def track(folder: Path, top: Path = Path(".")) -> None:
     (folder / ".gitignore").write_text(f"# by tools/profile.py --track\n!*\n\n{text}", encoding="utf-8")
 
 
-def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tuple[Pipeline, dict[str, Any]]:
     """The pipeline and the parameters of the profile that `where` names, including those that it does not change
     itself.
     """
@@ -67,19 +69,32 @@ def content(name: str, top: Path, where: str, over: tuple[str, ...] = ()) -> tup
     values = read(top / path)
     if not isinstance(values, dict):
         raise FileError(path, f"holds {values!r}, want a mapping of sections to values")
-    pipeline, base = values.pop("pipeline", DEFAULT), values.pop("base", None)
-    if pipeline not in PIPELINES:
-        raise ConfigError("pipeline", repr(pipeline), f"one of {', '.join(PIPELINES)}")
+    stages, parameters = values.pop("pipeline", DEFAULT.stages), values.pop("parameters", DEFAULT.parameters)
+    pipeline, base = Pipeline(stages, parameters), values.pop("base", None)
+    files = [DEFAULT.stages, *sorted(str(path.relative_to(top)) for path in top.glob("experiments/*/stages.yaml"))]
+    if stages not in files:
+        raise ConfigError("pipeline", repr(stages), f"one of {', '.join(files)}")
     if base is not None:
         pipeline, params = content(base, top, "base", (*over, name))
     elif pipeline == DEFAULT:
+        checked(top / "params.yaml", Params)  # or its faults would be the profile's
         params = read(top / "params.yaml")
     else:
-        return pipeline, values
+        params = {}
+    params = overlay(params, values)
     try:
-        return pipeline, overlay(params, values)
+        parse(params, _dataclass(pipeline.parameters))
     except ConfigError as error:
         raise FileError(path, error) from None
+    return pipeline, params
+
+
+def _dataclass(name: str) -> type:
+    try:
+        module, _, attribute = name.partition(":")
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError("parameters", repr(name), "module:dataclass, as params/plan.yaml has it") from None
 
 
 def rooted(pipeline: dict[str, Any], root: str) -> dict[str, Any]:

@@ -4,13 +4,13 @@ The evaluation goes into the bundle's manifest. Weights and graph stay as they w
 next to the bundle. `make benchmark` then measures the policy in full, for the README.
 """
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
+from lrpilot import digests
 from lrpilot.policy_file.bundle import KEY, Bundle, Manifest
 from pipeline import config
 from pipeline.paths import DEFAULT_MODEL, Paths, parse_root
@@ -34,7 +34,7 @@ def promote(paths: Paths, folder: Path) -> Path:
     bundle, evaluation = Bundle(paths.policy), result_keys.read(paths)
     content = paths.policy.read_bytes()
     registered = _json(paths.register_metrics)
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = digests.of_bytes(content)
     if registered["sha256"] != sha256:
         raise ValueError(
             f"{paths.policy}: has sha256 {sha256}, registered was {registered['sha256']}: "
@@ -46,7 +46,7 @@ def promote(paths: Paths, folder: Path) -> Path:
         manifest,
         config.load(paths.root),
         _json(paths.collect_metrics),
-        hashlib.sha256(final).hexdigest(),
+        digests.of_bytes(final),
         sha256,
     )
     return ship(final, text, folder)

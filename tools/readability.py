@@ -12,9 +12,9 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import textstat
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from textstat.textstat import textstat
 
 TOP = Path(__file__).parents[1]
 FIGURES = TOP / "docs/readability.json"
@@ -48,7 +48,7 @@ def docstrings(package: Path) -> str:
 
 def measure(text: str) -> tuple[float, float]:
     """Words per sentence and reading ease of prose."""
-    return round(textstat.words_per_sentence(text), 1), round(textstat.flesch_reading_ease(text))
+    return round(textstat.words_per_sentence(text), 1), round(textstat.flesch_reading_ease(text))  # pyright: ignore
 
 
 def complaint(now: tuple[float, float], written: tuple[float, float] | None) -> str:

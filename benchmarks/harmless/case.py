@@ -15,7 +15,7 @@ from benchmarks.harmless.losses import Loss
 
 @dataclass(frozen=True)
 class Case:
-    """`data`, `network` and `loss` are functions of this package's modules, or partials of them."""
+    """One training. `data`, `network` and `loss` are functions of this package's modules, or partials of them."""
 
     name: str
     kind: str  # of difficulty
@@ -50,4 +50,4 @@ def _text(value: Any) -> str:
     if isinstance(value, partial):
         words = {name: _text(word) for name, word in sorted(value.keywords.items())}
         return f"{_text(value.func)}({[_text(word) for word in value.args]}, {words})"
-    return f"{value.__module__}.{value.__qualname__}" if callable(value) else repr(value)
+    return value.__qualname__ if callable(value) else repr(value)

@@ -12,7 +12,6 @@ results: policy, the hash of its file; rows, see `figures`; <method>.<figure>, s
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import sys
@@ -26,12 +25,12 @@ from benchmarks.harmless.figures import HEALTHY, health, summary
 from benchmarks.harmless.loops import GUARDS, METHODS, PILOT, RIVALS, run
 from benchmarks.harmless.page import render
 from benchmarks.harmless.trainings import CASES
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from pipeline import code_hash
 from pipeline.engines import engine, progress, results
-from pipeline.evaluation.run_cache import through
 from pipeline.paths import BENCHMARK_CACHE
 from pipeline.reporting import markdown
+from pipeline.result_cache import through
 
 OUT, PAGE = Path("benchmarks/results/harmless.json"), Path("docs/harmless.md")
 SEEDS = 5
@@ -57,7 +56,7 @@ def key(job: Job) -> tuple[Any, ...]:
 
 
 def policy() -> str:
-    return hashlib.sha256(load_policy("default").content).hexdigest()
+    return digests.of_bytes(load_policy("default").content)
 
 
 def trained(jobs: Sequence[Job], folder: Path) -> dict[Job, dict[str, Any]]:

@@ -44,8 +44,8 @@ import psutil
 from benchmarks import command
 from benchmarks.environment import processor
 from pipeline.config import read
-from pipeline.evaluation.run_cache import through
 from pipeline.paths import BENCHMARK_CACHE, Paths
+from pipeline.result_cache import through
 
 OUT, PAGE = Path("benchmarks/results/kills.json"), Path("docs/pipeline.md")
 PROFILE = "tiny"

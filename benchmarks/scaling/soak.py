@@ -25,7 +25,6 @@ and quick, workers, processor.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -46,6 +45,7 @@ import yaml
 
 from benchmarks import command
 from benchmarks.environment import processor
+from lrpilot import digests
 from pipeline.collect import plan
 from pipeline.config import load, overlay, read
 from pipeline.engines import engine
@@ -95,17 +95,13 @@ class Watch:
         for path in self.folder.glob("*/*.parquet"):
             stamp = path.stat().st_mtime_ns
             if path not in self.stamps:
-                self.digests[path], self.stamps[path] = digest(path), stamp
+                self.digests[path], self.stamps[path] = digests.of_file(path), stamp
 
     def verdict(self) -> dict[str, int]:
         """How many of the recorded files are gone, and how many have changed."""
         there = [path for path in self.digests if path.exists()]
-        changed = sum(digest(p) != self.digests[p] or p.stat().st_mtime_ns != self.stamps[p] for p in there)
+        changed = sum(digests.of_file(p) != self.digests[p] or p.stat().st_mtime_ns != self.stamps[p] for p in there)
         return {"lost": len(self.digests) - len(there), "changed": changed}
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def workers(driver: int) -> list[psutil.Process]:

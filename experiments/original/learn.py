@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,8 +15,8 @@ from experiments.original.agents.epoch_policy import EpochPolicy
 from experiments.original.plan.catalogue import AGENTS
 from experiments.original.plan.config import AgentsConfig, load
 from experiments.original.plan.paths import original_root
+from lrpilot import digests
 from pipeline import tracking
-from policy.agents import Settings
 
 TOLERANCE = 1e-5  # of a factor
 
@@ -36,18 +35,10 @@ def episodes(results: Sequence[dict[str, Any]]) -> list[epoch_agents.Episode]:
     return out
 
 
-def settings(config: AgentsConfig, kind: str) -> Settings:
-    """The arguments for d3rlpy. The plan has no n-step returns."""
-    return Settings(
-        getattr(config, kind), config.steps, config.batch_size, config.learning_rate, config.gamma, 1, config.alpha,
-        config.hidden,
-    )  # fmt: skip
-
-
 def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, path: Path) -> dict[str, Any]:
     """Train one agent, write its file, and return its figures. Raises SystemExit if the file's answers differ."""
     losses: dict[str, float] = {}
-    agent = epoch_agents.train(own, kind, settings(config, kind), config.seed, lambda _, new: losses.update(new))
+    agent = epoch_agents.train(own, kind, config, lambda _, new: losses.update(new))
     wanted = epoch_agents.write(agent, {"kind": kind, "trained": asdict(config), "episodes": len(own)}, path)
     policy = EpochPolicy(path)
     parity = float(np.abs(policy(epoch_agents.examples()) - wanted[:, 0]).max())
@@ -56,7 +47,7 @@ def learn(kind: str, own: Sequence[epoch_agents.Episode], config: AgentsConfig, 
     answers = policy(np.concatenate([e.observations for e in own]))
     return {name: round(value, 5) for name, value in losses.items()} | {
         "episodes": len(own), "decisions": sum(len(e.actions) for e in own), "parity": float(f"{parity:.1g}"),
-        "mean_factor": round(float(answers.mean()), 4), "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "mean_factor": round(float(answers.mean()), 4), "sha256": digests.of_file(path),
     }  # fmt: skip
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.config import Params, RewardConfig, TrainConfig
-from policy.choice import Caution
+from pipeline.config import Params
+from policy.settings import Caution, Reward, TrainConfig
 
 DIVERGED, WORSE = "diverged", "worse"  # worse: than the best quarter of their task, by the final validation loss
 MEAN, DISTILLED = "mean", "distilled"
@@ -31,13 +31,13 @@ class Variant:
     unprobed: bool = False  # used without a probe
     rule: str | None = None  # of `ruled.RULES`, in the place of a policy
 
-    def settings(self, params: Params) -> tuple[TrainConfig, RewardConfig]:
+    def settings(self, params: Params) -> tuple[TrainConfig, Reward]:
         """The settings of `params` with the variant's differences."""
         return replace(params.train, **self.train), replace(params.reward, **self.reward)
 
     def choice(self, params: Params) -> Caution:
         """The caution with which critics choose."""
-        return Caution(**asdict(params.export) | dict(self.caution))
+        return replace(params.export, **self.caution)
 
     def together(self) -> Variant:
         """The same variant as a single policy made of all training seeds."""

@@ -5,10 +5,9 @@ Agents are cached in `AGENT_CACHE`, policies in `WORK`, both under a hash of wha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
@@ -17,16 +16,17 @@ from typing import Any
 
 from experiments.policy import rescaling, variant_data, variant_export
 from experiments.policy.variant import DISTILLED, Variant
+from lrpilot import digests
 from lrpilot.decisions.actions import ActionEquation
-from pipeline import agent_cache, code_hash
-from pipeline.agent_cache import AgentSpec
+from pipeline import agent_training, code_hash
+from pipeline.agent_training import AgentSpec
 from pipeline.collect import plan
 from pipeline.config import Params, load
 from pipeline.engines import engine, progress, results
 from pipeline.export import GOLDEN
 from pipeline.paths import AGENT_CACHE, Paths
+from pipeline.result_cache import open_cache, through
 from policy import graph, trajectories
-from policy.mdp import Reward
 from policy.store import build
 
 WORK, STORE = Path(".experiments_cache"), "store"
@@ -36,8 +36,7 @@ SEEDS = (10, 11, 12)  # of training
 def named(content: dict[str, Any]) -> str:
     """16 hex digits that identify a policy, as the current code makes it."""
     code = code_hash.digest(variant_export.__name__, unused=("pipeline",))
-    text = json.dumps(content | {"code": code}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digests.of_json(content | {"code": code})[:16]
 
 
 def store_of(variant: Variant, params: Params) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def store_of(variant: Variant, params: Params) -> dict[str, Any]:
     content = {name: getattr(variant, name) for name in ("share", "families", "without", "rescaled")}
     content |= {"cadence": dict(variant.cadence), "action": dict(variant.action)}
     config, reward = variant.settings(params)
-    return content | {"reward": asdict(reward), "inferred": agent_cache.inferred(config)}
+    return content | {"reward": asdict(reward), "learns": config.learns_from, "inferred": asdict(config.inferred)}
 
 
 def agents_of(variant: Variant, params: Params, data: str) -> list[AgentSpec]:
@@ -75,10 +74,9 @@ def missing(variants: Sequence[Variant], params: Params, data: str) -> tuple[lis
         for variant in variants for how in (variant, variant.together())
         for name, keys in policies_of(how, params, data).items()
     }  # fmt: skip
-    return (
-        [spec for spec in specs if not agent_cache.cached(spec.key(), AGENT_CACHE)],
-        [job for name, job in jobs.items() if not (WORK / f"{name}.onnx").exists()],
-    )
+    with open_cache(AGENT_CACHE) as cache:
+        untrained = [spec for spec in specs if spec.key() not in cache]
+    return untrained, [job for name, job in jobs.items() if not (WORK / f"{name}.onnx").exists()]
 
 
 def make(variants: Iterable[Variant], root: Path) -> None:
@@ -90,8 +88,11 @@ def make(variants: Iterable[Variant], root: Path) -> None:
     data, golden = trajectories.fingerprint(files), graph.recorded_observations(paths.trajectories, GOLDEN)
     pool, store = engine("local"), WORK / STORE
 
+    def each(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> Iterator[Any]:
+        return progress(results(pool, work, jobs), len(jobs), what, lambda _: 1.0, "pieces")
+
     def run(work: Callable[[Any], Any], jobs: Sequence[Any], what: str) -> list[Any]:
-        return list(progress(results(pool, work, jobs), len(jobs), what, lambda _: 1.0, "pieces"))
+        return list(each(work, jobs, what))
 
     def place(variant: Variant) -> str:
         return json.dumps(store_of(variant, params), sort_keys=True)
@@ -101,19 +102,19 @@ def make(variants: Iterable[Variant], root: Path) -> None:
         same = [*group]
         agents, policies = missing(same, params, data)
         if agents or any(variant.agents == DISTILLED for *_, variant in policies):
-            for folder in (store, AGENT_CACHE):
-                folder.mkdir(parents=True, exist_ok=True)
+            store.mkdir(parents=True, exist_ok=True)
             first = same[0]
             specs = plan(params.collect, params.regimes.shares) if first.cadence else []
             recordings = WORK / named({"cadence": dict(first.cadence)})
-            reward, equation = Reward(**asdict(first.settings(params)[1])), ActionEquation(**first.action)
+            reward, equation = first.settings(params)[1], ActionEquation(**first.action)
             with tempfile.TemporaryDirectory(dir=WORK) as copies:
                 learned = variant_data.learned(first, files, specs, recordings, Path(copies), run)
-                inferred = agent_cache.inferred(first.settings(params)[0])
+                inferred = agent_training.inferred(first.settings(params)[0])
                 optimizers = build(learned, reward, store, partial(results, pool), equation, inferred=inferred)
             if first.rescaled:
                 rescaling.rescale(store, first.rescaled)
-            run(partial(agent_cache.train, store=store, optimizers=optimizers, folder=AGENT_CACHE), agents, "train")
+            train = partial(agent_training.train, store=store, optimizers=optimizers)
+            through(AGENT_CACHE, {agent: agent.key() for agent in agents}, partial(each, train, what="train"))
         export = partial(
             variant_export.write, params=params, golden=golden, folder=WORK, cache=AGENT_CACHE, store=store
         )

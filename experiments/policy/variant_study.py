@@ -22,7 +22,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,18 +31,17 @@ from benchmarks import command, spread
 from experiments.policy.variant import DISTILLED, Variant
 from experiments.policy.variant_policies import WORK, agents_of, make, policies_of
 from experiments.policy.variants import EXPERIMENTS
-from pipeline import agent_cache
+from pipeline.agent_training import Agent
 from pipeline.config import Params, load
 from pipeline.engines import engine
 from pipeline.evaluation import aggregates, stats
-from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.methods.method import Method
-from pipeline.evaluation.methods.ruled import Ruled
+from pipeline.evaluation.methods.policies import Learned, Ruled
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.paths import AGENT_CACHE, BENCHMARK_CACHE, Paths
 from pipeline.reporting import markdown, scores, verdict
+from pipeline.result_cache import open_cache
 from policy import trajectories
 
 RESULTS, PAGE = Path("experiments/results/variants"), Path("docs/experiment_tables.md")
@@ -82,12 +81,12 @@ def methods(variants: Sequence[Variant], params: Params, data: str) -> list[Meth
 
 def judge(judged: Sequence[Method], shares: Mapping[str, float]) -> pd.DataFrame:
     """All their runs on the selection split, with their regrets."""
-    bench = Bench(
+    bench = Benchmark(
         spread.every_task(SPLIT), shares, RUNS, spread.TUNING_SEEDS, (), engine("local"), BENCHMARK_CACHE
     )  # fmt: skip
     _, runs = oracles(bench)
     runs += [r for t in bench.tasks for r in bench.runs(judged, t)]
-    rows = add_regret(with_facts(bench.compute(runs, "experiment"), bench))
+    rows = bench.with_regrets(bench.compute(runs, "experiment"))
     split = rows.method[rows.kind != "oracle"].str.partition(".")
     return rows.assign(variant=split[0].astype(float), agent=split[2].astype(float))
 
@@ -96,8 +95,8 @@ def predicted(variant: Variant, params: Params, data: str) -> list[float] | None
     """The values that the critics of each of a variant's agents predict; None if it has none."""
     if variant.rule or variant.agents == DISTILLED:
         return None
-    agents = agents_of(variant, params, data)
-    values = [agent_cache.summary(agent.key(), AGENT_CACHE).first_value for agent in agents]
+    with open_cache(AGENT_CACHE) as cache:
+        values = [cast(Agent, cache[agent.key()]).first_value for agent in agents_of(variant, params, data)]
     return None if None in values else [value for value in values if value is not None]
 
 

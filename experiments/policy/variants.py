@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.policy.variant import DISTILLED, DIVERGED, MEAN, WORSE, Variant
-from pipeline.config import FEATURES
+from lrpilot.decisions.features import GROUPS
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ EXPERIMENTS = {
         {
             "probe": PLAIN,
             "none": of_runs(unprobed=True),
-            "its blow-up alone": of_runs({"features": tuple(f for f in FEATURES if f != "probe")}),
+            "its blow-up alone": of_runs({"features": tuple(f for f in GROUPS if f != "probe")}),
             "probe, then hold the first level": of_runs(later=0.0),
             "finder: steepest descent": Variant(rule="finder_steepest"),
             "finder: a tenth of the blow-up": Variant(rule="finder_tenth"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,22 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lrpilot import digests
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
-from pipeline.evaluation import frozen, grid
-from pipeline.evaluation.bench import Bench, with_facts
-from pipeline.evaluation.methods.ablations import ABLATIONS
-from pipeline.evaluation.methods.learned import Learned
+from pipeline.evaluation import oracle
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.methods.method import Method
-from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
+from pipeline.evaluation.methods.policies import ABLATIONS, Learned, Ruled
+from pipeline.evaluation.methods.schedules import Replayed, Scheduled
 from pipeline.evaluation.oracle import oracles
-from pipeline.evaluation.regrets import add_regret
 from pipeline.evaluation.rivals import CALIBRATED
 
 BASELINES = ("constant", "step", "exponential", "cosine")  # of the experiment plan: docs/original-experiment.md
 
 
-def compare(bench: Bench, methods: Sequence[Method], *, grids: bool = False) -> pd.DataFrame:
+def compare(bench: Benchmark, methods: Sequence[Method], *, grids: bool = False) -> pd.DataFrame:
     """Run all methods, schedules, the oracles of every score, and the replay of the policy's mean curve; one row per
     run.
 
@@ -46,7 +43,7 @@ def compare(bench: Bench, methods: Sequence[Method], *, grids: bool = False) -> 
     )
     second = [r for t in bench.tasks for r in bench.runs([curves[known.optimizer[t.name]]], t)]
     parts = [rows, bench.compute(second, "replay"), tuned]
-    return add_regret(with_facts(pd.concat([part for part in parts if len(part)], ignore_index=True), bench))
+    return bench.with_regrets(pd.concat([part for part in parts if len(part)], ignore_index=True))
 
 
 def schedules(kind: str, rates: Sequence[float]) -> list[Scheduled]:
@@ -60,19 +57,19 @@ def textbook(schedule: str, rate: float) -> list[Scheduled]:
     return [default, Scheduled("textbook", "wsd", schedule="wsd", lr0=rate), *schedules("textbook", [rate])]
 
 
-def name_of(bench: Bench) -> str:
+def name_of(bench: Benchmark) -> str:
     """Hash of what is judged, on which tasks, and with which weights. Only figures with an equal hash are
     comparable.
     """
     known = bench.facts()
-    won = frozen.oracles(bench.tasks)
+    won = oracle.frozen_winners(bench.tasks)
     fixed = {
         "tasks": sorted(known.index), "workloads": sorted(known.workload), "seeds": bench.seeds,
         "shares": dict(bench.shares), "oracles": {task: repr([*won[task].items()]) for task in sorted(won)},
-        "tuning_seeds": bench.tuning_seeds, "schedules": grid.SCHEDULES, "rates": grid.HALF_DECADES,
-        "highest": grid.HIGHEST, "near": grid.NEAR, "initial": bench.learning_rates,
+        "tuning_seeds": bench.tuning_seeds, "schedules": oracle.SCHEDULES, "rates": oracle.HALF_DECADES,
+        "highest": oracle.HIGHEST, "near": oracle.NEAR, "initial": bench.learning_rates,
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+    return digests.of_json(fixed)[:16]
 
 
 def contenders(policy: Path, blind: Path) -> list[Method]:

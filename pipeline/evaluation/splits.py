@@ -11,7 +11,6 @@ includes all three.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpilot import digests
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.families import FAMILIES, family, names
@@ -86,8 +86,8 @@ def _entries(name: str) -> list[dict[str, Any]]:
 
 def draw(name: str, count: int, seed: int = SEED) -> list[Task]:
     """The first `count` tasks of a family, drawn from `seed`."""
-    digest = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:4])
-    rng, split = np.random.default_rng(digest), family(name).split
+    digest = digests.of_bytes(f"{name} {seed}".encode())
+    rng, split = np.random.default_rng(int(digest[:8], 16)), family(name).split
 
     def following() -> Task:
         return Task(split, name, int(rng.integers(2**31)))
@@ -125,13 +125,11 @@ def facts(task: Task) -> dict[str, Any]:
 
 def _hash(parts: Iterable[Data]) -> str:
     """Hash of tokens and classes, and of the shapes of all data. Computed floats differ between machines."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for values in (part.x, part.y):
-            digest.update(str(tuple(values.shape)).encode())
-            if not values.is_floating_point():
-                digest.update(values.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    tensors = [values for part in parts for values in (part.x, part.y)]
+    return digests.of_parts(
+        str(tuple(values.shape)).encode() + (b"" if values.is_floating_point() else values.numpy().tobytes())
+        for values in tensors
+    )[:16]
 
 
 def _mean_square(data: Data) -> float:

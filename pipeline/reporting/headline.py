@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation import labels
+from pipeline.evaluation import aggregates
 from pipeline.reporting import scores
 from pipeline.reporting.result_keys import POLICY, ResultKey
 from pipeline.reporting.scores import CALIBRATED, HOLD, REGIMES, TEXTBOOK
@@ -47,4 +47,4 @@ def headline(figures: Mapping[str, Any], rows: pd.DataFrame) -> dict[str, float 
         out |= {"best_rival": rival.mean, "best_rival_name": rival.name}
     worst = str(mine.groupby("task").regret.mean().idxmax())
     said = {"split": split, "tasks": int(mine.task.nunique()), "seeds": int(mine.seed.nunique())}
-    return out | {"worst_task": labels.of_runs(mine)[worst]} | said
+    return out | {"worst_task": aggregates.labels(mine)[worst]} | said

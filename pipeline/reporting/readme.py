@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.evaluation import grid
+from pipeline.evaluation import oracle
 from pipeline.reporting import markdown, report_data, report_figures, result_keys, scores, verdict
 
 README = Path("README.md")
@@ -25,7 +25,7 @@ def update(evaluation: Mapping[str, Any], rows: pd.DataFrame, readme: Path = REA
     readme.write_text(
         markdown.fill(readme.read_text(encoding="utf-8"), "results", results(evaluation)), encoding="utf-8"
     )
-    rates = report_data.sensitivity(grid.whole(rows), rows)
+    rates = report_data.sensitivity(oracle.whole_grid(rows), rows)
     report_figures.write_png(report_figures.picture(scores.table(evaluation, SPLIT), rates), picture)
 
 

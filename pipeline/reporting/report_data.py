@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import labels
-from pipeline.evaluation.aggregates import regimes, with_groups
+from pipeline.evaluation.aggregates import labels, regimes, with_groups
 from pipeline.reporting.result_keys import POLICY
 from pipeline.reporting.scores import CALIBRATED, HOLD, REGIMES, TEXTBOOK, TEXTBOOK_WSD, VALIDATED
 
@@ -34,7 +33,7 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
     """
     table = rows[rows.group.isin(TASK_COLUMNS)].pivot_table(index="task", columns="group", values="regret")
     table = table[[c for c in TASK_COLUMNS if c in table]].reset_index()
-    table.insert(0, "label", table.task.map(labels.of_runs(rows)))
+    table.insert(0, "label", table.task.map(labels(rows)))
     table.insert(1, "regime", table.task.map(regimes(rows)).map(REGIMES))
     return table.sort_values([POLICY, "task"], ascending=[False, True], ignore_index=True)
 
@@ -54,7 +53,7 @@ def task_curves(rows: pd.DataFrame, most: int = SHOWN_TASKS) -> list[TaskCurves]
     """At most so many tasks from the policy's best to its worst, evenly spaced in rank."""
     ranked = rows[rows.group == POLICY].groupby("task").regret.mean().sort_values(kind="stable")
     where = np.unique(np.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().astype(int))
-    label, out = labels.of_runs(rows), list[TaskCurves]()
+    label, out = labels(rows), list[TaskCurves]()
     for task in ranked.index[where]:
         curves = rows[rows.task == task].groupby("group").lr_curve.apply(lambda of: np.stack(of.to_list()))
         oracle, textbook = curves["oracle.test_loss"][0], curves[TEXTBOOK][0]

@@ -5,6 +5,7 @@ A difference counts where its 95 % interval excludes zero, and only there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +165,7 @@ def difference(value: float | None, low: float | None, high: float | None) -> st
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     """A number for people: a true minus, a dash for none."""
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return "–"
     rounded = round(value, digits) + 0.0  # the sum turns a negative zero into zero
     return f"{rounded:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)

@@ -16,7 +16,6 @@ learning at the states that a policy visits: Ross and Bagnell 2014, arXiv:1406.5
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from lrpilot.decisions.cadence import Cadence
 from lrpilot.pilot import Pilot
 from lrpilot.policy_file.bundle import Bundle
 from pipeline.behaviours import POLICY
+from pipeline.config import BranchesConfig
 from pipeline.simulation.behaviour_policy import BehaviourPolicy
 
 NOISE = (0.3, 1.0)  # decades: sd of first levels around the one that the earlier policy names, near it and far off
@@ -32,24 +32,12 @@ TELL, SHOW = 0.7, 0.5  # shares of groups that tell the size of the data, and th
 NEVER = -1  # a decision at which nobody departs
 
 
-class Groups(NamedTuple):
-    """How the runs of a task with twins are grouped."""
-
-    levels: int  # groups whose twins differ in the first level
-    moves: int  # groups whose twins move once, later
-    twins: int  # of a group, its base among them
-    base: str  # what bases follow: `pipeline.behaviours`
-    rolled_in: float  # probability that bases of moves that hold follow a policy first
-
-    @property
-    def runs(self) -> int:
-        return (self.levels + self.moves) * self.twins
-
-
 class Branches(BehaviourPolicy):
     """The runs of groups of twins, one group after another. All randomness comes from `rng`."""
 
-    def __init__(self, groups: Groups, cadence: Cadence, rng: np.random.Generator, policies: Sequence[Bundle]) -> None:
+    def __init__(
+        self, groups: BranchesConfig, cadence: Cadence, rng: np.random.Generator, policies: Sequence[Bundle]
+    ) -> None:
         super().__init__(groups.runs)
         count = groups.levels + groups.moves
         self.group, self.twin = np.divmod(np.arange(groups.runs), groups.twins)  # (K,)
@@ -99,7 +87,7 @@ class Branches(BehaviourPolicy):
 
 
 def departures(cadence: Cadence, earliest: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) later decisions, none before `earliest`, at which twins depart. In turns they are uniform over
+    """Draw later decisions (count,), none before `earliest`, at which twins depart. In turns they are uniform over
     decisions, which are close together at first, and uniform over steps, where a departure costs less.
     """
     decisions, steps, earliest = cadence.decisions, cadence.bounds, max(earliest, 1)

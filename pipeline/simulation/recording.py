@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +10,16 @@ import pyarrow as pa
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.cadence import Cadence, CadenceSpec
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.bundle import Bundle
 from pipeline import code_hash
+from pipeline.config import BranchesConfig
 from pipeline.simulation.behaviour import Behaviour
 from pipeline.simulation.behaviour_policy import BehaviourPolicy
-from pipeline.simulation.branching import NEVER, Branches, Groups
+from pipeline.simulation.branching import NEVER, Branches
 from pipeline.simulation.recorder import ProbeRecording, Recording
 from pipeline.simulation.simulate import Lineage, simulate
 from pipeline.workloads.base import Workload, find
@@ -39,15 +38,15 @@ class Spec:
     schedules: tuple[tuple[str, float], ...]
     policies: tuple[tuple[str, str], ...]  # path, sha256 of the graph
     exploration: tuple[float, float]
-    groups: Groups | None  # of twins, which its runs are; None: they follow schedules
+    groups: BranchesConfig | None  # of twins, which its runs are, and share is 1; None: they follow schedules
     val_examples: int
     device: str  # devices round differently
     code: str
 
     def name(self) -> str:
         """16 hex digits that identify this spec. A policy counts by its content, not by its path."""
-        content = vars(self) | {"policies": [digest for _, digest in self.policies]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        content = asdict(self) | {"policies": [digest for _, digest in self.policies]}
+        return digests.of_json(content)[:16]
 
     def file(self) -> str:
         """Its file below a collection's folder. Sorted by file, specs keep their order when the code changes."""
@@ -55,8 +54,9 @@ class Spec:
 
 
 def code(name: str) -> str:
-    """Hash of the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
-    return code_hash.digest(__name__, find(FAMILIES, name).module)
+    """Hash the code that shapes a recording of that family. (The reward is computed later, from the recording.)"""
+    family = find(FAMILIES, name)
+    return code_hash.digest(__name__, family.module, packages=family.packages)
 
 
 def record(spec: Spec, cadence: CadenceSpec | None = None) -> bytes:
@@ -109,7 +109,7 @@ def _policy(path: str, graph: str) -> Bundle:
 
 
 def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
-    """A recording as rows of `trajectories.SCHEMA`: arrays (decision, run), cut where each run ends."""
+    """Turn a recording, arrays (decision, run), into rows of `trajectories.SCHEMA`, cut where each run ends."""
     workload, seeds, behaviour, *_ = task
     decisions, runs = len(recording.steps) - 1, len(seeds)
     intervals = {name: np.stack([t[name] for t in recording.telemetry]) for name in telemetry.INTERVAL}
@@ -147,7 +147,7 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
 
 
 def _lineage(behaviour: BehaviourPolicy, recording: Recording, last: np.ndarray) -> dict[str, np.ndarray]:
-    """For each run its group, its number within the group, and the decision and size of its departure from the base.
+    """Return each run's group, its number in the group, and decision and size of its departure from the base.
 
     A run that ends before it departs counts as one that never departed. last (K,) int: decision at which a run ends.
     """

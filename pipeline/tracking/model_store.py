@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import tempfile
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from lrpilot import digests
 from pipeline.tracking import local_database, model_files
 from pipeline.tracking.local_database import SQLITE
 
@@ -60,7 +60,7 @@ class Store:
 
     def add_version(self, model: str, path: Path, run_id: str, tags: Mapping[str, Any]) -> ModelVersion:
         """Register the policy `path`, byte for byte, as an artefact of the run. A tag holds its sha256."""
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = digests.of_file(path)
         place = f"policy/{sha256[:12]}"  # a run may register more than one
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "policy"

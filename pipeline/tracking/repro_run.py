@@ -6,7 +6,6 @@ ancestor, with the host and the root, is a tag of the run.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from lrpilot import digests
 from pipeline.tracking.model_store import NOTE, Store
 
 REPRO = "lrpilot.repro"  # tag of a run: which `dvc repro` it belongs to
@@ -60,4 +60,4 @@ def is_repro(command: Sequence[str]) -> bool:
 
 def repro_key(process: psutil.Process, root: Path) -> str:
     """Identifies a process that runs now, on this host, for this root."""
-    return hashlib.sha256(f"{platform.node()}|{process.pid}|{root}".encode()).hexdigest()[:16]
+    return digests.of_bytes(f"{platform.node()}|{process.pid}|{root}".encode())[:16]

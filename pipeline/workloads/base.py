@@ -66,6 +66,7 @@ class Workload:
     textbook: tuple[str, float] | None = None  # schedule and highest rate that a person would type; None: cosine
     # from the rate of OPTIMIZERS
     start: Mapping[str, Tensor] = field(default_factory=dict)  # of a state_dict, in place of fresh ones (fine-tuning)
+    title: str = ""  # on pages, after the family's: "turned MLP 1×69"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -125,7 +126,15 @@ class Family:
     split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
     sample: Callable[[np.random.Generator], Workload]
     regime: Regime  # of all its workloads
+    title: str = ""  # on pages, before that of a workload: "MNIST fine-tuned"
     frozen: int | None = None  # its tasks in the benchmark, whatever their optimizer; None: some of each (splits.py)
+    packages: tuple[str, ...] = ()  # whose version decides its data, as in `code_hash.digest`
+
+    def label(self, workload: Workload) -> str:
+        """What one of its workloads is called on pages: "diabetes MLP 3×34 · Adam · 331 steps · batch 12"."""
+        title, optimizer = f"{self.title} {workload.title}".strip(), OPTIMIZERS[workload.optimizer].title
+        settings = f"{optimizer} · {workload.n_steps:,} steps · batch {workload.batch_size}"
+        return f"{title or workload.name} · {settings}"
 
     @property
     def module(self) -> str:

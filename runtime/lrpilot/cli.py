@@ -6,7 +6,6 @@ Exit status: 0, or 1 for a policy that cannot be used, or 2 for a wrong command 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 import lrpilot
+from lrpilot import digests
 from lrpilot.decisions import features
 from lrpilot.policy_file.bundle import Bundle, BundleError, load_policy
 from lrpilot.text import counted
@@ -68,7 +68,7 @@ def describe(bundle: Bundle) -> Iterator[str]:
     manifest, content = bundle.manifest, bundle.content
     head = {
         "file": bundle.path,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digests.of_bytes(content),
         "size": f"{len(content)} bytes",
         "format": manifest.format,
         "graph": manifest.graph,

@@ -117,7 +117,7 @@ class Pilot:
         return np.minimum(np.maximum(rates, low), high)
 
     def learning_rate(self, warm_up: bool = True) -> float:
-        """The first run's, to the last bit, without numpy: steps stay cheap. Without `warm_up`: that of its level."""
+        """The first run's rate, to the last bit, without numpy; without `warm_up` it is the rate of its level."""
         low, high = self.limits
         if self.in_probe and self.probes.running[0]:
             lr = 10.0 ** (self.reference + self.probes.levels(self.step).item(0))
@@ -137,7 +137,7 @@ class Pilot:
         self.step += 1
 
     def advance_probe(self, loss: Any, grad_norm: Any) -> np.ndarray:
-        """Count one completed step of the probes; (runs,) bool: whose probe ended with it.
+        """Count one completed step of the probes. Returns which probes (runs,) bool ended with it.
 
         Its `loss` and `grad_norm` are (runs,) or scalar. A loss of None, after the first step: that of the step before.
         """
@@ -161,17 +161,17 @@ class Pilot:
 
     @property
     def restarts(self) -> np.ndarray:
-        """(runs,) bool: whose weights the last decision sends back to their copy."""
+        """(runs,) bool: whether the last decision sends the weights of a run back to their copy."""
         return self.safety.restarts
 
     @property
     def rises(self) -> np.ndarray:
-        """(runs,) bool: of whose weights the last decision asks for a copy."""
+        """(runs,) bool: whether the last decision asks for a copy of the weights of a run."""
         return self.safety.rises
 
     @property
     def put_back(self) -> np.ndarray:
-        """(runs,) bool: whose weights the latest step of the probes sends back to where they began, to go on there."""
+        """(runs,) bool: whether the latest step sends a run's weights back to the start, for its probe to go on."""
         return self.probes.back
 
     def _end_probes(self, ended: np.ndarray) -> None:
@@ -213,7 +213,7 @@ class Pilot:
 
     @property
     def keeps_copy(self) -> np.ndarray:
-        """(runs,) bool: whose copy is still to be kept, for a later decision may send them back there."""
+        """(runs,) bool: whether a later decision may send a run back to its copy, which is then to be kept."""
         return self.safety.restart.keeps_copy
 
     def observe(self, val_loss: Any) -> None:

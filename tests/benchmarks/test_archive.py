@@ -10,11 +10,11 @@ import pytest
 from benchmarks import archive
 from benchmarks.archive import Archived
 from pipeline.engines import engine
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.scheduled import Scheduled
-from pipeline.evaluation.run_cache import open_cache
+from pipeline.evaluation.methods.policies import Learned
+from pipeline.evaluation.methods.schedules import Scheduled
+from pipeline.evaluation.runs import Run
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Run
+from pipeline.result_cache import open_cache
 
 (TASK,) = tasks(("illconditioned",), 1)
 SCHEDULE = Scheduled("grid", "constant", schedule="constant", lr0=1e-2)

@@ -15,8 +15,8 @@ from bundles import write_bundle
 from lrpilot import load_policy
 from pipeline.config import read
 from pipeline.engines import engine
-from pipeline.evaluation import aggregates, frozen
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation import aggregates, oracle
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.rivals import RIVALS
 from pipeline.evaluation.splits import tasks
 from pipeline.paths import Paths
@@ -176,10 +176,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(TOP)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *sys.path]))
-    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("constant", "cosine"))
-    monkeypatch.setattr("pipeline.evaluation.grid.HALF_DECADES", (1e-3, 1e-2, 1e-1))
-    monkeypatch.setattr("pipeline.evaluation.frozen.ORACLES", tmp_path / "oracles.json")
-    frozen.write({})
+    monkeypatch.setattr("pipeline.evaluation.oracle.SCHEDULES", ("constant", "cosine"))
+    monkeypatch.setattr("pipeline.evaluation.oracle.HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.evaluation.oracle.ORACLES", tmp_path / "oracles.json")
+    oracle.freeze({})
     monkeypatch.setattr(lr_benchmark, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(lr_benchmark, "TIMED", "autompg")
     monkeypatch.setattr(lr_benchmark, "ROUNDS", 1)
@@ -256,7 +256,7 @@ def test_the_quick_form_has_short_tasks_of_each_regime(monkeypatch: pytest.Monke
 
 
 def test_times_are_cached(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tasks(("autompg",), 1), SHARES, 2, 1, (), engine("local", 1), root / "cache")
+    bench = Benchmark(tasks(("autompg",), 1), SHARES, 2, 1, (), engine("local", 1), root / "cache")
     chosen = lr_benchmark.methods(Paths(root), ["mine:constant"])
     first = lr_benchmark.times(bench, chosen)
     assert first["untouched.time"] == 1.0

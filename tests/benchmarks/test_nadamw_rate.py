@@ -38,7 +38,7 @@ def test_the_whole_way_freezes_nothing_when_it_is_quick(
     monkeypatch.chdir(TOP)
     monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "cache")
     monkeypatch.setattr(nadamw_rate, "RATES", (1e-4, 1e-2))
-    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("constant", "cosine"))
+    monkeypatch.setattr("pipeline.evaluation.oracle.SCHEDULES", ("constant", "cosine"))
     before, out = CALIBRATED.read_bytes(), tmp_path / "rate.json"
     assert nadamw_rate.main(["--quick", "--out", str(out)]) == 0
     figures = json.loads(out.read_text())

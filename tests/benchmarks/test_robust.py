@@ -18,8 +18,8 @@ from benchmarks.robust import figures, jobs, missed, render, trained
 from lrpilot import load_policy
 from lrpilot.torch import PilotLR
 from pipeline.code_hash import closure
-from pipeline.evaluation.run_cache import open_cache
 from pipeline.evaluation.splits import Task, tasks
+from pipeline.result_cache import open_cache
 from pipeline.workloads.base import REGIMES, Workload
 from pipeline.workloads.families import family
 from repository import TOP
@@ -171,6 +171,7 @@ def test_a_job_is_cached(tmp_path: Path) -> None:
     assert [*losses] == todo and all(math.isfinite(end.before) for end in losses.values())
     with open_cache(tmp_path) as cache:
         assert {*cache} == {training_key(job) for job in todo}
+        assert all(type(cache[key]) is tuple for key in cache)  # no class of ours, whose module may move
         cache[training_key(todo[0])] = Ends(9.0, [[9.0]])
     assert trained(todo, tmp_path) == losses | {todo[0]: Ends(9.0, [[9.0]])}
 

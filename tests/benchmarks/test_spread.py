@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import spread
-from pipeline.evaluation import frozen
+from pipeline.evaluation import oracle
 from pipeline.evaluation.rivals import CALIBRATED, NADAMW, nadamw_settings
 from pipeline.evaluation.splits import SPLITS, full
 from pipeline.workloads.families import names
@@ -88,8 +88,8 @@ def test_it_writes_the_documented_figures(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(spread, "HELD_OUT", {})
     monkeypatch.setattr(spread, "SPLITS", ("train",))
     monkeypatch.setattr(spread, "BENCHMARK_CACHE", tmp_path / "cache")
-    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("constant", "cosine"))
-    files = (CALIBRATED, frozen.ORACLES)
+    monkeypatch.setattr("pipeline.evaluation.oracle.SCHEDULES", ("constant", "cosine"))
+    files = (CALIBRATED, oracle.ORACLES)
     before, out = [path.read_bytes() for path in files], tmp_path / "spread.json"
     assert spread.main(["--quick", "--out", str(out)]) == 0
     figures = json.loads(out.read_text())

@@ -29,7 +29,7 @@ LEFT_OUT = f"{ODD} lost · Adam · 90 steps: no tuned training improves on its s
 def rows() -> pd.DataFrame:
     """Two tasks, two seeds; regrets as in REGRET, a seed above and one below; baselines from two rates; the oracle."""
     table = []
-    for task, (family, optimizer) in enumerate([("spirals", "adam"), (ODD, "sgd")]):
+    for task, (family, optimizer) in enumerate([("spirals", "Adam"), (ODD, "SGD")]):
         for group, regret in (REGRET | {"oracle.test_loss": 0.0}).items():
             kind, _, method = group.rpartition(".")
             runs = [(kind or "policy", np.nan)]
@@ -40,8 +40,8 @@ def rows() -> pd.DataFrame:
                     value = regret + SPREAD * (2 * (seed % 2) - 1) + 0.1 * task
                     table.append({
                         "split": "heldout", "family": family, "task": f"{family}-{task}", "workload": "w",
-                        "regime": [*REGIMES][task],
-                        "optimizer": optimizer, "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind,
+                        "label": f"{family} w · {optimizer} · 100 steps", "regime": [*REGIMES][task],
+                        "optimizer": optimizer.lower(), "n_steps": 100, "steps_per_epoch": 10.0, "kind": kind,
                         "method": method, "lr0": lr0, "seed": seed, "val_loss": value, "val_error": np.nan,
                         "test_loss": np.nan if group == "control.random_init" else value, "test_error": np.nan,
                         "milestones": [50, 100], "val_curve": [1.0, value], "lr_curve": np.linspace(1e-2, 0, 100),

@@ -1,5 +1,6 @@
 """Tiny seeded worlds: a workload that trains in milliseconds, a parameter file for one quick collection."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import torch
 import yaml
 
-from pipeline.config import overlay, read
+from pipeline.config import load, overlay, read
 from pipeline.workloads.base import REGIMES, Data, Workload
 from pipeline.workloads.families import FAMILIES
+from policy.settings import TrainConfig
 from repository import TOP
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
@@ -62,6 +64,15 @@ def write_params(root: Path, **changed: Any) -> Path:
     content = overlay(read(TOP / "params.yaml"), {"regimes": shares, "collect": collection})
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return root
+
+
+def learner(algorithm: str, **changed: Any) -> TrainConfig:
+    """What a small agent learns by, from whole runs."""
+    small = {
+        "learns_from": "runs", "steps": 30, "batch_size": 16, "gamma": 1.0, "n_step": 1, "alpha": 0.0, "hidden": (8,),
+        "dropout": 0.0,
+    }  # fmt: skip
+    return replace(load(TOP).train, algorithm=algorithm, **(small | changed))
 
 
 def with_few_steps(root: Path) -> Path:

@@ -7,15 +7,13 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-import grimp
 import pytest
 
-from pipeline import code_hash
-from pipeline.code_hash import FOLDERS, INERT, closure, digest
-from repository import TOP
-from tools.stage_deps import import_graph
+from code_copy import counting
+from pipeline.code_hash import INERT, closure, digest
+from pipeline.import_graph import file, graph, is_module, is_package, within
 
-RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_cache"
+RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_training"
 PILOT = {
     f"lrpilot.{name}" for name in ("actions", "cadence", "features", "guard", "pilot", "probe", "restart", "telemetry")
 }
@@ -91,37 +89,19 @@ def test_a_family_depends_on_its_module_and_what_that_imports(family: str, other
     assert closure(f"pipeline.workloads.{family}") == FAMILY | {f"pipeline.workloads.{name}" for name in others}
 
 
-@pytest.fixture(scope="module")
-def graph() -> grimp.ImportGraph:
-    return import_graph()
-
-
-@pytest.mark.parametrize("entry", [RECORDING, AGENT, "pipeline.evaluate", "pipeline.report"])
-def test_closures_follow_the_import_graph(
-    entry: str, graph: grimp.ImportGraph, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With nothing inert, grimp names the same modules."""
-    monkeypatch.setattr(code_hash, "INERT", {})
-    upstream = {entry} | graph.find_upstream_modules(entry)
-    assert closure(entry) == {name for name in upstream if not graph.find_children(name)}
-
-
 @pytest.mark.parametrize("name", INERT)
 def test_what_is_inert_exists(name: str) -> None:
-    path = TOP.joinpath(FOLDERS[name.partition(".")[0]], *name.split("."))
-    assert path.is_dir() or path.with_suffix(".py").is_file()
+    assert is_module(name)
 
 
-@pytest.mark.parametrize("package", FOLDERS)
+@pytest.mark.parametrize("package", sorted(name for name in graph().modules if is_package(name)))
 def test_a_package_itself_holds_imports_and_texts_alone(package: str) -> None:
     """For its own file does not count."""
-    for path in TOP.joinpath(FOLDERS[package], package).rglob("__init__.py"):
-        name = ".".join(path.relative_to(TOP / FOLDERS[package]).parent.parts)
-        for node in [] if name in INERT else ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Expr | ast.Assign):
-                ast.literal_eval(node.value)
-            else:
-                assert isinstance(node, ast.Import | ast.ImportFrom) or is_lazy(node), name
+    for node in [] if within(package, INERT) else ast.parse(file(package).read_text()).body:
+        if isinstance(node, ast.Expr | ast.Assign):
+            ast.literal_eval(node.value)
+        else:
+            assert isinstance(node, ast.Import | ast.ImportFrom) or is_lazy(node)
 
 
 def is_lazy(node: ast.stmt) -> bool:
@@ -131,8 +111,9 @@ def is_lazy(node: ast.stmt) -> bool:
     )
 
 
-PACKAGE = {
+FILES = {
     "policy/__init__.py": "",
+    "policy/deep/__init__.py": "'''Empty.'''",
     "policy/one.py": """
 '''A module.'''
 from typing import TYPE_CHECKING
@@ -140,6 +121,7 @@ import numpy as np
 from policy.two import X
 if TYPE_CHECKING:
     from policy import four
+LATER = "policy.five:W"
 
 class Thing:
     "It does."
@@ -153,43 +135,80 @@ class Thing:
     "policy/two.py": "X = 1\nFeature('a', 'b', 'It was {:.2f}.', 2.5)\n",
     "policy/three.py": "Y = 2\n",
     "policy/four.py": "Z = 3\n",
+    "policy/five.py": "W = 4\n",
 }
+LAZY = "from policy import three"
 
 
 @pytest.mark.parametrize(
-    ("file", "before", "after", "same"),
+    ("changes", "same"),
     [
-        ("one", "A module.", "Another sentence.", True),
-        ("one", "It does.", "It did.", True),
-        ("one", '        "Run."\n', "", True),
-        ("one", "# of three", "# of the third", True),
-        ("one", "\n\n", "\n\n\n\n", True),
-        ("one", "import numpy as np\n", "import numpy as np  # noqa\n\n", True),
-        ("one", "size: int = 1", "size: int = 2", False),
-        ("one", "size: int = 1", "size: float = 1", False),
-        ("one", "three.Y", "-three.Y", False),
-        ("two", "X = 1", "X = 1.0", False),
-        ("two", "It was {:.2f}.", "It has been {:.3f}.", True),
-        ("two", "2.5", "2.0", False),
-        ("three", "2", "3", False),
-        ("four", "3", "4", True),  # for type checkers alone
+        ({"A module.": "Another sentence."}, True),
+        ({"It does.": "It did."}, True),
+        ({'        "Run."\n': ""}, True),
+        ({"# of three": "# of the third"}, True),
+        ({"\n\n": "\n\n\n\n"}, True),
+        ({"import numpy as np\n": "import numpy as np  # noqa\n\n"}, True),
+        ({"size: int = 1": "size: int = 2"}, False),
+        ({"size: int = 1": "size: float = 1"}, False),
+        ({"three.Y": "-three.Y"}, False),
+        ({"X = 1": "X = 1.0"}, False),
+        ({"It was {:.2f}.": "It has been {:.3f}."}, True),
+        ({"2.5": "2.0"}, False),
+        ({"Y = 2": "Y = 3"}, False),
+        ({"Z = 3": "Z = 4"}, True),  # for type checkers alone
+        ({"W = 4": "W = 5"}, False),
+        # where modules lie, and how they are named
+        ({"policy/two": "policy/deep/second", "policy.two": "policy.deep.second"}, True),
+        ({"policy/three": "policy/third", LAZY: "from policy import third", "three.Y": "third.Y"}, True),
+        ({"policy/three": "policy/deep/three", LAZY: "from policy.deep import three"}, True),
+        ({LAZY: "from . import three"}, True),
+        ({LAZY: "import policy.three as last", "three.Y": "last.Y"}, True),
+        ({LAZY: "import policy.three", "three.Y": "policy.three.Y"}, True),
+        ({"policy/three": "policy/deep/last", LAZY: "import policy.deep.last", "three.Y": "policy.deep.last.Y"}, True),
+        ({"policy/four": "policy/deep/four", "from policy import four": "from policy.deep import four"}, True),
+        ({"policy/five": "policy/deep/fifth", "policy.five": "policy.deep.fifth"}, True),
+        ({"from policy.two import X\n": "", "import numpy": "from policy.two import X\nimport numpy"}, True),
+        ({"policy.two import X": "policy.three import X"}, False),
+        ({"policy.two import X": "policy.two import X as Y"}, False),
+        ({LAZY: "from policy import two as three"}, False),
+        ({"policy.five:W": "policy.five:V"}, False),
+        ({"policy.five:W": "policy.four:W"}, False),
     ],
 )
-def test_what_of_a_module_counts(
-    file: str, before: str, after: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digests = []
-    for change in (False, True):
-        top = tmp_path / str(change)
-        for name, content in PACKAGE.items():
-            path = top / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content.replace(before, after) if change and path.stem == file else content)
-        monkeypatch.setattr(code_hash, "TOP", top)
-        digest.cache_clear()
-        digests.append(digest("policy.one"))
-    digest.cache_clear()
-    assert (digests[0] == digests[1]) == same
+def test_what_of_a_module_counts(changes: dict[str, str], same: bool, tmp_path: Path) -> None:
+    assert (hashed(FILES, tmp_path / "before") == hashed(changed(FILES, changes), tmp_path / "after")) == same
+
+
+@pytest.mark.parametrize("other", ["def f(three): ...", "three = 1", "from math import e as three", "class three: ..."])
+def test_a_name_with_two_meanings(other: str, tmp_path: Path) -> None:
+    """A module's name that also stands for something else: the module still moves, and is not another one."""
+    files = {**FILES, "policy/one.py": FILES["policy/one.py"].replace("LATER", f"{other}\nLATER")}
+    one, two, three = (
+        hashed(changed(files, changes), tmp_path / str(i))
+        for i, changes in enumerate((
+            {}, {"policy/three": "policy/deep/three", LAZY: "from policy.deep import three"},
+            {LAZY: "from policy import two as three"},
+        ))
+    )  # fmt: skip
+    assert one == two != three
+
+
+def changed(files: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
+    """The files after replacements in their paths and texts."""
+    for old, new in changes.items():
+        assert any(old in text for item in files.items() for text in item)
+        files = {path.replace(old, new): text.replace(old, new) for path, text in files.items()}
+    return files
+
+
+def hashed(files: dict[str, str], top: Path) -> str:
+    """The digest of policy.one in a package of these files."""
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(content)
+    with counting(top):
+        return digest("policy.one")
 
 
 def test_what_there_is_not() -> None:

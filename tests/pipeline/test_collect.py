@@ -1,7 +1,6 @@
 """A collection is decided by its parameters: its plan, the names of its files, what it leaves behind."""
 
 import json
-import shutil
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundles import write_bundle
-from pipeline import code_hash, collect
+from code_copy import copy_code, counting
+from pipeline import collect
 from pipeline.collect import drawn_families, plan, turns
-from pipeline.config import load
+from pipeline.config import BranchesConfig, load
 from pipeline.paths import Paths
-from pipeline.simulation.branching import Groups
 from pipeline.simulation.recording import Spec
 from pipeline.workloads.base import REGIMES
 from pipeline.workloads.families import family
@@ -74,18 +73,14 @@ def test_extra_tasks_leave_the_others_as_they_are(tmp_path: Path) -> None:
     assert planned(tmp_path, extra={"regression": 1})[0] == more[3]
 
 
-def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_family_whose_code_changed_is_recollected(tmp_path: Path) -> None:
     weights = {"tabular": 1.0, "overfit": 1.0, "topics_bag": 1.0}
     before = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}
-    top = tmp_path / "changed"
-    for part in ("pipeline", "policy", "runtime"):
-        shutil.copytree(TOP / part, top / part)
-    module = top / "pipeline/workloads/recorded/synthetic.py"  # overfit's other half
+    copy_code(tmp_path)
+    module = tmp_path / "pipeline/workloads/recorded/synthetic.py"  # overfit's other half
     module.write_text(module.read_text() + "CHANGED = True\n")
-    monkeypatch.setattr(code_hash, "TOP", top)
-    code_hash.digest.cache_clear()
-    after = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}
-    code_hash.digest.cache_clear()
+    with counting(tmp_path):
+        after = {spec.family: spec.code for spec in planned(tmp_path, families=weights, tasks=12)}
     assert {name for name in weights if before[name] != after[name]} == {"overfit"}
 
 
@@ -151,7 +146,7 @@ CHANGES: dict[str, Any] = {
     "schedules": (("constant", 2.0),),
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
-    "groups": Groups(1, 1, 3, "hold", 0.0),
+    "groups": BranchesConfig(1.0, 1, 1, 3, "hold", 0.0),
     "val_examples": 64,
     "device": "cuda",
     "code": "d" * 64,

@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-import grimp
 import pytest
 
 from experiments.original.plan.config import Original
@@ -13,7 +12,7 @@ from experiments.original.plan.paths import ARTEFACTS as ORIGINAL
 from pipeline.config import Params, read
 from pipeline.paths import ARTEFACTS, Artefact
 from repository import TOP
-from tools.stage_deps import PIPELINES, closure, import_graph
+from tools.stage_deps import PIPELINES, closure
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ each_stage = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module")
-def graph() -> grimp.ImportGraph:
-    return import_graph()
-
-
 def sections_read(files: set[str], sections: frozenset[str]) -> set[str]:
     """Sections that the code takes from a `params` or straight from a call of `load`."""
     nodes = (node for file in files for node in ast.walk(ast.parse((TOP / file).read_text())))
@@ -54,16 +48,16 @@ def sections_read(files: set[str], sections: frozenset[str]) -> set[str]:
 
 
 @each_stage
-def test_deps_are_the_import_closure(pipeline: Pipeline, name: str, graph: grimp.ImportGraph) -> None:
+def test_deps_are_the_import_closure(pipeline: Pipeline, name: str) -> None:
     declared = {dep for dep in pipeline.stages[name]["deps"] if dep.endswith(".py")}
-    assert declared == closure(f"{pipeline.package}.{name}", graph), "run `make deps`"
+    assert declared == closure(f"{pipeline.package}.{name}"), "run `make deps`"
 
 
 @each_stage
-def test_params_are_the_sections_read(pipeline: Pipeline, name: str, graph: grimp.ImportGraph) -> None:
+def test_params_are_the_sections_read(pipeline: Pipeline, name: str) -> None:
     entries = pipeline.stages[name].get("params", [])
     declared = {section for entry in entries for section in entry["${root}params.yaml"]}
-    assert declared == sections_read(closure(f"{pipeline.package}.{name}", graph), pipeline.sections)
+    assert declared == sections_read(closure(f"{pipeline.package}.{name}"), pipeline.sections)
 
 
 @each_stage

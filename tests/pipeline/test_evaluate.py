@@ -9,8 +9,8 @@ import pytest
 from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import bench, contrasts, per_method, roster, summarise
-from pipeline.evaluation.bench import Bench
-from pipeline.evaluation.regrets import HOPELESS
+from pipeline.evaluation.aggregates import HOPELESS
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.splits import tasks
 from pipeline.reporting import result_keys
 from repository import TOP
@@ -152,7 +152,7 @@ def test_the_bench_is_what_the_parameters_ask_for() -> None:
 
 def test_the_roster_names_the_tasks_that_the_figures_are_not_of(tmp_path: Path) -> None:
     chosen = [*tasks(("autompg",), 2), *tasks(("diabetes",), 1)]
-    measured = Bench(chosen, EVEN, 2, 1, (), engine("local", 1), tmp_path)
+    measured = Benchmark(chosen, EVEN, 2, 1, (), engine("local", 1), tmp_path)
     judged, left_out, other = (task.name for task in chosen)
     rows = pd.DataFrame([row("policy", "policy", 1e-3, 0, task=task) for task in (judged, other)])
     said = roster(measured, rows)

@@ -53,7 +53,7 @@ def test_a_stage_names_the_fault_and_writes_nothing(
         ("train: {setps: 5}\n", "profile odd: params/odd.yaml: parameter train.setps is an unknown key"),
         (
             "evaluate: {families: [diabetis]}\n",
-            "params/odd.yaml, or what it overlays: parameter evaluate.families[0] is 'diabetis', want a text that",
+            "profile odd: params/odd.yaml: parameter evaluate.families[0] is 'diabetis', want a text that",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from pipeline.config import read
 from pipeline.paths import ARTEFACTS, Artefact, Paths, parse_root
 from repository import TOP
 
-BOTH = {"dvc.yaml": ARTEFACTS, str(original.STAGES): original.ARTEFACTS}
+BOTH = {"dvc.yaml": ARTEFACTS, "experiments/original/stages.yaml": original.ARTEFACTS}
 STAGES = {(file, name): stage for file in BOTH for name, stage in read(TOP / file)["stages"].items()}
 
 

@@ -13,15 +13,14 @@ from bundles import MANIFEST
 from lrpilot import load_policy
 from lrpilot.decisions.features import NAMES
 from policy import agents, graph
-from policy.agents import ALGORITHMS, Settings
+from policy.algorithms import ALGORITHMS
 from policy.buffer import Runs
 from policy.observations import BLIND, mask
 from policy.store import LAYOUT, Masks
 from random_runs import drawn
+from tiny import learner
 
-SETTINGS = Settings(
-    algorithm="td3bc", steps=30, batch_size=16, learning_rate=1e-3, gamma=0.9, n_step=2, alpha=1.0, hidden=(8,)
-)
+SETTINGS = learner("td3bc", gamma=0.9, n_step=2, alpha=1.0)
 
 
 DATA = drawn((5, 3, 6, 4), 0).masked(Masks(0.5, 0.5), 0)  # random runs: what an agent is fed, worth nothing
@@ -129,7 +128,7 @@ def test_td3bc_finds_the_better_action() -> None:
     sign = np.random.default_rng(0).choice([-1.0, 1.0], len(rows))
     store.decisions[rows, LAYOUT.index((NAMES[0], 0))] = sign
     store.rewards[rows] = -4 * np.square(store.actions[rows] - 0.5 * sign)
-    settings = Settings("td3bc", 600, 64, 3e-3, 1.0, 2, 3.0, (32,))
+    settings = learner("td3bc", steps=600, batch_size=64, learning_rate=3e-3, n_step=2, alpha=3.0, hidden=(32,))
     agent = agents.train(data, settings, 0)
     probe = np.zeros((2, len(NAMES)), np.float32)
     probe[:, 0] = (-1, 1)
@@ -141,7 +140,7 @@ def test_td3bc_finds_the_better_action() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_an_agent_trained_on_a_gpu_answers_on_a_cpu(name: str, tmp_path: Path) -> None:
-    agent = agents.train(DATA, replace(SETTINGS, algorithm=name), 0, device="auto")
+    agent = agents.train(DATA, replace(SETTINGS, algorithm=name), 0, device="cuda")
     examples = graph.example_observations(9)
     modules = agent.impl.modules.get_torch_modules().values()
     assert all(p.is_cuda for module in modules for p in module.parameters())

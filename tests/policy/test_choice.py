@@ -9,12 +9,12 @@ import torch
 from lrpilot.decisions.features import NAMES
 from policy import agents
 from policy.advantage import FIRST, curves
-from policy.agents import Settings
 from policy.buffer import GRID
-from policy.choice import SHARP, Caution, Chooser
-from policy.departures import DEPARTURES
+from policy.choice import SHARP, Chooser, chosen
 from policy.graph import traced
+from policy.settings import DEPARTURES, Caution
 from policy.store import DECISION, RUN, Masks, Store, View
+from tiny import learner
 
 CAUTION = Caution(first=0.0, later=1.0, margin=0.1)
 HOLD = len(GRID) // 2
@@ -46,15 +46,15 @@ def critics(**worth: tuple[float, ...]) -> np.ndarray:
     ],
 )
 def test_choices_by_hand(values: np.ndarray, later: float, first: float) -> None:
-    np.testing.assert_allclose(CAUTION.of(LATER, values), later, atol=0.01)
-    np.testing.assert_allclose(CAUTION.of(AT_FIRST, values), first, atol=0.01)
+    np.testing.assert_allclose(chosen(CAUTION, LATER, values), later, atol=0.01)
+    np.testing.assert_allclose(chosen(CAUTION, AT_FIRST, values), first, atol=0.01)
 
 
 def test_neighbours_share_the_choice_as_their_worth_does() -> None:
     """One that is worse by SHARP weighs 1 / e of the other."""
     values = critics(_15=(0.5,), _16=(0.5 - SHARP,))
     share = 1 / (1 + np.e)
-    np.testing.assert_allclose(CAUTION.of(LATER, values), (1 - share) * GRID[15] + share * GRID[16], rtol=1e-6)
+    np.testing.assert_allclose(chosen(CAUTION, LATER, values), (1 - share) * GRID[15] + share * GRID[16], rtol=1e-6)
 
 
 def test_a_move_of_nothing_is_worth_nothing_and_levels_have_a_curve() -> None:
@@ -79,7 +79,7 @@ def departures(count: int) -> View:
 @pytest.fixture(scope="module")
 def trained() -> tuple[View, list]:
     view = departures(40)
-    settings = Settings("dqn", 40, 16, 1e-2, 1.0, 1, 0.0, (12,), learns_from=DEPARTURES)
+    settings = learner("dqn", learns_from=DEPARTURES, steps=40, learning_rate=1e-2, hidden=(12,))
     return view, [agents.train(view, settings, seed) for seed in range(3)]
 
 
@@ -91,7 +91,7 @@ def test_the_graph_chooses_as_the_critics_say(trained: tuple[View, list], tmp_pa
     observations[::2, FIRST] = 0.0
     values = np.stack([agents.values(critic, observations) for critic in critics])
     assert values.shape == (3, 64, len(GRID))
-    wanted = CAUTION.of(observations, values)
+    wanted = chosen(CAUTION, observations, values)
     chooser = Chooser(critics, CAUTION).eval()
     with torch.no_grad():
         np.testing.assert_allclose(chooser(torch.from_numpy(observations))[:, 0], wanted, atol=1e-5)
@@ -105,7 +105,7 @@ def test_the_graph_chooses_as_the_critics_say(trained: tuple[View, list], tmp_pa
 def test_critics_learn_what_departures_return() -> None:
     """A rise is worth its size, a fall costs it, whatever is observed; and what no move does is worth nothing."""
     view = departures(400)
-    settings = Settings("dqn", 600, 64, 1e-2, 1.0, 1, 0.0, (16,), learns_from=DEPARTURES)
+    settings = learner("dqn", learns_from=DEPARTURES, steps=600, batch_size=64, learning_rate=1e-2, hidden=(16,))
     critic = agents.train(view, settings, 0)
     rows, runs = view.rows_of(np.arange(50))
     values = agents.values(critic, view.observations(rows, runs))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policy.mdp import Reward, best_loss, initial_loss, potential, regret, rewards
+from policy.mdp import best_loss, initial_loss, potential, regret, rewards
+from policy.settings import Reward
 
 REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 LOSS_ALONE = replace(REWARD, regret_weight=0.0)

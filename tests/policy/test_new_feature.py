@@ -37,9 +37,10 @@ from lrpilot.decisions.telemetry import INTERVAL
 from lrpilot.probing import probe_curve
 from lrpilot.reports.explain import findings, say
 from pipeline import collect
-from pipeline.config import FEATURES, load
+from pydantic import TypeAdapter
+from pipeline.config import load
+from policy.settings import TrainConfig
 from policy import trajectories
-from policy.mdp import Reward
 from policy.observations import BLIND, TaskRecording, mask, observations
 from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, Masks, Store, build
 from tiny import write_params
@@ -81,11 +82,12 @@ collect.main()
 (file,) = trajectories.files(root / "data/trajectories")
 task = TaskRecording(trajectories.read(file))
 observed = observations(task, np.ones((task.length, task.runs), bool))[: task.ends[0], 0]
-build([file], Reward(**vars(load(root).reward)), root)
+build([file], load(root).reward, root)
 kept = shown(Store.open(root))
 losses = task.column("train_loss")[: task.ends[0], 0]
+named = TypeAdapter(TrainConfig).json_schema()["properties"]["features"]
 print(json.dumps({
-    "names": NAMES, "groups": list(GROUPS), "params": FEATURES,
+    "names": NAMES, "groups": list(GROUPS), "params": named["items"]["enum"],
     "values": [values[name] for name in new],
     "words": [say(name, values[name]) for name in new],
     "findings": [new[0] in findings(values, {}, 99), new[0] in findings(values, {"loss_mean": float("nan")}, 99)],

@@ -13,10 +13,11 @@ from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.features import GROUPS, NAMES
 from policy import mdp, trajectories
 from policy.observations import BLIND, TaskRecording, observations
+from policy.settings import Reward
 from policy.store import CONSTANT, DECISION, LAYOUT, NOTHING, RUN, WITHHELD, Masks, Store, View, build
 from written_task import drawn_table
 
-REWARD = mdp.Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
+REWARD = Reward(loss_weight=1.0, regret_weight=1.0, knee=0.03, floor=-3.0)
 VALIDATION, EPOCHS, EXAMPLES = GROUPS["validation"], GROUPS["epochs"], ("has_examples", "log_examples")
 TABLES = {
     "adam": drawn_table(0),

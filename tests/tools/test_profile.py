@@ -10,12 +10,13 @@ import yaml
 from dvc.scm import Git
 
 from experiments.original.plan import config as original
-from experiments.original.plan import paths as original_paths
+from experiments.original.plan.paths import ARTEFACTS as ORIGINAL_ARTEFACTS
 from pipeline.config import load, overlay, read
 from pipeline.paths import ARTEFACTS, Artefact
 from pipeline.schema import ConfigError
 from repository import TOP
-from tools.profile import DEFAULT, PIPELINES, track, write
+from tools.profile import track, write
+from tools.stage_deps import PIPELINES
 
 FILES = {path.stem: read(path) for path in sorted((TOP / "params").glob("*.yaml"))}
 NAMES = sorted(FILES)
@@ -44,7 +45,7 @@ def test_parameters_are_overlaid_and_valid(name: str, repository: Path) -> None:
 @pytest.mark.parametrize("name", ORIGINAL)
 def test_the_original_experiment_has_parameters_and_stages_of_its_own(name: str, repository: Path) -> None:
     folder, plan = write(name, repository), dict(FILES["plan"])
-    del plan["pipeline"]
+    del plan["pipeline"], plan["parameters"]
     over = {} if name == "plan" else {k: v for k, v in FILES[name].items() if k != "base"}
     assert read(folder / "params.yaml") == overlay(plan, over)
     original.load(folder)
@@ -52,7 +53,7 @@ def test_the_original_experiment_has_parameters_and_stages_of_its_own(name: str,
 
 @pytest.mark.parametrize(
     ("name", "file", "artefacts"),
-    [("tiny", DEFAULT, ARTEFACTS), ("plan", str(original_paths.STAGES), original_paths.ARTEFACTS)],
+    [("tiny", "dvc.yaml", ARTEFACTS), ("plan", "experiments/original/stages.yaml", ORIGINAL_ARTEFACTS)],
 )
 def test_every_path_lies_below_the_profile(name: str, file: str, artefacts: tuple[Artefact], repository: Path) -> None:
     text = (write(name, repository) / "dvc.yaml").read_text()
@@ -97,9 +98,14 @@ def test_git_sees_a_tracked_profile_but_for_its_data(repository: Path) -> None:
 
 
 def test_impossible_values_are_refused_before_anything_is_written(repository: Path) -> None:
+    """The file that is named is the one with the fault, also where another profile overlays it."""
     (repository / "params/bad.yaml").write_text("train: {gamma: 2.0}\n")
-    with pytest.raises(ConfigError, match=r"train\.gamma is 2\.0, want a finite number in \(0, 1\]"):
-        write("bad", repository)
+    (repository / "params/over.yaml").write_text("base: bad\n")
+    for name in ("bad", "over"):
+        with pytest.raises(
+            ConfigError, match=r"^params/bad\.yaml: .*train\.gamma is 2\.0, want a finite number in \(0, 1\]"
+        ):
+            write(name, repository)
     assert not (repository / "profiles").exists()
 
 
@@ -108,6 +114,7 @@ def test_impossible_values_are_refused_before_anything_is_written(repository: Pa
     [
         ("base: huge\n", "base is 'huge', want one of"),
         ("pipeline: other.yaml\n", "pipeline is 'other.yaml', want one of dvc.yaml, experiments/original/stages.yaml"),
+        ("parameters: pipeline.config:Parms\n", "parameters is 'pipeline.config:Parms', want module:dataclass"),
         ("base: seed\nplan: {pairs: {mnist: [bert]}}\n", "plan.pairs.mnist is 'bert', want a model for images"),
         ("base: seed\nplan: {thresholds: {mnist: 0.9}}\n", "plan.thresholds.cifar10 is missing"),
         ("base: seed\ndata: {max_tokens: {imdb: 16}}\n", "data.max_tokens.sst2 is missing"),

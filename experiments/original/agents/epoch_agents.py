@@ -13,8 +13,9 @@ import torch
 
 from experiments.original.agents.epoch_policy import KEY
 from experiments.original.agents.epochs import DISCRETE, FEATURES, SPAN
+from experiments.original.plan.config import AgentsConfig
 from policy import graph
-from policy.agents import ALGORITHMS, Notes, Settings, encoder
+from policy.agents import Notes, configured
 
 import d3rlpy  # isort: skip  (after policy.agents, which quietens it)
 
@@ -31,23 +32,18 @@ class Episode:
 
 
 def train(
-    episodes: Sequence[Episode], kind: str, settings: Settings, seed: int,
+    episodes: Sequence[Episode], kind: str, config: AgentsConfig,
     note: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> Any:  # fmt: skip
     """A d3rlpy algorithm. `note(step, losses)` is called after each of 10 epochs. Equal inputs give equal bits on a
     CPU.
     """
     torch.set_num_threads(1)
-    d3rlpy.seed(seed)
+    d3rlpy.seed(config.seed)
     discrete = kind == "discrete"
     observations = np.concatenate([e.observations for e in episodes])
-    common: dict[str, Any] = {
-        "batch_size": settings.batch_size, "gamma": settings.gamma,
-        "observation_scaler": d3rlpy.preprocessing.StandardObservationScaler(
-            mean=observations.mean(0, np.float64), std=observations.std(0, dtype=np.float64)
-        ),
-        "encoder_factory": encoder(settings),
-    }  # fmt: skip
+    moments = observations.mean(0, np.float64), observations.std(0, dtype=np.float64)
+    algorithm = configured(getattr(config, kind), config, moments).create(device="cpu")
     buffer = d3rlpy.dataset.ReplayBuffer(
         d3rlpy.dataset.InfiniteBuffer(),
         episodes=[
@@ -60,10 +56,9 @@ def train(
         action_space=d3rlpy.ActionSpace.DISCRETE if discrete else d3rlpy.ActionSpace.CONTINUOUS,
         action_size=len(DISCRETE) if discrete else 1,
     )  # fmt: skip
-    algorithm = ALGORITHMS[settings.algorithm](settings, common).create(device="cpu")
-    per_epoch = max(settings.steps // 10, 1)
+    per_epoch = max(config.steps // 10, 1)
     algorithm.fit(
-        buffer, n_steps=settings.steps // per_epoch * per_epoch, n_steps_per_epoch=per_epoch, show_progress=False,
+        buffer, n_steps=config.steps // per_epoch * per_epoch, n_steps_per_epoch=per_epoch, show_progress=False,
         logger_adapter=Notes(note),
     )  # fmt: skip
     return algorithm

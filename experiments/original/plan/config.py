@@ -7,15 +7,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from experiments.original.plan.catalogue import MODELS, SCHEDULERS, SETS
 from experiments.original.plan.paths import OriginalPaths
-from pipeline.config import Count, Name, Natural, NonNegative, Positive, Share, checked
-from pipeline.schema import ConfigError, NonEmpty, OneOf, Range
+from pipeline.config import checked
+from pipeline.schema import ConfigError
+from policy.algorithms import ALGORITHMS
+from policy.allowed import (
+    AnyDevice,
+    Count,
+    Distinct,
+    Dropout,
+    Name,
+    Natural,
+    NonNegative,
+    OneOf,
+    Positive,
+    PositiveShare,
+    Several,
+    Share,
+    Text,
+)
+from policy.settings import Learning
 
-Set = Annotated[str, OneOf(tuple(SETS))]
-Model = Annotated[str, OneOf(tuple(MODELS))]
+Set = Annotated[str, OneOf(SETS)]
+Model = Annotated[str, OneOf(MODELS)]
 EMBEDDED = "embedded"  # a value of data.mirror
 
 
@@ -23,10 +42,12 @@ EMBEDDED = "embedded"  # a value of data.mirror
 class DataConfig:
     """The source of the data, and how much of them is used."""
 
-    mirror: str  # "": the hub; "embedded": what ships in packages; else a folder laid out as the hub is
-    validation: Annotated[float, Range(0.01, 0.5)]  # share of the training split that is held out
+    mirror: Text  # "": the hub; "embedded": what ships in packages; else a folder laid out as the hub is
+    validation: Annotated[float, Field(strict=True, ge=0.01, le=0.5)]  # share of the training split that is held out
     examples: Natural  # of a split that are used at most; 0: all
-    max_tokens: Annotated[dict[Set, Annotated[int, Range(8, 512)]], NonEmpty()]  # texts are cut there
+    max_tokens: Annotated[
+        dict[Set, Annotated[int, Field(strict=True, ge=8, le=512)]], Field(min_length=1)
+    ]  # texts are cut there
 
 
 @dataclass(frozen=True)
@@ -35,8 +56,8 @@ class EmbeddedConfig:
 
     train: Count  # examples of a split at most
     test: Count
-    vocabulary: Annotated[int, Range(64)]  # of the tokenizer
-    hidden: Annotated[int, Range(4)]  # width of the small BERT
+    vocabulary: Annotated[int, Field(strict=True, ge=64)]  # of the tokenizer
+    hidden: Annotated[int, Field(strict=True, ge=4)]  # width of the small BERT
     layers: Count
     pretraining: Natural  # steps of masked language modelling
 
@@ -45,11 +66,11 @@ class EmbeddedConfig:
 class ModelsConfig:
     """The four models."""
 
-    width: Annotated[float, Range(0, 1, open_low=True)]  # share of the channels of ResNet-18 and VGG-16
+    width: PositiveShare  # share of the channels of ResNet-18 and VGG-16
     lstm_embedding: Count
     lstm_hidden: Count
-    dropout: Annotated[float, Range(0, 0.9)]  # before the last layer
-    pretrained: str  # folder with BERT and its tokenizer; "": those of the mirror or of the hub
+    dropout: Dropout  # before the last layer
+    pretrained: Text  # folder with BERT and its tokenizer; "": those of the mirror or of the hub
 
 
 @dataclass(frozen=True)
@@ -65,28 +86,28 @@ class Setting:
 class TrainingConfig:
     """Parameters of every training."""
 
-    settings: Annotated[dict[Model, Annotated[tuple[Setting, ...], NonEmpty()]], NonEmpty()]
-    beta1: Annotated[float, Range(0, 1)]
-    beta2: Annotated[float, Range(0, 1)]
+    settings: Annotated[dict[Model, Distinct[Setting]], Field(min_length=1)]
+    beta1: Share
+    beta2: Share
     epsilon: Positive
     weight_decay: NonNegative
     clip_norm: NonNegative  # 0: gradients are not clipped
-    amp: Annotated[str, OneOf(("none", "bf16", "fp16"))]
-    compile: Annotated[str, OneOf(("none", "default", "reduce-overhead", "max-autotune"))]  # modes of torch.compile
+    amp: Literal["none", "bf16", "fp16"]
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"]  # modes of torch.compile
     loader_workers: Natural  # processes per training that fetch batches; 0: the training's own
-    engine: Annotated[str, OneOf(("local", "ray"))]
+    engine: Literal["local", "ray"]
     workers: Natural  # trainings at once; 0: one per core, or per GPU
-    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]  # auto: cuda where there is one
+    device: AnyDevice
 
 
 @dataclass(frozen=True)
 class PlanConfig:
     """The cells: every pair of data set and model, under every scheduler, from every initial rate, for every seed."""
 
-    pairs: Annotated[dict[Set, Annotated[tuple[Model, ...], NonEmpty()]], NonEmpty()]
-    schedulers: Annotated[tuple[Annotated[str, OneOf(SCHEDULERS)], ...], NonEmpty()]
-    learning_rates: Annotated[tuple[Positive, ...], NonEmpty()]  # initial ones
-    seeds: Annotated[int, Range(2)]
+    pairs: Annotated[dict[Set, Distinct[Model]], Field(min_length=1)]
+    schedulers: Distinct[Annotated[str, OneOf(SCHEDULERS)]]
+    learning_rates: Distinct[Positive]  # initial ones
+    seeds: Several
     decisions_per_epoch: Count  # of the plan's agents
     thresholds: dict[Set, Share]  # validation accuracy for "epochs to threshold"
 
@@ -95,24 +116,18 @@ class PlanConfig:
 class RecordConfig:
     """The trainings that the plan's agents learn from."""
 
-    runs: Annotated[int, Range(2)]  # per pair and kind of action
-    behaviours: Annotated[tuple[Name, ...], NonEmpty()]  # schedules that they follow as closely as actions allow
+    runs: Several  # per pair and kind of action
+    behaviours: Distinct[Name]  # schedules that they follow as closely as actions allow
     epsilon: Share  # chance of a random action at the first decision
     epsilon_decay: Share  # its factor per decision
 
 
 @dataclass(frozen=True)
-class AgentsConfig:
+class AgentsConfig(Learning):
     """The offline training of the plan's agents."""
 
-    discrete: Annotated[str, OneOf(("discretecql",))]
-    continuous: Annotated[str, OneOf(("bc", "iql", "cql", "td3bc"))]
-    steps: Count
-    batch_size: Count
-    learning_rate: Positive
-    gamma: Annotated[float, Range(0, 1, open_low=True)]
-    alpha: NonNegative
-    hidden: tuple[Count, ...]
+    discrete: Annotated[str, OneOf([name for name, algorithm in ALGORITHMS.items() if algorithm.discrete])]
+    continuous: Annotated[str, OneOf([name for name, algorithm in ALGORITHMS.items() if not algorithm.discrete])]
     seed: Natural
 
 

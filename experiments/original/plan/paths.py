@@ -9,8 +9,6 @@ from pathlib import Path
 
 from pipeline.paths import Artefact, Paths, parse_root
 
-STAGES = Path("experiments/original/stages.yaml")  # what dvc.yaml is to the default pipeline
-
 
 class OriginalPaths(Paths):
     """The paths below one root."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from experiments.original.plan.catalogue import PRETRAINED, PRETRAINED_REVISION, SETS, HubSet
+from lrpilot import digests
 from pipeline.schema import ConfigError
 
 SHOWN = 120  # characters of somebody else's error
@@ -58,7 +58,7 @@ def _mirrored(known: HubSet, which: str, mirror: Path, cache: Path) -> Any:
     if not files:
         raise ConfigError("data.mirror", repr(str(mirror)), f"a folder with {known.files(which)}, as on the hub")
     # `datasets` tells a file by its path and time alone; by its content a changed file is another one.
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    digest = digests.of_parts(path.read_bytes() for path in files)[:16]
     names = [str(path) for path in files]
     return load_dataset("parquet", data_files={which: names}, split=which, cache_dir=str(cache / digest))
 

@@ -7,7 +7,6 @@ own. `sets.json` lists what there is.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from experiments.original.plan.catalogue import SETS
 from experiments.original.plan.config import DataConfig
 from experiments.original.sources import hub
+from lrpilot import digests
 from policy import trajectories
 
 PARTS = ("train", "val", "test")
@@ -68,19 +68,18 @@ def make(name: str, config: DataConfig, mirror: Path | None, tokenizer: Any, fol
         part: (ready(inputs, rows), labels[rows])
         for part, (inputs, labels, rows) in zip(PARTS, (train, val, test), strict=True)
     }
-    digest = hashlib.sha256()
     for part, pair in arrays.items():
         for axis, array in zip("xy", pair, strict=True):
             content = io.BytesIO()  # numpy's own writer does not tell a full disk
             np.save(content, array)
             trajectories.store(content.getvalue(), folder / name / f"{part}_{axis}.npy")
-            digest.update(np.ascontiguousarray(array).data)
+    digest = digests.of_parts(np.ascontiguousarray(array).data for pair in arrays.values() for array in pair)
     inputs = arrays["train"][0]
     image = known.kind == "image"
     mean, std = (tuple((f(inputs, axis=(0, 2, 3)) / 255).tolist()) if image else () for f in (np.mean, np.std))
     return About(
         name, {part: len(pair[1]) for part, pair in arrays.items()}, known.classes, inputs.shape[1:], mean, std,
-        0 if image else len(tokenizer), 0 if image else int(tokenizer.pad_token_id), digest.hexdigest(),
+        0 if image else len(tokenizer), 0 if image else int(tokenizer.pad_token_id), digest,
     )  # fmt: skip
 
 
@@ -103,7 +102,7 @@ def read(folder: Path) -> dict[str, About]:
 
 def fingerprint(about: Sequence[About]) -> str:
     """One hash of all data sets."""
-    return hashlib.sha256("".join(a.sha256 for a in about).encode()).hexdigest()
+    return digests.of_parts(a.sha256.encode() for a in about)
 
 
 class Part(Dataset[Any]):

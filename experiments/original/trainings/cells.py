@@ -6,19 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from experiments.original.plan.catalogue import AGENTS, PILOTS
 from experiments.original.plan.config import Original, Setting
 from experiments.original.plan.paths import OriginalPaths
 from experiments.original.sources import sets
 from experiments.original.trainings.training import Training, sha256
 from pipeline.schema import ConfigError
-
-
-def device(name: str) -> str:
-    """`auto` is cuda if there is one."""
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+from policy.allowed import device
 
 
 def pairs(params: Original, paths: OriginalPaths) -> Iterator[Training]:

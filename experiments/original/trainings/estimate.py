@@ -10,10 +10,11 @@ from typing import Any
 from joblib import cpu_count
 
 from experiments.original.plan.config import TrainingConfig
-from experiments.original.trainings.cells import device, steps
+from experiments.original.trainings.cells import steps
 from experiments.original.trainings.loop import Loop
 from experiments.original.trainings.training import Training
 from pipeline.engines import engine, results
+from policy.allowed import device
 
 STEPS = 6  # of a rehearsal
 

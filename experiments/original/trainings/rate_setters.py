@@ -19,8 +19,9 @@ from pipeline.simulation.schedules import epsilon, multipliers
 
 
 class RateSetter:
-    """It is called after every optimizer step and, a few times per epoch, with the validation; `action` is its last
-    action.
+    """Sets the rate. It is called after every optimizer step and, a few times per epoch, with the validation.
+
+    `action` is its last action.
     """
 
     wants_norm = False  # whether it needs the gradient norm of every step
@@ -142,7 +143,7 @@ class Explorer:
 
 
 def rate_setter(training: Training, optimizer: Optimizer, model: torch.nn.Module, steps: int, data: Any) -> RateSetter:
-    """What sets the rate, as the training names it; `data` is its loader."""
+    """Make what sets the rate, as the training names it; `data` is its loader."""
     if training.behaviour:
         decisions = training.setting.epochs * training.decisions
         return Deciding(optimizer, Explorer(training, steps, decisions))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from experiments.original.plan.catalogue import MODEL_TITLES, PILOTS, SETS
 from experiments.original.plan.config import ModelsConfig, Setting, TrainingConfig
 from experiments.original.sources.sets import About
-from lrpilot import load_policy
+from lrpilot import digests, load_policy
 from pipeline import code_hash
 
 LOOP, RUNTIME = "experiments.original.trainings.loop", ("lrpilot",)  # what trains, and what a pilot alone decides by
@@ -55,13 +53,10 @@ class Training:
         content["recipe"] = {k: v for k, v in content["recipe"].items() if k not in ROUNDS_ALIKE}
         for place in ("folder", "policy"):
             del content[place]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return digests.of_json(content)[:16]
 
 
 def sha256(path: Path) -> str:
     """Hash of a file, or of all files of a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return digests.of_parts(file.name.encode() + file.read_bytes() for file in files if file.is_file())

@@ -1,6 +1,7 @@
 """The base class of everything that can drive the learning rate of a training of the benchmark.
 
-Each kind of method has a module of its own. So the code that decides its numbers is what that module imports.
+Each way to drive a rate has a module of its own. So the code that decides the numbers of its methods is what that
+module imports.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Method(ABC):
         """The packages besides torch that decide its numbers, by the names that they are installed under."""
         return ()
 
-    @abstractmethod
     def together(self) -> tuple[Hashable, ...]:
-        """Equal for methods whose runs of one task can train in one population."""
+        """Equal for methods whose runs of one task can train in one population; by default those of one method."""
+        return (self,)
 
     @classmethod
     @abstractmethod

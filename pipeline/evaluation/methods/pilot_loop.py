@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 from torch import nn
 
 from lrpilot.torch import PilotLR
-from pipeline.evaluation.loop_driver import Driver, Recipe, plain
-from pipeline.evaluation.methods.looped import Looped
-from pipeline.evaluation.methods.policies import policy_content
+from pipeline.evaluation.methods.loops import LoopMethod
+from pipeline.evaluation.training_loops import Driver, Recipe, textbook_optimizer
+from pipeline.result_cache import policy_key
 from pipeline.workloads.base import Workload
 
 
 @dataclass(frozen=True)
-class PilotLoop(Looped):
+class PilotLoop(LoopMethod):
     """The scheduler with a policy. It knows the size of the data, as it does in a loop over a DataLoader."""
 
     policy: str  # path of a bundle, or "default"
@@ -30,13 +29,10 @@ class PilotLoop(Looped):
         return partial(_pilot, policy=self.policy)
 
     def content(self) -> dict[str, Any]:
-        return super().content() | {"policy": policy_content(self.policy)}
-
-    def together(self) -> tuple[Hashable, ...]:
-        return (self,)
+        return super().content() | {"policy": policy_key(self.policy)}
 
 
 def _pilot(params: list[nn.Parameter], workload: Workload, policy: str) -> Driver:
-    optimizer = plain(params, workload)
+    optimizer = textbook_optimizer(params, workload)
     sizes = {"steps_per_epoch": workload.steps_per_epoch, "examples": len(workload.train)}
     return Driver(optimizer, PilotLR(optimizer, workload.n_steps, policy, **sizes), "loss")

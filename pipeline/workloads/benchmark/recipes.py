@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.workloads.base import Workload
 from pipeline.workloads.building.pretraining import batches, masked_batches, pretrained
-from pipeline.workloads.building.sampling import Build, Splits, split, workload
+from pipeline.workloads.building.sampling import Build, Label, Splits, split, workload
 
 N_VAL, N_TEST = 768, 1536
 SPARE = N_VAL + N_TEST  # examples that a recipe makes beyond those to train on
@@ -22,7 +22,7 @@ def recipe(
 ) -> Workload:
     """The workload of a recipe; `settings` are those of `Workload`. The loss follows from the type of the targets."""
     n_steps = epochs * (len(splits.train) // batch_size)
-    return workload(family, label, splits, build, optimizer, batch_size=batch_size, n_steps=n_steps, **settings)
+    return workload(family, Label(label), splits, build, optimizer, batch_size=batch_size, n_steps=n_steps, **settings)
 
 
 def examples(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, n_train: int) -> Splits:

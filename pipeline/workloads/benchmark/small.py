@@ -11,7 +11,7 @@ from pipeline.workloads.building.sampling import assemble, corrupt, draw_budget,
 def overfit(
     rng: np.random.Generator,
     family: str,
-    label: str,
+    kind: str,
     x: np.ndarray,
     y: np.ndarray,
     n_train: int,
@@ -21,5 +21,6 @@ def overfit(
     n_classes = int(y.max()) + 1
     splits = corrupt(rng, split(rng, x, y, n_train), wrong, n_classes)
     budget = draw_budget(rng, n_train, batch=(8, 32))
-    mlp, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
-    return assemble(rng, family, f"{label}-wrong{wrong:.0%}-mlp-{mlp}", splits, build, budget)
+    label, build = random_mlp(rng, x.shape[1], n_classes, budget.batch_size, depths=(1, 3), widths=(48, 200))
+    label = label.of(f"{kind}-wrong{wrong:.0%}-mlp", f"{100 * wrong:.0f} % wrong labels")
+    return assemble(rng, family, label, splits, build, budget)

@@ -69,6 +69,6 @@ def finetuned(
     else:
         n_in = splits.train.x.shape[1]
         label, build = random_mlp(rng, n_in, 10, budget.batch_size, (1, 3), (32, 128), gains=(1, 1.6))
-        label = f"mlp-{label}"
+        label = label.of("mlp", "")
     start = pretrain(rng, build, flat(x[old]), y[old], log_integer(rng, 100, 600))
-    return assemble(rng, family, f"{kind}-{label}", splits, build, budget, start=start)
+    return assemble(rng, family, label.of(kind), splits, build, budget, start=start)

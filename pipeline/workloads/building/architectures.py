@@ -12,17 +12,18 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.workloads.building.recipes import choose
-from pipeline.workloads.building.sampling import Build, log_integer, log_uniform, pick
+from pipeline.workloads.building.sampling import Build, Label, log_integer, log_uniform, pick
 from pipeline.workloads.networks.deep_convnets import Autoencoder, Denoiser, PlainNet, ResidualNet, UNet
 from pipeline.workloads.networks.deep_networks import DeepRecurrent, LanguageModel, TabularNet, VisionTransformer
 from pipeline.workloads.networks.perceptrons import AveragedWords, Perceptron
 from pipeline.workloads.networks.small import ACTIVATIONS, CELLS
 
-Drawn = tuple[str, Build]
+Drawn = tuple[Label, Build]
 WORK = 3_000_000  # weights x batch of an MLP at most
 STEM = 2  # stride of the first convolution
 MLP_NORMS = {"none": 0.5, "batch": 0.35, "layer": 0.15}
 CONV_NORMS = {"none": 0.2, "batch": 0.6, "group": 0.2}
+NORM_TITLES = {"batch": "batch norm", "layer": "layer norm", "group": "groupnorm"}
 
 
 def draw_dropout(rng: np.random.Generator, share: float, highest: float = 0.5) -> float:
@@ -30,8 +31,11 @@ def draw_dropout(rng: np.random.Generator, share: float, highest: float = 0.5) -
     return round(float(rng.uniform(0.05, highest)), 2) if rng.random() < share else 0.0
 
 
-def _mark(norm: str, drop: float) -> str:
-    return ("" if norm == "none" else f"-{norm}norm") + (f"-drop{drop:g}" if drop else "")
+def _label(name: str, title: str, norm: str, drop: float) -> Label:
+    """A network's, with its normalisation and dropout."""
+    if norm != "none":
+        name, title = f"{name}-{norm}norm", f"{title} {NORM_TITLES[norm]}"
+    return Label(name, title).marked(f"drop{drop:g}" if drop else "")
 
 
 def draw_perceptron(
@@ -53,7 +57,9 @@ def draw_perceptron(
     activation, norm = pick(rng, tuple(ACTIVATIONS)), choose(rng, MLP_NORMS)
     residual, drop, gain = bool(rng.random() < 0.25), draw_dropout(rng, dropped), log_uniform(rng, *gains)
     build = partial(Perceptron, sizes, activation, gain, norm, residual, drop)
-    return f"mlp{depth}x{sizes[1]}-{activation}{_mark(norm, drop)}" if depth else "linear", build
+    if not depth:
+        return Label("linear", "linear"), build
+    return _label(f"mlp{depth}x{sizes[1]}-{activation}", f"MLP {depth}×{sizes[1]}", norm, drop), build
 
 
 def draw_convnet(rng: np.random.Generator, shape: Sequence[int], n_out: int) -> Drawn:
@@ -65,10 +71,11 @@ def draw_convnet(rng: np.random.Generator, shape: Sequence[int], n_out: int) -> 
     if residual:
         blocks, widths = 1 if stages == 3 else int(rng.integers(1, 3)), [width * 2**stage for stage in range(stages)]
         build = partial(ResidualNet, shape, widths, blocks, n_out, norm, activation, gain, drop, STEM)
-        return f"resnet{blocks}x{stages}x{width}{_mark(norm, drop)}", build
+        title = f"residual net {blocks}×{stages}×{width}"
+        return _label(f"resnet{blocks}x{stages}x{width}", title, norm, drop), build
     convs, hidden = int(rng.integers(1, 4)), log_integer(rng, 32, 256)
     build = partial(PlainNet, shape, (width, 2 * width), convs, n_out, norm, activation, gain, drop, hidden, STEM)
-    return f"plain{convs}x2x{width}{_mark(norm, drop)}", build
+    return _label(f"plain{convs}x2x{width}", f"conv net {convs}×2×{width}", norm, drop), build
 
 
 def draw_vision_transformer(rng: np.random.Generator, shape: Sequence[int], n_out: int) -> Drawn:
@@ -78,7 +85,7 @@ def draw_vision_transformer(rng: np.random.Generator, shape: Sequence[int], n_ou
     build = partial(
         VisionTransformer, shape, patch, d, blocks, pick(rng, (2, 4)), n_out, drop, gain=log_uniform(rng, 0.4, 1.2)
     )
-    return f"vit{blocks}x{d}{_mark('none', drop)}", build
+    return _label(f"vit{blocks}x{d}", f"vision transformer {blocks}×{d}", "none", drop), build
 
 
 def draw_image_map(rng: np.random.Generator, shape: Sequence[int], n_out: int, kinds: Sequence[str]) -> Drawn:
@@ -92,8 +99,8 @@ def draw_image_map(rng: np.random.Generator, shape: Sequence[int], n_out: int, k
     else:
         drop = draw_dropout(rng, 0.4, 0.3)
         build = partial(UNet, shape, (width, 2 * width), n_out, norm, activation, gain, drop)
-        return f"unet{width}{_mark(norm, drop)}", build
-    return f"{kind}{width}{_mark(norm, 0)}", build
+        return _label(f"unet{width}", f"U-Net {width}", norm, drop), build
+    return _label(f"{kind}{width}", f"{kind}{width}", norm, 0), build
 
 
 def draw_attention(rng: np.random.Generator, vocabulary: int, length: int) -> Drawn:
@@ -101,7 +108,7 @@ def draw_attention(rng: np.random.Generator, vocabulary: int, length: int) -> Dr
     d, blocks, drop = *pick(rng, ((16, 1), (16, 2), (24, 1), (24, 2), (32, 1), (16, 3))), draw_dropout(rng, 0.4, 0.25)
     tied, gain = bool(rng.random() < 0.4), log_uniform(rng, 0.4, 1.2)
     build = partial(LanguageModel, vocabulary, length, d, blocks, pick(rng, (2, 4)), drop, tied, gain=gain)
-    return f"gpt{blocks}x{d}{_mark('none', drop)}", build
+    return _label(f"gpt{blocks}x{d}", f"language model {blocks}×{d}", "none", drop), build
 
 
 def draw_recurrent(
@@ -118,7 +125,7 @@ def draw_recurrent(
     build = partial(
         DeepRecurrent, cell, width, layers, n_out, vocabulary=vocabulary, n_in=n_in, last=last, drop=drop, gain=gain
     )
-    return f"{cell}{layers}x{width}{_mark('none', drop)}", build
+    return _label(f"{cell}{layers}x{width}", f"{cell.upper()} {layers}×{width}", "none", drop), build
 
 
 def draw_tabular(rng: np.random.Generator, sizes: Sequence[int], n_numeric: int, n_out: int) -> Drawn:
@@ -130,8 +137,8 @@ def draw_tabular(rng: np.random.Generator, sizes: Sequence[int], n_numeric: int,
     embedded = pick(rng, (None, 16, 24, 32))
     activation, gain = pick(rng, ("relu", "gelu", "silu", "elu")), log_uniform(rng, 0.8, 1.8)
     build = partial(TabularNet, sizes, n_numeric, widths, n_out, norm, drop, activation, gain, embedded)
-    shape = "x".join(map(str, widths))
-    return f"tabular{shape}{_mark('batch' if norm else 'none', drop)}", build
+    name, title = (f"tabular{times.join(map(str, widths))}" for times in "x×")
+    return _label(name, title, "batch" if norm else "none", drop), build
 
 
 def draw_bag(rng: np.random.Generator, vocabulary: int, n_out: int) -> Drawn:
@@ -140,4 +147,5 @@ def draw_bag(rng: np.random.Generator, vocabulary: int, n_out: int) -> Drawn:
     hidden = (log_integer(rng, 16, 64),) * int(rng.integers(0, 3))
     norm, drop = choose(rng, MLP_NORMS), draw_dropout(rng, 0.45)
     build = partial(AveragedWords, vocabulary, d, hidden, n_out, scale, norm, drop)
-    return f"bag{vocabulary}x{d}x{len(hidden)}{_mark(norm if hidden else 'none', drop)}", build
+    name, title = f"bag{vocabulary}x{d}x{len(hidden)}", f"bag {vocabulary}×{d}×{len(hidden)}"
+    return _label(name, title, norm if hidden else "none", drop), build

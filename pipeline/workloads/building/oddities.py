@@ -17,11 +17,11 @@ def draw_oddity(rng: np.random.Generator, loss: Loss, build: Build) -> tuple[str
     """(label, training loss, build) with one of ODDITIES."""
     kind = pick(rng, tuple(ODDITIES), list(ODDITIES.values()))
     if kind == "summed":
-        return "-summed", Summed(loss, over_predictions=bool(rng.random() < 0.3)), build
+        return "summed", Summed(loss, over_predictions=bool(rng.random() < 0.3)), build
     if kind == "scaled":
         factor = log_uniform(rng, *FACTORS)
-        return f"-times{factor:.2g}", Scaled(loss, factor), build
+        return f"times{factor:.2g}", Scaled(loss, factor), build
     if kind == "initialised":
         gain = log_uniform(rng, *GAINS)
-        return f"-gain{gain:.2g}", loss, Reinitialised(build, gain, draw_seed(rng) if rng.random() < 0.5 else None)
+        return f"gain{gain:.2g}", loss, Reinitialised(build, gain, draw_seed(rng) if rng.random() < 0.5 else None)
     return "", loss, build

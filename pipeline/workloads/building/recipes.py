@@ -17,6 +17,7 @@ from pipeline.workloads.base import Regime, Workload
 from pipeline.workloads.building.oddities import draw_oddity
 from pipeline.workloads.building.sampling import (
     Build,
+    Label,
     Splits,
     cross_entropy,
     cut,
@@ -115,7 +116,7 @@ def assemble(
     family: str,
     regime: Regime,
     network: Network,
-    label: str,
+    label: Label,
     splits: Splits,
     build: Build,
     sizes: Sizes,
@@ -139,7 +140,7 @@ def assemble(
         train_loss = Smoothed(0.1)
     if regime == "odd":
         oddity, train_loss, build = draw_oddity(rng, train_loss or loss, build)
-        label = f"{label}{oddity}"
+        label = label.marked(oddity)
     splits = cut(splits, sizes.n_steps * sizes.batch_size)
     return workload(
         family,

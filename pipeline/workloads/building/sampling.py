@@ -28,6 +28,22 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Label:
+    """What a workload or a part of it is called."""
+
+    name: str  # in tables of tasks: "mlp2x40-relu"
+    title: str = ""  # on pages: "MLP 2×40"
+
+    def of(self, data: str, title: str | None = None) -> Label:
+        """This network's on some data; `title`: theirs, where it is not their name."""
+        return Label(f"{data}-{self.name}", f"{data if title is None else title} {self.title}".strip())
+
+    def marked(self, mark: str) -> Label:
+        """With a mark at the end, unless that is empty."""
+        return Label(f"{self.name}-{mark}", f"{self.title} {mark}") if mark else self
+
+
+@dataclass(frozen=True)
 class Splits:
     """Disjoint training, validation and test examples of one problem."""
 
@@ -120,7 +136,7 @@ def random_mlp(
     depths: tuple[int, int] = (1, 4),
     widths: tuple[int, int] = (8, 256),
     gains: tuple[float, float] = (0.8, 2.0),
-) -> tuple[str, Build]:
+) -> tuple[Label, Build]:
     """(label, build) of a random MLP whose cost, parameters x batch size, is within MLP_WORK."""
     while True:
         depth = int(rng.integers(depths[0], depths[1] + 1))
@@ -129,23 +145,24 @@ def random_mlp(
             break
     activation = pick(rng, tuple(ACTIVATIONS))
     norm, residual = rng.random() < 0.2, rng.random() < 0.25
-    label = f"{depth}x{sizes[1]}-{activation}{'-norm' * norm}{'-residual' * residual}" if depth else "linear"
+    name = f"{depth}x{sizes[1]}-{activation}{'-norm' * norm}{'-residual' * residual}" if depth else "linear"
+    label = Label(name, f"MLP {depth}×{sizes[1]}" if depth else "MLP linear")
     return label, partial(MLP, sizes, activation, log_uniform(rng, *gains), bool(norm), bool(residual))
 
 
-def random_convnet(rng: np.random.Generator, shape: tuple[int, ...], n_out: int) -> tuple[str, Build]:
+def random_convnet(rng: np.random.Generator, shape: tuple[int, ...], n_out: int) -> tuple[Label, Build]:
     """(label, build) of a small ConvNet for inputs of `shape` (channels, *size)."""
     width, norm = log_integer(rng, 4, 10), bool(rng.random() < 0.4)
     activation = pick(rng, tuple(ACTIVATIONS))
     gain = log_uniform(rng, 0.7, 2)
     build = partial(ConvNet, shape[1:], (shape[0], width, 2 * width), n_out, activation, gain, norm)
-    return f"conv{width}-{activation}{'-norm' * norm}", build
+    return Label(f"conv{width}-{activation}{'-norm' * norm}", f"CNN {width}"), build
 
 
 def assemble(
     rng: np.random.Generator,
     family: str,
-    label: str,
+    label: Label,
     splits: Splits,
     build: Build,
     budget: Budget,
@@ -168,15 +185,15 @@ def cut(splits: Splits, examples: int) -> Splits:
     return replace(splits, train=Data(splits.train.x[:examples], splits.train.y[:examples]))
 
 
-def workload(family: str, label: str, splits: Splits, build: Build, optimizer: str, **settings: Any) -> Workload:
+def workload(family: str, label: Label, splits: Splits, build: Build, optimizer: str, **settings: Any) -> Workload:
     """The workload of these parts; `settings` are those of `Workload`.
 
-    Its loss, error and baseline follow from the type of the targets, its name from the parts.
+    Its loss, error and baseline follow from the type of the targets, its name and title from the parts.
     """
     regression = splits.val.y.is_floating_point()
     return Workload(
         family=family,
-        name=f"{label}-n{len(splits.train)}-{optimizer}",
+        name=f"{label.name}-n{len(splits.train)}-{optimizer}",
         train=splits.train,
         val=splits.val,
         test=splits.test,
@@ -185,5 +202,6 @@ def workload(family: str, label: str, splits: Splits, build: Build, optimizer: s
         error=None if regression else error_rate,
         baseline_loss=baseline_loss(splits.val.y),
         optimizer=optimizer,
+        title=label.title,
         **settings,
     )

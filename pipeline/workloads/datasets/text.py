@@ -2,7 +2,7 @@
 three packages.
 
 Characters for language models, words for classification. The text is that of the interpreter and of the packages in
-use, so tasks differ slightly between versions.
+use, so tasks differ slightly between versions. A family with texts of Python has `PYTHON` among its packages.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ PACKAGES = (  # files of installed packages, large ones that many of their versi
 ALPHABET = "\n abcdefghijklmnopqrstuvwxyz0'#(),.:=[]_-+*/<>{}"  # one digit stands for all
 OTHER = len(ALPHABET)  # the code of every other character
 N_CHARACTERS = len(ALPHABET) + 1
+PYTHON = ("python",)
 
 
 @functools.cache

@@ -133,15 +133,15 @@ def crossed_unet(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("strokes_residual", "heldout", strokes_residual, "ordinary", frozen=1),
-    Family("mnist_residual", "heldout", mnist_residual, "ordinary", frozen=1),
-    Family("mnist_plain", "heldout", mnist_plain, "ordinary", frozen=1),
-    Family("strokes_plain", "heldout", strokes_plain, "ordinary", frozen=1),
-    Family("mnist_wide", "heldout", mnist_wide, "ordinary", frozen=1),
-    Family("strokes_vit", "heldout", strokes_vit, "ordinary", frozen=1),
-    Family("strings_residual", "heldout", strings_residual, "ordinary", frozen=1),
-    Family("strokes_autoencoder", "heldout", strokes_autoencoder, "ordinary", frozen=1),
-    Family("strokes_denoiser", "heldout", strokes_denoiser, "ordinary", frozen=1),
-    Family("ponds_unet", "heldout", ponds_unet, "ordinary", frozen=1),
-    Family("crossed_unet", "heldout", crossed_unet, "ordinary", frozen=1),
+    Family("strokes_residual", "heldout", strokes_residual, "ordinary", "strokes residual net batch norm", frozen=1),
+    Family("mnist_residual", "heldout", mnist_residual, "ordinary", "MNIST residual net group norm", frozen=1),
+    Family("mnist_plain", "heldout", mnist_plain, "ordinary", "MNIST conv net batch norm dropout", frozen=1),
+    Family("strokes_plain", "heldout", strokes_plain, "ordinary", "strokes conv net noisy labels", frozen=1),
+    Family("mnist_wide", "heldout", mnist_wide, "ordinary", "MNIST wide MLP noisy labels", frozen=1),
+    Family("strokes_vit", "heldout", strokes_vit, "ordinary", "strokes vision transformer", frozen=1),
+    Family("strings_residual", "heldout", strings_residual, "ordinary", "strings residual net batch norm", frozen=1),
+    Family("strokes_autoencoder", "heldout", strokes_autoencoder, "ordinary", "strokes autoencoder", frozen=1),
+    Family("strokes_denoiser", "heldout", strokes_denoiser, "ordinary", "strokes denoiser", frozen=1),
+    Family("ponds_unet", "heldout", ponds_unet, "ordinary", "ponds U-Net group norm", frozen=1),
+    Family("crossed_unet", "heldout", crossed_unet, "ordinary", "crossed U-Net batch norm", frozen=1),
 )

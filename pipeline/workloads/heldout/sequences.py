@@ -92,11 +92,19 @@ def bodies_mlp(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("stdlib_gpt", "heldout", stdlib_gpt, "ordinary", frozen=1),
-    Family("reports_gpt", "heldout", reports_gpt, "ordinary", frozen=1),
-    Family("reports_lstm", "heldout", reports_lstm, "ordinary", frozen=1),
-    Family("pendulum_gru", "heldout", pendulum_gru, "ordinary", frozen=1),
-    Family("rules_table", "heldout", rules_table, "ordinary", frozen=1),
-    Family("rules_wide", "heldout", rules_wide, "ordinary", frozen=1),
-    Family("bodies_mlp", "heldout", bodies_mlp, "ordinary", frozen=1),
+    Family(
+        "stdlib_gpt",
+        "heldout",
+        stdlib_gpt,
+        "ordinary",
+        "stdlib language model one pass",
+        frozen=1,
+        packages=text.PYTHON,
+    ),
+    Family("reports_gpt", "heldout", reports_gpt, "ordinary", "reports language model tied", frozen=1),
+    Family("reports_lstm", "heldout", reports_lstm, "ordinary", "LSTM reports recurrent dropout", frozen=1),
+    Family("pendulum_gru", "heldout", pendulum_gru, "ordinary", "GRU pendulum recurrent", frozen=1),
+    Family("rules_table", "heldout", rules_table, "ordinary", "rules table noisy labels", frozen=1),
+    Family("rules_wide", "heldout", rules_wide, "ordinary", "rules wide MLP noisy labels", frozen=1),
+    Family("bodies_mlp", "heldout", bodies_mlp, "ordinary", "bodies MLP one pass", frozen=1),
 )

@@ -30,7 +30,7 @@ def autompg(rng: np.random.Generator) -> Workload:
     splits = split(rng, x, y, n_train=200, n_val=96, n_test=96)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "autompg", f"{kind}-mlp-{label}", splits, build, budget)
+    return assemble(rng, "autompg", label.of(f"{kind}-mlp", kind), splits, build, budget)
 
 
 def mnist_mlp(rng: np.random.Generator) -> Workload:
@@ -41,7 +41,7 @@ def mnist_mlp(rng: np.random.Generator) -> Workload:
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.2)), 10)
     budget = draw_budget(rng, len(splits.train), batch=(8, 32))
     label, build = random_mlp(rng, 196, 10, budget.batch_size, depths=(0, 3), widths=(16, 128))
-    return assemble(rng, "mnist_mlp", f"mnist-mlp-{label}", splits, build, budget)
+    return assemble(rng, "mnist_mlp", label.of("mnist-mlp", ""), splits, build, budget)
 
 
 def mnist_cnn(rng: np.random.Generator) -> Workload:
@@ -50,7 +50,7 @@ def mnist_cnn(rng: np.random.Generator) -> Workload:
     splits = split(rng, x[:, None], y, n_train=3900, n_val=512, n_test=512)
     budget = draw_budget(rng, len(splits.train), batch=(8, 20))
     label, build = random_convnet(rng, (1, 14, 14), 10)
-    return assemble(rng, "mnist_cnn", f"mnist-{label}", splits, build, budget)
+    return assemble(rng, "mnist_cnn", label.of("mnist", ""), splits, build, budget)
 
 
 def photo_pixels(rng: np.random.Generator) -> Workload:
@@ -60,7 +60,7 @@ def photo_pixels(rng: np.random.Generator) -> Workload:
     splits = split(rng, x * np.float32(log_uniform(rng, 1, 8)), y, n_train=6000, n_val=512, n_test=512)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, 2, 3, budget.batch_size, depths=(2, 4), widths=(32, 128))
-    return assemble(rng, "photo_pixels", f"{photo}-mlp-{label}", splits, build, budget)
+    return assemble(rng, "photo_pixels", label.of(f"{photo}-mlp", photo), splits, build, budget)
 
 
 def mnist_overfit(rng: np.random.Generator) -> Workload:
@@ -70,9 +70,9 @@ def mnist_overfit(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("autompg", "heldout", autompg, "small_noisy"),
-    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary"),
-    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary"),
-    Family("photo_pixels", "heldout", photo_pixels, "ordinary"),
-    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy"),
+    Family("autompg", "heldout", autompg, "small_noisy", "auto-mpg"),
+    Family("mnist_mlp", "heldout", mnist_mlp, "ordinary", "MNIST"),
+    Family("mnist_cnn", "heldout", mnist_cnn, "ordinary", "MNIST"),
+    Family("photo_pixels", "heldout", photo_pixels, "ordinary", "photo pixels"),
+    Family("mnist_overfit", "heldout", mnist_overfit, "small_noisy", "overfit MNIST"),
 )

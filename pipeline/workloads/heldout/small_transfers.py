@@ -22,4 +22,4 @@ def mnist_finetune(rng: np.random.Generator) -> Workload:
     return finetuned(rng, "mnist_finetune", packaged.mnist(), turn_and_move, 2000, log_integer(rng, 60, 100))
 
 
-FAMILIES = (Family("mnist_finetune", "heldout", mnist_finetune, "finetuning"),)
+FAMILIES = (Family("mnist_finetune", "heldout", mnist_finetune, "finetuning", "MNIST fine-tuned"),)

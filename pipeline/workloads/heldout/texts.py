@@ -17,7 +17,7 @@ def stdlib_lm_rnn(rng: np.random.Generator) -> Workload:
     splits = characters(rng, text.available(), length)
     budget = draw_budget(rng, len(splits.train), SEQUENCES)
     label, build = random_recurrent(rng, text.N_CHARACTERS)
-    return assemble(rng, "stdlib_lm_rnn", f"stdlib-{label}", splits, build, budget)
+    return assemble(rng, "stdlib_lm_rnn", label.of("stdlib"), splits, build, budget)
 
 
 def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
@@ -26,7 +26,7 @@ def stdlib_lm_transformer(rng: np.random.Generator) -> Workload:
     splits = characters(rng, text.available(), length)
     budget = draw_budget(rng, len(splits.train), SEQUENCES)
     label, build = random_transformer(rng, text.N_CHARACTERS, length)
-    return assemble(rng, "stdlib_lm_transformer", f"stdlib-{label}", splits, build, budget)
+    return assemble(rng, "stdlib_lm_transformer", label.of("stdlib"), splits, build, budget)
 
 
 def stdlib_bag(rng: np.random.Generator) -> Workload:
@@ -35,7 +35,9 @@ def stdlib_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary"),
-    Family("stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary"),
-    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy"),
+    Family("stdlib_lm_rnn", "heldout", stdlib_lm_rnn, "ordinary", "language model", packages=text.PYTHON),
+    Family(
+        "stdlib_lm_transformer", "heldout", stdlib_lm_transformer, "ordinary", "language model", packages=text.PYTHON
+    ),
+    Family("stdlib_bag", "heldout", stdlib_bag, "small_noisy", packages=text.PYTHON),
 )

@@ -122,11 +122,11 @@ def strokes_uneven(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("reports_encoder", "heldout", reports_encoder, "finetuning", frozen=1),
-    Family("strokes_transfer", "heldout", strokes_transfer, "finetuning", frozen=1),
-    Family("mnist_transfer", "heldout", mnist_transfer, "finetuning", frozen=1),
-    Family("bodies_raw", "heldout", bodies_raw, "odd", frozen=1),
-    Family("strings_summed", "heldout", strings_summed, "odd", frozen=1),
-    Family("mnist_loud", "heldout", mnist_loud, "odd", frozen=1),
-    Family("strokes_uneven", "heldout", strokes_uneven, "odd", frozen=1),
+    Family("reports_encoder", "heldout", reports_encoder, "finetuning", "reports encoder", frozen=1),
+    Family("strokes_transfer", "heldout", strokes_transfer, "finetuning", "strokes transfer residual net", frozen=1),
+    Family("mnist_transfer", "heldout", mnist_transfer, "finetuning", "MNIST transfer residual net", frozen=1),
+    Family("bodies_raw", "heldout", bodies_raw, "odd", "bodies raw columns", frozen=1),
+    Family("strings_summed", "heldout", strings_summed, "odd", "strings summed loss", frozen=1),
+    Family("mnist_loud", "heldout", mnist_loud, "odd", "loud MNIST large weights", frozen=1),
+    Family("strokes_uneven", "heldout", strokes_uneven, "odd", "strokes uneven weights", frozen=1),
 )

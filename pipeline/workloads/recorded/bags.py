@@ -33,7 +33,7 @@ def topics_bag(rng: np.random.Generator) -> Workload:
         x[rows] = np.searchsorted(cumulative[topic] / cumulative[topic, -1], rng.random((rows.sum(), length)))
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), pick(rng, (0.0, 0.0, 0.1, 0.3)), topics)
     label, build = draw_bag(rng, vocabulary, topics)
-    return recipes.assemble(rng, "topics_bag", "ordinary", "bag", f"topics{topics}-{label}", splits, build, sizes)
+    return recipes.assemble(rng, "topics_bag", "ordinary", "bag", label.of(f"topics{topics}"), splits, build, sizes)
 
 
 def package_bag(rng: np.random.Generator) -> Workload:
@@ -42,7 +42,7 @@ def package_bag(rng: np.random.Generator) -> Workload:
     sizes = draw_sizes(rng, "small_noisy", (200, 2000))
     splits = split(rng, *snippets(rng, text.PACKAGES, count, vocabulary, length), sizes.n_train)
     label, build = draw_bag(rng, vocabulary, count)
-    return recipes.assemble(rng, "package_bag", "small_noisy", "bag", f"package{count}-{label}", splits, build, sizes)
+    return recipes.assemble(rng, "package_bag", "small_noisy", "bag", label.of(f"package{count}"), splits, build, sizes)
 
 
 FAMILIES = (

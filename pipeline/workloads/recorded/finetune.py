@@ -44,7 +44,7 @@ def _tuned(
     start = pretraining.pretrained(rng, build, pretraining.batches(rng, x[old], y[old], n_steps))
     splits = split(rng, shifted, targets, sizes.n_train)
     network = "conv" if convolve else "mlp"
-    return recipes.assemble(rng, family, "finetuning", network, f"{kind}-{label}", splits, build, sizes, start=start)
+    return recipes.assemble(rng, family, "finetuning", network, label.of(kind), splits, build, sizes, start=start)
 
 
 def finetune_digits(rng: np.random.Generator) -> Workload:
@@ -72,7 +72,7 @@ def finetune_tiles(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("finetune_digits", "train", finetune_digits, "finetuning"),
-    Family("finetune_signals", "train", finetune_signals, "finetuning"),
-    Family("finetune_tiles", "train", finetune_tiles, "finetuning"),
+    Family("finetune_digits", "train", finetune_digits, "finetuning", "fine-tuned digits"),
+    Family("finetune_signals", "train", finetune_signals, "finetuning", "fine-tuned signals"),
+    Family("finetune_tiles", "train", finetune_tiles, "finetuning", "fine-tuned tiles"),
 )

@@ -30,7 +30,7 @@ def grammar_lm(rng: np.random.Generator) -> Workload:
         if network == "recurrent"
         else draw_attention(rng, vocabulary, length)
     )
-    return assemble(rng, "grammar_lm", "ordinary", network, f"{kind}{vocabulary}-{label}", splits, build, sizes)
+    return assemble(rng, "grammar_lm", "ordinary", network, label.of(f"{kind}{vocabulary}"), splits, build, sizes)
 
 
 def _written(rng: np.random.Generator, sizes: Sizes, vocabulary: int, length: int) -> tuple[str, Splits]:
@@ -54,7 +54,7 @@ def _authors(rng: np.random.Generator, family: str, regime: Regime, recurrent: b
     else:
         label, build = draw_bag(rng, vocabulary, classes)
     network = "recurrent" if recurrent else "bag"
-    return assemble(rng, family, regime, network, f"authors{classes}-{label}", splits, build, sizes)
+    return assemble(rng, family, regime, network, label.of(f"authors{classes}"), splits, build, sizes)
 
 
 def authors_recurrent(rng: np.random.Generator) -> Workload:
@@ -68,7 +68,7 @@ def authors_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("grammar_lm", "train", grammar_lm, "ordinary"),
-    Family("authors_recurrent", "train", authors_recurrent, "ordinary"),
+    Family("grammar_lm", "train", grammar_lm, "ordinary", "grammar language model"),
+    Family("authors_recurrent", "train", authors_recurrent, "ordinary", "recurrent"),
     Family("authors_bag", "train", authors_bag, "ordinary"),
 )

@@ -28,7 +28,7 @@ def long_waves(rng: np.random.Generator) -> Workload:
     y = waves @ rng.standard_normal((16, 1))
     splits = split(rng, x, noisy(rng, (y - y.mean()) / y.std()).astype(np.float32), sizes.n_train)
     label, build = draw_perceptron(rng, n_in, 1, sizes.batch_size, (2, 4), (24, 96), dropped=0.1)
-    return assemble(rng, "long_waves", "ordinary", "mlp", f"waves{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "long_waves", "ordinary", "mlp", label.of(f"waves{n_in}"), splits, build, sizes)
 
 
 def long_table(rng: np.random.Generator) -> Workload:
@@ -37,10 +37,10 @@ def long_table(rng: np.random.Generator) -> Workload:
     table = draw_table(rng, sizes.n_train + HELD_BACK, classes, WIDEST)
     splits = corrupt(rng, split(rng, table.x, table.y, sizes.n_train), pick(rng, (0.0, 0.1, 0.3)), classes)
     label, build = draw_tabular(rng, table.sizes, table.n_numeric, classes)
-    return assemble(rng, "long_table", "ordinary", "mlp", f"table{classes}-{label}", splits, build, sizes)
+    return assemble(rng, "long_table", "ordinary", "mlp", label.of(f"table{classes}"), splits, build, sizes)
 
 
 FAMILIES = (
-    Family("long_waves", "train", long_waves, "ordinary"),
-    Family("long_table", "train", long_table, "ordinary"),
+    Family("long_waves", "train", long_waves, "ordinary", "long"),
+    Family("long_table", "train", long_table, "ordinary", "long"),
 )

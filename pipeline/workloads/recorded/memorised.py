@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.building.recipes import assemble, choose, draw_sizes
-from pipeline.workloads.building.sampling import Build, corrupt, log_integer, log_uniform, pick, split
+from pipeline.workloads.building.sampling import Build, Label, corrupt, log_integer, log_uniform, pick, split
 from pipeline.workloads.datasets import text
 from pipeline.workloads.datasets.windows import snippets
 from pipeline.workloads.networks.perceptrons import AveragedWords, Perceptron
@@ -24,12 +24,14 @@ HELD_BACK = 512  # validation and test examples together
 NORMS = {"none": 0.8, "layer": 0.2}
 
 
-def _perceptron(rng: np.random.Generator, n_in: int, n_out: int, widths: tuple[int, int]) -> tuple[str, Build]:
+def _perceptron(rng: np.random.Generator, n_in: int, n_out: int, widths: tuple[int, int]) -> tuple[Label, Build]:
     """(label, build) of an MLP of one to three hidden layers."""
     depth, width, activation = int(rng.integers(1, 4)), log_integer(rng, *widths), pick(rng, tuple(ACTIVATIONS))
     norm, residual, gain = choose(rng, NORMS), bool(rng.random() < 0.25), log_uniform(rng, 0.8, 2.0)
     build = partial(Perceptron, (n_in, *(width,) * depth, n_out), activation, gain, norm, residual)
-    return f"mlp{depth}x{width}-{activation}{'-layernorm' * (norm == 'layer')}", build
+    normed = norm == "layer"
+    name = f"mlp{depth}x{width}-{activation}{'-layernorm' * normed}"
+    return Label(name, f"MLP {depth}×{width}{' layer norm' * normed}"), build
 
 
 def memorised_classes(rng: np.random.Generator) -> Workload:
@@ -45,7 +47,7 @@ def memorised_classes(rng: np.random.Generator) -> Workload:
         y = (scores + rng.uniform(0.2, 1.2) * rng.standard_normal(scores.shape)).argmax(1)
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), rng.uniform(0, 0.35), classes)
     label, build = _perceptron(rng, x.shape[1], classes, (48, 256))
-    label = f"{kind}{classes}-{label}"
+    label = label.of(f"{kind}{classes}")
     return assemble(rng, "memorised_classes", "small_noisy", "mlp", label, splits, build, sizes)
 
 
@@ -59,7 +61,7 @@ def memorised_numbers(rng: np.random.Generator) -> Workload:
     y = explained**0.5 * (y - y.mean()) / y.std() + (1 - explained) ** 0.5 * rng.standard_normal(len(y))
     label, build = _perceptron(rng, n_in, 1, (16, 160))
     splits = split(rng, x.astype(np.float32), y[:, None].astype(np.float32), sizes.n_train)
-    return assemble(rng, "memorised_numbers", "small_noisy", "mlp", f"numbers{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "memorised_numbers", "small_noisy", "mlp", label.of(f"numbers{n_in}"), splits, build, sizes)
 
 
 def memorised_words(rng: np.random.Generator) -> Workload:
@@ -71,12 +73,13 @@ def memorised_words(rng: np.random.Generator) -> Workload:
     d, scale, hidden = pick(rng, (16, 24, 32)), log_uniform(rng, 0.05, 1), (log_integer(rng, 16, 64),)
     hidden = hidden * int(rng.integers(0, 2))
     build = partial(AveragedWords, vocabulary, d, hidden, count, scale, "none", 0.0)
-    label = f"package{count}-bag{vocabulary}x{d}x{len(hidden)}"
+    label = Label(f"bag{vocabulary}x{d}x{len(hidden)}", f"bag {vocabulary}×{d}×{len(hidden)}")
+    label = label.of(f"package{count}")
     return assemble(rng, "memorised_words", "small_noisy", "bag", label, splits, build, sizes)
 
 
 FAMILIES = (
-    Family("memorised_classes", "train", memorised_classes, "small_noisy"),
-    Family("memorised_numbers", "train", memorised_numbers, "small_noisy"),
-    Family("memorised_words", "train", memorised_words, "small_noisy"),
+    Family("memorised_classes", "train", memorised_classes, "small_noisy", "memorised classes"),
+    Family("memorised_numbers", "train", memorised_numbers, "small_noisy", "memorised"),
+    Family("memorised_words", "train", memorised_words, "small_noisy", "memorised words"),
 )

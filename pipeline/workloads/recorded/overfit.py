@@ -25,13 +25,13 @@ def _clusters(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _small(
-    rng: np.random.Generator, family: str, label: str, x: np.ndarray, y: np.ndarray, most: int, wrong: float
+    rng: np.random.Generator, family: str, kind: str, x: np.ndarray, y: np.ndarray, most: int, wrong: float
 ) -> Workload:
     """30 to `most` examples, `wrong` of them with a wrong label, by an MLP."""
     sizes, classes = draw_sizes(rng, "small_noisy", (30, most)), int(y.max()) + 1
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), wrong, classes)
-    mlp, build = draw_perceptron(rng, x.shape[1], classes, sizes.batch_size, (1, 3), (64, 320))
-    label = f"{label}-wrong{wrong:.0%}-{mlp}"
+    label, build = draw_perceptron(rng, x.shape[1], classes, sizes.batch_size, (1, 3), (64, 320))
+    label = label.of(f"{kind}-wrong{wrong:.0%}", f"{kind} {100 * wrong:.0f} % wrong labels")
     return recipes.assemble(rng, family, "small_noisy", "mlp", label, splits, build, sizes)
 
 
@@ -49,6 +49,6 @@ def overfit_signals(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("overfit", "train", overfit, "small_noisy"),
-    Family("overfit_signals", "train", overfit_signals, "small_noisy"),
+    Family("overfit", "train", overfit, "small_noisy", "overfit"),
+    Family("overfit_signals", "train", overfit_signals, "small_noisy", "overfit"),
 )

@@ -29,7 +29,7 @@ def classified_images(rng: np.random.Generator, family: str, regime: Regime, att
     label, build = draw(rng, x.shape[1:], classes)
     augment = augmentation.moved if rng.random() < AUGMENTED else None
     network = "transformer" if attending else "conv"
-    label = f"{kind}{classes}-{label}{'-moved' * (augment is not None)}"
+    label = label.of(f"{kind}{classes}").marked("moved" * (augment is not None))
     return assemble(rng, family, regime, network, label, splits, build, sizes, augment=augment)
 
 
@@ -57,7 +57,7 @@ def pictures_map(rng: np.random.Generator) -> Workload:
     kinds = {"copy": ("autoencoder",), "clean": ("denoiser", "unet"), "heat": ("unet", "denoiser")}
     n_out = 2 if kind == "inside" else x.shape[1]
     label, build = draw_image_map(rng, x.shape[1:], n_out, kinds.get(kind, ("unet",)))
-    return assemble(rng, "pictures_map", "ordinary", "conv", f"{kind}-{label}", splits, build, sizes)
+    return assemble(rng, "pictures_map", "ordinary", "conv", label.of(kind), splits, build, sizes)
 
 
 def _pairs(rng: np.random.Generator, kind: str, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +77,8 @@ def _pairs(rng: np.random.Generator, kind: str, sizes: Sizes) -> tuple[np.ndarra
 
 
 FAMILIES = (
-    Family("pictures_conv", "train", pictures_conv, "ordinary"),
-    Family("pictures_vit", "train", pictures_vit, "ordinary"),
-    Family("pictures_map", "train", pictures_map, "ordinary"),
-    Family("odd_pictures", "train", odd_pictures, "odd"),
+    Family("pictures_conv", "train", pictures_conv, "ordinary", "pictures conv"),
+    Family("pictures_vit", "train", pictures_vit, "ordinary", "pictures"),
+    Family("pictures_map", "train", pictures_map, "ordinary", "pictures map"),
+    Family("odd_pictures", "train", odd_pictures, "odd", "odd pictures"),
 )

@@ -48,7 +48,7 @@ def markov_rnn(rng: np.random.Generator) -> Workload:
     sizes = draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
     splits = next_symbol(rng, markov(rng, sizes.n_train * 5 // 4 + 600, length + 1, vocabulary), sizes.n_train)
     label, build = draw_recurrent(rng, vocabulary, vocabulary)
-    label = f"markov{vocabulary}-{label}"
+    label = label.of(f"markov{vocabulary}")
     return recipes.assemble(rng, "markov_rnn", "ordinary", "recurrent", label, splits, build, sizes)
 
 
@@ -59,7 +59,7 @@ def markov_transformer(rng: np.random.Generator) -> Workload:
     length, sizes = int(rng.integers(8, 13)), draw_sizes(rng, "ordinary", EXAMPLES, deep=True)
     splits = next_symbol(rng, make(rng, 2 * sizes.n_train + 600, length + 1, vocabulary), sizes.n_train)
     label, build = draw_attention(rng, vocabulary, length)
-    label = f"{make.__name__}{vocabulary}-{label}"
+    label = label.of(f"{make.__name__}{vocabulary}")
     return recipes.assemble(rng, "markov_transformer", "ordinary", "transformer", label, splits, build, sizes)
 
 
@@ -74,11 +74,11 @@ def package_lm(rng: np.random.Generator) -> Workload:
         else draw_attention(rng, text.N_CHARACTERS, length)
     )
     network = "recurrent" if recurrent else "transformer"
-    return recipes.assemble(rng, "package_lm", "ordinary", network, f"package-{label}", splits, build, sizes)
+    return recipes.assemble(rng, "package_lm", "ordinary", network, label.of("package"), splits, build, sizes)
 
 
 FAMILIES = (
     Family("markov_rnn", "train", markov_rnn, "ordinary"),
     Family("markov_transformer", "train", markov_transformer, "ordinary"),
-    Family("package_lm", "train", package_lm, "ordinary"),
+    Family("package_lm", "train", package_lm, "ordinary", "language model"),
 )

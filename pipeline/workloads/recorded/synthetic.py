@@ -11,7 +11,7 @@ from scipy import ndimage
 from pipeline.workloads.base import Family, Workload
 from pipeline.workloads.building.architectures import draw_convnet, draw_perceptron
 from pipeline.workloads.building.recipes import assemble, draw_sizes
-from pipeline.workloads.building.sampling import corrupt, draw_seed, log_integer, log_uniform, pick, split
+from pipeline.workloads.building.sampling import Label, corrupt, draw_seed, log_integer, log_uniform, pick, split
 from pipeline.workloads.networks.small import MLP
 
 HELD_BACK = 512  # validation and test examples together
@@ -27,7 +27,7 @@ def spirals(rng: np.random.Generator) -> Workload:
     x = 1.5 * np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     splits = corrupt(rng, split(rng, x.astype(np.float32), y, sizes.n_train), pick(rng, (0.0, 0.0, 0.1)), arms)
     label, build = draw_perceptron(rng, 2, arms, sizes.batch_size, (2, 4), (16, 128), dropped=0.15)
-    return assemble(rng, "spirals", "odd", "mlp", f"spirals{arms}-{label}", splits, build, sizes)
+    return assemble(rng, "spirals", "odd", "mlp", label.of(f"spirals{arms}"), splits, build, sizes)
 
 
 def draw_signals(rng: np.random.Generator, n: int, classes: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def signals(rng: np.random.Generator) -> Workload:
         draw_convnet(rng, (1, length), classes) if convolve else draw_perceptron(rng, length, classes, sizes.batch_size)
     )
     network = "conv" if convolve else "mlp"
-    return assemble(rng, "signals", "ordinary", network, f"signals{classes}-{label}", splits, build, sizes)
+    return assemble(rng, "signals", "ordinary", network, label.of(f"signals{classes}"), splits, build, sizes)
 
 
 def noisy_table(rng: np.random.Generator) -> Workload:
@@ -70,7 +70,7 @@ def noisy_table(rng: np.random.Generator) -> Workload:
     y = explained**0.5 * (y - y.mean()) / y.std() + (1 - explained) ** 0.5 * rng.standard_normal(len(y))
     label, build = draw_perceptron(rng, n_in, 1, sizes.batch_size, (0, 3), (8, 128))
     splits = split(rng, x.astype(np.float32), y[:, None].astype(np.float32), sizes.n_train)
-    return assemble(rng, "noisy_table", "small_noisy", "mlp", f"table{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "noisy_table", "small_noisy", "mlp", label.of(f"table{n_in}"), splits, build, sizes)
 
 
 def teacher_student(rng: np.random.Generator) -> Workload:
@@ -86,7 +86,7 @@ def teacher_student(rng: np.random.Generator) -> Workload:
     y += pick(rng, (0.02, 0.2, 1.0)) * rng.random() * y.std() * rng.standard_normal(y.shape).astype(np.float32)
     label, build = draw_perceptron(rng, n_in, n_out, sizes.batch_size, dropped=0.15)
     splits = split(rng, x, y, sizes.n_train)
-    return assemble(rng, "teacher_student", "ordinary", "mlp", f"teacher{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "teacher_student", "ordinary", "mlp", label.of(f"teacher{n_in}"), splits, build, sizes)
 
 
 def classification(rng: np.random.Generator) -> Workload:
@@ -111,7 +111,7 @@ def classification(rng: np.random.Generator) -> Workload:
     noise = pick(rng, (0.0, 0.0, 0.0, 0.15, 0.3))
     splits = corrupt(rng, split(rng, x, y.astype(np.int64), sizes.n_train), noise, classes)
     label, build = draw_perceptron(rng, n_in, classes, sizes.batch_size, (0, 5), gains=(0.4, 3.0))
-    label = f"clusters{classes}-x{scale:.2g}-{label}"
+    label = label.of(f"clusters{classes}-x{scale:.2g}", f"clusters{classes} ×{scale:.2g}")
     return assemble(rng, "classification", "odd", "mlp", label, splits, build, sizes)
 
 
@@ -131,7 +131,7 @@ def regression(rng: np.random.Generator) -> Workload:
     y = (y - y.mean()) / y.std() + noise * rng.standard_normal(n)
     label, build = draw_perceptron(rng, x.shape[1], 1, sizes.batch_size)
     splits = split(rng, x.astype(np.float32), y[:, None].astype(np.float32), sizes.n_train)
-    return assemble(rng, "regression", "small_noisy", "mlp", f"{kind}-{label}", splits, build, sizes)
+    return assemble(rng, "regression", "small_noisy", "mlp", label.of(kind), splits, build, sizes)
 
 
 def illconditioned(rng: np.random.Generator) -> Workload:
@@ -145,15 +145,16 @@ def illconditioned(rng: np.random.Generator) -> Workload:
     target, n_out = (y[:, None].astype(np.float32), 1) if kind == "linear" else ((y > 0).astype(np.int64), 2)
     _, build = draw_perceptron(rng, n_in, n_out, sizes.batch_size, depths=(0, 0))
     splits = split(rng, x, target, sizes.n_train)
-    return assemble(rng, "illconditioned", "odd", "mlp", f"{kind}{n_in}", splits, build, sizes)
+    label = Label(f"{kind}{n_in}", f"{kind}{n_in}")
+    return assemble(rng, "illconditioned", "odd", "mlp", label, splits, build, sizes)
 
 
 FAMILIES = (
     Family("spirals", "train", spirals, "odd"),
     Family("signals", "train", signals, "ordinary"),
-    Family("noisy_table", "train", noisy_table, "small_noisy"),
-    Family("teacher_student", "train", teacher_student, "ordinary"),
-    Family("classification", "train", classification, "odd"),
-    Family("regression", "train", regression, "small_noisy"),
-    Family("illconditioned", "train", illconditioned, "odd"),
+    Family("noisy_table", "train", noisy_table, "small_noisy", "noisy"),
+    Family("teacher_student", "train", teacher_student, "ordinary", "student"),
+    Family("classification", "train", classification, "odd", "classification"),
+    Family("regression", "train", regression, "small_noisy", "regression"),
+    Family("illconditioned", "train", illconditioned, "odd", "illconditioned"),
 )

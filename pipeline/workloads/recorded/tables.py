@@ -25,7 +25,7 @@ def _table(rng: np.random.Generator, family: str, regime: Regime, sizes: Sizes, 
     if classes is not None:
         splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.3)), classes)
     label, build = draw_tabular(rng, table.sizes, table.n_numeric, classes or 1)
-    label = f"table{'' if classes is None else classes}-{label}"
+    label = label.of(f"table{'' if classes is None else classes}")
     return assemble(rng, family, regime, "mlp", label, splits, build, sizes)
 
 
@@ -55,7 +55,7 @@ def springs_mlp(rng: np.random.Generator) -> Workload:
     x, y = springs(rng, sizes.n_train + HELD_BACK)
     label, build = draw_perceptron(rng, x.shape[1], y.shape[1], sizes.batch_size, (2, 4), (24, 160), dropped=0.15)
     splits = split(rng, x, y, sizes.n_train)
-    return assemble(rng, "springs_mlp", "ordinary", "mlp", f"springs-{label}", splits, build, sizes)
+    return assemble(rng, "springs_mlp", "ordinary", "mlp", label.of("springs"), splits, build, sizes)
 
 
 def spring_recurrent(rng: np.random.Generator) -> Workload:
@@ -64,7 +64,7 @@ def spring_recurrent(rng: np.random.Generator) -> Workload:
     x, y = spring_tracks(rng, sizes.n_train + HELD_BACK, int(rng.integers(8, 15)))
     label, build = draw_recurrent(rng, y.shape[-1], n_in=x.shape[-1])
     splits = split(rng, x, y, sizes.n_train)
-    return assemble(rng, "spring_recurrent", "ordinary", "recurrent", f"springs-{label}", splits, build, sizes)
+    return assemble(rng, "spring_recurrent", "ordinary", "recurrent", label.of("springs"), splits, build, sizes)
 
 
 def wide_mlp(rng: np.random.Generator) -> Workload:
@@ -77,15 +77,15 @@ def wide_mlp(rng: np.random.Generator) -> Workload:
     y = (scores + rng.uniform(0, 1.5) * rng.standard_normal(scores.shape)).argmax(1)
     splits = corrupt(rng, split(rng, x, y, sizes.n_train), pick(rng, (0.0, 0.0, 0.1, 0.3)), classes)
     label, build = draw_perceptron(rng, n_in, classes, sizes.batch_size, (2, 3), (96, 256), dropped=0.6)
-    return assemble(rng, "wide_mlp", "ordinary", "mlp", f"columns{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "wide_mlp", "ordinary", "mlp", label.of(f"columns{n_in}"), splits, build, sizes)
 
 
 FAMILIES = (
-    Family("mixed_table", "train", mixed_table, "ordinary"),
-    Family("table_stream", "train", table_stream, "ordinary"),
+    Family("mixed_table", "train", mixed_table, "ordinary", "mixed"),
+    Family("table_stream", "train", table_stream, "ordinary", "stream"),
     Family("springs_mlp", "train", springs_mlp, "ordinary"),
-    Family("spring_recurrent", "train", spring_recurrent, "ordinary"),
-    Family("wide_mlp", "train", wide_mlp, "ordinary"),
-    Family("few_rows", "train", few_rows, "small_noisy"),
-    Family("odd_table", "train", odd_table, "odd"),
+    Family("spring_recurrent", "train", spring_recurrent, "ordinary", "recurrent"),
+    Family("wide_mlp", "train", wide_mlp, "ordinary", "wide MLP"),
+    Family("few_rows", "train", few_rows, "small_noisy", "few rows"),
+    Family("odd_table", "train", odd_table, "odd", "odd"),
 )

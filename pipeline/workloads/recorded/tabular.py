@@ -21,7 +21,9 @@ def tabular(rng: np.random.Generator) -> Workload:
     splits = split(rng, x * np.float32(log_uniform(rng, 0.3, 3)), y, sizes.n_train, n_val=128, n_test=128)
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.2)), n_classes)
     label, build = draw_perceptron(rng, x.shape[1], n_classes, sizes.batch_size, (0, 3))
-    return recipes.assemble(rng, "tabular", "small_noisy", "mlp", f"{name}-{label}", splits, build, sizes)
+    return recipes.assemble(
+        rng, "tabular", "small_noisy", "mlp", label.of(name, name.replace("_", " ")), splits, build, sizes
+    )
 
 
-FAMILIES = (Family("tabular", "train", tabular, "small_noisy"),)
+FAMILIES = (Family("tabular", "train", tabular, "small_noisy", "tabular"),)

@@ -15,7 +15,7 @@ from pipeline.workloads.building.architectures import (
 )
 from pipeline.workloads.building.pretraining import BATCH, batches, masked_batches, pretrained
 from pipeline.workloads.building.recipes import assemble, draw_sizes
-from pipeline.workloads.building.sampling import log_integer, log_uniform, pick, split
+from pipeline.workloads.building.sampling import Label, log_integer, log_uniform, pick, split
 from pipeline.workloads.datasets import grammars
 from pipeline.workloads.datasets.images import draw_images
 from pipeline.workloads.datasets.mixed_tables import draw_table
@@ -36,7 +36,8 @@ def finetune_encoder(rng: np.random.Generator) -> Workload:
     build = partial(Encoder, vocabulary + 1, length, d, blocks, 2, drop, gain=gain)
     mine = sizes.n_train + HELD_BACK
     start = pretrained(rng, build, masked_batches(rng, x[mine:], vocabulary, n_steps), ("masked.",))
-    splits, label = split(rng, x[:mine], y[:mine], sizes.n_train), f"authors{classes}-encoder{blocks}x{d}"
+    splits = split(rng, x[:mine], y[:mine], sizes.n_train)
+    label = Label(f"encoder{blocks}x{d}", f"encoder {blocks}×{d}").of(f"authors{classes}")
     tuned = partial(build, n_out=classes)
     return assemble(rng, "finetune_encoder", "finetuning", "transformer", label, splits, tuned, sizes, start=start)
 
@@ -54,9 +55,8 @@ def finetune_pictures(rng: np.random.Generator) -> Workload:
     start = pretrained(rng, build, batches(rng, x, y, n_steps), ("head.",))
     splits = split(rng, np.ascontiguousarray(new, np.float32), targets, sizes.n_train)
     network = "transformer" if attending else "conv"
-    return assemble(
-        rng, "finetune_pictures", "finetuning", network, f"{old}-{kind}-{label}", splits, build, sizes, start=start
-    )
+    label = label.of(f"{old}-{kind}", f"{old} {kind}")
+    return assemble(rng, "finetune_pictures", "finetuning", network, label, splits, build, sizes, start=start)
 
 
 def finetune_table(rng: np.random.Generator) -> Workload:
@@ -71,11 +71,11 @@ def finetune_table(rng: np.random.Generator) -> Workload:
     scores = np.tanh(new @ rng.standard_normal((new.shape[1], 12)) / 2) @ rng.standard_normal((12, classes))
     y = (scores + rng.uniform(0, 1) * rng.standard_normal(scores.shape)).argmax(1)
     splits = split(rng, np.ascontiguousarray(new), y, sizes.n_train)
-    return assemble(rng, "finetune_table", "finetuning", "mlp", f"rows-{label}", splits, build, sizes, start=start)
+    return assemble(rng, "finetune_table", "finetuning", "mlp", label.of("rows"), splits, build, sizes, start=start)
 
 
 FAMILIES = (
-    Family("finetune_encoder", "train", finetune_encoder, "finetuning"),
-    Family("finetune_pictures", "train", finetune_pictures, "finetuning"),
-    Family("finetune_table", "train", finetune_table, "finetuning"),
+    Family("finetune_encoder", "train", finetune_encoder, "finetuning", "fine-tuned"),
+    Family("finetune_pictures", "train", finetune_pictures, "finetuning", "fine-tuned pictures"),
+    Family("finetune_table", "train", finetune_table, "finetuning", "fine-tuned table"),
 )

@@ -25,7 +25,7 @@ def raw_springs(rng: np.random.Generator) -> Workload:
     x, y = springs(rng, sizes.n_train + HELD_BACK)
     label, build = draw_perceptron(rng, x.shape[1], y.shape[1], sizes.batch_size, (1, 4), (24, 160), dropped=0.1)
     splits = split(rng, in_units(rng, x), y, sizes.n_train)
-    return assemble(rng, "raw_springs", "odd", "mlp", f"rawsprings-{label}", splits, build, sizes)
+    return assemble(rng, "raw_springs", "odd", "mlp", label.of("rawsprings"), splits, build, sizes)
 
 
 def raw_columns(rng: np.random.Generator) -> Workload:
@@ -38,7 +38,7 @@ def raw_columns(rng: np.random.Generator) -> Workload:
     if classes is not None:
         splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.1, 0.3)), classes)
     label, build = draw_perceptron(rng, n_in, classes or 1, sizes.batch_size, (1, 4), (24, 160), dropped=0.2)
-    return assemble(rng, "raw_columns", "odd", "mlp", f"rawcolumns{n_in}-{label}", splits, build, sizes)
+    return assemble(rng, "raw_columns", "odd", "mlp", label.of(f"rawcolumns{n_in}"), splits, build, sizes)
 
 
 def in_units(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -56,6 +56,6 @@ def _targets(rng: np.random.Generator, scores: np.ndarray, classes: int | None) 
 
 
 FAMILIES = (
-    Family("raw_springs", "train", raw_springs, "odd"),
-    Family("raw_columns", "train", raw_columns, "odd"),
+    Family("raw_springs", "train", raw_springs, "odd", "springs"),
+    Family("raw_columns", "train", raw_columns, "odd", "columns"),
 )

@@ -21,7 +21,7 @@ def digits_mlp(rng: np.random.Generator) -> Workload:
     splits = split(rng, x.reshape(-1, 64) * scale, y, sizes.n_train)
     splits = corrupt(rng, splits, pick(rng, (0.0, 0.0, 0.0, 0.2)), 10)
     label, build = draw_perceptron(rng, 64, 10, sizes.batch_size)
-    return recipes.assemble(rng, "digits_mlp", "small_noisy", "mlp", f"digits-{label}", splits, build, sizes)
+    return recipes.assemble(rng, "digits_mlp", "small_noisy", "mlp", label.of("digits"), splits, build, sizes)
 
 
 def _halved(tiles: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def photos_cnn(rng: np.random.Generator) -> Workload:
     splits = split(rng, x, y, sizes.n_train, n_val=192, n_test=192)
     label, build = draw_convnet(rng, x.shape[1:], len(tiles))
     augment = moved if rng.random() < 0.3 else None
-    label = f"photos{len(tiles)}-{label}{'-moved' * (augment is not None)}"
+    label = label.of(f"photos{len(tiles)}").marked("moved" * (augment is not None))
     return recipes.assemble(rng, "photos_cnn", "ordinary", "conv", label, splits, build, sizes, augment=augment)
 
 
@@ -56,11 +56,11 @@ def photo_places(rng: np.random.Generator) -> Workload:
     sizes = draw_sizes(rng, "ordinary", (1500, 8000))
     splits = split(rng, x.astype(np.float32), y.astype(np.float32), sizes.n_train)
     label, build = draw_perceptron(rng, 2, y.shape[1], sizes.batch_size, (2, 4), (32, 128), dropped=0.1)
-    return recipes.assemble(rng, "photo_places", "ordinary", "mlp", f"places-{label}", splits, build, sizes)
+    return recipes.assemble(rng, "photo_places", "ordinary", "mlp", label.of("places"), splits, build, sizes)
 
 
 FAMILIES = (
     Family("digits_mlp", "train", digits_mlp, "small_noisy"),
     Family("photos_cnn", "train", photos_cnn, "ordinary"),
-    Family("photo_places", "train", photo_places, "ordinary"),
+    Family("photo_places", "train", photo_places, "ordinary", "photo"),
 )

@@ -27,7 +27,7 @@ def diabetes(rng: np.random.Generator) -> Workload:
     splits = split(rng, x, y, n_train=180, n_val=128, n_test=128)
     budget = draw_budget(rng, len(splits.train))
     label, build = random_mlp(rng, x.shape[1], 1, budget.batch_size, depths=(0, 3), widths=(8, 128))
-    return assemble(rng, "diabetes", f"diabetes-mlp-{label}", splits, build, budget)
+    return assemble(rng, "diabetes", label.of("diabetes-mlp", ""), splits, build, budget)
 
 
 def mnist1d(rng: np.random.Generator) -> Workload:
@@ -40,7 +40,7 @@ def mnist1d(rng: np.random.Generator) -> Workload:
     label, build = (
         random_convnet(rng, (1, 40), 10) if convolve else random_mlp(rng, 40, 10, budget.batch_size, (2, 3), (32, 128))
     )
-    return assemble(rng, "mnist1d", f"mnist1d-{label}", splits, build, budget)
+    return assemble(rng, "mnist1d", label.of("mnist1d", ""), splits, build, budget)
 
 
 def mnist1d_overfit(rng: np.random.Generator) -> Workload:
@@ -49,7 +49,7 @@ def mnist1d_overfit(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("diabetes", "selection", diabetes, "small_noisy"),
-    Family("mnist1d", "selection", mnist1d, "ordinary"),
-    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy"),
+    Family("diabetes", "selection", diabetes, "small_noisy", "diabetes"),
+    Family("mnist1d", "selection", mnist1d, "ordinary", "MNIST-1D"),
+    Family("mnist1d_overfit", "selection", mnist1d_overfit, "small_noisy", "overfit MNIST-1D"),
 )

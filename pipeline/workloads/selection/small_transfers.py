@@ -17,4 +17,4 @@ def finetune_mnist1d(rng: np.random.Generator) -> Workload:
     return finetuned(rng, "finetune_mnist1d", (x[:, None], y), shift_signal, 2000, log_integer(rng, 100, 800))
 
 
-FAMILIES = (Family("finetune_mnist1d", "selection", finetune_mnist1d, "finetuning"),)
+FAMILIES = (Family("finetune_mnist1d", "selection", finetune_mnist1d, "finetuning", "fine-tuned MNIST-1D"),)

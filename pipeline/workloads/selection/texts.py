@@ -20,7 +20,7 @@ def prose_lm(rng: np.random.Generator) -> Workload:
     label, build = (
         random_recurrent(rng, text.N_CHARACTERS) if recurrent else random_transformer(rng, text.N_CHARACTERS, length)
     )
-    return assemble(rng, "prose_lm", f"prose-{label}", splits, build, budget)
+    return assemble(rng, "prose_lm", label.of("prose"), splits, build, budget)
 
 
 def prose_bag(rng: np.random.Generator) -> Workload:
@@ -29,6 +29,6 @@ def prose_bag(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("prose_lm", "selection", prose_lm, "ordinary"),
-    Family("prose_bag", "selection", prose_bag, "small_noisy"),
+    Family("prose_lm", "selection", prose_lm, "ordinary", "language model", packages=text.PYTHON),
+    Family("prose_bag", "selection", prose_bag, "small_noisy", packages=text.PYTHON),
 )

@@ -89,9 +89,9 @@ def solids_uneven(rng: np.random.Generator) -> Workload:
 
 
 FAMILIES = (
-    Family("commands_encoder", "selection", commands_encoder, "finetuning", frozen=1),
-    Family("automata_transfer", "selection", automata_transfer, "finetuning", frozen=1),
-    Family("attractors_raw", "selection", attractors_raw, "odd", frozen=1),
-    Family("ratings_summed", "selection", ratings_summed, "odd", frozen=1),
-    Family("solids_uneven", "selection", solids_uneven, "odd", frozen=1),
+    Family("commands_encoder", "selection", commands_encoder, "finetuning", "commands encoder", frozen=1),
+    Family("automata_transfer", "selection", automata_transfer, "finetuning", "automata transfer conv net", frozen=1),
+    Family("attractors_raw", "selection", attractors_raw, "odd", "attractors raw columns", frozen=1),
+    Family("ratings_summed", "selection", ratings_summed, "odd", "ratings summed loss", frozen=1),
+    Family("solids_uneven", "selection", solids_uneven, "odd", "solids uneven weights", frozen=1),
 )

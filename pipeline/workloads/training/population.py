@@ -72,7 +72,7 @@ class Population:
         return rows
 
     def spread(self, values: Tensor) -> Tensor:
-        """(..., K) with nan for retired members, of values (..., k) by row."""
+        """Spread values (..., k) by row to all members (..., K), nan for retired ones."""
         if len(self.members) == len(self):
             return values
         whole = values.new_full((*values.shape[:-1], len(self)), torch.nan)
@@ -92,9 +92,7 @@ class Population:
         return x, y
 
     def train_step(self, step: int, lr: np.ndarray) -> Tensor:
-        """One optimizer step on the batches of `step` at learning rates lr (K,). Returns the batch losses (K,) before
-        it.
-        """
+        """Make an optimizer step on the batches of `step` at rates lr (K,). Returns the batch losses (K,) before it."""
         x, y = self._batch(step)
         gradient, loss, self.state.buffers = self._autodiff.gradients(
             self.state.weights, self.state.buffers, x, y, self.members, self._seeds, step

@@ -36,7 +36,7 @@ LOWEST = 1.0  # decades below the prior, where neither edge nor fall says why to
 
 
 def confidence(losses: np.ndarray) -> tuple[float, float, bool]:
-    """Confidence, 0 to 1, noise, and whether the loss is unscaled, of a probe with these losses (n,), oldest first.
+    """Return confidence (0 to 1), noise, and whether the loss is unscaled, of a probe's losses (n,), oldest first.
 
     Of too few losses they are 0, nan and False.
     """
@@ -68,7 +68,7 @@ class Caution:
         self.confidence[run], self.noise[run], self.unscaled[run] = confidence(curve[np.isfinite(curve)])
 
     def first_levels(self, level: np.ndarray, edge: np.ndarray, warning: np.ndarray) -> np.ndarray:
-        """First levels (runs,) in place of `level` (runs,).
+        """Return the first levels (runs,) that replace `level` (runs,).
 
         edge (runs,): inf where none was found; warning (runs,): level of a rise that was no edge and yet a warning, or
         inf. It counts above the prior alone.
@@ -82,7 +82,7 @@ class Caution:
         return np.minimum(towards, self.near_edge)
 
     def earned(self, level: np.ndarray, stride: np.ndarray, fallen: np.ndarray) -> np.ndarray:
-        """Highest levels (runs,) that a rise may reach.
+        """Return the highest levels (runs,) that a rise may reach.
 
         level (runs,): the present ones; stride (runs,): length of a step there, over the norm of the weights; fallen
         (runs,) bool: whose loss has clearly fallen.
@@ -93,7 +93,7 @@ class Caution:
         return np.maximum(np.where(fallen, limit, np.minimum(limit, PRIOR)), self.first)
 
     def highest_unlearned(self, step: int, due: np.ndarray, learned: np.ndarray) -> np.ndarray:
-        """Highest levels (runs,), whatever the policy says, inf for any.
+        """Return the highest levels (runs,) of trainings that should have learned by now, inf for any.
 
         step: completed ones; due (runs,): the steps by which a training has to have learned; learned (runs,) bool:
         whether it has.

@@ -92,7 +92,7 @@ class Guard:
         probed: bool | np.ndarray = True,
         failed: bool = False,
     ) -> tuple[np.ndarray, list[str | None]]:
-        """Actions (runs,) that may be applied, and each run's event.
+        """Return the actions (runs,) that may be applied, and each run's event.
 
         answer (runs,): what the policy said; level, anchor (runs,): the present ones; losses (n, runs): those of the
         steps since the decision before, oldest first, n = 0 where none was reported, nan for one that is left out, None
@@ -114,7 +114,7 @@ class Guard:
                     cap = self._cap(events, level, anchor) if loud else cap
                     self._calm = not self._bounds()
             wish = equation.apply(level, anchor, answer, first)
-            highest = np.minimum(np.maximum(earned, level), most)
+            highest = np.clip(earned, level, most)
             unearned = wish > highest + 1e-9
         if sane.all() and not (loud or failed or unearned.any()):
             return answer, [None] * len(answer)
@@ -156,11 +156,11 @@ class Guard:
 
     @property
     def exempt(self) -> np.ndarray:
-        """(runs,) bool: whose loss rises for other reasons than the rate."""
+        """(runs,) bool: whether the loss of a run rises for other reasons than the rate."""
         return self.exempt_below > -np.inf
 
     def _exempt(self, events: dict[str, np.ndarray], level: np.ndarray) -> dict[str, np.ndarray]:
-        """The events, less those of a finite loss of exempt trainings."""
+        """Drop the events that a finite loss of an exempt training caused."""
         alarm = events["loss_runaway"] | events["loss_rise"]
         now = alarm & (self.tries >= TRIES) & (self.losses.middle > self.alarm_loss)
         if now.any():
@@ -189,7 +189,7 @@ class Guard:
         self.target_level = np.where(which, level, self.target_level)
 
     def _watch(self, losses: np.ndarray) -> dict[str, np.ndarray]:
-        """What the loss did: events in order of precedence, each (runs,) bool."""
+        """Say what the loss did: events in order of precedence, each (runs,) bool."""
         missing: np.ndarray = np.all(np.isnan(losses), axis=0)  # of none, all are
         lost = ~missing & ~np.isfinite(_last(losses)) if len(losses) else ~missing
         self.losses.add(losses)
@@ -202,7 +202,7 @@ class Guard:
         }
 
     def _cap(self, events: dict[str, np.ndarray], level: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-        """Highest level (runs,) allowed at this decision, inf where any is; counts events and moves the bound."""
+        """Return the highest level (runs,) that is allowed now, inf for any; count events and move the bound."""
         missing, runaway, equation = events["loss_missing"], events["loss_runaway"], self.equation
         wild, alarm = events["loss_nonfinite"], runaway | events["loss_rise"]
         event = wild | alarm
@@ -230,7 +230,7 @@ class Guard:
         return np.minimum(np.where(event, np.minimum(self.bound, level), self.bound), self.ceiling)
 
     def _strike(self, which: np.ndarray, level: np.ndarray) -> None:
-        """Count an alarm of the levels (runs,) of the trainings `which`; give up those that have had enough."""
+        """Count an alarm at the levels (runs,) of the trainings `which`; give up levels that had `STRIKES` alarms."""
         again = which & (level > self.strike_level - RECOVER)
         self.strikes = np.where(which, np.where(again, self.strikes + 1, 1.0), self.strikes)
         self.strike_level = np.where(which, level, self.strike_level)
@@ -251,7 +251,7 @@ class Guard:
 
 
 def _last(losses: np.ndarray) -> np.ndarray:
-    """(runs,) the latest loss of each run that is not left out, of losses (n, runs)."""
+    """Return the latest loss (runs,) of each run that is not left out, of losses (n, runs)."""
     rows = np.where(np.isnan(losses), 0, np.arange(1, len(losses) + 1)[:, None]).max(axis=0) - 1
     return losses[rows, np.arange(losses.shape[1])]
 

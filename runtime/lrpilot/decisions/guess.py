@@ -42,7 +42,7 @@ class GuessSpec:
     wrong: float = 0.7
 
     def combined(self, level: np.ndarray, guess: np.ndarray, blown: np.ndarray) -> np.ndarray:
-        """Levels (runs,) that the policy's and the guessed ones come to; those of the policy where a guess is nan."""
+        """Combine levels (runs,) of the policy with guessed ones; where a guess is nan, the policy's level stays."""
         own = np.where(blown, self.named, self.calm) ** 2
         both, away = own + self.guessed**2, guess - level
         likely = (1 - self.wrong) * np.exp(-0.5 * away**2 / both) / np.sqrt(2 * math.pi * both)
@@ -52,7 +52,7 @@ class GuessSpec:
     def revised(
         self, answer: np.ndarray, equation: ActionEquation, anchor: np.ndarray, guess: np.ndarray, blown: np.ndarray
     ) -> np.ndarray:
-        """First actions (runs,) that take guesses into account, of a policy's answers.
+        """Return first actions (runs,) that take guesses into account, from a policy's answers.
 
         An answer that is no action stays as it is, for guards to see; so does one without a guess, to the bit.
         """

@@ -65,14 +65,14 @@ class Restart:
         self.grad0 = np.full(runs, np.nan)  # (runs,) gradient norm before training
 
     def begin(self, which: np.ndarray, norms: np.ndarray) -> None:
-        """Take norms (runs, n), nan for none, for those of the gradients before training, of the runs `which`."""
+        """Remember gradient norms (runs, n) of the runs `which` before training; nan stands for none."""
         for i in np.flatnonzero(which).tolist():
             known = norms[i, np.isfinite(norms[i])]
             self.grad0[i] = np.median(known) if len(known) else np.nan
 
     @property
     def keeps_copy(self) -> np.ndarray:
-        """(runs,) bool: whose copy may still be needed."""
+        """(runs,) bool: whether the copy of a run may still be needed."""
         return self.unlearned | (self.watch > 0)
 
     def judge(
@@ -85,7 +85,7 @@ class Restart:
         high: np.ndarray,
         lost: np.ndarray,
     ) -> SentBack | None:
-        """Which trainings are to go back to their copies now; None where there is no copy to go back to.
+        """Decide which trainings go back to their copies now; None where there is no copy to go back to.
 
         step: completed ones; due (runs,): the steps by which a training has to have learned; learned, damaged, lost
         (runs,) bool: whether it has, and what is known of its weights; level, high (runs,): the present level, and the
@@ -108,13 +108,13 @@ class Restart:
         return SentBack(begin | ruined, lower, event)
 
     def in_vain(self, step: int, learned: np.ndarray) -> np.ndarray:
-        """(runs,) bool: for which trainings a second beginning was in vain; (runs,) bool `learned`: who has."""
+        """Say for which trainings (runs,) bool a restart was in vain; `learned` (runs,) bool says who has learned."""
         over = step >= self.due_again
         self.due_again = np.where(over | learned, np.inf, self.due_again)
         return over & ~learned
 
     def note(self, before: np.ndarray, after: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """(runs,) bool: whose state is to be copied now, for a decision has raised their level.
+        """Say of which runs (runs,) bool the state is to be copied now, because a decision has raised their level.
 
         before, after (runs,): levels; back (runs,) bool: who was sent back by that decision, and has a copy.
         """

@@ -31,7 +31,7 @@ class Situation(NamedTuple):
     interval: dict[str, np.ndarray] | None  # all its telemetry, None at the first decision
 
     def steps(self, share: float) -> np.ndarray:
-        """(runs,) completed steps when a share of those after the warm-up is over."""
+        """Return the completed steps (runs,) at which a share of those after the warm-up is over."""
         return self.warm_up.end + share * (self.total_steps - self.warm_up.end)
 
 
@@ -57,7 +57,7 @@ class Safety:
     def first_actions(
         self, answer: np.ndarray, anchor: np.ndarray, blown: np.ndarray, warning: np.ndarray
     ) -> np.ndarray:
-        """First actions (runs,) in place of a policy's answers (runs,); what is no action stays.
+        """Return the first actions (runs,) that replace a policy's answers (runs,); what is no action stays.
 
         anchor, warning (runs,): levels; blown (runs,) bool: whose probe found an edge.
         """
@@ -71,7 +71,7 @@ class Safety:
     def check(
         self, action: np.ndarray, at: Situation, probed: np.ndarray, failed: bool
     ) -> tuple[np.ndarray, list[str | None]]:
-        """Actions (runs,) that may be applied, and each run's event; sets `restarts`, which the caller sees to.
+        """Return the actions (runs,) that may be applied, and each run's event; set `restarts` for the caller.
 
         probed (runs,) bool: whose first decision has a probe behind it; failed: the policy gave no answer.
         """

@@ -34,7 +34,7 @@ from torch.optim import Optimizer
 from lrpilot.integrations.loaders import epoch_of
 from lrpilot.loop.losses import inside
 from lrpilot.loop.plan import steps_of_epoch
-from lrpilot.range_test.run import run
+from lrpilot.range_test import run
 from lrpilot.range_test.suggestion import Suggestion
 from lrpilot.torch import PilotLR
 

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from lrpilot.loop.optimizers import unwrapped
 from lrpilot.loop.plan import plan
 from lrpilot.policy_file.bundle import Bundle, load_policy
-from lrpilot.range_test.run import run
+from lrpilot.range_test import run
 from lrpilot.range_test.suggestion import Suggestion
 from lrpilot.text import counted
 from lrpilot.torch import PilotLR

@@ -12,7 +12,6 @@ probe, of a telemetry window, and at decisions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lrpilot import digests
 from lrpilot.decisions.guard import GuardError
 from lrpilot.decisions.optimizer_kinds import known
 from lrpilot.loop import distributed, loss_mistakes, losses, optimizers
@@ -61,7 +61,7 @@ class OptimizerAdapter:
         log: Log | None,
     ) -> None:
         self._optimizer, self._policy, self.plan = optimizer, policy, plan
-        self._policy_hash = hashlib.sha256(policy.content).hexdigest()
+        self._policy_hash = digests.of_bytes(policy.content)
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._rates, self._guess = Rates(optimizer), guess
         rate = self._rates.reference if guess == OPTIMIZER else guess
@@ -153,7 +153,7 @@ class OptimizerAdapter:
             self._decide_first(self.pilot.observer.vals[0])
 
     def end_probe(self) -> bool:
-        """Put everything back and let the probe be over, as `PilotLR.end_probe` says; whether one was under way."""
+        """Put everything back and end the probe, as `PilotLR.end_probe` says. Returns whether one was under way."""
         # No collective call: an exception may have come to this rank alone. So decision 0 waits for the next step.
         pilot = self.pilot
         if not pilot.in_probe or not (pilot.step or self._pending):
@@ -164,7 +164,7 @@ class OptimizerAdapter:
         return True
 
     def summary(self) -> list[str]:
-        """What the training is taken for, and what is done to it, in sentences."""
+        """Say in sentences what is assumed about the training, and what is done to it."""
         pilot = self.pilot
         return sentences(
             self.plan, pilot.total_steps, pilot.cadence.probe_steps, not pilot.in_probe, self._rates.initial(),
@@ -330,7 +330,7 @@ class OptimizerAdapter:
             self._leave_out_probe()
 
     def _after_probing(self, note: Callable[[], np.ndarray]) -> None:
-        """`note` a step of the probe, and see to what it asks for: the end, or its start after a broken loss."""
+        """`note` a step of the probe, and do what it asks for: end it, or put the weights back after a broken loss."""
         try:
             (ended,) = note()
         except GuardError:  # with `strict`, at the probe's end

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from lrpilot import digests
 from lrpilot.decisions import features
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.cadence import CadenceSpec
@@ -188,4 +188,4 @@ def _dump(raw: dict[str, Any]) -> str:
 
 
 def _checksum(raw: dict[str, Any]) -> str:
-    return hashlib.sha256(_dump(raw).encode()).hexdigest()
+    return digests.of_bytes(_dump(raw).encode())

@@ -8,10 +8,11 @@ policy does not need is refused. Whatever a second reader might understand diffe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from lrpilot import digests
 
 DOMAINS = ("", "ai.onnx")  # two names of the standard operators
 DEPTH = 64  # messages in one another; protobuf's own limit is 100
@@ -62,7 +63,7 @@ def read(data: bytes) -> OnnxFile:
     opsets: list[int] = []
     graphs = 0
     metadata: dict[str, str] = {}
-    digest = hashlib.sha256()
+    hashed: list[bytes] = []
     for field in _fields(data, 0, len(data)):
         if field.number == PROPERTY:
             key, text = (_text(data, part) for part in _pair(data, field))
@@ -70,7 +71,7 @@ def read(data: bytes) -> OnnxFile:
                 raise ValueError(f"metadata {key!r} is there twice")
             metadata[key] = text
             continue
-        digest.update(data[field.start : field.end])
+        hashed.append(data[field.start : field.end])
         if field.number == GRAPH:
             graphs += 1
             _check(data, field, "graph", 0)
@@ -83,7 +84,7 @@ def read(data: bytes) -> OnnxFile:
             raise ValueError(f"has {what}; a policy is one plain graph")
     if graphs != 1 or len(opsets) != 1:
         raise ValueError(f"not an ONNX model: {graphs} graphs and {len(opsets)} opsets of ai.onnx, want one each")
-    return OnnxFile(opsets[0], metadata, digest.hexdigest())
+    return OnnxFile(opsets[0], metadata, digests.of_parts(hashed))
 
 
 def _check(data: bytes, message: Field, kind: str, depth: int) -> None:

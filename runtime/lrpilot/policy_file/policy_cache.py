@@ -8,7 +8,6 @@ Nothing here is needed: deleting the folder, or one that cannot be written to, c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -16,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lrpilot import digests
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def content(sha256: str) -> bytes | None:
         data = path(sha256).read_bytes()
     except OSError:
         return None
-    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+    return data if digests.of_bytes(data) == sha256 else None
 
 
 def find(registry: str, ref: str) -> CachedPolicy | None:
@@ -60,7 +61,7 @@ def find(registry: str, ref: str) -> CachedPolicy | None:
 
 def store(registry: str, refs: Iterable[str], version: str, policy: bytes) -> Path | None:
     """Store a policy and what led to it; returns its place, or None where nothing can be written."""
-    sha256 = hashlib.sha256(policy).hexdigest()
+    sha256 = digests.of_bytes(policy)
     try:
         if content(sha256) is None:
             _write(path(sha256), policy)
@@ -74,7 +75,7 @@ def store(registry: str, refs: Iterable[str], version: str, policy: bytes) -> Pa
 
 def _note(registry: str, ref: str) -> Path:
     """The registry's URI may hold a password, so that only a hash of it is written."""
-    name = hashlib.sha256(f"{registry}\n{ref}".encode()).hexdigest()
+    name = digests.of_bytes(f"{registry}\n{ref}".encode())
     return folder() / "refs" / f"{name[:32]}.json"
 
 

@@ -7,7 +7,6 @@ warning.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from lrpilot import digests
 from lrpilot.policy_file import policy_cache
 from lrpilot.policy_file.manifest import BundleError
 
@@ -170,7 +170,7 @@ def _policy_in(place: Path, ref: str) -> Path:
 def _checked(path: Path, ref: str, wanted: str | None) -> bytes:
     """The bytes of `path`, if they are what was registered."""
     content = path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = digests.of_bytes(content)
     if wanted not in (None, sha256):
         raise BundleError(f"{ref}: {path} has sha256 {sha256}, registered was {wanted}; register the policy again")
     return content

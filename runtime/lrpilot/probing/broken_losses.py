@@ -46,7 +46,7 @@ class BrokenLosses:
 
     @property
     def undecided(self) -> np.ndarray:
-        """(runs,) bool: whose loss broke, and nothing has shown yet whether the rate did it."""
+        """(runs,) bool: whether a loss broke and nothing has shown yet that the rate, or the data, did it."""
         return self.first_broken >= 0
 
     def column(self, run: int) -> int:
@@ -85,7 +85,7 @@ class BrokenLosses:
         return blown, which & ~blown & (self.skips > SKIPS)
 
     def message(self, evident: bool) -> str:
-        """What a person should know of the first run's probe, which has ended; empty if nothing."""
+        """Say what a person should know of the first run's probe, which has ended; empty if nothing."""
         left_out = int((self.data_faults if evident else self.skips)[0])
         steps = counted(str(left_out), "step")
         said = f"probe: not finite, or above {WILD:g} times those before, was the loss of {steps}"

@@ -41,7 +41,7 @@ def scatter(moves: np.ndarray) -> np.ndarray:
 
 
 def rise(reference: np.ndarray) -> float:
-    """How far above the median of `reference` (n,), n at least 2, oldest first, its line is.
+    """Return how far the line lies above the median of `reference` (n,), n at least 2, oldest first.
 
     A loss that never moves says nothing of how it moves: inf.
     """
@@ -72,7 +72,7 @@ class Losses:
         self.fresh = np.zeros(runs)
 
     def begin(self, which: np.ndarray, losses: np.ndarray) -> None:
-        """Take losses (runs, n), nan for none, for those before training, of the runs `which` (runs,) bool.
+        """Remember losses (runs, n) from before training, nan for none, of the runs `which` (runs,) bool.
 
         Of a run with too few the first losses of the training will stand for them.
         """
@@ -111,7 +111,7 @@ class Losses:
         return self._above(self.start)
 
     def given_back(self, share: float) -> np.ndarray:
-        """(runs,) bool: whether they lie above the line of the best time, by a share of what was gained till then."""
+        """(runs,) bool: whether the latest losses lie above the line of the best time, by a share of the gain."""
         gained = _medians(self.start) - _medians(self.best)
         return self._above(self.best) & ~(self.middle - _medians(self.best) < share * gained)
 
@@ -122,7 +122,7 @@ class Losses:
         return (below[:, -LATEST:].sum(axis=1) >= AGREE) | (below.sum(axis=1) >= MOST)
 
     def clearly_below_start(self) -> np.ndarray:
-        """(runs,) bool: whether, besides, their median lies a scatter of the losses before training below it."""
+        """(runs,) bool: whether that holds and their median lies a scatter, of the losses before training, below."""
         below, middle = self.below_start(), self.middle
         for i in np.flatnonzero(below):
             start = _known(self.start[i])
@@ -130,7 +130,7 @@ class Losses:
         return below
 
     def out_of_bounds(self, loss: np.ndarray, times: float) -> np.ndarray:
-        """(runs,) bool: by so many times what it scatters, has gained, or was, a loss (runs,) lies above the start.
+        """(runs,) bool: whether a loss (runs,) lies above the start by so many times its scatter, gain or size.
 
         Some losses hardly scatter at first. That they rise far for their scatter does not say that weights are lost.
         """
@@ -143,7 +143,7 @@ class Losses:
         return out
 
     def refer(self, best: np.ndarray, start: np.ndarray) -> None:
-        """Let the latest losses of the runs `best` and `start`, (runs,) bool, be what later ones are compared with."""
+        """Take the latest losses of the runs `best` and `start`, (runs,) bool, as what later ones are compared with."""
         latest = np.full(self.best.shape, np.nan)
         latest[:, -LATEST:] = self.past[:, -LATEST:]
         self.best[best], self.start[start] = latest[best], latest[start]
@@ -151,7 +151,7 @@ class Losses:
         self.fresh[best | start] = 0.0
 
     def accept(self, which: np.ndarray) -> None:
-        """Let the latest losses of the runs `which` (runs,) bool be where they begin, if they lie above that."""
+        """Take the latest losses of the runs `which` (runs,) bool as their start, if they lie above the start."""
         self.refer(which, which & (self.middle > _medians(self.start)))
 
     def _above(self, references: np.ndarray) -> np.ndarray:
@@ -184,5 +184,5 @@ def _latest(losses: np.ndarray, most: int) -> np.ndarray:
 
 
 def _medians(losses: np.ndarray) -> np.ndarray:
-    """(runs,) medians of what is known of losses (runs, n); nan of nothing."""
+    """Return the medians (runs,) of the finite losses among (runs, n), nan where there are none."""
     return np.array([np.median(_known(row)) if np.isfinite(row).any() else np.nan for row in losses])

@@ -77,11 +77,11 @@ class Probes:
         self.broken = np.full((2, runs), np.nan)  # loss and gradient norm of the step whose loss broke first
 
     def levels(self, step: int) -> np.ndarray:
-        """(runs,) level of 0-based `step`: that of the climb, or the lowest while it is halted."""
+        """Return the level (runs,) of 0-based `step`: that of the climb, or the lowest while the climb halts."""
         return np.where(self.suspect < 0, levels(self.loss.shape[1])[step - self.halted], LOW)
 
     def record(self, step: int, loss: Any, grad_norm: Any) -> np.ndarray:
-        """Note the loss and the gradient norm of 0-based `step`, each (runs,) or scalar; (runs,) bool: who has ended.
+        """Note loss and gradient norm of 0-based `step`, each (runs,) or scalar. Returns who (runs,) bool has ended.
 
         A loss of None, after the first step, repeats that of the step before.
         """
@@ -132,7 +132,7 @@ class Probes:
         return running & ended
 
     def miss(self, step: int) -> np.ndarray:
-        """Note that the loss was not finite and the loop made no step of it; (runs,) bool: who has ended."""
+        """Note that the loss was not finite and the loop made no step of it. Returns who (runs,) bool has ended."""
         with np.errstate(all="ignore"):
             ended = self.running & self._risen(self._groups(self.running), 0.5)
         at = step - self.halted
@@ -160,7 +160,7 @@ class Probes:
         return [(n, (which & (self.count == n)).nonzero()[0]) for n in counts]
 
     def _risen(self, groups: list[tuple[int, Any]], share: float = 1.0) -> np.ndarray:
-        """(runs,) bool: which runs of the groups have a curve above its line; sets that of the runs."""
+        """Say which runs (runs,) bool of the groups have a curve above its line; set the lines of the runs."""
         out, widths = np.zeros(len(self.running), bool), widths_of(self.loss.shape[1])
         for n, rows in groups:
             if n > SETTLE:
@@ -245,7 +245,7 @@ class Probes:
         return [(n + 1, rows) for n, rows in groups]
 
     def _caught_up(self, which: np.ndarray, losses: np.ndarray) -> np.ndarray:
-        """Losses (runs,) with what a training that was put back lags behind taken off.
+        """Return losses (runs,) less what a training that was put back lags behind.
 
         Until it has come back to the curve's end, `held`, the curve stays there, and what rises above the best that it
         has reached meanwhile, `best`, rises as much above `held`.
@@ -276,7 +276,7 @@ class Probes:
         return blown | spent
 
     def _cut(self, which: np.ndarray) -> None:
-        """Let the probes of the runs `which` have ended where their loss broke first."""
+        """End the probes of the runs `which` where their loss broke first."""
         for i in np.flatnonzero(which).tolist():
             at = self.broken_losses.column(i)
             self.loss[i, at:] = self.grad_norm[i, at:] = np.nan

@@ -76,7 +76,7 @@ def _draw_probe(ax: Any, steps: float) -> None:
 
 
 def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEquation) -> list[Any]:
-    """What the legend has to say of the line: the dotted part, if there is one."""
+    """Draw the rate. Returns the entries of the legend: the dotted part, if there is one."""
     if not len(rows):
         return []
     step, lr = rows["step"], rows["lr"]
@@ -98,7 +98,7 @@ def _draw_rate(ax: Any, rows: np.ndarray, total_steps: int, equation: ActionEqua
 
 
 def _warm_up_begins(rows: np.ndarray) -> list[int]:
-    """For each decision the step after which the latest warm-up began."""
+    """Return, for each decision, the step after which the latest warm-up began."""
     first = rows["step"][0]
     begins = [step if event in SENT_BACK else first for step, event in zip(rows["step"], rows["event"], strict=True)]
     return np.maximum.accumulate(begins).tolist()

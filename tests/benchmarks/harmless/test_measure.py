@@ -16,7 +16,7 @@ from benchmarks.harmless.loops import GUARDS, METHODS, PILOT, RIVALS
 from benchmarks.harmless.measure import BY_NAME, CODE, Job, key, main, missed, render, trained
 from benchmarks.harmless.page import trainings
 from pipeline import code_hash
-from pipeline.evaluation.run_cache import open_cache
+from pipeline.result_cache import open_cache
 
 
 def row(

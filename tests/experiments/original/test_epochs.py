@@ -11,7 +11,8 @@ import pytest
 from experiments.original.agents import epoch_agents, epochs
 from experiments.original.agents.epoch_policy import EpochPolicy
 from experiments.original.agents.epochs import FEATURES, Telemetry
-from policy.agents import Settings
+from experiments.original.plan.catalogue import AGENTS
+from experiments.original.plan.config import AgentsConfig
 
 NOW = Telemetry(progress=0.5, lr=1e-3, grad_norm=10.0, train_loss=0.1, val_loss=1.0, val_error=0.25)
 BEFORE = Telemetry(progress=0.4, lr=1e-3, grad_norm=1.0, train_loss=1.0, val_loss=10.0, val_error=0.5)
@@ -63,21 +64,17 @@ def test_rates_stay_within_bounds() -> None:
     )
 
 
-@pytest.mark.parametrize(("kind", "algorithm"), [("discrete", "discretecql"), ("continuous", "td3bc")])
-def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(
-    kind: str, algorithm: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", AGENTS)
+def test_an_agent_learns_what_was_rewarded_and_its_file_answers_alike(kind: str, tmp_path: Path) -> None:
     rng, episodes = np.random.default_rng(0), []
     for _ in range(30):
         actions = np.array([epochs.drawn(kind, rng) for _ in range(8)])
         gains = -np.log([epochs.factor(kind, a) for a in actions]).astype(np.float32) * 10  # lower rates are better
         observations = rng.normal(size=(8, len(FEATURES))).astype(np.float32)
         episodes.append(epoch_agents.Episode(observations, actions, gains))
-    settings = Settings(algorithm, 400, 32, 3e-3, 0.5, 1, 2.5, (16,))
+    config = AgentsConfig(400, 32, 3e-3, 0.5, 2.5, (16,), "discretecql", "td3bc", 3)
     losses: dict[str, float] = {}
-    first, second = (
-        epoch_agents.train(episodes, kind, settings, 3, lambda step, new: losses.update(new)) for _ in range(2)
-    )
+    first, second = (epoch_agents.train(episodes, kind, config, lambda step, new: losses.update(new)) for _ in range(2))
     assert losses
     wanted = epoch_agents.write(first, {"kind": kind}, tmp_path / "a.onnx")
     epoch_agents.write(second, {"kind": kind}, tmp_path / "b.onnx")

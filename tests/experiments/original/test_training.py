@@ -20,7 +20,7 @@ from torchvision.models import resnet18, vgg16_bn
 
 from experiments.original.agents import epoch_agents, epochs
 from experiments.original.plan.catalogue import MODELS, PILOTS, SETS
-from experiments.original.plan.config import ModelsConfig, Original, Setting
+from experiments.original.plan.config import AgentsConfig, ModelsConfig, Original, Setting
 from experiments.original.plan.paths import OriginalPaths
 from experiments.original.sources.sets import About
 from experiments.original.trainings.cells import cells
@@ -32,7 +32,6 @@ from experiments.original.trainings.training import Training
 from original_roots import laid_out, pair
 from pipeline.schema import ConfigError
 from pipeline.simulation.schedules import multipliers
-from policy.agents import Settings
 from repository import TOP
 
 Made = tuple[Original, OriginalPaths]
@@ -61,9 +60,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         actions = rng.integers(0, 3, 8).astype(float)
         observations = rng.normal(size=(8, len(epochs.FEATURES))).astype(np.float32)
         episodes.append(epoch_agents.Episode(observations, actions, (actions - 1).astype(np.float32)))
-    settings = Settings("discretecql", 300, 32, 1e-2, 0.5, 1, 0.1, (16,))
+    config = AgentsConfig(300, 32, 1e-2, 0.5, 0.1, (16,), "discretecql", "td3bc", 0)
     path = tmp_path_factory.mktemp("agent") / "discrete.onnx"
-    epoch_agents.write(epoch_agents.train(episodes, "discrete", settings, 0), {}, path)
+    epoch_agents.write(epoch_agents.train(episodes, "discrete", config), {}, path)
     return path
 
 

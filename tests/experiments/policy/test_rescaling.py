@@ -10,11 +10,12 @@ from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.features import NAMES
 from lrpilot.probing.probe_curve import HIGH
 from pipeline.simulation.recording import Spec, record
-from policy import mdp, trajectories
+from policy import trajectories
 from policy.observations import TaskRecording, observations
+from policy.settings import Reward
 from policy.store import CHANGING, DECISION, RUN, Store, build
 
-REWARD = mdp.Reward(loss_weight=0.0, regret_weight=3.0, knee=1.0, floor=-1.5)
+REWARD = Reward(loss_weight=0.0, regret_weight=3.0, knee=1.0, floor=-1.5)
 
 
 class Rescaled(TaskRecording):

@@ -192,8 +192,8 @@ def test_from_a_collection_to_the_table(
     monkeypatch.setattr(variant_study, "RESULTS", tmp_path)
     monkeypatch.setattr(variant_study, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr("benchmarks.spread.every_task", lambda split: tasks(("illconditioned", "diabetes"), 1))
-    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("cosine", "linear"))
-    monkeypatch.setattr("pipeline.evaluation.grid.HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.evaluation.oracle.SCHEDULES", ("cosine", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.oracle.HALF_DECADES", (1e-3, 1e-2, 1e-1))
     (tmp_path / "page.md").write_text("<!-- small --><!-- /small -->")
     assert variant_study.main(["small", "--root", str(root)]) == 0
     flat: dict[str, Any] = json.loads((tmp_path / "small.json").read_text())

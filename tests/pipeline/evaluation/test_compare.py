@@ -10,8 +10,9 @@ import pytest
 from bundles import write_bundle
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from pipeline.engines import engine
-from pipeline.evaluation import frozen
-from pipeline.evaluation.bench import Bench
+from pipeline.evaluation import oracle
+from pipeline.evaluation.aggregates import SCORES
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import (
     BASELINES,
     calibrated,
@@ -22,11 +23,10 @@ from pipeline.evaluation.compare import (
     schedules,
     textbook,
 )
-from pipeline.evaluation.grid import SCHEDULES, TUNING, rates
-from pipeline.evaluation.methods.scheduled import Scheduled
-from pipeline.evaluation.regrets import SCORES
+from pipeline.evaluation.methods.schedules import Scheduled
+from pipeline.evaluation.oracle import SCHEDULES, TUNING, rates
+from pipeline.evaluation.runs import CURVE_POINTS
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import CURVE_POINTS
 from rows import row
 
 nan = float("nan")
@@ -73,17 +73,19 @@ def test_a_missing_policy_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benchmark:
     """Two schedules from three rates, on one task; no oracle is frozen."""
-    monkeypatch.setattr("pipeline.evaluation.grid.SCHEDULES", ("cosine", "linear"))
-    monkeypatch.setattr("pipeline.evaluation.grid.HALF_DECADES", (1e-3, 1e-2, 1e-1))
-    monkeypatch.setattr(frozen, "ORACLES", tmp_path / "oracles.json")
-    frozen.write({})
+    monkeypatch.setattr("pipeline.evaluation.oracle.SCHEDULES", ("cosine", "linear"))
+    monkeypatch.setattr("pipeline.evaluation.oracle.HALF_DECADES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr(oracle, "ORACLES", tmp_path / "oracles.json")
+    oracle.freeze({})
     first = next(task for task in tasks(("illconditioned",), 20) if task.sample().error is not None)
-    return Bench([first], {"odd": 0.5, "small_noisy": 0.5}, 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache")
+    return Benchmark(
+        [first], {"odd": 0.5, "small_noisy": 0.5}, 2, 2, (1e-3, 1e-1), engine("local", 1), tmp_path / "cache"
+    )
 
 
-def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
+def test_the_whole_benchmark_of_one_task(bench: Benchmark, tmp_path: Path) -> None:
     policy = write_bundle(tmp_path / "policy.onnx")
     rows = compare(bench, contenders(policy, policy))
     runs = rows.groupby(["kind", "method"]).size().to_dict()
@@ -108,7 +110,7 @@ def test_the_whole_benchmark_of_one_task(bench: Bench, tmp_path: Path) -> None:
     assert again.test_loss.equals(rows.test_loss)
 
 
-def test_the_name_stands_for_what_is_judged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_stands_for_what_is_judged(bench: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [name_of(bench), name_of(replace(bench, seeds=3)), name_of(replace(bench, learning_rates=(1e-3,)))]
     names += [name_of(replace(bench, tuning_seeds=3)), name_of(replace(bench, tasks=tasks(("illconditioned",), 2)))]
     names += [name_of(replace(bench, shares={"odd": 0.4, "small_noisy": 0.6}))]
@@ -116,8 +118,8 @@ def test_the_name_stands_for_what_is_judged(bench: Bench, monkeypatch: pytest.Mo
     (frozen_task,) = tasks(("diabetes",), 1)
     of_frozen = replace(bench, tasks=[frozen_task])
     names.append(name_of(of_frozen))
-    frozen.write({frozen_task: {"test_loss": Scheduled("oracle", "test_loss", schedule="step", lr0=0.1)}})
+    oracle.freeze({frozen_task: {"test_loss": Scheduled("oracle", "test_loss", schedule="step", lr0=0.1)}})
     names.append(name_of(of_frozen))
-    monkeypatch.setattr("pipeline.evaluation.grid.NEAR", 0.2)
+    monkeypatch.setattr("pipeline.evaluation.oracle.NEAR", 0.2)
     names.append(name_of(bench))
     assert len(set(names)) == len(names)

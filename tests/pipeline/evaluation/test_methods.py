@@ -12,16 +12,14 @@ import pytest
 from bundles import FALLING, write_bundle
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.pilot import Pilot
-from pipeline.evaluation.methods.ablations import ABLATIONS
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Own, Rival
+from pipeline.evaluation.methods.loops import Rival, UserScheduler
 from pipeline.evaluation.methods.method import MILESTONES, Method, milestones
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.methods.ruled import FINDERS, RULES, Ruled
-from pipeline.evaluation.methods.scheduled import KnownRates, Replayed, Scheduled
+from pipeline.evaluation.methods.policies import ABLATIONS, FINDERS, RULES, Learned, Ruled
+from pipeline.evaluation.methods.schedules import KnownRates, Replayed, Scheduled
 from pipeline.evaluation.rivals import RIVALS, nadamw_settings
+from pipeline.evaluation.runs import CURVE_POINTS, Run, execute
 from pipeline.evaluation.splits import Task
-from pipeline.evaluation.trial import CURVE_POINTS, Run, execute
 from pipeline.simulation.schedules import multipliers
 from pipeline.workloads.base import Workload
 from tiny import world
@@ -43,7 +41,7 @@ FINDER = Ruled("rival", "finder_tenth", "finder_tenth")
 PRODIGY = Rival("rival", "prodigy", "prodigy")
 LDOG = Rival("rival", "ldog", "ldog")
 NADAMW = Rival("rival", "nadamw", "nadamw")
-OWN = Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
+OWN = UserScheduler("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR")
 PILOT = PilotLoop("loop", "pilot", "default")
 LEARNED = Learned("policy", "policy", "default", epochs=True)
 HOLD = replace(LEARNED, name="hold", ablation="hold")
@@ -98,7 +96,7 @@ def test_which_methods_train_together(method: Method, other: Method, together: b
 def test_what_looks_at_tensors_trains_alone(method: Method) -> None:
     """And workers, which get methods pickled, have the same ones."""
     alone = Run(TASK, method, 0).together() != Run(TASK, method, 1).together()
-    assert alone == method.alone == (isinstance(method, Own | PilotLoop) or method is LDOG)
+    assert alone == method.alone == (isinstance(method, UserScheduler | PilotLoop) or method is LDOG)
     again = pickle.loads(pickle.dumps(method))
     assert again == method and hash(again) == hash(method) and again.content() == method.content()
 
@@ -125,7 +123,7 @@ def test_a_calibrated_rival_is_known_by_its_rate() -> None:
 @pytest.mark.parametrize("factory", ["nowhere:factory", "torch:nothing", "torch", ":x"])
 def test_a_scheduler_that_there_is_not(factory: str) -> None:
     with pytest.raises((ImportError, AttributeError, ValueError)):
-        Own("rival", factory, factory).recipe()
+        UserScheduler("rival", factory, factory).recipe()
 
 
 def test_methods_share_initialisation_and_batches() -> None:

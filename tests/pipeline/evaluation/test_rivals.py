@@ -11,12 +11,10 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR
 
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.torch import PilotLR
-from pipeline.evaluation import loops
-from pipeline.evaluation.loop_driver import Driver, Recipe, of_scheduler, plain
-from pipeline.evaluation.loops import score
-from pipeline.evaluation.rivals import RIVALS, nadamw_settings
-from pipeline.evaluation.self_tuning import Averaged
+from pipeline.evaluation import training_loops
+from pipeline.evaluation.rivals import RIVALS, Averaged, nadamw_settings
 from pipeline.evaluation.splits import tasks
+from pipeline.evaluation.training_loops import Driver, Recipe, of_scheduler, score, textbook_optimizer
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import Recording
 from pipeline.simulation.schedules import multipliers
@@ -35,7 +33,7 @@ FIGURES = ("lr_curve", "curve", "val_loss", "val_error", "test_loss", "test_erro
 
 def alone(workload: Workload, seed: int, recipe: Recipe, points: Sequence[int] = POINTS) -> Recording:
     """In the loop that everybody writes."""
-    return loops.train(workload, [seed], [recipe], 64, points)
+    return training_loops.train(workload, [seed], [recipe], 64, points)
 
 
 def figures(*recordings: Recording) -> dict[str, np.ndarray]:
@@ -101,7 +99,7 @@ def test_every_rival_trains_every_kind(name: str, optimizer: str) -> None:
     again = figures(alone(workload, SEEDS[1], RIVALS[name].of({})))
     np.testing.assert_array_equal(again["test_loss"], got["test_loss"][1:])
     if name in TOGETHER:
-        together = figures(loops.train(workload, SEEDS, [RIVALS[name].of({})] * 2, 64, POINTS))
+        together = figures(training_loops.train(workload, SEEDS, [RIVALS[name].of({})] * 2, 64, POINTS))
         assert (np.abs(together["test_loss"] - begin) > 0.01).all()
 
 
@@ -111,7 +109,7 @@ def test_side_by_side_rivals_train_as_they_do_alone(names: Sequence[str], n: int
     """In one population, two seeds of each. Where a rate is near the edge, rounding grows with every step."""
     workload, points = world(optimizer, n, 0.05 if optimizer == "adamw" else 0.0), range(1, n + 1)
     pairs = [(seed, RIVALS[name].of({})) for name in names for seed in SEEDS]
-    got = figures(loops.train(workload, *zip(*pairs, strict=True), 64, points))
+    got = figures(training_loops.train(workload, *zip(*pairs, strict=True), 64, points))
     wanted = figures(*(alone(workload, *pair, points) for pair in pairs))
     assert got["curve"].shape == got["lr_curve"].shape == (n, len(pairs)) and (got["lr_curve"] > 0).all()
     assert len({*got["test_loss"].round(9).tolist()}) >= len(pairs) - 2  # what never plateaus is as untouched
@@ -217,7 +215,7 @@ def test_the_pilot_runs_as_anybodys_scheduler() -> None:
 
 
 def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
-    optimizer = plain(params, workload)
+    optimizer = textbook_optimizer(params, workload)
     optimizer.param_groups[0]["lr"] = 1e30
     return Driver(optimizer)
 
@@ -225,7 +223,10 @@ def far(params: list[torch.nn.Parameter], workload: Any) -> Driver:
 @pytest.mark.parametrize("recipes", [[far], [far, far], [far, RIVALS["untouched"].of({}), RIVALS["plateau"].of({})]])
 def test_a_divergence_ends_the_training_alone(recipes: list[Recipe]) -> None:
     workload = replace(world("sgd", N), loss=lambda outputs, y: (outputs.sum(-1) - y).square().mean())
-    recording, ended = loops.train(workload, range(len(recipes)), recipes, 64, POINTS), [of is far for of in recipes]
+    recording, ended = (
+        training_loops.train(workload, range(len(recipes)), recipes, 64, POINTS),
+        [of is far for of in recipes],
+    )
     assert (~recording.alive).tolist() == ended
     ends = figures(recording)
     for name in ("test_loss", "val_loss", "curve"):

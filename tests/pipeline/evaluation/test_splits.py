@@ -10,7 +10,9 @@ import torch
 from pipeline.evaluation import splits
 from pipeline.evaluation.splits import KINDS, MANIFEST, SPLITS, Task, draw, entry, facts, full, tasks
 from pipeline.workloads import families
+from pipeline.workloads.base import Family
 from pipeline.workloads.families import FAMILIES, names
+from tiny import world
 
 torch.set_num_threads(1)  # worlds this small only lose by threads
 
@@ -103,3 +105,34 @@ def test_the_file_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch) ->
     manifest = splits.manifest()
     assert set(manifest) == set(FROZEN) and list(manifest["tasks"]) == ["illconditioned", "diabetes"]
     assert manifest["tasks"]["diabetes"][0].keys() == FROZEN["tasks"]["diabetes"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("family", "label"),
+    [
+        ("diabetes", "diabetes MLP 3×34 · Adam · 331 steps · batch 12"),
+        ("autompg", "auto-mpg scaled MLP linear · Adam"), ("mnist1d", "MNIST-1D MLP 2×34 · AdamW"),
+        ("mnist1d_overfit", "overfit MNIST-1D 25 % wrong labels MLP 2×91 · SGD"),
+        ("finetune_mnist1d", "fine-tuned MNIST-1D inverted CNN 8 · SGD"),
+        ("mnist_finetune", "MNIST fine-tuned turned MLP 1×69 · SGD"),
+        ("prose_lm", "language model prose RNN 14 · Adam"),
+        ("stdlib_lm_transformer", "language model stdlib transformer 1×16 · Adam"),
+        ("prose_bag", "prose12 bag 1024×24 · AdamW"), ("signals", "signals12 residual net 1×3×8 batch norm · Adam"),
+        ("overfit", "overfit digits 18 % wrong labels MLP 2×83 batch norm drop0.49 · Lion"),
+        ("few_rows", "few rows table3 tabular30×30 batch norm drop0.23 · Lion"),
+        ("classification", "classification clusters5 ×0.39 MLP 2×69 drop0.21 gain0.92 · SGD"),
+        ("pictures_vit", "pictures cells4 vision transformer 3×32 drop0.24 · AdamW"),
+        ("solids_residual", "solids residual net group norm · AdamW"),
+    ],
+)  # fmt: skip
+def test_what_a_familys_first_task_is_called_on_pages(family: str, label: str) -> None:
+    (task,) = tasks((family,), 1)
+    said = entry(task)
+    written = FAMILIES[family].label(task.sample())
+    assert written.startswith(label) and said is not None
+    assert written.endswith(f" · {said['n_steps']:,} steps · batch {said['batch_size']}")
+
+
+def test_a_workload_without_a_title_is_called_by_its_name() -> None:
+    mine = Family("mine", "heldout", lambda _: world(), "odd")
+    assert mine.label(world("sgd", 1200)) == "tiny-sgd · SGD · 1,200 steps · batch 16"

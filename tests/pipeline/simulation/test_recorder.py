@@ -8,8 +8,8 @@ import pytest
 
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.pilot import Pilot
-from pipeline.evaluation import loops
-from pipeline.evaluation.loop_driver import of_scheduler
+from pipeline.evaluation import training_loops
+from pipeline.evaluation.training_loops import of_scheduler
 from pipeline.simulation.follow import follow
 from pipeline.simulation.recorder import BestCheckpoint, Recording
 from pipeline.simulation.simulate import simulate
@@ -46,11 +46,11 @@ def piloted(workload: Workload) -> Recording:
 
 
 def alone(workload: Workload) -> Recording:
-    return loops.train(workload, SEEDS[:1], [of_scheduler(Jump)], VAL_EXAMPLES, MILESTONES)
+    return training_loops.train(workload, SEEDS[:1], [of_scheduler(Jump)], VAL_EXAMPLES, MILESTONES)
 
 
 def side_by_side(workload: Workload) -> Recording:
-    return loops.train(workload, SEEDS, [of_scheduler(Jump)] * len(SEEDS), VAL_EXAMPLES, MILESTONES)
+    return training_loops.train(workload, SEEDS, [of_scheduler(Jump)] * len(SEEDS), VAL_EXAMPLES, MILESTONES)
 
 
 @pytest.mark.parametrize("way", [piloted, alone, side_by_side])

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.code_hash import closure
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.building import recipes
 from pipeline.workloads.building.sampling import EPOCHS, STEPS
+from pipeline.workloads.datasets import text
 from pipeline.workloads.families import FAMILIES, family, names
 from pipeline.workloads.recorded import long_trainings
 from pipeline.workloads.training.population import Population
@@ -43,6 +45,18 @@ def test_same_seed_same_workload(name):
     assert all(torch.equal(first.start[key], second.start[key]) for key in first.start)
     numbers = ("name", "optimizer", "batch_size", "n_steps", "weight_decay", "baseline_loss")
     assert all(getattr(first, key) == getattr(second, key) for key in numbers)
+
+
+@EVERY
+def test_a_family_with_texts_of_python_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For then Python's version is part of the keys of its results."""
+    read = set[str]()
+    if text.__name__ in closure(FAMILIES[name].module):
+        text.characters.cache_clear(), text.words.cache_clear()
+        source = text.source
+        monkeypatch.setattr(text, "source", lambda file: read.add(file) or source(file))
+        FAMILIES[name].sample(np.random.default_rng(0))
+    assert FAMILIES[name].packages == (text.PYTHON if read - {*text.PACKAGES} else ())
 
 
 @EVERY_DRAW

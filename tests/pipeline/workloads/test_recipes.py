@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
-from pipeline.workloads.base import REGIMES, Data, Regime
+from pipeline.workloads.base import OPTIMIZERS, REGIMES, Data, Regime
 from pipeline.workloads.building import recipes
 from pipeline.workloads.building.oddities import ODDITIES, draw_oddity
 from pipeline.workloads.building.recipes import Sizes, assemble, draw_sizes, draw_stream
 from pipeline.workloads.building.reinitialised import Reinitialised
-from pipeline.workloads.building.sampling import Splits, cross_entropy, mean_squared_error
+from pipeline.workloads.building.sampling import Label, Splits, cross_entropy, mean_squared_error
 from pipeline.workloads.building.training_losses import Scaled, Smoothed, Summed, huber
 
 RNG = np.random.default_rng
@@ -55,7 +54,7 @@ def test_oddities_come_in_their_shares() -> None:
     rng, labels = RNG(0), []
     for _ in range(600):
         label, loss, made = draw_oddity(rng, cross_entropy, build)
-        labels.append(next((k for k, start in (("summed", "-s"), ("scaled", "-t"), ("initialised", "-g"))
+        labels.append(next((k for k, start in (("summed", "s"), ("scaled", "t"), ("initialised", "g"))
                             if label.startswith(start)), "none"))  # fmt: skip
         assert (loss is not cross_entropy) == (labels[-1] in ("summed", "scaled"))
         assert (made is not build) == (labels[-1] == "initialised")
@@ -95,7 +94,7 @@ def splits(classes: bool) -> Splits:
 def test_settings_belong_to_their_optimizer() -> None:
     rng, drawn = RNG(0), []
     for _ in range(400):
-        label, sizes = "a", Sizes(50, 300, 10)
+        label, sizes = Label("a"), Sizes(50, 300, 10)
         w = assemble(rng, "f", "ordinary", "transformer", label, splits(True), build, sizes)
         drawn.append(w)
         assert w.weight_decay in recipes.DECAYS.get(w.optimizer, {0.0: 1})
@@ -108,5 +107,5 @@ def test_settings_belong_to_their_optimizer() -> None:
 
 
 def test_what_the_steps_do_not_take_is_left_out() -> None:
-    w = assemble(RNG(0), "f", "odd", "mlp", "a", splits(False), build, Sizes(50, 2, 10))
+    w = assemble(RNG(0), "f", "odd", "mlp", Label("a"), splits(False), build, Sizes(50, 2, 10))
     assert (len(w.train), w.batch_size, w.error) == (20, 10, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
@@ -13,16 +12,17 @@ from typing import Any, Self
 
 import torch
 
-from pipeline.evaluation import loops
-from pipeline.evaluation.loop_driver import Recipe, of_scheduler
+from lrpilot import digests
+from pipeline.evaluation import training_loops
 from pipeline.evaluation.methods.method import VAL_EXAMPLES, Method, milestones
 from pipeline.evaluation.rivals import RIVALS
+from pipeline.evaluation.training_loops import Recipe, of_scheduler
 from pipeline.simulation.recorder import Recording
 from pipeline.workloads.base import Workload
 
 
 @dataclass(frozen=True)
-class Looped(Method):
+class LoopMethod(Method):
     """A training with an optimizer of its own."""
 
     @abstractmethod
@@ -33,11 +33,11 @@ class Looped(Method):
     def train(cls, methods: Sequence[Self], seeds: Sequence[int], workload: Workload, device: str) -> Recording:
         torch.set_num_threads(1)
         recipes = [method.recipe() for method in methods]
-        return loops.train(workload, seeds, recipes, VAL_EXAMPLES, milestones(workload.n_steps))
+        return training_loops.train(workload, seeds, recipes, VAL_EXAMPLES, milestones(workload.n_steps))
 
 
 @dataclass(frozen=True)
-class Rival(Looped):
+class Rival(LoopMethod):
     """One of `rivals.RIVALS`."""
 
     rival: str
@@ -65,11 +65,11 @@ class Rival(Looped):
         return RIVALS[self.rival].packages
 
     def together(self) -> tuple[Hashable, ...]:
-        return (self,) if self.alone else ("rivals",)
+        return super().together() if self.alone else ("rivals",)
 
 
 @dataclass(frozen=True)
-class Own(Looped):
+class UserScheduler(LoopMethod):
     """A user's own scheduler, which may look at a model's tensors."""
 
     factory: str  # module:function, which makes one of (optimizer, total_steps)
@@ -86,12 +86,9 @@ class Own(Looped):
     def content(self) -> dict[str, Any]:
         return super().content() | {"source": _source(self.factory.partition(":")[0])}
 
-    def together(self) -> tuple[Hashable, ...]:
-        return (self,)
-
 
 @cache
 def _source(module: str) -> str:
     """Hash of a user's module."""
     file = importlib.import_module(module).__file__
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else module
+    return digests.of_file(Path(file)) if file else module

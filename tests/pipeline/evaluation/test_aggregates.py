@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.regrets import HOPELESS, SCORES, add_regret, left_out
+from pipeline.evaluation.aggregates import HOPELESS, SCORES, add_regret, labels, left_out
 from rows import row
 
 nan = float("nan")
@@ -67,3 +67,9 @@ def test_a_task_that_nothing_improves_is_left_out_aloud(capsys: pytest.CaptureFi
     assert set(judged.task) == {"f-1"}
     assert f"f-2 left out: {HOPELESS}" in capsys.readouterr().out
     assert left_out(["f-1", "f-2"], judged) == {"f-2": HOPELESS}
+
+
+def test_tasks_of_one_label_are_told_apart() -> None:
+    called = {"f-1": "a", "f-2": "b", "f-3": "b"}
+    rows = [row("policy", "policy", nan, s, task=task, label=called[task]) for task in called for s in (0, 1)]
+    assert labels(pd.DataFrame(rows)) == {"f-1": "a", "f-2": "b · f-2", "f-3": "b · f-3"}

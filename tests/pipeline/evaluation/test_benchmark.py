@@ -13,15 +13,14 @@ from typing import Any
 import diskcache
 import pytest
 
-from pipeline.engines import EngineError, Failure, Outcome, engine
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Rival
+from pipeline.engines import Engine, EngineError, Failure, Outcome, engine
+from pipeline.evaluation.benchmark import MEMBERS, Benchmark, batches
+from pipeline.evaluation.methods.loops import Rival
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Scheduled
-from pipeline.evaluation.run_cache import MEMBERS, batches, compute, facts, through
+from pipeline.evaluation.methods.policies import Learned, Ruled
+from pipeline.evaluation.methods.schedules import Scheduled
+from pipeline.evaluation.runs import Run
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Run
 from repository import TOP
 
 FIRST, SECOND = tasks(("illconditioned",), 2)
@@ -45,6 +44,16 @@ class Here:
             yield Outcome(item, None if failure else fn(item), failure)
 
 
+def bench(folder: Path, workers: Engine) -> Benchmark:
+    return Benchmark((FIRST, SECOND), {"odd": 1.0}, 2, 2, (), workers, folder)
+
+
+def test_runs_are_on_the_judged_seeds_unless_others_are_named(tmp_path: Path) -> None:
+    runs = bench(tmp_path, Here()).runs(SCHEDULES, FIRST)
+    assert [(run.method, run.seed) for run in runs] == [(method, seed) for method in SCHEDULES for seed in (0, 1)]
+    assert [run.seed for run in bench(tmp_path, Here()).runs(SCHEDULES[:1], FIRST, range(7, 9))] == [7, 8]
+
+
 def test_what_trains_together() -> None:
     seeds = range(5)
     methods = (*SCHEDULES, *POLICIES, FINDER, *LOOPS, PILOT)
@@ -60,7 +69,7 @@ def test_what_trains_together() -> None:
 
 def test_rows_come_in_the_order_of_the_runs_and_say_what_they_are(tmp_path: Path) -> None:
     runs = [Run(t, m, 3) for t in (SECOND, FIRST) for m in (FINDER, SCHEDULES[1])]
-    rows = compute(runs, Here(), tmp_path, "test")
+    rows = bench(tmp_path, Here()).compute(runs, "test")
     assert rows.task.tolist() == [SECOND.name] * 2 + [FIRST.name] * 2
     assert rows.method.tolist() == ["finder_tenth", "linear"] * 2
     assert rows.kind.tolist() == ["rival", "grid"] * 2
@@ -70,14 +79,14 @@ def test_rows_come_in_the_order_of_the_runs_and_say_what_they_are(tmp_path: Path
 
 def test_what_is_kept_is_not_trained_again(tmp_path: Path) -> None:
     runs = [Run(FIRST, method, seed) for method in SCHEDULES for seed in (0, 1)]
-    first = compute(runs[:3], Here(), tmp_path, "test")
+    first = bench(tmp_path, Here()).compute(runs[:3], "test")
     again = Here()
-    rows = compute(runs, again, tmp_path, "test")
+    rows = bench(tmp_path, again).compute(runs, "test")
     assert [run for part in again.given for run in part] == runs[3:]
     assert rows[:3].test_loss.tolist() == first.test_loss.tolist()
     idle = Here()
     renamed = [Run(FIRST, replace(method, kind="oracle", name="best"), 0) for method in SCHEDULES]
-    named = compute(renamed, idle, tmp_path, "test")  # the same trainings under another name
+    named = bench(tmp_path, idle).compute(renamed, "test")  # the same trainings under another name
     assert idle.given == [] and named.kind.tolist() == ["oracle"] * 2
     assert named.test_loss.tolist() == rows.test_loss[[0, 2]].tolist()
 
@@ -85,45 +94,23 @@ def test_what_is_kept_is_not_trained_again(tmp_path: Path) -> None:
 def test_a_failure_names_the_run_and_keeps_the_others(tmp_path: Path) -> None:
     runs = [Run(FIRST, PILOT, seed) for seed in range(4)]
     with pytest.raises(EngineError, match=f"test: {FIRST.name}, pilot: boom"):
-        compute(runs, Here(fails=2), tmp_path, "test")
+        bench(tmp_path, Here(fails=2)).compute(runs, "test")
     rest = Here()
-    compute(runs, rest, tmp_path, "test")
+    bench(tmp_path, rest).compute(runs, "test")
     assert [part[0].seed for part in rest.given] == [2, 3]
 
 
 def test_what_is_known_of_tasks_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = facts((FIRST, SECOND), 2, "cpu", tmp_path)
+    found = bench(tmp_path, Here()).facts()
     assert found.index.tolist() == [FIRST.name, SECOND.name]
-    monkeypatch.setattr("pipeline.evaluation.run_cache.task_facts", None)
-    assert facts((FIRST, SECOND), 2, "cpu", tmp_path).equals(found)
-
-
-def test_what_is_missing_is_computed_once_and_cached_as_it_comes(tmp_path: Path) -> None:
-    """Items are numbers here, their keys the last digits, their results the squares of those."""
-    asked = list[list[int]]()
-
-    def compute(items: Sequence[int]) -> Iterator[dict[int, int]]:
-        asked.append([*items])
-        for item in items:
-            if item == 7:
-                raise ValueError(item)
-            yield {item: (item % 10) ** 2}
-
-    def squares(*items: int) -> dict[int, int]:
-        return through(tmp_path, {item: item % 10 for item in items}, compute)
-
-    assert squares(3, 5, 13) == {3: 9, 5: 25, 13: 9}
-    assert squares(23, 5) == {23: 9, 5: 25}
-    with pytest.raises(ValueError, match="7"):
-        squares(4, 7, 8)
-    assert squares(8, 4, 5) == {8: 64, 4: 16, 5: 25}
-    assert [sorted(item % 10 for item in items) for items in asked] == [[3, 5], [4, 7, 8], [8]]
+    monkeypatch.setattr("pipeline.evaluation.benchmark.task_facts", None)
+    assert bench(tmp_path, Here()).facts().equals(found)
 
 
 def test_two_workers_do_the_same(tmp_path: Path) -> None:
     runs = [Run(task, method, 0) for task in (FIRST, SECOND) for method in (*SCHEDULES, FINDER)]
     here, there = (
-        compute(runs, workers, tmp_path / name, "test")
+        bench(tmp_path / name, workers).compute(runs, "test")
         for name, workers in (("here", Here()), ("there", engine("local", 2)))
     )
     assert here.test_loss.tolist() == pytest.approx(there.test_loss.tolist(), rel=1e-5)
@@ -134,14 +121,14 @@ import sys
 from pathlib import Path
 from pipeline.engines import engine
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.run_cache import compute
+from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.splits import tasks
-from pipeline.evaluation.trial import Run
+from pipeline.evaluation.runs import Run
 if __name__ == "__main__":
     (task,) = tasks(("illconditioned",), 1)
     pilot = PilotLoop("loop", "pilot", policy="default")
     runs = [Run(task, pilot, seed) for seed in range(400)]
-    compute(runs, engine("local", 1), Path(sys.argv[1]), "test")
+    Benchmark((task,), {}, 1, 1, (), engine("local", 1), Path(sys.argv[1])).compute(runs, "test")
 """
 
 
@@ -159,7 +146,7 @@ def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
     assert 5 <= survived < 400
     runs = [Run(FIRST, PILOT, seed) for seed in range(survived + 3)]
     rest = Here()
-    compute(runs, rest, tmp_path / "kept", "test")
+    bench(tmp_path / "kept", rest).compute(runs, "test")
     assert [part[0].seed for part in rest.given] == [survived, survived + 1, survived + 2]
 
 

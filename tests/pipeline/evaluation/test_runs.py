@@ -1,21 +1,18 @@
 """A run's key stands for all that decides it, and for no more; what is known of a task before anything is trained."""
 
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bundles import write_bundle
-from pipeline import code_hash
-from pipeline.evaluation.methods.learned import Learned
-from pipeline.evaluation.methods.looped import Own, Rival
+from pipeline.evaluation.methods.loops import Rival, UserScheduler
 from pipeline.evaluation.methods.pilot_loop import PilotLoop
-from pipeline.evaluation.methods.ruled import Ruled
-from pipeline.evaluation.methods.scheduled import Replayed, Scheduled
+from pipeline.evaluation.methods.policies import Learned, Ruled
+from pipeline.evaluation.methods.schedules import Replayed, Scheduled
+from pipeline.evaluation.runs import Run, execute, facts_key, task_facts
 from pipeline.evaluation.splits import Task, tasks
-from pipeline.evaluation.trial import Run, execute, facts_key, task_facts
 
 (TASK,) = tasks(("illconditioned",), 1)
 COSINE = Scheduled("baseline", "cosine", schedule="cosine", lr0=1e-2)
@@ -31,7 +28,7 @@ CHANGED = {
     "other rule": Run(TASK, Ruled("rival", "finder_tenth", "finder_steepest"), 0),
     "rival": Run(TASK, Rival("rival", "prodigy", "prodigy"), 0),
     "other rival": Run(TASK, Rival("rival", "prodigy", "prodigy_cosine"), 0),
-    "own": Run(TASK, Own("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR"), 0),
+    "own": Run(TASK, UserScheduler("rival", "mine", "torch.optim.lr_scheduler:CosineAnnealingLR"), 0),
     "pilot": Run(TASK, PilotLoop("loop", "pilot", "default"), 0),
     "policy": Run(TASK, LEARNED, 0),
     "validation": Run(TASK, replace(LEARNED, validation=True), 0),
@@ -60,34 +57,10 @@ def test_a_change_of_somebodys_scheduler_is_a_change(tmp_path: Path, monkeypatch
     sources = []
     for i, text in enumerate(("", "# other\n")):
         (tmp_path / f"mine{i}.py").write_text(f"{text}from torch.optim.lr_scheduler import CosineAnnealingLR as make\n")
-        sources.append(Own("rival", "mine", f"mine{i}:make").content()["source"])
+        sources.append(UserScheduler("rival", "mine", f"mine{i}:make").content()["source"])
     assert sources[0] != sources[1]
-    (row,) = execute([Run(TASK, Own("rival", "mine", "mine0:make"), 0)])
+    (row,) = execute([Run(TASK, UserScheduler("rival", "mine", "mine0:make"), 0)])
     assert row["lr_curve"][50] == pytest.approx(row["lr_curve"][0] / 2, rel=0.05)
-
-
-def test_a_package_counts_for_its_own_rival_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another release of Prodigy is another key of its two rivals, and of no other method."""
-    before, version = {name: run.key() for name, run in CHANGED.items()}, metadata.version
-    monkeypatch.setattr(metadata, "version", lambda package: "9" if package == "prodigyopt" else version(package))
-    code_hash.digest.cache_clear()
-    changed = {name for name, run in CHANGED.items() if run.key() != before[name]}
-    code_hash.digest.cache_clear()
-    assert changed == {"rival", "other rival"}
-
-
-@pytest.mark.parametrize(
-    ("name", "runtime"),
-    [("rate", False), ("rival", False), ("own", False), ("rule", True), ("policy", True),
-     ("pilot", True)],
-)  # fmt: skip
-def test_the_code_that_decides_a_run(name: str, runtime: bool) -> None:
-    """The runtime counts where a pilot decides; a method's module never counts for another's."""
-    module = CHANGED[name].method.module
-    modules = code_hash.closure("pipeline.evaluation.trial", module)
-    assert any(imported.startswith("lrpilot") for imported in modules) is runtime
-    others = {run.method.module for run in CHANGED.values()} - {module}
-    assert modules & others <= ({"pipeline.evaluation.methods.looped"} if name == "pilot" else set())
 
 
 def test_columns_say_what_a_run_is() -> None:

@@ -6,8 +6,6 @@ and sees the same batches whatever drives its learning rate. Every step counts, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lrpilot import digests
 from pipeline import code_hash
 from pipeline.evaluation.methods.method import Method, milestones
 from pipeline.evaluation.splits import Task
@@ -55,9 +54,10 @@ class Run:
 
 
 def _key(content: dict[str, Any], task: Task, *modules: str, packages: tuple[str, ...] = ()) -> str:
-    code = code_hash.digest(__name__, *modules, family(task.family).module, packages=packages)
+    drawn = family(task.family)
+    code = code_hash.digest(__name__, *modules, drawn.module, packages=(*packages, *drawn.packages))
     content = content | {"task": asdict(task), "code": code, "torch": torch.__version__}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digests.of_json(content)
 
 
 def execute(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -94,13 +94,13 @@ def task_facts(task: Task, seeds: Sequence[int], device: str) -> dict[str, Any]:
 
     Scores are the mean at initialisation, or those of the best constant prediction if these are lower.
     """
-    workload = task.sample()
+    workload, of_task = task.sample(), family(task.family)
     loss, error = Population(workload, seeds, device).score(workload.test)
     y = workload.test.y
     constant = np.nan if workload.error is None else 1 - float(y.flatten().bincount().max()) / y.numel()
     return {
         "split": task.split, "family": task.family, "task": task.name, "workload": workload.name,
-        "regime": family(task.family).regime, "optimizer": workload.optimizer,
+        "label": of_task.label(workload), "regime": of_task.regime, "optimizer": workload.optimizer,
         "default_schedule": workload.default[0], "default_rate": workload.default[1], "n_steps": workload.n_steps,
         "steps_per_epoch": workload.steps_per_epoch, "milestones": milestones(workload.n_steps),
         "initial_loss": float(min(np.mean(loss), workload.baseline_loss)),

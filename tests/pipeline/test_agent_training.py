@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import agent_cache, collect, train
-from pipeline.agent_cache import AgentSpec
-from pipeline.config import InferredConfig, TrainConfig, load, overlay, read
+from pipeline import collect, train
+from pipeline.agent_training import AgentSpec
+from pipeline.config import load, overlay, read
 from pipeline.paths import Paths
+from pipeline.result_cache import open_cache
+from policy.allowed import device
+from policy.settings import Inferred, TrainConfig
 from repository import TOP
 from tiny import write_params
 
@@ -40,7 +43,7 @@ TRAIN: dict[str, Any] = {
     "features": ("clock",),
     "mask_validation": 0.1,
     "mask_epochs": 0.1,
-    "inferred": InferredConfig(stops=1, corrections=3),
+    "inferred": Inferred(stops=1, corrections=3),
 }
 CHANGES: dict[str, AgentSpec] = {
     "data": replace(SPEC, data="other data"),
@@ -99,47 +102,56 @@ def left(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-def test_what_is_cached_is_not_trained_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cached(folder: Path) -> set[str]:
+    """The keys of the agents that were trained in `folder` so far."""
+    if not (folder / ".agent_cache" / "cache.db").exists():
+        return set()
+    with open_cache(folder / ".agent_cache") as cache:
+        return {str(key) for key in cache}
+
+
+def test_what_is_cached_is_not_trained_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     parameters(root, [0])
     train.main()
     first = left(root)
     assert {"seed0.d3", "blind0.d3", "training.json", "train.json", "train.csv"} == {*first}
-    cached = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
-    assert len(cached) == 4
+    assert len(cached(tmp_path)) == 2
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "build", None)  # a store that nobody needs
         train.main()
     assert left(root) == first
 
+    capsys.readouterr()
     parameters(root, [0, 1])
     train.main()
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / ".agent_cache").iterdir()}
-    assert cached.items() <= after.items() and len(after) == 8
+    assert "train: 2/2 agents" in capsys.readouterr().out and len(cached(tmp_path)) == 4
     second = left(root)
     assert all(second[name] == first[name] for name in ("seed0.d3", "blind0.d3"))
 
 
-def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path) -> None:
+def test_a_kill_loses_what_is_in_training(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Killed once one of eight agents is there; the next run trains the others."""
     parameters(root, [0, 1, 2, 3], steps=400)
-    cache = tmp_path / ".agent_cache"
     command = [sys.executable, "-m", "pipeline.train", "--root", str(root)]
     path = {"PYTHONPATH": f"{TOP}:{TOP / 'runtime'}"}
     with subprocess.Popen(command, cwd=tmp_path, env=os.environ | path) as process:
-        while not [*cache.glob("*.d3")]:
+        while not cached(tmp_path):
             assert process.poll() is None
             time.sleep(0.01)
         process.kill()
-    survived = {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}
+    survived = cached(tmp_path)
     assert 1 <= len(survived) < 8
     train.main()
-    assert survived.items() <= {path: path.stat().st_mtime_ns for path in cache.glob("*.d3")}.items()
+    left_over = 8 - len(survived)
+    assert f"train: {left_over}/{left_over} agents" in capsys.readouterr().out
     assert sorted(path.name for path in Paths(root).agent.glob("*.d3")) == [
         f"{name}{i}.d3" for name in ("blind", "seed") for i in range(4)
     ]
 
 
 def test_auto_is_a_device_that_there_is() -> None:
-    assert [agent_cache.device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
-    assert agent_cache.device("auto") in ("cpu", "cuda")
+    assert [device(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert device("auto") in ("cpu", "cuda")
