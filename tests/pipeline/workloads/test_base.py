@@ -97,7 +97,7 @@ def test_a_sequence_counts_once_for_each_symbol(targets: torch.Tensor, predictio
 
 
 def test_a_family_names_the_module_that_defines_it() -> None:
-    assert FAMILIES["mnist_cnn"].module == "pipeline.workloads.benchmark.small"
+    assert FAMILIES["mnist_cnn"].module == "pipeline.workloads.heldout.small"
     assert (
         Family("spirals", "train", FAMILIES["spirals"].sample, "odd").module == "pipeline.workloads.recorded.synthetic"
     )
