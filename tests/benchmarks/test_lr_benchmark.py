@@ -51,7 +51,7 @@ def evaluation() -> pd.DataFrame:
     rows = [
         {
             "split": "heldout", "family": task.rpartition("-")[0], "workload": "w", "task": task, "seed": seed,
-            "regime": "ordinary" if i else "small_noisy",
+            "label": f"{task} w", "regime": "ordinary" if i else "small_noisy",
             "kind": kind, "method": name, "lr0": lr0, "optimizer": "adam" if i else "sgd", "n_steps": 100,
             "steps_per_epoch": 10.0,
             "regret": regret + 0.01 * seed, "best_regret": 0.1, "error_regret": 0.2, "best_error_regret": 0.1,
