@@ -14,9 +14,8 @@ from pipeline.code_hash import INERT, closure, digest
 from pipeline.import_graph import file, graph, is_module, is_package, within
 
 RECORDING, AGENT = "pipeline.simulation.recording", "pipeline.agent_training"
-PILOT = {
-    f"lrpilot.{name}" for name in ("actions", "cadence", "features", "guard", "pilot", "probe", "restart", "telemetry")
-}
+DECISIONS = ("actions", "cadence", "features", "guard", "restart", "telemetry")
+PILOT = {"lrpilot.pilot", "lrpilot.probing.probe", *(f"lrpilot.decisions.{name}" for name in DECISIONS)}
 TRAINING = {f"pipeline.workloads.{name}" for name in ("base", "training.population", "training.replay")}
 FAMILY = {f"pipeline.workloads.{name}" for name in ("base", "networks.small", "building.sampling")}
 FAMILY |= {"lrpilot.decisions.optimizer_kinds"}

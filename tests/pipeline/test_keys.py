@@ -130,7 +130,7 @@ def test_pythons_version_counts_where_its_texts_are_data(monkeypatch: pytest.Mon
     def of_tasks() -> dict[str, tuple[str, ...]]:
         tasks = {name: Task(family(name).split, name, 1) for name in names}
         return {
-            name: (Run(task, METHODS["scheduled"], 0).key(), facts_key(task, 2, "cpu"), code(name))
+            name: (Run(task, METHODS["scheduled"], 0).key(), facts_key(task, 2, "cpu"))
             for name, task in tasks.items()
         }
 
@@ -177,7 +177,7 @@ def move(top: Path, old: str, new: str) -> Path:
     ("old", "new", "line", "rekeyed"),
     [
         ("pipeline.workloads.training.population", "pipeline.workloads.many.crowd", "RETIRED = 0.25", EVERY_TRAINING),
-        ("policy.trajectories", "policy.files.trajectories", "FORMAT = 6", RECORDED | {"agent"}),
+        ("policy.trajectories", "policy.files.trajectories", "FORMAT = 7", RECORDED | {"agent"}),
         ("lrpilot.decisions.features", "lrpilot.seen.features", "CLIP = 5.0", PILOTED | {"agent"}),
         ("lrpilot.decisions.telemetry", "lrpilot.measured", "SKETCH = ", PILOTED | {"agent"}),
     ],
