@@ -15,5 +15,5 @@ def row(kind: str, method: str, lr0: float, seed: int, **values: Any) -> dict[st
         "best_error": 0.2, "milestones": [10, 20, 30], "val_curve": [0.9, 0.6, 0.5], "lr_curve": [1e-3] * CURVE_POINTS,
         "seconds": 0.1, "initial_loss": 1.0, "initial_error": 0.9,
     } | values  # fmt: skip
-    optimizer = OPTIMIZERS[said["optimizer"].title]
+    optimizer = OPTIMIZERS[said["optimizer"]].title
     return {"label": f"{said['family']} {said['workload']} · {optimizer} · {said['n_steps']} steps"} | said
