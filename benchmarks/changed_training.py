@@ -25,7 +25,8 @@ from pipeline.workloads.training.population import Population
 TIMES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # the textbook's rate: linear decay from these is tuned over
 MEMORY = 0.95  # of the mean that losses are made noisier around
 LINEAR = ActionEquation(decay=1.0)
-DRIVER = ("lrpilot.torch", "lrpilot.policy_file.bundle", "lrpilot.pilot", "lrpilot.decisions.guard")  # linear decay runs none
+# What linear decay does not run.
+DRIVER = ("lrpilot.torch", "lrpilot.policy_file.bundle", "lrpilot.pilot", "lrpilot.decisions.guard")
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,7 @@ class Pilot:
         self.anchor = np.full(runs, protocol.action.anchor)
         self.level = self._bounded(self.anchor)
         self.planned = [total_steps]  # totals so far, the present one last
-        self.highest = np.full(runs, -np.inf)
-        self.last_move = np.zeros(runs)
+        self.highest, self.last_move = np.full(runs, -np.inf), np.zeros(runs)
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()

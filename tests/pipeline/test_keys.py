@@ -130,8 +130,7 @@ def test_pythons_version_counts_where_its_texts_are_data(monkeypatch: pytest.Mon
     def of_tasks() -> dict[str, tuple[str, ...]]:
         tasks = {name: Task(family(name).split, name, 1) for name in names}
         return {
-            name: (Run(task, METHODS["scheduled"], 0).key(), facts_key(task, 2, "cpu"))
-            for name, task in tasks.items()
+            name: (Run(task, METHODS["scheduled"], 0).key(), facts_key(task, 2, "cpu")) for name, task in tasks.items()
         }
 
     here = of_tasks()

@@ -65,8 +65,7 @@ class OptimizerAdapter:
         self._kind = optimizers.kind_of(optimizer) if kind is None else kind
         self._rates, self._guess = Rates(optimizer), guess
         rate = self._rates.reference if guess == OPTIMIZER else guess
-        self._options: dict[str, Any] = {"guess": rate, "min_lr": min_lr, "max_lr": max_lr}
-        self._options |= {"strict": strict, "guards": guards}
+        self._options = dict[str, Any](guess=rate, min_lr=min_lr, max_lr=max_lr, strict=strict, guards=guards)
         self._probe = probe
         fill_caches(policy.protocol, self._kind)
         self.pilot = self._new_pilot(plan.total_steps, probe)
@@ -77,8 +76,8 @@ class OptimizerAdapter:
         self._rollback = RollBack(optimizer, model)  # to before the probe, or before a rise; see restart.py
         self._pending = False  # an optimizer step was made and is not completed
         if kind is None and optimizers.is_foreign(optimizer):
-            name = type(optimizer).__name__
-            self._announcer.warn("kind", f"{name} is taken for Adam; policies know {known('and')}; pass kind=")
+            taken = f"{type(optimizer).__name__} is taken for Adam"
+            self._announcer.warn("kind", f"{taken}; policies know {known('and')}; pass kind=")
         self._begin()
         attach(optimizer, self, OptimizerAdapter._before_step, OptimizerAdapter._after_step)
 
