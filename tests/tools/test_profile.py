@@ -114,7 +114,7 @@ def test_impossible_values_are_refused_before_anything_is_written(repository: Pa
     [
         ("base: huge\n", "base is 'huge', want one of"),
         ("pipeline: other.yaml\n", "pipeline is 'other.yaml', want one of dvc.yaml, experiments/original/stages.yaml"),
-        ("parameters: pipeline.config:Parms\n", "parameters is 'pipeline.config:Parms', want module:dataclass"),
+        ("parameters: pipeline.config:Other\n", "parameters is 'pipeline.config:Other', want module:dataclass"),
         ("base: seed\nplan: {pairs: {mnist: [bert]}}\n", "plan.pairs.mnist is 'bert', want a model for images"),
         ("base: seed\nplan: {thresholds: {mnist: 0.9}}\n", "plan.thresholds.cifar10 is missing"),
         ("base: seed\ndata: {max_tokens: {imdb: 16}}\n", "data.max_tokens.sst2 is missing"),
