@@ -198,7 +198,7 @@ def test_too_few_examples(tmp_path: Path) -> None:
 
 FROM_THE_HUB = """
 from pathlib import Path
-from experiments.original import hub
+from experiments.original.sources import hub
 from experiments.original.plan.catalogue import SETS
 for name, known in SETS.items():
     for split in ("train", known.test):
