@@ -35,8 +35,10 @@ original: $(READY) ## the plan that lrpilot came from, at a size for two cores, 
 	$(IN_VENV) DVC_SYSTEM_CONFIG_DIR=.dvc/profile dvc repro profiles/plan-mid/dvc.yaml
 	$(IN_VENV) PYTHONPATH=. python -m experiments.original.pages.page
 
+# One thread per process, for there is a process for every core. Slow files come first, lest one of them be left alone.
 test: lint ## lint, then the tests
-	$(IN_VENV) pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
+	$(IN_VENV) OMP_NUM_THREADS=1 pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  --durations 20 tests/pipeline tests/experiments tests/tools tests/benchmarks tests/policy tests/runtime
 
 browser: $(READY) ## open the report, and the site if it is built, in Chromium: on a phone and a desk, light and dark
 	$(IN_VENV) pytest -q tests/tools/test_browser.py
