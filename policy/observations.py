@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lrpilot.decisions.actions import ActionEquation
 from lrpilot.decisions.features import GROUPS, NAMES
+from lrpilot.decisions.network_size import NetworkSize
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.decisions.telemetry import INTERVAL
@@ -77,6 +78,10 @@ def observations(
         for show, value in ((show_epochs, task.steps_per_epoch), (show_examples, task.examples))
     )
     observer = Observer(runs, task.n_steps, OPTIMIZERS[task.optimizer].is_sgd, epochs, examples)
+    fan_in, matrices, weights, scale = (
+        np.tile(task.fact(name).astype(float), copies) for name in ("fan_in", "matrices", "weights", "weight_scale")
+    )
+    observer.set_size(NetworkSize(fan_in, matrices, np.where(np.isnan(fan_in), np.nan, weights), scale))
     c = {n: column("train_loss" if n == "loss_mean" else n) for n in INTERVAL}
     c["val_loss"] = np.where(show_val, c["val_loss"], np.nan)
     step, level, anchor = (column(n) for n in ("step", "level", "anchor"))

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from lrpilot import digests
 
-FORMAT = 7
+FORMAT = 8
 
 SCHEMA = pa.schema(
     [
@@ -42,6 +42,12 @@ SCHEMA = pa.schema(
         ("examples", pa.int64()),  # of the training data
         ("batch_size", pa.int64()),
         ("weights", pa.int64()),  # trained parameters
+        (
+            "fan_in",
+            pa.float64(),
+        ),  # of a weight matrix, the median; nan, as the next two, without one
+        ("matrices", pa.float64()),
+        ("weight_scale", pa.float64()),  # root mean square of a matrix's weights at the start, the median
         ("batch_norm", pa.bool_()),
         ("dropout", pa.bool_()),
         ("clipped", pa.bool_()),  # gradients, to a highest norm

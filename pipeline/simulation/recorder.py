@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
+from lrpilot.decisions.network_size import NetworkSize
 from pipeline.workloads.base import Data, Workload
 
 Scores = tuple[np.ndarray, np.ndarray]  # losses (K,), error rates (K,)
@@ -37,6 +38,7 @@ class Recording:
     val_loss: list[np.ndarray] = field(default_factory=list)  # (K,)
     probe: ProbeRecording | None = None
     anchor: np.ndarray | None = None  # (K,)
+    size: NetworkSize | None = None  # of the networks
     test_loss: np.ndarray | None = None  # (K,) at the end
     test_error: np.ndarray | None = None
     best_loss: np.ndarray | None = None  # (K,) test loss of the milestone with the lowest validation loss

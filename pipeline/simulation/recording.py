@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lrpilot import digests, load_policy
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.cadence import Cadence, CadenceSpec
+from lrpilot.decisions.network_size import UNKNOWN
 from lrpilot.decisions.protocol import Protocol
 from lrpilot.policy_file.bundle import Bundle
 from pipeline import code_hash
@@ -133,7 +134,7 @@ def _table(spec: Spec, task: Prepared, recording: Recording) -> pa.Table:
         "train_loss": rows(intervals["loss_mean"]), "val_loss": rows(val_loss), "val_error": rows(recording.val_error),
         **{name: values[run] for name, values in _lineage(behaviour, recording, last).items()},
         "tells_size": behaviour.shows_epochs[run], "shows_validation": behaviour.shows_validation[run],
-        **_probe(recording, decision == 0), "terminated": ends,
+        **_size(recording, run), **_probe(recording, decision == 0), "terminated": ends,
         "reason": _texts(["running", "budget", "diverged"], ends * (1 + diverged[run])),
     }  # fmt: skip
     same = {
@@ -158,6 +159,14 @@ def _lineage(behaviour: BehaviourPolicy, recording: Recording, last: np.ndarray)
     at, level = np.where(behaviour.departs_at < last, behaviour.departs_at, NEVER), np.stack(recording.levels)
     by = np.where(at == NEVER, 0.0, level[at, runs] - level[at, behaviour.base])
     return {"group": behaviour.group, "twin": behaviour.twin, "departs_at": at, "departs_by": by}
+
+
+def _size(recording: Recording, run: np.ndarray) -> dict[str, np.ndarray]:
+    """The networks' size: columns of what `Pilot.set_network_size` was given."""
+    size = recording.size or UNKNOWN
+    facts = {"fan_in": size.fan_in, "matrices": size.matrices, "weight_scale": size.scale}
+    runs = len(np.atleast_1d(recording.anchor))
+    return {name: np.broadcast_to(np.asarray(fact, float), runs)[run] for name, fact in facts.items()}
 
 
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def simulate(
     else:
         departs_after = np.where(lineage.departs_at > 0, pilot.cadence.bounds[lineage.departs_at], 0)
         population = Twins(workload, seeds, lineage.base, departs_after, device)
+    pilot.set_network_size(size := population.network_size())
     coordinates = torch.from_numpy(telemetry.sketch_coordinates(population.n_params)).to(device)
     whole = len(coordinates) == population.n_params
     sketch = telemetry.Sketch((population.n_params / len(coordinates)) ** 0.5)
@@ -163,7 +164,7 @@ def simulate(
         column.insert(0, first[name])
     if pilot.cadence.probe_steps:
         record.probe = ProbeRecording(pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
-    record.anchor = pilot.anchor
+    record.anchor, record.size = pilot.anchor, size
     return recorder.finish()
 
 

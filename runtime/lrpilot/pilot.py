@@ -24,6 +24,7 @@ from lrpilot.decisions.actions import reference
 from lrpilot.decisions.cadence import Cadence
 from lrpilot.decisions.features import NAMES
 from lrpilot.decisions.guard import GuardError
+from lrpilot.decisions.network_size import NetworkSize
 from lrpilot.decisions.observer import Observer
 from lrpilot.decisions.optimizer_kinds import OPTIMIZERS
 from lrpilot.decisions.protocol import Policy, Protocol
@@ -222,6 +223,10 @@ class Pilot:
     def set_data_size(self, steps_per_epoch: float, examples: int | None) -> None:
         """Say how many data there are, where that was not known at construction."""
         self.observer.steps_per_epoch, self.observer.examples = steps_per_epoch, examples
+
+    def set_network_size(self, size: NetworkSize) -> None:
+        """Say how large the networks are; before the first decision."""
+        self.observer.set_size(size)
 
     def extend(self, total_steps: int) -> None:
         """Change the length of the training: what was decided stands, later decisions and the envelope move.

@@ -73,7 +73,7 @@ def numbered(starts: Sequence[int] = (0, 4, 6, 11)) -> Store:
 
 
 def test_every_feature_stands_once_where_it_changes_and_validation_once_per_period() -> None:
-    constant = ("log_steps", "is_sgd", *EPOCHS, *GROUPS["probe"])
+    constant = ("log_steps", "is_sgd", *EPOCHS, *GROUPS["probe"], *GROUPS["size"])
     assert tuple(name for name in NAMES if name in constant) == CONSTANT
     changing = [name for name in NAMES if name not in (*constant, *VALIDATION)]
     assert list(DECISION) == [(n, 0) for n in changing] + [(n, p) for p in range(3) for n in VALIDATION]

@@ -74,7 +74,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "garbled": (garbled, "not readable as Parquet"),
     "empty file": (lambda path: path.write_bytes(b""), "not readable as Parquet"),
     "a text": (lambda path: path.write_text("run_id,step\n"), "not readable as Parquet"),
-    "other format": (other_format, "trajectory format 99, this version reads 7; collect again"),
+    "other format": (other_format, "trajectory format 99, this version reads 8; collect again"),
     "no format": (bare, "trajectory format none"),
     "missing column": (lambda p: pq.write_table(table().drop_columns(["val_loss"]), p), "columns ['val_loss'] are"),
     "unknown column": (lambda p: pq.write_table(table().append_column("odd", [[1] * ROWS]), p), "columns ['odd'] are"),

@@ -24,6 +24,13 @@ class Rows:
         parts = torch.split(row, [shape.numel() for shape in self.shapes.values()]) if self.shapes else ()
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
+    def columns(self, rows: Tensor) -> dict[str, Tensor]:
+        """Views (K, *shape) of rows (K, n) by name."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        parts = torch.split(rows, sizes, dim=1) if sizes else ()
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.unflatten(1, shape) if shape else part[:, 0] for (name, shape), part in named}
+
     def row(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """A row (n,) of the tensors by these names."""
         wanted = [tensors[name].detach().reshape(-1) for name in self.shapes]

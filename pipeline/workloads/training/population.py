@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrpilot.decisions.network_size import NetworkSize, is_matrix, network_size
 from pipeline.workloads.base import Data, Workload
 from pipeline.workloads.training import layout, single_run
 from pipeline.workloads.training.autodiff import Autodiff, CannotVectoriseError, OneByOne, Vectorised
@@ -56,6 +57,13 @@ class Population:
     def n_params(self) -> int:
         """Number of trained parameters of one member."""
         return self.state.weights.shape[1]
+
+    def network_size(self) -> NetworkSize:
+        """How large the members' networks are, before any of them has retired; its scale is (K,)."""
+        parts = self._autodiff.weights.columns(self.state.weights)
+        matrices = [part.flatten(1).double().square().sum(1) for part in parts.values() if is_matrix(part.shape[1:])]
+        squares = torch.stack(matrices) if matrices else torch.zeros(0, len(self.state.weights))
+        return network_size([tuple(part.shape[1:]) for part in parts.values()], self.spread(squares).cpu().numpy())
 
     def retire(self, which: np.ndarray) -> np.ndarray | None:
         """Stop training the members `which` (K,) bool, as soon as they are a quarter of those in training.

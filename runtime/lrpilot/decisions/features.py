@@ -20,8 +20,9 @@ LEAST = 1e-30  # what a logarithm is taken of at least
 CURVE = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0)  # decades below the blow-up at which the probe's loss is read
 GRADS = (-2.0, -1.0, -0.5, 0.0)  # the same for its gradient norm
 
-# What a feature tells of. The clock includes the kind of optimizer; the sketch is that of `telemetry.Sketch`.
-Group = Literal["clock", "epochs", "probe", "level", "loss", "sketch", "validation"]
+# What a feature tells of. The clock includes the kind of optimizer; the sketch is that of `telemetry.Sketch`; the size
+# is that of `network_size.py`.
+Group = Literal["clock", "epochs", "probe", "level", "loss", "sketch", "validation", "size"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,13 @@ FEATURES = (
       for name, decades in PROBE_LOSS.items()),
     *(Feature(name, "probe", f"gradient {{:.3g}} times the first, {decades:+g} from blow-up", log=True, per_run=True)
       for name, decades in PROBE_GRAD.items()),
+    Feature("has_size", "size", per_run=True),
+    Feature("log_fan_in", "size", offset=-2, log=True, per_run=True),
+    Feature("log_matrices", "size", offset=-1, log=True, per_run=True),
+    Feature("log_weights", "size", offset=-5, log=True, per_run=True),
+    Feature("log_scale", "size", offset=1, log=True, per_run=True),
+    Feature("edge_update", "size", "at the blow-up a step moves a weight by {:.1e} of its size", offset=1.5, log=True,
+            per_run=True),
 )  # fmt: skip
 
 BY_NAME = {feature.name: feature for feature in FEATURES}

@@ -14,10 +14,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrpilot.decisions.features import BY_NAME, CLIP, LEAST, NAMES, PROBE_GRAD, PROBE_LOSS, PROBE_NAMES
+from lrpilot.decisions.network_size import UNKNOWN, NetworkSize
+from lrpilot.decisions.optimizer_kinds import REFERENCES
 from lrpilot.probing.probe_curve import Landmarks, levels
 
 MEMORY = 4  # decisions that slopes look back
-STATE = ("loss0", "losses", "best", "since", "grad0", "weight0", "val0", "vals", "val_best", "probe")
+STATE = (
+    "loss0",
+    "losses",
+    "best",
+    "since",
+    "grad0",
+    "weight0",
+    "val0",
+    "vals",
+    "val_best",
+    "probe",
+    "size",
+    "edge_update",
+)
 PLACE = {name: i for i, name in enumerate(NAMES)}
 PROBE_PLACES = np.array([PLACE[name] for name in PROBE_NAMES])
 
@@ -45,10 +60,13 @@ class Observer:
     vals: np.ndarray = field(init=False)  # observed validation losses, latest first
     val_best: np.ndarray = field(init=False)
     probe: np.ndarray = field(init=False)  # (runs, len(PROBE_NAMES)) features
+    size: np.ndarray = field(init=False)  # (4, runs) facts of `NetworkSize`, nan where they are not known
+    edge_update: np.ndarray = field(init=False)  # (runs,) step of a weight at the probe's edge, over the weight
 
     def __post_init__(self) -> None:
-        for name in ("loss0", "grad0", "weight0", "val0"):
+        for name in ("loss0", "grad0", "weight0", "val0", "edge_update"):
             setattr(self, name, np.full(self.runs, np.nan))
+        self.size = np.full((len(UNKNOWN), self.runs), np.nan)
         self.losses, self.vals = np.full((2, MEMORY + 1, self.runs), np.nan)
         self.best, self.val_best = np.full((2, self.runs), np.inf)
         self.since = np.zeros(self.runs)
@@ -61,7 +79,17 @@ class Observer:
     def load_state_dict(self, state: dict[str, list[Any]]) -> None:
         """Take the arrays of a `state_dict` of as many runs."""
         for name in STATE:
-            setattr(self, name, np.array(state[name], np.float64).reshape(getattr(self, name).shape))
+            values, mine = np.array(state[name], np.float64), getattr(self, name)
+            if values.size != mine.size:
+                raise ValueError(
+                    f"observer.{name}: the saved state has {values.size} numbers, this version of lrpilot wants "
+                    f"{mine.size}; go on with the version that saved it"
+                )
+            setattr(self, name, values.reshape(mine.shape))
+
+    def set_size(self, size: NetworkSize) -> None:
+        """Say how large the networks are."""
+        self.size = np.stack([np.broadcast_to(np.asarray(fact, np.float64), self.runs) for fact in size])
 
     def add_probe(self, marks: Landmarks, grad_norm: np.ndarray, edge: np.ndarray, which: np.ndarray) -> None:
         """Take in the finished probes of the runs `which` (runs,) bool.
@@ -82,6 +110,12 @@ class Observer:
             begin = np.argmax(np.isfinite(grad_norm), axis=1)  # the first step that is on the curve
             begin_norm = grad_norm[np.arange(self.runs), begin][:, None]
             columns |= _curve(PROBE_GRAD, grad_norm / begin_norm, edge, which)
+            # A step of an Adam kind moves a weight by the rate, one of SGD by that times the gradient.
+            _, _, weights, scale = self.size
+            step = 10.0 ** (REFERENCES["sgd" if self.is_sgd else "adam"] + edge)
+            if self.is_sgd:
+                step = step * begin_norm[:, 0] / np.sqrt(weights)
+            self.edge_update = np.where(which, step / scale, self.edge_update)
         values = np.stack([np.broadcast_to(columns[name], self.runs) for name in PROBE_NAMES], axis=1)
         self.probe = np.where(which[:, None], values, self.probe)
         self.loss0 = np.where(which, marks.loss0, self.loss0)
@@ -153,6 +187,7 @@ class Observer:
             _fill(out, quantities)
             self._fill_validation(out)
             self._fill_epochs(out)
+            self._fill_size(out)
         out[PROBE_PLACES] = self.probe.T
         out = np.minimum(np.maximum(np.where(np.isfinite(out), out, CLIP), -CLIP), CLIP)
         return np.ascontiguousarray(out.T, np.float32)
@@ -197,6 +232,15 @@ class Observer:
         if self.examples is not None:
             known = ~np.isnan(np.asarray(self.examples, np.float64))
             _fill(out, {"has_examples": known, "log_examples": self.examples}, known)
+
+    def _fill_size(self, out: np.ndarray) -> None:
+        fan_in, matrices, weights, scale = self.size
+        known = ~np.isnan(fan_in)
+        if not np.count_nonzero(known):
+            return
+        facts = {"has_size": known, "log_fan_in": fan_in, "log_matrices": matrices, "log_weights": weights}
+        _fill(out, facts | {"log_scale": scale}, known)
+        _fill(out, {"edge_update": self.edge_update}, known & ~np.isnan(self.edge_update))
 
 
 class _Arithmetic(NamedTuple):

@@ -88,6 +88,7 @@ class OptimizerAdapter:
             self._rollback.prepare()
         else:
             self._rollback.forget()
+            self.pilot.set_network_size(self._meter.network_size())
             self.pilot.decide(self._policy)
 
     # What a scheduler calls
@@ -266,6 +267,8 @@ class OptimizerAdapter:
             self._replace_pilot(plan.total_steps, self._probe, self.pilot.pending_validation)
             self._begin()
         self._rollback.renew()  # buffers have met one batch by now
+        if self.pilot.in_probe:
+            self.pilot.set_network_size(self._meter.network_size())
         self._decide_anew()
         self._announcer.start(self.summary())
         if self._unannounced:
@@ -273,10 +276,14 @@ class OptimizerAdapter:
         self.write()
 
     def _decide_anew(self) -> None:
-        """Without a probe decision 0 was taken at construction: take it again, knowing a validation loss or rank 0."""
+        """Decision 0 of no probe was taken at construction: take it again, by what was validated or loaded since."""
         pilot, validation = self.pilot, self.pilot.pending_validation
-        if pilot.step == 0 and pilot.decision and not (math.isnan(validation[0]) and distributed.alone()):
-            self._decide_first(validation)
+        if pilot.step == 0 and pilot.decision:
+            before = pilot.observer.size
+            pilot.set_network_size(self._meter.network_size())
+            same = np.array_equal(before, pilot.observer.size, equal_nan=True)
+            if not (same and math.isnan(validation[0]) and distributed.alone()):
+                self._decide_first(validation)
 
     def _decide_first(self, validation: np.ndarray) -> None:
         """Take decision 0 again, from a validation loss (1,), nan where there is none."""
@@ -391,6 +398,7 @@ class OptimizerAdapter:
     def _replace_pilot(self, total_steps: int, probed: bool, validation: np.ndarray) -> None:
         """Begin with another pilot, which knows a validation loss (1,), nan where there is none."""
         self.pilot = self._new_pilot(total_steps, probed)
+        self.pilot.set_network_size(self._meter.network_size())
         self.pilot.observe(validation)
 
     def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:

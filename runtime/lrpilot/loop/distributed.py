@@ -74,6 +74,15 @@ def total(value: Tensor) -> Tensor:
     return out
 
 
+def square_sum(tensor: Tensor, device: torch.device) -> Tensor:
+    """() float64 on `device`: the sum of squares of the part that lies in this process, 0 where another counts it."""
+    mine = local(tensor.detach())
+    if mine is not tensor and not alone() and not is_first_copy(tensor):
+        return torch.zeros((), dtype=torch.float64, device=device)
+    norm: Tensor = torch.linalg.vector_norm(mine.to_dense() if mine.is_sparse else mine, dtype=torch.float64)
+    return norm.to(device).square()
+
+
 def sizes(mine: Sequence[int], device: torch.device) -> list[list[int]]:
     """Every rank's numbers (ranks, numbers); a collective call."""
     out = torch.zeros(dist.get_world_size(), len(mine), dtype=torch.int64, device=device)

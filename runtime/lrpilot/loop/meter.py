@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lrpilot.decisions.network_size import NetworkSize, is_matrix, network_size
 from lrpilot.decisions.telemetry import Sketch
 from lrpilot.loop import distributed
 from lrpilot.loop.rollback import parameters
@@ -46,6 +47,16 @@ class Meter:
         if self._params is None or [*map(id, present)] != [*map(id, self._params)]:
             self._params, self.sampler = present, Sampler(present)
             self.sketch = TorchSketch(self.sampler.scale)
+
+    def network_size(self) -> NetworkSize:
+        """How large the network of the present weights is."""
+        matrices = [p for p in self._params or () if is_matrix(p.shape)]
+        with torch.no_grad():
+            squares = [distributed.square_sum(p, self.device) for p in matrices]
+        values = torch.stack(squares) if squares else torch.zeros(0, device=self.device)
+        if self.sampler.sharded:
+            values = distributed.total(values)
+        return network_size([tuple(p.shape) for p in self._params or ()], distributed.numbers(values))
 
     def note(self, norm: Any) -> None:
         """Keep an observed gradient norm for the step to complete."""

@@ -49,6 +49,12 @@ ROWS = {
     "probe_noise": ("probe", 0.25, 0.5),
     **{f"probe_loss_{d}": ("probe", 0.1, -3.0) for d in ("-3", "-2.5", "-2", "-1.5", "-1", "-0.5", "0")},
     **{f"probe_grad_{d}": ("probe", 0.1, -1.0) for d in ("-2", "-1", "-0.5", "0")},
+    "has_size": ("size", 1.0, 1.0),
+    "log_fan_in": ("size", 1000.0, 1.0),
+    "log_matrices": ("size", 1.0, -1.0),
+    "log_weights": ("size", 1e6, 1.0),
+    "log_scale": ("size", 0.01, -1.0),
+    "edge_update": ("size", 0.1, 0.5),
 }
 
 
@@ -80,7 +86,7 @@ def test_zero_stays_the_zero_it_is_where_nothing_is_added() -> None:
 
 def test_groups_hold_every_feature_once_in_its_order() -> None:
     assert {name: group for group, names in GROUPS.items() for name in names} == {n: ROWS[n][0] for n in NAMES}
-    assert list(GROUPS) == ["clock", "epochs", "probe", "level", "loss", "sketch", "validation"]
+    assert list(GROUPS) == ["clock", "epochs", "probe", "level", "loss", "sketch", "validation", "size"]
     assert all(list(names) == [name for name in NAMES if name in names] for names in GROUPS.values())
     assert GROUPS["probe"] == PROBE_NAMES
 
@@ -88,7 +94,7 @@ def test_groups_hold_every_feature_once_in_its_order() -> None:
 def test_what_is_constant_in_a_training_and_what_a_feature_is_made_of() -> None:
     """From this follow what a store keeps per run, and what is not explained where it was not measured."""
     probe, epochs, examples = GROUPS["probe"], ("has_epochs", "log_epochs"), ("has_examples", "log_examples")
-    constant = {"log_steps", "is_sgd", *epochs, *examples, *probe}
+    constant = {"log_steps", "is_sgd", *epochs, *examples, *probe, *GROUPS["size"]}
     assert {feature.name for feature in FEATURES if feature.per_run} == constant
     loss = dict.fromkeys(set(GROUPS["loss"]) - {"since_best"}, "loss_mean")
     sources = {name: "steps_per_epoch" for name in epochs} | {name: "examples" for name in examples} | loss

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from curves import STEPS, Z, bump, ends
 from lrpilot.decisions import telemetry
 from lrpilot.decisions.features import CLIP, FEATURES, GROUPS, NAMES
+from lrpilot.decisions.network_size import NetworkSize
 from lrpilot.decisions.observer import MEMORY, STATE, Observer
 from lrpilot.probing import probe_curve
 
@@ -223,7 +224,7 @@ def test_an_interval_is_one_step_where_none_is_said() -> None:
 def test_the_state_remembers_four_intervals_beside_the_present_one() -> None:
     state = Observer(3, 100, is_sgd=False).state_dict()
     shapes = {name: np.shape(value) for name, value in state.items()}
-    assert shapes == dict.fromkeys(STATE, (3,)) | {"losses": (5, 3), "vals": (5, 3), "probe": (3, 17)}
+    assert shapes == dict.fromkeys(STATE, (3,)) | {"losses": (5, 3), "vals": (5, 3), "probe": (3, 17), "size": (4, 3)}
 
 
 def test_a_training_that_is_extended_is_observed_as_the_longer_one() -> None:
@@ -398,3 +399,32 @@ def test_the_state_goes_through_json_and_does_not_grow() -> None:
             observer.add_interval(latest)
             rows.append(observer.observation(9, *np.zeros((4, 2)), interval=latest, interval_steps=5))
         np.testing.assert_array_equal(*rows)
+
+
+@pytest.mark.parametrize("is_sgd", [False, True])
+def test_the_size_of_a_network_by_hand(is_sgd: bool) -> None:
+    """At the edge, level 1, a step of Adam is .01; one of SGD 1 x 4 / sqrt(400) = .2; a weight has .05."""
+    observer = Observer(1, 1000, is_sgd)
+    observer.set_size(NetworkSize(100.0, 10, 400, np.array([0.05])))
+    loss, grad = np.full((1, STEPS), 2.0), np.full((1, STEPS), 4.0)
+    observer.add_probe(probe_curve.landmarks(loss, np.array([STEPS])), grad, np.ones(1), ONE)
+    row = observe(observer, None, 0)
+    size = {name: row[name] for name in GROUPS["size"]}
+    step = 0.2 if is_sgd else 0.01
+    assert size == pytest.approx({
+        "has_size": 1.0, "log_fan_in": 0.0, "log_matrices": 0.0, "log_weights": LG(400) - 5, "log_scale": LG(0.05) + 1,
+        "edge_update": LG(step / 0.05) + 1.5,
+    }, abs=1e-6)  # fmt: skip
+
+
+def test_without_a_probe_there_is_no_edge() -> None:
+    observer = Observer(1, 1000, is_sgd=False)
+    observer.set_size(NetworkSize(100.0, 10, 400, 0.05))
+    row = observe(observer, None, 0)
+    assert row["has_size"] == 1.0 and row["edge_update"] == 0.0
+
+
+def test_a_state_of_another_version_is_refused_by_name() -> None:
+    state = Observer(1, 1000, is_sgd=False).state_dict()
+    with pytest.raises(ValueError, match=r"observer.probe: the saved state has 1 numbers, this version of lrpilot wan"):
+        Observer(1, 1000, is_sgd=False).load_state_dict(state | {"probe": [[0.0]]})
