@@ -56,6 +56,7 @@ def plan(config: CollectConfig, shares: Mapping[str, float]) -> list[Spec]:
         rng = np.random.default_rng([config.seed, *own])
         seed, probed = int(rng.integers(2**31)), bool(rng.random() >= config.no_probe_share)
         twins = replace(branches, share=1.0) if rng.random() < branches.share else None
+        twins = branches.of_dear() if find(FAMILIES, name).dear else twins
         specs.append(Spec(
             name, seed, config.runs_per_task if twins is None else twins.runs, probed,
             tuple(config.schedules.items()) if twins is None else (), policies, (config.epsilon, config.epsilon_decay),

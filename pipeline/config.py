@@ -5,9 +5,9 @@ and what is allowed. A new parameter is one annotated line here and one in param
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field
@@ -51,6 +51,7 @@ class BranchesConfig:
     levels: Natural  # groups whose twins differ in their first level
     moves: Natural  # groups whose twins move once, at a later decision
     twins: Several  # of a group, its base among them
+    dear: Several  # the same of tasks whose trainings are dear: one group of levels
     base: Annotated[str, OneOf((HOLD, POLICY))]  # what bases do, and twins but for their departure
     rolled_in: Share  # of the tasks: bases that hold follow a behaviour policy first, up to a random decision
 
@@ -61,6 +62,10 @@ class BranchesConfig:
             raise ConfigError(
                 "collect.branches.rolled_in", f"{self.rolled_in:g}", "0 where the base is a policy throughout"
             )
+
+    def of_dear(self) -> Self:
+        """Of tasks whose trainings are dear."""
+        return replace(self, share=1.0, levels=1, moves=0, twins=self.dear, rolled_in=0.0)
 
     @property
     def runs(self) -> int:

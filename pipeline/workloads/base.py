@@ -123,11 +123,12 @@ class Family:
     """A distribution over workloads. `sample(rng)` draws one; all randomness comes from `rng`."""
 
     name: str
-    split: str  # "train" (collection), "selection" (meta-validation) or "heldout"
+    split: str  # "train" (collection), "selection" (meta-validation), "heldout"; "_large" behind the latter two
     sample: Callable[[np.random.Generator], Workload]
     regime: Regime  # of all its workloads
     title: str = ""  # on pages, before that of a workload: "MNIST fine-tuned"
     frozen: int | None = None  # its tasks in the benchmark, whatever their optimizer; None: some of each (splits.py)
+    dear: bool = False  # a training takes so long that a collection affords one group of twins for a task
     packages: tuple[str, ...] = ()  # whose version decides its data, as in `code_hash.digest`
 
     def label(self, workload: Workload) -> str:

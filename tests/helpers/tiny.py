@@ -23,7 +23,7 @@ COLLECT = {
     "runs_per_task": 3,
     "no_probe_share": 0.3,
     "schedules": {"constant": 1.0, "cosine": 1.0, "random_walk": 1.0},
-    "branches": {"share": 0.0, "levels": 0, "moves": 0, "twins": 2, "base": "hold", "rolled_in": 0.0},
+    "branches": {"share": 0.0, "levels": 0, "moves": 0, "twins": 2, "dear": 2, "base": "hold", "rolled_in": 0.0},
     "behaviour_policies": [],
     "epsilon": 0.3,
     "epsilon_decay": 0.95,

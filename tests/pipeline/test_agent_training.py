@@ -26,7 +26,7 @@ from tiny import write_params
 PARAMS = load(TOP)
 SPEC = AgentSpec("data", PARAMS.reward, PARAMS.train, 0, "cpu")
 TWINS = {
-    "branches": {"share": 1.0, "levels": 1, "moves": 1, "twins": 3, "base": "hold", "rolled_in": 0.0},
+    "branches": {"share": 1.0, "levels": 1, "moves": 1, "twins": 3, "dear": 3, "base": "hold", "rolled_in": 0.0},
     "behaviour_policies": [str(TOP / "policy/behaviour/initial.onnx")],
 }
 TRAIN: dict[str, Any] = {

@@ -146,7 +146,7 @@ CHANGES: dict[str, Any] = {
     "schedules": (("constant", 2.0),),
     "policies": (("a.onnx", "e" * 64),),
     "exploration": (0.3, 0.8),
-    "groups": BranchesConfig(1.0, 1, 1, 3, "hold", 0.0),
+    "groups": BranchesConfig(1.0, 1, 1, 3, 3, "hold", 0.0),
     "val_examples": 64,
     "device": "cuda",
     "code": "d" * 64,

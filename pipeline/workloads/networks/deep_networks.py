@@ -118,7 +118,7 @@ class LanguageModel(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Post-norm encoder of BERT kind (Devlin et al. 2018, arXiv:1810.04805) of tokens (B, T).
+    """Encoder of BERT kind (Devlin et al. 2018, arXiv:1810.04805) of tokens (B, T), post-norm unless said otherwise.
 
     Without `n_out` its head names masked tokens, logits (B, T, vocabulary); with it, it classifies from the first
     token, (B, n_out). Both share all other weights by name.
@@ -136,11 +136,12 @@ class Encoder(nn.Module):
         activation: str = "gelu",
         gain: float = 0.7,
         hidden: int = 4,
+        post_norm: bool = True,
     ) -> None:
         super().__init__()
         self.embedding, self.positions = _embedding(vocabulary, d), _positions(length, d)
         self.norm, self.drop = nn.LayerNorm(d), dropout(drop)
-        self.blocks = _blocks(d, blocks, heads, True, activation, drop, False, gain, hidden)
+        self.blocks = _blocks(d, blocks, heads, post_norm, activation, drop, False, gain, hidden)
         if n_out is None:
             self.masked = nn.Linear(d, vocabulary)
         else:

@@ -18,10 +18,11 @@ from pipeline.workloads.recorded import (
     transfers,
     unscaled,
     vision,
+    wide,
 )
 
 MODULES = (
     tabular, synthetic, vision, overfit, memorised, long_trainings, sequences, bags, finetune, unscaled,
-    tables, pictures, languages, transfers,
+    tables, pictures, languages, transfers, wide,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}

@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def branch(
     bundle: Path, base: str, seed: int = 0, levels: int = 1, moves: int = 2, rolled_in: float = 0.0
 ) -> tuple[Branches, Recording]:
-    groups = BranchesConfig(1.0, levels, moves, TWINS, base, rolled_in)
+    groups = BranchesConfig(1.0, levels, moves, TWINS, TWINS, base, rolled_in)
     branches = Branches(groups, CADENCE, np.random.default_rng(seed), [load_policy(bundle)])
     seeds = (5 + branches.group).tolist()
     lineage = Lineage(branches.base, branches.departs_at)
@@ -48,7 +48,7 @@ def test_every_group_has_one_base_and_pairs_of_opposite_moves(seed: int, levels:
     if not levels + moves:
         return
     path = Path("policy/behaviour/initial.onnx").resolve()
-    groups = BranchesConfig(1.0, levels, moves, twins, "hold", 0.5)
+    groups = BranchesConfig(1.0, levels, moves, twins, twins, "hold", 0.5)
     branches = Branches(groups, CADENCE, np.random.default_rng(seed), [load_policy(path)])
     shape = (levels + moves, twins)
     at, push = branches.departs_at.reshape(shape), branches.push.reshape(shape)
@@ -127,7 +127,7 @@ def test_a_file_says_who_departed_when_and_by_how_much(
 ) -> None:
     monkeypatch.setitem(families.FAMILIES, "tiny", Family("tiny", "train", lambda rng: world(n_steps=N), "odd"))
     policy = (str(bundle), load_policy(bundle).manifest.graph)
-    groups = BranchesConfig(1.0, 1, 2, TWINS, base, 0.0)
+    groups = BranchesConfig(1.0, 1, 2, TWINS, TWINS, base, 0.0)
     spec = Spec("tiny", 3, groups.runs, True, (), (policy,), (0.0, 1.0), groups, 32, "cpu", "by hand")
     table = pa.parquet.read_table(pa.BufferReader(record(spec)))
     check_rows(table, Path("tiny"))
@@ -159,7 +159,7 @@ def test_a_twin_whose_base_ended_before_has_not_departed(bundle: Path, monkeypat
     monkeypatch.setitem(families.FAMILIES, "tiny", Family("tiny", "train", lambda rng: explosive(), "odd"))
     wild = write_bundle(bundle.parent / "wild.onnx", bias=1.0, squash=False)
     policy = (str(wild), load_policy(wild).manifest.graph)
-    groups = BranchesConfig(1.0, 0, 2, TWINS, "hold", 0.0)
+    groups = BranchesConfig(1.0, 0, 2, TWINS, TWINS, "hold", 0.0)
     spec = Spec("tiny", 3, groups.runs, True, (), (policy,), (0.0, 1.0), groups, 32, "cpu", "by hand")
     rows = pa.parquet.read_table(pa.BufferReader(record(spec))).to_pandas()
     ends = rows[rows.terminated]
