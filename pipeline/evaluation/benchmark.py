@@ -23,6 +23,7 @@ from pipeline.evaluation.splits import Task, entry
 from pipeline.result_cache import through
 
 MEMBERS = 64  # of one population
+WEIGHTS = 2**23  # of all its members, about: more of them take memory, and no less time
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,16 @@ def batches(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.together(), []).append(run)
-    parts = [tuple(group[i : i + MEMBERS]) for group in groups.values() for i in range(0, len(group), MEMBERS)]
+    parts = [tuple(part) for group in groups.values() for part in _parts(group)]
     length = _steps(run.task for run in runs)
     return sorted(parts, key=lambda part: -length(part[0].task))
+
+
+def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:
+    """Runs of one task in populations of a bearable size."""
+    said = entry(runs[0].task)
+    members = MEMBERS if said is None else min(MEMBERS, max(1, WEIGHTS // said["parameters"]))
+    return [runs[i : i + members] for i in range(0, len(runs), members)]
 
 
 def _steps(tasks: Iterable[Task]) -> Callable[[Task], int]:

@@ -26,7 +26,7 @@ from typing import Any
 
 from pipeline.paths import Paths
 
-SPLITS = ("heldout", "selection", "train")  # in the order of the pages
+SPLITS = ("heldout", "selection", "train", "heldout_large", "selection_large")  # in the order of the pages
 POLICY = "policy"
 BENCHMARK = "benchmark"  # hash of tasks and protocol: only figures of an equal one may be compared
 STATISTICS = ("mean", "iqm", "low", "high", "worst")  # what a bundle carries of every group, beside

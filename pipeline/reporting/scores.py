@@ -18,6 +18,8 @@ SPLITS = {
     "heldout": "held-out families",
     "selection": "families of the policy selection",
     "train": "families of the training",
+    "heldout_large": "large held-out trainings",
+    "selection_large": "large trainings of the policy selection",
 }
 REGIMES = {
     "ordinary": "ordinary",

@@ -1,7 +1,8 @@
 """All workload families by name. The collection knows `recorded.families` alone.
 
 No data set appears in two splits: "train" is for the collection, "selection" for the choice between policies, and
-"heldout" only for the evaluation.
+"heldout" only for the evaluation. The large trainings of the latter two, "selection_large" and "heldout_large", are
+judged apart, because they take as long as all others together.
 """
 
 from __future__ import annotations
@@ -20,5 +21,5 @@ def family(name: str) -> Family:
 
 
 def names(split: str) -> tuple[str, ...]:
-    """Names of the families of a split: "train", "selection" or "heldout"."""
+    """Names of the families of a split, one of those above."""
     return tuple(name for name, item in FAMILIES.items() if item.split == split)

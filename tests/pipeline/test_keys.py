@@ -100,7 +100,7 @@ PILOTED = RECORDED | LEARNED | {"pilot"}
         ("runtime/lrpilot/decisions/guard.py", "BACK_OFF = 0.5", "BACK_OFF = 0.6", PILOTED),
         ("runtime/lrpilot/loop/rates.py", "\nclass Rates", "\nCHANGED = True\n\n\nclass Rates", {"pilot"}),
         ("policy/mdp.py", "WORST = 1.5", "WORST = 2.0", {"agent"}),
-        ("policy/trajectories.py", "FORMAT = 7", "FORMAT = 8", RECORDED | {"agent"}),
+        ("policy/trajectories.py", "FORMAT = 8", "FORMAT = 9", RECORDED | {"agent"}),
         ("pipeline/simulation/simulate.py", "= 128", "= 129", RECORDED | LEARNED),
         ("pipeline/simulation/follow.py", "= 128", "= 129", KNOWN | LOOPED),
         ("pipeline/simulation/behaviour.py", "0.08", "0.09", RECORDED),
@@ -176,7 +176,7 @@ def move(top: Path, old: str, new: str) -> Path:
     ("old", "new", "line", "rekeyed"),
     [
         ("pipeline.workloads.training.population", "pipeline.workloads.many.crowd", "RETIRED = 0.25", EVERY_TRAINING),
-        ("policy.trajectories", "policy.files.trajectories", "FORMAT = 7", RECORDED | {"agent"}),
+        ("policy.trajectories", "policy.files.trajectories", "FORMAT = 8", RECORDED | {"agent"}),
         ("lrpilot.decisions.features", "lrpilot.seen.features", "CLIP = 5.0", PILOTED | {"agent"}),
         ("lrpilot.decisions.telemetry", "lrpilot.measured", "SKETCH = ", PILOTED | {"agent"}),
     ],

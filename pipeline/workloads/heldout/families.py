@@ -6,7 +6,7 @@ Their data: MNIST, the standard library, cars, pixels of two photographs, and wh
 from __future__ import annotations
 
 from pipeline.workloads.base import Family
-from pipeline.workloads.heldout import pictures, sequences, small, small_transfers, texts, transfers
+from pipeline.workloads.heldout import large, pictures, sequences, small, small_transfers, texts, transfers
 
-MODULES = (small, texts, small_transfers, pictures, sequences, transfers)
+MODULES = (small, texts, small_transfers, pictures, sequences, transfers, large)
 FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.workloads.base import Family
-from pipeline.workloads.selection import recipes, small, small_transfers, texts, transfers
+from pipeline.workloads.selection import large, recipes, small, small_transfers, texts, transfers
 
-MODULES = (small, texts, small_transfers, recipes, transfers)
+MODULES = (small, texts, small_transfers, recipes, transfers, large)
 FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}

@@ -16,13 +16,16 @@ from pipeline.workloads.building import recipes
 from pipeline.workloads.building.sampling import EPOCHS, STEPS
 from pipeline.workloads.datasets import text
 from pipeline.workloads.families import FAMILIES, family, names
-from pipeline.workloads.recorded import long_trainings
+from pipeline.workloads.recorded import long_trainings, wide
 from pipeline.workloads.training.population import Population
 from repository import TOP
 
 SEEDS = (0, 1, 2)
-EVERY = pytest.mark.parametrize("name", FAMILIES)
-DRAWS = {name: SEEDS[:1] if item.frozen else SEEDS for name, item in FAMILIES.items()}  # recipes by hand draw little
+SMALL = [name for name, item in FAMILIES.items() if not item.split.endswith("_large")]  # test_large.py has the others
+EVERY = pytest.mark.parametrize("name", SMALL)
+DRAWS = {  # recipes by hand draw little, and wide networks take long
+    name: SEEDS[:1] if FAMILIES[name].frozen or FAMILIES[name].dear else SEEDS for name in SMALL
+}
 EVERY_DRAW = pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in DRAWS for seed in DRAWS[name]])
 
 
@@ -64,6 +67,7 @@ def test_parts_are_sound(name, seed):
     w = draw(name, seed)
     assert w.family == name
     fewest, most = long_trainings.STEPS if w.family.startswith("long_") else STEPS
+    fewest = wide.STEPS[0] if FAMILIES[name].dear else fewest
     assert fewest <= w.n_steps <= most
     assert w.weight_decay >= 0
     if FAMILIES[name].split != "train" and FAMILIES[name].frozen is None:
@@ -120,12 +124,13 @@ def test_splits_hold_the_families():
     assert len(names("train")) >= 12
     assert len(names("selection")) >= 4
     assert len(names("heldout")) >= 6
-    assert {item.split for item in FAMILIES.values()} == {"train", "selection", "heldout"}
+    judged = {"selection", "heldout"}
+    assert {item.split for item in FAMILIES.values()} == {"train", *judged, *(f"{split}_large" for split in judged)}
     held_out = (
         "mnist_", "stdlib", "autompg", "pixels", "strokes", "crossed", "strings", "ponds", "reports", "pendulum",
         "rules", "bodies",
     )  # fmt: skip
-    assert all(any(d in n for d in held_out) == (item.split == "heldout") for n, item in FAMILIES.items())
+    assert all(any(d in n for d in held_out) == item.split.startswith("heldout") for n, item in FAMILIES.items())
 
 
 def test_unknown_family_names_the_known_ones():
