@@ -165,8 +165,7 @@ def _size(recording: Recording, run: np.ndarray) -> dict[str, np.ndarray]:
     """The networks' size: columns of what `Pilot.set_network_size` was given."""
     size = recording.size or UNKNOWN
     facts = {"fan_in": size.fan_in, "matrices": size.matrices, "weight_scale": size.scale}
-    runs = len(np.atleast_1d(recording.anchor))
-    return {name: np.broadcast_to(np.asarray(fact, float), runs)[run] for name, fact in facts.items()}
+    return {name: np.broadcast_to(np.asarray(fact, float), run.max() + 1)[run] for name, fact in facts.items()}
 
 
 def _settings(spec: Spec, workload: Workload) -> dict[str, Any]:

@@ -79,8 +79,8 @@ def square_sum(tensor: Tensor, device: torch.device) -> Tensor:
     mine = local(tensor.detach())
     if mine is not tensor and not alone() and not is_first_copy(tensor):
         return torch.zeros((), dtype=torch.float64, device=device)
-    norm: Tensor = torch.linalg.vector_norm(mine.to_dense() if mine.is_sparse else mine, dtype=torch.float64)
-    return norm.to(device).square()
+    linalg: Any = torch.linalg
+    return linalg.vector_norm(mine.to_dense() if mine.is_sparse else mine, dtype=torch.float64).to(device).square()
 
 
 def sizes(mine: Sequence[int], device: torch.device) -> list[list[int]]:
