@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,13 @@ def measure(split: str) -> dict[str, Any]:
 
 
 def freeze_oracles() -> None:
-    """Train the grids, and write their winners into oracles.json."""
-    won = [oracle.against_oracle(bench(split), SCHEDULES)[1] for split in SPLITS]
-    oracle.freeze({task: winners for of_split in won for task, winners in of_split.items()})
+    """Train the grids of tasks without a valid entry in oracles.json, one by one, and write the winners there."""
+    for split in SPLITS:
+        judged = bench(split)
+        done = oracle.frozen_winners(judged.tasks)
+        for task in judged.tasks:
+            if task.name not in done:
+                oracle.freeze(oracle.against_oracle(replace(judged, tasks=[task]), SCHEDULES)[1])
 
 
 def render(r: Mapping[str, Any], split: str) -> str:
@@ -87,7 +92,9 @@ def render(r: Mapping[str, Any], split: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Large trainings.")
     parser.add_argument("--heldout", action="store_true", help="the held-out split in place of the selection split")
-    parser.add_argument("--oracles", action="store_true", help="train the grids of both, and freeze their winners")
+    parser.add_argument(
+        "--oracles", action="store_true", help="train the grids that oracles.json lacks, and freeze their winners"
+    )
     args = parser.parse_args(argv)
     if args.oracles:
         freeze_oracles()
