@@ -24,6 +24,7 @@ from pipeline.config import load
 from pipeline.engines import engine
 from pipeline.evaluate import roster, summarise
 from pipeline.evaluation import oracle
+from pipeline.evaluation.aggregates import judged
 from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.compare import compare, existing, name_of
 from pipeline.evaluation.methods.loops import Rival
@@ -31,7 +32,7 @@ from pipeline.evaluation.methods.method import Method
 from pipeline.evaluation.methods.policies import Learned
 from pipeline.evaluation.rivals import NADAMW
 from pipeline.paths import BENCHMARK_CACHE, DEFAULT_MODEL
-from pipeline.reporting import markdown, scores
+from pipeline.reporting import markdown, result_keys, scores
 from pipeline.reporting.result_keys import groups
 
 RESULTS, PAGE = Path("benchmarks/results"), Path("docs/large.md")
@@ -62,20 +63,24 @@ def methods() -> list[Method]:
 
 def measure(split: str) -> dict[str, Any]:
     """All figures of a split, flat, and the regret of every task and method: <task>.<group>."""
-    judged = bench(split)
-    rows = compare(judged, methods())
-    fixed = {"benchmark": name_of(judged), "policy": load_policy("default").manifest.graph}
-    return fixed | roster(judged, rows) | summarise(split, rows, judged.shares, load(Path()).evaluate.bootstrap)
+    large = bench(split)
+    rows = compare(large, methods())
+    fixed = {"benchmark": name_of(large), "policy": load_policy("default").manifest.graph}
+    figures = summarise(split, rows, large.shares, load(Path()).evaluate.bootstrap)
+    for group, part in judged(rows).groupby("group"):
+        most = {"guard_acts": int(part.guard_acts.max()), "restarts": int(part.restarts.max())}
+        figures |= result_keys.encode(split, str(group), most)
+    return fixed | roster(large, rows) | figures
 
 
 def freeze_oracles() -> None:
     """Train the grids of tasks without a valid entry in oracles.json, one by one, and write the winners there."""
     for split in SPLITS:
-        judged = bench(split)
-        done = oracle.frozen_winners(judged.tasks)
-        for task in judged.tasks:
+        large = bench(split)
+        done = oracle.frozen_winners(large.tasks)
+        for task in large.tasks:
             if task.name not in done:
-                oracle.freeze(oracle.against_oracle(replace(judged, tasks=[task]), SCHEDULES)[1])
+                oracle.freeze(oracle.against_oracle(replace(large, tasks=[task]), SCHEDULES)[1])
 
 
 def render(r: Mapping[str, Any], split: str) -> str:
@@ -84,8 +89,10 @@ def render(r: Mapping[str, Any], split: str) -> str:
     for group in sorted(of, key=lambda group: of[group]["mean"]):
         figures = of[group]
         cells = [f"{figures[key]:.3f}" for key in ("mean", "low", "high", "worst")]
-        rows.append([scores.NAMES.get(group, group), cells[0], f"{cells[1]} to {cells[2]}", cells[3]])
-    table = markdown.table(["method", "mean regret", "95 %", "worst task"], rows, "lrrr")
+        acts = [str(figures[key]) for key in ("guard_acts", "restarts")]
+        rows.append([scores.NAMES.get(group, group), cells[0], f"{cells[1]} to {cells[2]}", cells[3], *acts])
+    head = ["method", "mean regret", "95 %", "worst task", "most guard acts", "most restarts"]
+    table = markdown.table(head, rows, "lrrrrr")
     return f"{table}\n\n{scores.scope(r, split)}. Policy `{r['policy'][:12]}`, benchmark `{r['benchmark']}`."
 
 

@@ -16,7 +16,7 @@ from pipeline.behaviours import HOLD, POLICY
 from pipeline.paths import Paths, parse_root
 from pipeline.schema import ConfigError, FileError, parse
 from policy.allowed import Count, Device, Distinct, Name, Natural, OneOf, Positive, Several, Share
-from policy.settings import Caution, Reward, TrainConfig
+from policy.settings import Export, Reward, TrainConfig
 
 T = TypeVar("T")
 Recorded = Annotated[str, OneOf("pipeline.workloads.recorded.families:FAMILIES")]  # no other split
@@ -130,7 +130,7 @@ class Params:
     collect: CollectConfig
     reward: Reward
     train: TrainConfig
-    export: Caution
+    export: Export
     evaluate: EvaluateConfig
     register: RegisterConfig
 

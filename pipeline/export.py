@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from lrpilot import digests, load_policy
 from lrpilot.decisions import features
 from lrpilot.decisions.protocol import Protocol
-from lrpilot.policy_file.manifest import FORMAT, Manifest
+from lrpilot.policy_file.manifest import FORMAT, BundleError, Manifest
 from pipeline import tracking
 from pipeline.config import arguments
 from pipeline.paths import AGENT, BLIND_AGENT
 from policy import agents, graph
+from policy.by_size import Small
 from policy.choice import chooses, chosen, policy_of
 from policy.observations import BLIND, mask
 
@@ -33,24 +35,30 @@ def main() -> None:
         )
         optimizers = tuple(training.pop("optimizers"))
         cautious = chooses(trained)
+        small = None if params.export.small is None else kept(Path(params.export.small))
         manifest = Manifest(
             FORMAT,
             features.VERSION,
             features.NAMES,
             Protocol(),
             optimizers,
-            training | {"commit": _commit()} | ({"caution": asdict(params.export)} if cautious else {}),
+            training
+            | {"commit": _commit()}
+            | ({"caution": asdict(params.export)} if cautious else {})
+            | ({"small": small.graph} if small else {}),
             {},
         )
         golden = graph.recorded_observations(paths.trajectories, GOLDEN)
         shown = mask(training["params"]["features"])
-        graph.write(graph.Masked(policy_of(trained, params.export), shown), manifest, golden, paths.policy)
+        graph.write(graph.Masked(policy_of(trained, params.export), shown), manifest, golden, paths.policy, small=small)
         graph.write(graph.Masked(policy_of(blind, params.export), mask(BLIND)), manifest, golden, paths.blind_policy)
         examples = graph.example_observations(257)
         if cautious:
             wanted = chosen(params.export, examples, np.stack([agents.values(a, examples * shown) for a in trained]))
         else:
             wanted = np.mean([agents.predict(a, examples * shown) for a in trained], axis=0)
+        if small is not None:
+            wanted = small.of(examples, wanted)
         difference = float(np.abs(load_policy(paths.policy)(examples) - wanted).max())
         if not difference <= TOLERANCE:
             raise SystemExit(
@@ -65,6 +73,19 @@ def main() -> None:
         log.metrics({"parity": metrics["parity"]})
         log.tags({"sha256": metrics["sha256"]})
         log.artifact(paths.policy)
+
+
+def kept(path: Path) -> Small:
+    """The policy for small networks in a file. Raises SystemExit if it cannot be put beside this version's."""
+    try:
+        bundle = load_policy(path)
+    except BundleError as error:
+        raise SystemExit(f"lrpilot: export.small: {error}") from None
+    if bundle.protocol != Protocol():
+        raise SystemExit(
+            f"lrpilot: export.small: {path}, a policy of another decision process; export it again, or write null"
+        )
+    return Small(bundle)
 
 
 def _commit() -> str:

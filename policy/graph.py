@@ -19,6 +19,7 @@ from lrpilot.policy_file import onnxfile
 from lrpilot.policy_file.bundle import INPUT, OUTPUT
 from lrpilot.policy_file.manifest import KEY, Golden, Manifest
 from policy import trajectories
+from policy.by_size import Small
 from policy.later_moves import UNCHANGED, Factor
 from policy.observations import TaskRecording, observations
 
@@ -52,12 +53,18 @@ class Masked(torch.nn.Module):
 
 
 def write(
-    network: torch.nn.Module, manifest: Manifest, golden: np.ndarray, path: Path, later: Factor = UNCHANGED
+    network: torch.nn.Module,
+    manifest: Manifest,
+    golden: np.ndarray,
+    path: Path,
+    later: Factor = UNCHANGED,
+    small: Small | None = None,
 ) -> None:
     """Export `network` with its manifest, and add its answers to the observations `golden` (K, F) to the manifest.
 
-    The factor `later` is applied after the network. The weights are rounded to half precision, in place: agents differ
-    by far more than this, and the file is half as large. The same arguments give the same bytes.
+    The factor `later` is applied after the network, and networks of up to 140,000 weights are left to `small`. The
+    weights are rounded to half precision, in place: agents differ by far more than this, and the file is half as large.
+    The same arguments give the same bytes.
     """
     network.eval()
     for weights in network.parameters():
@@ -69,6 +76,9 @@ def write(
     _halve(model)
     later.put_behind(model)
     answers = later.of(golden, answers.numpy()[:, 0])
+    if small is not None:
+        small.put_beside(model)
+        answers = small.of(golden, answers)
     graph = onnxfile.read(model.SerializeToString(deterministic=True)).sha256
     manifest = replace(manifest, graph=graph, golden=Golden.of(golden, answers))
     save(model, {KEY: manifest.to_json()}, path)

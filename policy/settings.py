@@ -12,6 +12,7 @@ from policy.allowed import (
     Count,
     Distinct,
     Dropout,
+    Name,
     Natural,
     NonNegative,
     OneOf,
@@ -76,3 +77,10 @@ class Caution:
     first: NonNegative  # deviations between critics that count against a first level
     later: NonNegative  # and against a later move
     margin: Positive  # worth, in units of return, above which a later move is made
+
+
+@dataclass(frozen=True)
+class Export(Caution):
+    """How critics become a policy."""
+
+    small: Name | None  # path of a policy that keeps small networks (`policy.by_size`); None: one policy for all sizes

@@ -1,8 +1,9 @@
 """`python -m tools.profile NAME`: write the parameters and the pipeline of a profile to profiles/NAME.
 
 profiles/NAME/params.yaml is params.yaml overlaid by params/NAME.yaml. profiles/NAME/dvc.yaml is dvc.yaml with its outs
-and its lock below profiles/NAME. The profile's behaviour policies are dependencies of its collection: if another
-pipeline makes one, DVC runs that pipeline first. `make repro PROFILE=NAME` calls this, then DVC.
+and its lock below profiles/NAME. The profile's behaviour policies are dependencies of its collection, and its policy
+for small networks is one of its export. If another pipeline makes one, DVC runs that pipeline first. `make repro
+PROFILE=NAME` calls this, then DVC.
 
 `--track` makes the profile visible to git, by a .gitignore of its own, because `dvc exp run` works only on committed
 files.
@@ -43,6 +44,8 @@ def write(name: str, top: Path = Path(".")) -> Path:
         collect, usual = pipeline["stages"]["collect"], read(top / "params.yaml")["collect"]["behaviour_policies"]
         others = [dep for dep in collect["deps"] if dep not in usual]
         collect["deps"] = [*params["collect"]["behaviour_policies"], *others]
+        if (small := params["export"]["small"]) is not None:
+            pipeline["stages"]["export"]["deps"].insert(0, small)
     folder = top / "profiles" / name
     folder.mkdir(parents=True, exist_ok=True)
     _dump(params, folder / "params.yaml")

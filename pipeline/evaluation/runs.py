@@ -75,6 +75,8 @@ def _rows(workload: Workload, record: Recording, runs: int, seconds: float) -> l
         "val_loss": record.val_loss[-1], "val_error": record.val_error[-1], "test_loss": record.test_loss,
         "test_error": record.test_error, "best_loss": record.best_loss, "best_error": record.best_error,
     }  # fmt: skip
+    counts = {"guard_acts": record.guard_acts, "restarts": record.restarts}  # of what a pilot drives
+    columns |= {name: np.zeros(runs) if values is None else values for name, values in counts.items()}
     probe = 0 if record.probe is None else record.probe.loss.shape[1]
     return [
         {name: float(values[i]) for name, values in columns.items()}

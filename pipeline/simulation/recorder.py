@@ -45,6 +45,8 @@ class Recording:
     best_error: np.ndarray | None = None
     curve: np.ndarray | None = None  # (len(milestones), K) validation loss
     lr_curve: np.ndarray | None = None  # (N, K)
+    guard_acts: np.ndarray | None = None  # (K,) decisions that a guard changed
+    restarts: np.ndarray | None = None  # (K,) times that a run began again
 
 
 class Runs(Protocol):

@@ -80,6 +80,7 @@ def simulate(
     recorder = Recorder(workload, population, val_examples, milestones, test=test)
     record = recorder.recording
     losses: list[Any] = []  # (K,) each, of the present interval
+    guard_acts, restarts = np.zeros((2, k))
     first: dict[str, np.ndarray] = {name: np.full(k, np.nan) for name in ("steps", "levels", "rates")}
 
     def validate(at_end: bool) -> None:
@@ -141,6 +142,8 @@ def simulate(
             record.steps.append(np.full(k, pilot.step))
             if not last:
                 act(pilot, np.ones(k, bool))
+                guard_acts += [event is not None for event in pilot.events]
+                restarts += pilot.restarts
                 mine = population.members
                 if pilot.restarts.any():
                     population.state.restore(saved.select(mine), pilot.restarts[mine])
@@ -165,6 +168,7 @@ def simulate(
     if pilot.cadence.probe_steps:
         record.probe = ProbeRecording(pilot.probes.loss, pilot.probes.grad_norm, pilot.probes.steps)
     record.anchor, record.size = pilot.anchor, size
+    record.guard_acts, record.restarts = guard_acts, restarts
     return recorder.finish()
 
 

@@ -43,7 +43,8 @@ class Pilot:
 
     Its attributes are for reading. `step` and `decision` count completed steps and decisions. `level`, `anchor` and
     `highest` (runs,) are decades. `probes` has the probes' curves. `interval` is the telemetry of the last interval
-    (None before). A training without a probe has the level and the anchor of one whose probe ended without evidence.
+    (None before). `events` says per run what the guards did at the last decision. A training without a probe has the
+    level and the anchor of one whose probe ended without evidence.
 
     Raises ValueError for an unknown optimizer kind or a total below 1.
     """
@@ -88,6 +89,7 @@ class Pilot:
         self.probes = Probes(runs, self.cadence.probe_steps, self._levels[1])
         self.interval: dict[str, np.ndarray] | None = None
         self.history = History()
+        self.events: list[str | None] = [None] * runs
         self._losses = np.empty((0, runs))  # of the interval that ended last
         self.observe(np.nan)
         self._warm_up = WarmUp(runs, protocol.action.warm_up, total_steps)
@@ -289,7 +291,7 @@ class Pilot:
         """Observe, ask the policy (nan if it fails), guard the answer and act on it, or on the cautious form of it."""
         observation = self.observation()
         answer, failed = self._ask(policy, observation)
-        action, events = answer, [None] * self.runs
+        action, events = answer, list[str | None]([None] * self.runs)
         if self.interval is None:
             action = self._first_action(answer)
         if self.guarded:
@@ -297,6 +299,7 @@ class Pilot:
             if (back := self.restarts).any():
                 self._warm_up.start(back, self.step, self.total_steps)
                 self.observer.begin_again(back)
+        self.events = events
         action = self.protocol.action.cautious(action, answer, self.anchor) if cautiously else action
         if self.strict and (event := next(filter(None, events), None)):
             raise GuardError(f"step {self.step}: {event}; strict=False lets the guard act")

@@ -68,10 +68,12 @@ def test_every_path_lies_below_the_profile(name: str, file: str, artefacts: tupl
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ORIGINAL])
-def test_a_collection_depends_on_the_policies_that_it_follows(name: str, repository: Path) -> None:
+def test_stages_depend_on_the_policies_that_they_use(name: str, repository: Path) -> None:
     folder = write(name, repository)
-    deps = read(folder / "dvc.yaml")["stages"]["collect"]["deps"]
-    assert [dep for dep in deps if dep.endswith(".onnx")] == list(load(folder).collect.behaviour_policies)
+    deps, params = {name: stage["deps"] for name, stage in read(folder / "dvc.yaml")["stages"].items()}, load(folder)
+    small = [] if params.export.small is None else [params.export.small]
+    for stage, wanted in (("collect", [*params.collect.behaviour_policies]), ("export", small)):
+        assert [dep for dep in deps[stage] if dep.endswith(".onnx")] == wanted
 
 
 def test_writing_again_changes_nothing(repository: Path) -> None:
