@@ -62,7 +62,16 @@ def draw_encoder(rng: np.random.Generator, vocabulary: int, length: int, n_out: 
     start, post = choose(rng, ENCODER_STARTS), bool(rng.random() < 0.6)
     drop, activation = draw_dropout(rng, 0.6, 0.2), pick(rng, ("gelu", "relu"))
     build = partial(
-        Encoder, vocabulary, length, width, depth, _heads(rng, width), drop, n_out, activation, post_norm=post
+        Encoder,
+        vocabulary,
+        length,
+        width,
+        depth,
+        _heads(rng, width),
+        drop,
+        n_out=n_out,
+        activation=activation,
+        post_norm=post,
     )
     return _label("post" if post else "pre", "encoder", width, depth, start), Started(build, start)
 

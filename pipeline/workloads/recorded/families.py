@@ -19,10 +19,11 @@ from pipeline.workloads.recorded import (
     unscaled,
     vision,
     wide,
+    wide_transfers,
 )
 
 MODULES = (
     tabular, synthetic, vision, overfit, memorised, long_trainings, sequences, bags, finetune, unscaled,
-    tables, pictures, languages, transfers, wide,
+    tables, pictures, languages, transfers, wide, wide_transfers,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for module in MODULES for family in module.FAMILIES}

@@ -49,7 +49,7 @@ def _sizes(rng: np.random.Generator) -> Sizes:
     return Sizes(int(np.clip(n_train, *EXAMPLES)), n_steps, batch_size)
 
 
-def _affordable(
+def affordable(
     rng: np.random.Generator, splits: Splits, sizes: Sizes, draw: Callable[[], Drawn]
 ) -> tuple[Drawn, Sizes]:
     """A network whose training costs FLOPS at most, if need be with a smaller batch, then with fewer steps."""
@@ -76,7 +76,7 @@ def _assembled(
     rng: np.random.Generator, family: str, network: Network, data: str, splits: Splits, sizes: Sizes,
     draw: Callable[[], Drawn], augment: Augment | None = None,
 ) -> Workload:  # fmt: skip
-    (label, build), sizes = _affordable(rng, splits, sizes, draw)
+    (label, build), sizes = affordable(rng, splits, sizes, draw)
     label = label.of(data).marked("moved" * (augment is not None))
     return assemble(rng, family, "ordinary", network, label, splits, build, sizes, augment=augment)
 
