@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro behaviour original test browser mutants lint docs readability dist deps promote overhead guards \
-  harmless benchmark experiment robust clean
+  harmless benchmark experiment robust gpu clean
 
 PYTHON ?= python3
 READY := .venv/ready
@@ -100,6 +100,10 @@ experiment: $(READY) ## what a policy is worth by how it was made (NAME=name; no
 
 robust: $(READY) ## the shipped policy in unusual trainings: an hour and a quarter, then kept
 	$(IN_VENV) PYTHONPATH=. python -m benchmarks.robust
+
+gpu: $(READY) ## where there is a GPU: its tests, large trainings, what a step costs, docs/gpu.md; elsewhere it says so
+	$(IN_VENV) OMP_NUM_THREADS=1 pytest -q -k cuda tests/runtime tests/pipeline/simulation tests/pipeline/workloads
+	$(IN_VENV) PYTHONPATH=. python -m benchmarks.gpu.measure
 
 clean: ## remove builds and caches; data, results and .venv stay
 	rm -rf build dist site runtime/*.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import encoders, guesses, lr_benchmark, nadamw_rate, robust, shipped, spread, suggest_rates
+from benchmarks.gpu import large_tasks
+from benchmarks.gpu import measure as gpu
 from benchmarks.guards import injected
 from benchmarks.harmless import measure as harmless
 from benchmarks.overhead import measure
@@ -19,10 +21,15 @@ MODULES = (
     encoders, guesses, harmless, kills, lr_benchmark, nadamw_rate, robust, shipped,
     soak, spread, suggest_rates, vectorising,
 )  # fmt: skip
+ON_A_GPU = [  # until there was one, there are no figures
+    (gpu.RESULTS / gpu.TRAINED, gpu.PAGE, "gpu", gpu.render),
+    (gpu.RESULTS / gpu.LARGE, gpu.PAGE, "gpu_large", large_tasks.render),
+]
 PARTS = [
     *((module.OUT, module.PAGE, module.OUT.stem, module.render) for module in MODULES),
     (measure.OUT, measure.README, "overhead", measure.render),
     (lr_benchmark.OUT, readme.README, "results", readme.results),
+    *((path, *rest) for path, *rest in ON_A_GPU if (TOP / path).is_file()),
 ]
 
 
