@@ -76,7 +76,7 @@ QUICK = Effort(
     0, 5, 3,
     {
         "tasks": 12, "runs_per_task": 3, "families": {"illconditioned": 1.0, "spirals": 1.0},
-        "branches": {"share": 0.5, "levels": 1, "moves": 0, "twins": 3, "base": "hold", "rolled_in": 0.0},
+        "branches": {"share": 0.5, "levels": 1, "moves": 0, "twins": 3, "dear": 3, "base": "hold", "rolled_in": 0.0},
     },
     {"ordinary": 0.0, "finetuning": 0.0, "small_noisy": 0.0, "odd": 1.0},
 )  # fmt: skip

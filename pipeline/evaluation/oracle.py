@@ -44,8 +44,9 @@ def rates(optimizer: str) -> list[float]:
     return [rate for rate in HALF_DECADES if rate <= HIGHEST[optimizer]]
 
 
-def train_grids(bench: Benchmark, tasks: Sequence[Task], schedules: Sequence[str] = SCHEDULES) -> pd.DataFrame:
-    """The thinned grids of these tasks, on the seeds that choose the winner; FIRST is one of the schedules."""
+def train_grids(bench: Benchmark, tasks: Sequence[Task], schedules: Sequence[str] | None = None) -> pd.DataFrame:
+    """The thinned grids of these tasks, on the seeds that choose the winner; FIRST is one of the schedules,
+    which are those of `SCHEDULES` by default."""
     known, seeds = bench.facts(), range(TUNING, TUNING + bench.tuning_seeds)
     every = {task: rates(known.optimizer[task.name]) for task in tasks}
     first = [run for task in tasks for run in bench.runs(of_grid([FIRST], every[task]), task, seeds)]
@@ -53,7 +54,7 @@ def train_grids(bench: Benchmark, tasks: Sequence[Task], schedules: Sequence[str
         return pd.DataFrame()
     cosines = bench.compute(first, "grid")
     near = promising(cosines, known)
-    others = [name for name in schedules if name != FIRST]
+    others = [name for name in schedules or SCHEDULES if name != FIRST]
     rest = [run for task in tasks for run in bench.runs(of_grid(others, near[task.name]), task, seeds)]
     return pd.concat([cosines, bench.compute(rest, "grid")], ignore_index=True)
 
@@ -129,9 +130,9 @@ def _runs(bench: Benchmark, best: Mapping[str, Winners]) -> list[Run]:
     return [run for task in bench.tasks for run in bench.runs(best[task.name].values(), task)]
 
 
-def against_oracle(bench: Benchmark, schedules: Sequence[str] = SCHEDULES) -> tuple[pd.DataFrame, dict[Task, Winners]]:
+def against_oracle(bench: Benchmark) -> tuple[pd.DataFrame, dict[Task, Winners]]:
     """The grids of all tasks with regrets against their own winners, ignoring frozen ones; and these winners."""
-    tuned = train_grids(bench, bench.tasks, schedules)
+    tuned = train_grids(bench, bench.tasks)
     best = winners(tuned, bench.facts())
     rows = pd.concat([tuned, bench.compute(_runs(bench, best), "oracle")], ignore_index=True)
     return bench.with_regrets(rows), {task: best[task.name] for task in bench.tasks}

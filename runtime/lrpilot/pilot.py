@@ -355,28 +355,18 @@ class Pilot:
         The losses of the interval under way are the caller's to save.
         """
         return self._identity() | {
-            "step": self.step,
-            "planned": self.planned,
-            "probed": self.cadence.probe,
-            "passed": [*self.cadence.passed],
-            "changed_at": self.cadence.changed_at,
-            "decision": self.decision,
+            "step": self.step, "planned": self.planned, "probed": self.cadence.probe, "decision": self.decision,
+            "passed": [*self.cadence.passed], "changed_at": self.cadence.changed_at,
             "arrays": {name: getattr(self, name).tolist() for name in STATE},
-            "warm_up": self._warm_up.state_dict(),
-            "probes": self.probes.state_dict(),
+            "warm_up": self._warm_up.state_dict(), "probes": self.probes.state_dict(),
             "observer": self.observer.state_dict(),
             "interval": None if self.interval is None else {k: v.tolist() for k, v in self.interval.items()},
-            "losses": self._losses.tolist(),
-            "validation": self.pending_validation.tolist(),
-            "safety": self.safety.state_dict(),
-            "history": self.history.state(),
-        }
+            "losses": self._losses.tolist(), "validation": self.pending_validation.tolist(),
+            "safety": self.safety.state_dict(), "history": self.history.state(),
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called.
-
-        Raises ValueError if it was saved under another total, optimizer kind, protocol or batch.
-        """
+        """Go on where `state_dict` was called; ValueError if under another total, optimizer kind, protocol or batch."""
         for name, mine in self._identity().items():
             if (theirs := state.get(name)) != mine:
                 raise ValueError(f"{name}: the saved state has {theirs!r}, this one {mine!r}; make them equal")

@@ -104,7 +104,7 @@ FEATURES = (
     Feature("log_matrices", "size", offset=-1, log=True, per_run=True),
     Feature("log_weights", "size", offset=-5, log=True, per_run=True),
     Feature("log_scale", "size", offset=1, log=True, per_run=True),
-    Feature("edge_update", "size", "at the blow-up a step moves a weight by {:.1e} of its size", offset=1.5, log=True,
+    Feature("edge_update", "size", "at the blow-up a step moves weights by {:.1e}", offset=1.5, log=True,
             per_run=True),
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ STATE = (
     "val_best",
     "probe",
     "size",
-    "edge_update",
+    "edge_step",
 )
 PLACE = {name: i for i, name in enumerate(NAMES)}
 PROBE_PLACES = np.array([PLACE[name] for name in PROBE_NAMES])
@@ -61,10 +61,10 @@ class Observer:
     val_best: np.ndarray = field(init=False)
     probe: np.ndarray = field(init=False)  # (runs, len(PROBE_NAMES)) features
     size: np.ndarray = field(init=False)  # (4, runs) facts of `NetworkSize`, nan where they are not known
-    edge_update: np.ndarray = field(init=False)  # (runs,) step of a weight at the probe's edge, over the weight
+    edge_step: np.ndarray = field(init=False)  # (runs,) at the probe's edge: step of a weight, or of all under SGD
 
     def __post_init__(self) -> None:
-        for name in ("loss0", "grad0", "weight0", "val0", "edge_update"):
+        for name in ("loss0", "grad0", "weight0", "val0", "edge_step"):
             setattr(self, name, np.full(self.runs, np.nan))
         self.size = np.full((len(UNKNOWN), self.runs), np.nan)
         self.losses, self.vals = np.full((2, MEMORY + 1, self.runs), np.nan)
@@ -110,12 +110,9 @@ class Observer:
             begin = np.argmax(np.isfinite(grad_norm), axis=1)  # the first step that is on the curve
             begin_norm = grad_norm[np.arange(self.runs), begin][:, None]
             columns |= _curve(PROBE_GRAD, grad_norm / begin_norm, edge, which)
-            # A step of an Adam kind moves a weight by the rate, one of SGD by that times the gradient.
-            _, _, weights, scale = self.size
+            # A step of an Adam kind moves each weight by the rate, one of SGD all of them by that times the gradient.
             step = 10.0 ** (REFERENCES["sgd" if self.is_sgd else "adam"] + edge)
-            if self.is_sgd:
-                step = step * begin_norm[:, 0] / np.sqrt(weights)
-            self.edge_update = np.where(which, step / scale, self.edge_update)
+            self.edge_step = np.where(which, step * begin_norm[:, 0] if self.is_sgd else step, self.edge_step)
         values = np.stack([np.broadcast_to(columns[name], self.runs) for name in PROBE_NAMES], axis=1)
         self.probe = np.where(which[:, None], values, self.probe)
         self.loss0 = np.where(which, marks.loss0, self.loss0)
@@ -240,7 +237,9 @@ class Observer:
             return
         facts = {"has_size": known, "log_fan_in": fan_in, "log_matrices": matrices, "log_weights": weights}
         _fill(out, facts | {"log_scale": scale}, known)
-        _fill(out, {"edge_update": self.edge_update}, known & ~np.isnan(self.edge_update))
+        with np.errstate(all="ignore"):
+            update = self.edge_step / scale / (np.sqrt(weights) if self.is_sgd else 1.0)
+        _fill(out, {"edge_update": update}, known & ~np.isnan(update))
 
 
 class _Arithmetic(NamedTuple):

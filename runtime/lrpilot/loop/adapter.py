@@ -186,12 +186,9 @@ class OptimizerAdapter:
     def state_dict(self) -> dict[str, Any]:
         """Plain Python values and, while there is a snapshot, its tensors; "probing" is for readers of a file."""
         return {
-            "policy": self._policy_hash,
-            "probing": self.pilot.in_probe,
-            "total_steps": self.pilot.total_steps,
-            "probe": self.pilot.cadence.probe,
-            "steps_per_epoch": self.plan.steps_per_epoch,
-            "examples": self.plan.examples,
+            "policy": self._policy_hash, "probing": self.pilot.in_probe,
+            "total_steps": self.pilot.total_steps, "probe": self.pilot.cadence.probe,
+            "steps_per_epoch": self.plan.steps_per_epoch, "examples": self.plan.examples,
             "accumulate": self.plan.accumulate,
             "pilot": self.pilot.state_dict(),
             "meter": self._meter.state_dict(),
@@ -200,9 +197,8 @@ class OptimizerAdapter:
             "shard": list(self._meter.sampler.shard),
             "pending": self._pending,
             "warned": list(self._announcer.topics),
-            "initial_lrs": self._rates.initial(),
-            "reference": self._rates.reference,
-        }
+            "initial_lrs": self._rates.initial(), "reference": self._rates.reference,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called; raises and warns as `PilotLR.load_state_dict` says."""
@@ -267,8 +263,6 @@ class OptimizerAdapter:
             self._replace_pilot(plan.total_steps, self._probe, self.pilot.pending_validation)
             self._begin()
         self._rollback.renew()  # buffers have met one batch by now
-        if self.pilot.in_probe:
-            self.pilot.set_network_size(self._meter.network_size())
         self._decide_anew()
         self._announcer.start(self.summary())
         if self._unannounced:
@@ -279,9 +273,7 @@ class OptimizerAdapter:
         """Decision 0 of no probe was taken at construction: take it again, by what was validated or loaded since."""
         pilot, validation = self.pilot, self.pilot.pending_validation
         if pilot.step == 0 and pilot.decision:
-            before = pilot.observer.size
-            pilot.set_network_size(self._meter.network_size())
-            same = np.array_equal(before, pilot.observer.size, equal_nan=True)
+            same = np.array_equal(pilot.observer.size[:, 0], self._meter.network_size(), equal_nan=True)
             if not (same and math.isnan(validation[0]) and distributed.alone()):
                 self._decide_first(validation)
 
@@ -387,6 +379,7 @@ class OptimizerAdapter:
         pilot, device = self.pilot, self._meter.device
         if pilot.decision == 0:  # later, a validation loss is agreed on along with the interval's telemetry
             pilot.observe(distributed.first([pilot.pending_validation[0]], device)[0])
+            pilot.set_network_size(self._meter.network_size())
         policy = self._policy if distributed.alone() else distributed.FirstPolicy(self._policy, device)
         pilot.decide(policy, cautiously=cautiously)
 
@@ -398,7 +391,6 @@ class OptimizerAdapter:
     def _replace_pilot(self, total_steps: int, probed: bool, validation: np.ndarray) -> None:
         """Begin with another pilot, which knows a validation loss (1,), nan where there is none."""
         self.pilot = self._new_pilot(total_steps, probed)
-        self.pilot.set_network_size(self._meter.network_size())
         self.pilot.observe(validation)
 
     def _new_pilot(self, total_steps: int, probed: bool) -> Pilot:

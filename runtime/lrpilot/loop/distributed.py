@@ -76,8 +76,8 @@ def total(value: Tensor) -> Tensor:
 
 def square_sum(tensor: Tensor, device: torch.device) -> Tensor:
     """() float64 on `device`: the sum of squares of the part that lies in this process, 0 where another counts it."""
-    mine = local(tensor.detach())
-    if mine is not tensor and not alone() and not is_first_copy(tensor):
+    whole = tensor.detach()
+    if (mine := local(whole)) is not whole and not alone() and not is_first_copy(tensor):
         return torch.zeros((), dtype=torch.float64, device=device)
     linalg: Any = torch.linalg
     return linalg.vector_norm(mine.to_dense() if mine.is_sparse else mine, dtype=torch.float64).to(device).square()

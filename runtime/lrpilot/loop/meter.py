@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lrpilot.decisions.network_size import NetworkSize, is_matrix, network_size
+from lrpilot.decisions.network_size import UNKNOWN, NetworkSize, is_matrix, network_size
 from lrpilot.decisions.telemetry import Sketch
 from lrpilot.loop import distributed
 from lrpilot.loop.rollback import parameters
@@ -49,11 +49,11 @@ class Meter:
             self.sketch = TorchSketch(self.sampler.scale)
 
     def network_size(self) -> NetworkSize:
-        """How large the network of the present weights is."""
+        """How large the network of the present weights is; unknown without a weight matrix."""
         matrices = [p for p in self._params or () if is_matrix(p.shape)]
-        with torch.no_grad():
-            squares = [distributed.square_sum(p, self.device) for p in matrices]
-        values = torch.stack(squares) if squares else torch.zeros(0, device=self.device)
+        if not matrices or self.device.type == "meta":  # whose weights have no values
+            return UNKNOWN
+        values = torch.stack([distributed.square_sum(p, self.device) for p in matrices])
         if self.sampler.sharded:
             values = distributed.total(values)
         return network_size([tuple(p.shape) for p in self._params or ()], distributed.numbers(values))

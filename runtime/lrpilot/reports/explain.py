@@ -40,7 +40,7 @@ def say(name: str, value: float) -> str:
 
 
 def findings(observation: dict[str, float], telemetry: dict[str, float], most: int) -> list[str]:
-    """Names of the largest findings, largest first: of the probe at the first decision, of the training later.
+    """Names of the largest findings, largest first: of probe and network at the first decision, of the training later.
 
     Features made from telemetry that is not finite are stand-ins, and left out.
     """
@@ -48,7 +48,7 @@ def findings(observation: dict[str, float], telemetry: dict[str, float], most: i
 
     def is_finding(feature: Feature) -> bool:
         measured = math.isfinite(telemetry.get(feature.source or "", 0.0))
-        return feature.sentence is not None and (feature.group == "probe") == first and measured
+        return feature.sentence is not None and feature.per_run == first and measured
 
     sizes = {name: abs(value) for name, value in observation.items() if value and is_finding(BY_NAME.get(name, OTHER))}
     return sorted(sizes, key=lambda name: -sizes[name])[:most]

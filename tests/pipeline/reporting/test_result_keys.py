@@ -55,7 +55,7 @@ def test_regimes_are_those_of_the_workloads() -> None:
 
 
 def test_a_key_of_no_split_cannot_be_made() -> None:
-    with pytest.raises(ValueError, match="want a split of heldout, selection, train, a group as policy"):
+    with pytest.raises(ValueError, match="want a split of heldout, selection, train, heldout_large, "):
         ResultKey("validation", "policy", "mean")
 
 

@@ -49,7 +49,8 @@ def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Path
     assert training.scheduler.history[0].event == "action_nonfinite"
     with pytest.raises(GuardError, match="step 16: action_nonfinite"):
         Training(broken, strict=True).train(N)
-    strict = Training(Bundle(write_bundle(tmp_path / "holds.onnx")), strict=True)
+    holds = Bundle(write_bundle(tmp_path / "holds.onnx"))
+    strict = Training(holds, strict=True)
     strict.train(20)
     strict.y *= math.nan
     with pytest.raises(GuardError, match="collapsed"):
@@ -58,7 +59,7 @@ def test_guarded_by_default_and_strict_on_request(policy: Bundle, tmp_path: Path
     silent.update()
     with pytest.raises(ValueError, match="got no loss"):
         silent.scheduler.step()
-    done = Training(policy, strict=True, total_steps=5)
+    done = Training(holds, strict=True, total_steps=5)
     done.train(5)
     with pytest.raises(ValueError, match="more than total_steps=5"):
         done.train(6)

@@ -93,7 +93,8 @@ def test_a_feature_in_words(name: str, value: float, words: str) -> None:
 def test_facts_are_in_no_explanation() -> None:
     assert {feature.name for feature in FEATURES if feature.sentence is None} == {
         "progress", "log_progress", "first", "interval", "log_steps", "is_sgd", "has_epochs", "log_epochs",
-        "has_examples", "log_examples", "has_val", "probed", "probe_blown",
+        "has_examples", "log_examples", "has_val", "probed", "probe_blown", "has_size", "log_fan_in", "log_matrices",
+        "log_weights", "log_scale",
     }  # fmt: skip
 
 
@@ -108,13 +109,13 @@ SOURCES = {
 
 
 def test_findings_are_the_largest_of_their_time() -> None:
-    later = [name for name in NAMES[::-1] if BY_NAME[name].sentence and not name.startswith("probe_")]
+    later = [name for name in NAMES[::-1] if BY_NAME[name].sentence and not BY_NAME[name].per_run]
     assert findings(LATER, {}, 99) == later
     assert findings(LATER, {}, 6) == later[:6]
     assert findings(LATER | {"level": -9.0, "last_move": 0.0}, {}, 99)[0] == "level"
     assert "last_move" not in findings(LATER | {"last_move": 0.0}, {}, 99)
     first = findings(LATER | {"first": 1.0}, {}, 99)
-    assert first == [name for name in NAMES[::-1] if BY_NAME[name].sentence and name.startswith("probe_")]
+    assert first == [name for name in NAMES[::-1] if BY_NAME[name].sentence and BY_NAME[name].per_run]
     assert findings({"of another version": 1.0}, {}, 99) == ["of another version"]
 
 
