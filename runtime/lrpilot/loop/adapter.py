@@ -242,7 +242,7 @@ class OptimizerAdapter:
     def _before_step(self) -> None:
         if self._pending:
             self._complete()
-        if self.pilot.step == 0:
+        if self.pilot.step == 0 and not optimizers.is_skipped(self._optimizer):
             self._before_first_step()
         elif not (self.pilot.decision or self.pilot.in_probe):  # somebody has ended the probe
             self._decide(cautiously=True)
@@ -284,8 +284,7 @@ class OptimizerAdapter:
         self.write()
 
     def _after_step(self) -> None:
-        skipped = getattr(self._optimizer, "found_inf", None)  # there while a GradScaler steps a fused optimizer
-        if skipped is not None and bool(skipped):
+        if optimizers.is_skipped(self._optimizer):
             return
         self._pending = True
         if self.pilot.step >= self.pilot.quiet_until and self.pilot.wants_gradient:

@@ -86,3 +86,9 @@ def _names(optimizer: Optimizer) -> list[str]:
 
 def _is(name: str, start: str) -> bool:
     return name.startswith(start) or (start == "schedulefree" and start in name)
+
+
+def is_skipped(optimizer: Optimizer) -> bool:
+    """Whether the step under way changes nothing, since gradients overflowed: a GradScaler lets a fused one know."""
+    overflow = getattr(optimizer, "found_inf", None)
+    return overflow is not None and bool(overflow)

@@ -72,6 +72,17 @@ def test_skipped_steps_count_nowhere(policy: Bundle, name: str) -> None:
     assert norms(skipping) == norms(plain) and len(norms(plain)) > 5
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", MAKES)
+def test_a_first_step_may_be_skipped(policy: Bundle, name: str) -> None:
+    """A scale that begins too high is usual: nothing is said about an order of calls that is right."""
+    skipping, plain = Scaled(policy, MAKES[name], bad=frozenset({0, 1})), Training(policy, MAKES[name])
+    for _ in range(N + len(skipping.bad)):
+        loss = skipping.update()
+        skipping.scheduler.step(*([loss] if math.isfinite(loss.item()) else []))
+    assert skipping.rates == plain.train(N)
+
+
 @pytest.mark.parametrize("call", ["step", "observe", "watch"])
 def test_a_blown_probe_ends_however_losses_are_told(policy: Bundle, call: str) -> None:
     """Where every loss is nan from now on and every step skipped, no optimizer step would ever end the probe."""
