@@ -89,7 +89,7 @@ def test_nodes_get_the_code(cluster: Any) -> None:
     ((files, inside, bundles),) = results(engine("ray"), look, [0])
     assert files == ["pipeline", "policy", "runtime"]
     assert inside
-    assert bundles == ["policy/behaviour/initial.onnx"]
+    assert bundles == ["policy/behaviour/initial.onnx", "policy/experts/small.onnx"]
 
 
 def test_each_worker_has_its_gpu(cluster: Any) -> None:
