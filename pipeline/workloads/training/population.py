@@ -3,7 +3,8 @@ member equals the plain `torch.optim` loop; tests check this.
 
 Parameters, gradients and optimizer state are flat (K, P) tensors. So the optimizers are a few whole-tensor operations,
 a sketch is one indexing, and a roll-back one `where`. Gradients come from `torch.func.vmap` over stacked parameters,
-or, if it cannot map the module, from autograd, one member after the other. The population detects which one to use.
+or from autograd, one member after the other: if vmap cannot map the module, which the population detects, and if the
+network's own matrices occupy a processor without a GPU.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.workloads.training.update_rules import Stepper, clip
 
 RETIRED = 0.25  # share of diverged members from which on leaving them out pays for recording the step anew
 EVALUATED = 2**14  # member-examples per forward pass of an evaluation, bounds its memory
+MAPPED = 140_000  # weights up to which members train together on a CPU; most larger ones train faster one by one
 SAME = 1e-3  # how far a member's first gradient may be from the plain loop's, of its norm
 
 
@@ -146,8 +148,12 @@ def _begin(models: Sequence[nn.Module]) -> State:
 def _autodiff(
     workload: Workload, models: Sequence[nn.Module], begin: State, batch: tuple[Tensor, Tensor], seeds: Sequence[int]
 ) -> Autodiff:
-    """`Vectorised` if it equals the plain loop, else `OneByOne`, and then the reason is printed in one line."""
+    """`OneByOne` for large networks on a CPU. For others `Vectorised` if it equals the plain loop, else `OneByOne`, and
+    then the reason is printed in one line.
+    """
     draws = single_run.count_draws(models[0], batch[0][0])
+    if begin.weights.shape[1] > MAPPED and not begin.weights.is_cuda:
+        return OneByOne(workload, models, draws)
     template, alone = (copy.deepcopy(models[0]) for _ in range(2))  # a step may leave traces in a module
     try:
         fast = Vectorised(workload, template, draws)

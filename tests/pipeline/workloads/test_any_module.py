@@ -185,6 +185,12 @@ def test_modules_that_train_one_by_one_say_why(name: str, capsys: pytest.Capture
     assert re.search(why, reason)
 
 
+def test_large_networks_train_one_by_one_and_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    build = lambda: nn.Sequential(nn.Linear(6, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 3))  # noqa: E731
+    check(replace(world("adam", STEPS), build=build), OneByOne)
+    assert not capsys.readouterr().err
+
+
 def test_whoever_trains_beside_it_a_run_draws_the_same() -> None:
     """Dropout and augmentation come from the seed and the step, not from the population."""
     augment = SETTINGS["augmentation"]["augment"]
