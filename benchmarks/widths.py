@@ -5,8 +5,9 @@
 
 Critics learn from the recorded tasks of a profile with their widest third left out, and, as a control, with a third
 left out at random. A task's best level is the lowest point of the parabola through the best twin of its group of levels
-and this one's neighbours. Keys: <left out>.<method>.{error,regret}: root mean square distance of the named level from
-the best one, in decades; mean regret of the named level, against the best twin; <left out>.{tasks,fan_in}.
+and this one's neighbours. Keys: <left out>.<method>.{error,shift,regret}: root mean square and mean distance of the
+named level from the best one, in decades; mean regret of the named level, against the best twin; <left
+out>.{tasks,fan_in}.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Levels:
 
     Attributes:
         path: its file.
+        family: of its task.
+        weights: number of its network's.
         fan_in: of a weight matrix of its network, the median.
         observation: (F,) of the first decision.
         anchor: level that actions are counted from.
@@ -55,6 +58,8 @@ class Levels:
     """
 
     path: Path
+    family: str
+    weights: int
     fan_in: float
     observation: np.ndarray
     anchor: float
@@ -92,8 +97,8 @@ def groups(paths: Sequence[Path]) -> list[Levels]:
         order = np.argsort(levels)
         out.append(
             Levels(
-                path, float(task.fact("fan_in")[twins[0]]), first[twins[0]], float(task.column("anchor")[0, twins[0]]),
-                levels[order], regrets[order],
+                path, str(task.fact("family")[0]), int(task.fact("weights")[0]), float(task.fact("fan_in")[twins[0]]),
+                first[twins[0]], float(task.column("anchor")[0, twins[0]]), levels[order], regrets[order],
             )
         )  # fmt: skip
     return out
@@ -105,9 +110,8 @@ def scored(of: Sequence[Levels], name: Namer, equation: ActionEquation) -> dict[
     named = equation.apply(anchors, anchors, name(np.stack([each.observation for each in of])), True)
     away = named - [each.best for each in of]
     regrets = [each.regret(level) for each, level in zip(of, named, strict=True)]
-    return {
-        "error": float(np.sqrt(np.mean(away**2))), "shift": float(np.mean(away)), "regret": float(np.mean(regrets))
-    }  # fmt: skip
+    figures = {"error": np.sqrt(np.mean(away**2)), "shift": np.mean(away), "regret": np.mean(regrets)}
+    return {key: round(float(value), 4) for key, value in figures.items()}
 
 
 def learned(paths: Sequence[Path], params: Params, config: TrainConfig) -> Namer:
@@ -135,7 +139,7 @@ def measure(paths: Sequence[Path], params: Params, seed: int = 0) -> dict[str, A
         }  # fmt: skip
         out |= {f"{part}.tasks": third, f"{part}.fan_in": float(np.median(fan_in[order[-third:]]))}
         for method, name in namers.items():
-            out |= {f"{part}.{method}.{key}": round(value, 4) for key, value in scored(judged, name, equation).items()}
+            out |= {f"{part}.{method}.{key}": value for key, value in scored(judged, name, equation).items()}
     return out
 
 

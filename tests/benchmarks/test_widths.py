@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import widths
+from benchmarks import costs, widths
 from benchmarks.widths import Levels
 from lrpilot.decisions.actions import ActionEquation
 from pipeline import collect
@@ -20,7 +20,7 @@ TWINS = {"share": 1.0, "levels": 1, "moves": 0, "twins": 5, "dear": 5, "base": "
 
 
 def levels(regrets: list[float], anchor: float = 0.0, at: tuple[float, ...] = (-2.0, -1.0, 0.0, 1.0)) -> Levels:
-    return Levels(Path(), 10.0, np.zeros(1), anchor, np.array(at), np.array(regrets))
+    return Levels(Path(), "tiny", 100, 10.0, np.zeros(1), anchor, np.array(at), np.array(regrets))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_scores_by_hand() -> None:
     """Actions of a span of 2.5 decades: the first group's best level is missed by 1, the other's by 0."""
     of = [levels([1.0, 0.0, 1.0, 1.0]), levels([1.0, 0.0, 1.0, 1.0], anchor=-1.0)]
     figures = widths.scored(of, lambda asked: np.zeros(len(asked)), ActionEquation())
-    assert figures == pytest.approx({"error": 0.5**0.5, "shift": 0.5, "regret": 0.5})
+    assert figures == pytest.approx({"error": 0.5**0.5, "shift": 0.5, "regret": 0.5}, abs=1e-4)
 
 
 def test_the_command_on_a_tiny_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +66,17 @@ def test_the_command_on_a_tiny_collection(tmp_path: Path, monkeypatch: pytest.Mo
     assert figures["widest.tasks"] == figures["random.tasks"] == 2
     assert figures["widest.fan_in"] >= figures["random.fan_in"]
     assert widths.render(figures).count("\n| ") == 7
+
+    name = of[0].family
+    figures = costs.measure([each.path for each in of], [name, "raw_columns"])
+    assert figures[f"{name}.tasks"] == sum(each.family == name for each in of) and "raw_columns.tasks" not in figures
+    assert figures[f"{name}.tera"] >= 0 and figures[f"{name}.weights"] > 0
+
+
+def test_costs_are_shown_by_what_they_buy() -> None:
+    row = {"tasks": 3, "weights": 1_200_000, "tera": 0.5, "error": 0.75}
+    figures = {f"{name}.{k}": v for name, r in (("a", 0.1), ("b", 0.2)) for k, v in {**row, "regret": r}.items()}
+    *_, first, second = costs.render(figures).splitlines()
+    cells = [cell.strip() for cell in first.split("|")[1:-1]]
+    assert cells == ["`b`", "3", "1,200,000", "0.50", "0.75", "0.200", "0.40"]
+    assert "`a`" in second
