@@ -35,7 +35,7 @@ def main() -> None:
         )
         optimizers = tuple(training.pop("optimizers"))
         cautious = chooses(trained)
-        small = None if params.export.small is None else kept(Path(params.export.small))
+        small = None if params.export.small is None else small_policy(Path(params.export.small))
         manifest = Manifest(
             FORMAT,
             features.VERSION,
@@ -75,7 +75,7 @@ def main() -> None:
         log.artifact(paths.policy)
 
 
-def kept(path: Path) -> Small:
+def small_policy(path: Path) -> Small:
     """The policy for small networks in a file. Raises SystemExit if it cannot be put beside this version's."""
     try:
         bundle = load_policy(path)

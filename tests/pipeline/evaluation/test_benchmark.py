@@ -139,10 +139,10 @@ def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, str(script), str(tmp_path / "kept")], cwd=TOP, start_new_session=True,
                           env=os.environ | {"PYTHONPATH": f"{TOP}:{TOP / 'runtime'}"}) as process:  # fmt: skip
         deadline = time.monotonic() + 300  # of a busy machine
-        while kept(tmp_path) < 5 and time.monotonic() < deadline:
+        while stored(tmp_path) < 5 and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    survived = kept(tmp_path)
+    survived = stored(tmp_path)
     assert 5 <= survived < 400
     runs = [Run(FIRST, PILOT, seed) for seed in range(survived + 3)]
     rest = Here()
@@ -150,7 +150,7 @@ def test_a_kill_loses_what_is_in_training(tmp_path: Path) -> None:
     assert [part[0].seed for part in rest.given] == [survived, survived + 1, survived + 2]
 
 
-def kept(folder: Path) -> int:
+def stored(folder: Path) -> int:
     if not (folder / "kept" / "cache.db").exists():
         return 0
     with diskcache.Cache(str(folder / "kept")) as cache:
