@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # worlds this small only lose by threads
 
 FROZEN = json.loads(MANIFEST.read_text(encoding="utf-8"))
 TEXTS = ("prose_", "stdlib_")  # made of texts that come with Python, which differ from version to version
-DIFFERS = {"initial_loss": 3e-2}  # starts from a training of its own, in which rounding adds up: 1.1 % by BLAS kernel
+DIFFERS = {"initial_loss": 0.1}  # starts from a training of its own, in which rounding adds up: 3.7 % by processor
 
 
 @pytest.mark.parametrize("name", FAMILIES)
