@@ -36,6 +36,24 @@ def run(
     return int(args.check and bool(misses))
 
 
+def of_profile(
+    argv: Sequence[str] | None,
+    what: str,
+    out: Path,
+    page: Path,
+    measure: Callable[[Path], dict[str, Any]],
+    render: Callable[[Mapping[str, Any]], str],
+) -> int:
+    """The same of the recorded trainings in a profile's folder, which `measure` is given. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("profile", type=Path, help="a folder with params.yaml and recorded trainings")
+    parser.add_argument("--out", type=Path, default=out, help=f"where the figures go (default: {out})")
+    args = parser.parse_args(argv)
+    results = measure(args.profile)
+    write(results, render(results), args.out, page if args.out == out else None)
+    return 0
+
+
 def write(results: Mapping[str, Any], table: str, out: Path, page: Path | None) -> None:
     """Write the figures, put the table into the part of `page` that has their name, and print it."""
     out.parent.mkdir(parents=True, exist_ok=True)

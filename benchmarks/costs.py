@@ -10,7 +10,6 @@ that the shipped policy names from the best one of the task's twins; mean regret
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,9 @@ from lrpilot import load_policy
 from lrpilot.decisions.protocol import Protocol
 from pipeline.paths import Paths
 from pipeline.reporting import markdown
-from pipeline.workloads.base import find
+from pipeline.workloads.base import Workload, find
 from pipeline.workloads.recorded.families import FAMILIES
-from pipeline.workloads.recorded.wide import work
+from pipeline.workloads.recorded.wide import flops
 from policy import trajectories
 
 OUT, PAGE = Path("benchmarks/results/costs.json"), Path("docs/workloads.md")
@@ -42,18 +41,16 @@ def measure(paths: Sequence[Path], families: Sequence[str]) -> dict[str, Any]:
             out |= {
                 f"{name}.tasks": len(mine),
                 f"{name}.weights": int(np.median([each.weights for each in mine])),
-                f"{name}.tera": round(float(np.mean([flops(each) for each in mine])) / TERA, 4),
-                f"{name}.error": figures["error"],
-                f"{name}.regret": figures["regret"],
+                f"{name}.tera": round(float(np.mean([flops(drawn(each)) for each in mine])) / TERA, 4),
+                f"{name}.error": round(figures["error"], 4),
+                f"{name}.regret": round(figures["regret"], 4),
             }
     return out
 
 
-def flops(of: Levels) -> float:
-    """Of one training of the task, which is drawn anew from the seed in its file's name."""
-    seed = int(of.path.name.partition("-")[0])
-    w = find(FAMILIES, of.family).sample(np.random.default_rng(seed))
-    return work(w.build, w.train.x[:4]) / 4 * w.batch_size * w.n_steps
+def drawn(of: Levels) -> Workload:
+    """The task, anew from the seed in its file's name."""
+    return find(FAMILIES, of.family).sample(np.random.default_rng(int(of.path.name.partition("-")[0])))
 
 
 def render(r: Mapping[str, Any]) -> str:
@@ -72,14 +69,11 @@ def render(r: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="What the wide families cost, and what they have to teach.")
-    parser.add_argument("profile", type=Path, help="a folder with recorded trainings")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    args = parser.parse_args(argv)
     dear = [name for name, item in FAMILIES.items() if item.dear]
-    results = measure(trajectories.files(Paths(args.profile).trajectories), dear)
-    command.write(results, render(results), args.out, PAGE if args.out == OUT else None)
-    return 0
+    return command.of_profile(
+        argv, "What the wide families cost, and what they have to teach.", OUT, PAGE,
+        lambda root: measure(trajectories.files(Paths(root).trajectories), dear), render,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

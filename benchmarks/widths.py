@@ -12,7 +12,6 @@ out>.{tasks,fan_in}.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -110,8 +109,9 @@ def scored(of: Sequence[Levels], name: Namer, equation: ActionEquation) -> dict[
     named = equation.apply(anchors, anchors, name(np.stack([each.observation for each in of])), True)
     away = named - [each.best for each in of]
     regrets = [each.regret(level) for each, level in zip(of, named, strict=True)]
-    figures = {"error": np.sqrt(np.mean(away**2)), "shift": np.mean(away), "regret": np.mean(regrets)}
-    return {key: round(float(value), 4) for key, value in figures.items()}
+    return {
+        "error": float(np.sqrt(np.mean(away**2))), "shift": float(np.mean(away)), "regret": float(np.mean(regrets))
+    }  # fmt: skip
 
 
 def learned(paths: Sequence[Path], params: Params, config: TrainConfig) -> Namer:
@@ -139,7 +139,7 @@ def measure(paths: Sequence[Path], params: Params, seed: int = 0) -> dict[str, A
         }  # fmt: skip
         out |= {f"{part}.tasks": third, f"{part}.fan_in": float(np.median(fan_in[order[-third:]]))}
         for method, name in namers.items():
-            out |= {f"{part}.{method}.{key}": value for key, value in scored(judged, name, equation).items()}
+            out |= {f"{part}.{method}.{key}": round(value, 4) for key, value in scored(judged, name, equation).items()}
     return out
 
 
@@ -157,13 +157,10 @@ def render(r: Mapping[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Levels for networks wider than the recorded ones.")
-    parser.add_argument("profile", type=Path, help="a folder with params.yaml and recorded trainings")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the figures go (default: {OUT})")
-    args = parser.parse_args(argv)
-    results = measure(trajectories.files(Paths(args.profile).trajectories), load(args.profile))
-    command.write(results, render(results), args.out, PAGE if args.out == OUT else None)
-    return 0
+    return command.of_profile(
+        argv, "Levels for networks wider than the recorded ones.", OUT, PAGE,
+        lambda root: measure(trajectories.files(Paths(root).trajectories), load(root)), render,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

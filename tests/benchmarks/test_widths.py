@@ -45,7 +45,7 @@ def test_scores_by_hand() -> None:
     """Actions of a span of 2.5 decades: the first group's best level is missed by 1, the other's by 0."""
     of = [levels([1.0, 0.0, 1.0, 1.0]), levels([1.0, 0.0, 1.0, 1.0], anchor=-1.0)]
     figures = widths.scored(of, lambda asked: np.zeros(len(asked)), ActionEquation())
-    assert figures == pytest.approx({"error": 0.5**0.5, "shift": 0.5, "regret": 0.5}, abs=1e-4)
+    assert figures == pytest.approx({"error": 0.5**0.5, "shift": 0.5, "regret": 0.5})
 
 
 def test_the_command_on_a_tiny_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

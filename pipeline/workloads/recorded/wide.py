@@ -64,6 +64,11 @@ def affordable(
             return drawn, replace(sizes, batch_size=batch_size, n_steps=n_steps)
 
 
+def flops(workload: Workload) -> float:
+    """Of a whole training."""
+    return work(workload.build, workload.train.x[:4]) / 4 * workload.batch_size * workload.n_steps
+
+
 def work(build: Build, batch: Tensor) -> float:
     """FLOPs of a training step of a network on a batch, about: three times those of its forward pass."""
     model = build()

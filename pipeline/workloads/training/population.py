@@ -43,7 +43,7 @@ class Population:
         self._order = torch.from_numpy(order).to(device)  # (N, K, B)
         self._train = Data(workload.train.x.to(device), workload.train.y.to(device))
         self.state = _begin(models)
-        self._autodiff = _autodiff(workload, models, self.state.clone(), self._batch(0), self._seeds)
+        self._autodiff = _autodiff(workload, models, self.state, self._batch(0), self._seeds)
         self.gradient = torch.zeros_like(self.state.weights)
         self._stepper = Stepper(workload, self.gradient)
 
@@ -158,7 +158,7 @@ def _autodiff(
     try:
         fast = Vectorised(workload, template, draws)
         with warnings.catch_warnings(action="ignore"):  # of operations that torch.func maps slowly
-            _check(fast, OneByOne(workload, [alone], draws), begin, batch, seeds)
+            _check(fast, OneByOne(workload, [alone], draws), begin.clone(), batch, seeds)
     except Exception as error:
         why = " ".join(str(error).split("\n")[0].split())
         print(f"{workload.family}, {workload.name}: trains one run at a time: {why}", file=sys.stderr, flush=True)

@@ -18,7 +18,8 @@ torch.set_num_threads(1)  # worlds this small only lose by threads
 
 FROZEN = json.loads(MANIFEST.read_text(encoding="utf-8"))
 TEXTS = ("prose_", "stdlib_")  # made of texts that come with Python, which differ from version to version
-DIFFERS = {"initial_loss": 0.1}  # starts from a training of its own, in which rounding adds up: 3.7 % by processor
+DIFFERS = {"initial_loss": 3e-2}  # starts from a training of its own, in which rounding adds up: 1.1 % by BLAS kernel
+DIFFERS_WIDE = {"initial_loss": 0.1}  # and of a wide network 3.7 % by processor
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -28,10 +29,11 @@ def test_a_family_cannot_change_its_tasks_silently(name: str) -> None:
         pytest.skip(f"frozen with the texts of Python {FROZEN['python']}")
     drawn = draw(name, full(name))
     assert [task.seed for task in drawn] == [said["seed"] for said in FROZEN["tasks"][name]]
+    differs = DIFFERS_WIDE if name.startswith("wide_finetune_") else DIFFERS
     for task, said in zip(drawn, FROZEN["tasks"][name], strict=True):
         for key, value in facts(task).items():
             numeric = isinstance(value, float)
-            wanted = pytest.approx(said[key], rel=DIFFERS.get(key, 1e-3)) if numeric else said[key]
+            wanted = pytest.approx(said[key], rel=differs.get(key, 1e-3)) if numeric else said[key]
             assert value == wanted, (task.name, key)
 
 
